@@ -1,0 +1,9 @@
+"""nestlib: NesT, "Aggregating Nested Transformers", with its trainers and its peers."""
+
+from nestlib.models import NesT, create_model, list_models, timm_entrypoints
+from nestlib.models.weights import load_weights, save_weights
+
+__version__ = "0.1.0"
+__all__ = ["NesT", "create_model", "list_models", "load_weights", "save_weights"]
+
+del timm_entrypoints  # imported for its effect: it registers the models with timm

@@ -1,0 +1,111 @@
+"""From the image plane to blocks and back (paper section 2.1), and which image sizes divide.
+
+B batch, T blocks, N patches in one block (the paper's n), C channels, H and W in patches.
+"""
+
+import torch
+from torch import Tensor
+
+Grid = tuple[int, int]  # blocks down, blocks across
+
+
+def block(x: Tensor, block_size: int) -> Tensor:
+    """Cut a plane (B, H, W, C) into blocks (B, T, N, C), both in row-major order.
+
+    Raises:
+        ValueError: H or W is no multiple of block_size.
+    """
+    B, H, W, C = x.shape
+    if H % block_size or W % block_size:
+        raise ValueError(
+            f"a plane of {H}x{W} patches does not divide into blocks of {block_size}x{block_size}; "
+            f"both edges must be multiples of {block_size}"
+        )
+    x = x.reshape(B, H // block_size, block_size, W // block_size, block_size, C)
+    return x.transpose(2, 3).reshape(B, -1, block_size * block_size, C)  # (B, T, N, C)
+
+
+def unblock(x: Tensor, grid: Grid) -> Tensor:
+    """Lay blocks (B, T, N, C) out on the plane (B, H, W, C); the inverse of `block`.
+
+    Raises:
+        ValueError: T is not the number of blocks in `grid`, or N is no square.
+    """
+    B, T, N, C = x.shape
+    block_size = round(N**0.5)
+    if T != grid[0] * grid[1] or N != block_size**2:
+        raise ValueError(
+            f"{T} blocks of {N} patches do not fill a grid of {grid[0]}x{grid[1]} square blocks"
+        )
+    x = x.reshape(B, *grid, block_size, block_size, C)
+    return x.transpose(2, 3).reshape(B, grid[0] * block_size, grid[1] * block_size, C)
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """`224` and `(224, 224)` are the same image size (height, width)."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def fit_block_size(img_size: tuple[int, int], patch_size: int, num_hierarchies: int) -> int:
+    """Block edge in patches at which the top hierarchy has one block along the shorter image side.
+
+    Raises:
+        ValueError: no block edge divides this image; the message names sizes that fit.
+    """
+    unit = patch_size * 2 ** (num_hierarchies - 1)  # pixels that become one patch at the top
+    short, long = sorted(img_size)
+    if short % unit or short == 0 or long % short:
+        fits = max(unit, round(short / unit) * unit)
+        raise ValueError(
+            f"images of {img_size[0]}x{img_size[1]} pixels do not divide into blocks at "
+            f"patch_size {patch_size} and {num_hierarchies} hierarchies: the shorter side must be a "
+            f"multiple of {unit} and the longer one a multiple of the shorter "
+            f"(nearest: {fits}x{fits}, {fits}x{2 * fits}), or give block_size yourself"
+        )
+    return short // unit
+
+
+def block_grids(
+    img_size: tuple[int, int], patch_size: int, block_size: int, num_hierarchies: int
+) -> list[Grid]:
+    """Blocks (down, across) of every hierarchy, level 0 (image side) first.
+
+    Raises:
+        ValueError: the image does not divide; the message names the nearest sizes that do.
+    """
+    unit = patch_size * block_size * 2 ** (num_hierarchies - 1)  # pixel edge of one top block
+    H, W = img_size
+    if H % unit or W % unit or not H or not W:
+        near = "x".join(str(max(unit, round(side / unit) * unit)) for side in img_size)
+        raise ValueError(
+            f"images of {H}x{W} pixels do not divide into blocks: with patch_size {patch_size}, "
+            f"block_size {block_size} and {num_hierarchies} hierarchies each side must be a "
+            f"multiple of {unit} (nearest: {near})"
+        )
+    edge = [patch_size * block_size * 2**level for level in range(num_hierarchies)]
+    return [(H // e, W // e) for e in edge]
+
+
+def resize_pos_embed(pos_embed: Tensor, old: Grid, new: Grid, block_size: int) -> Tensor:
+    """Resize position embeddings (1, T, N, C) to another block grid and block edge.
+
+    Inside each block first, then from block to block at equal places, so that a vector keeps its
+    place in its block. The first step alone is what the published code does for larger inputs
+    (libml/utils.py, bilinear with corners aligned). A shared embedding has T = 1 and old = (1, 1).
+
+    Returns:
+        (1, new[0] * new[1], block_size**2, C)
+    """
+    _, T, N, C = pos_embed.shape
+    edge = round(N**0.5)
+    x = pos_embed.float().reshape(T, edge, edge, C).permute(0, 3, 1, 2)  # (T, C, edge, edge)
+    x = _interpolate(x, (block_size, block_size))
+    x = x.reshape(*old, C, -1).permute(3, 2, 0, 1)  # (N, C, down, across)
+    x = _interpolate(x, new)
+    return x.permute(2, 3, 0, 1).reshape(1, new[0] * new[1], -1, C).to(pos_embed.dtype)
+
+
+def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(x.shape[-2:]) == size:
+        return x
+    return torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=True)

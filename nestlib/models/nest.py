@@ -1,0 +1,268 @@
+"""NesT, "Aggregating Nested Transformers" (arXiv 2105.12723): the classifier, beside Figure 1.
+
+    Figure 1                                     here
+    x = Block(PatchEmbed(input_image))           block(patch_embed(images))
+    for i in range(num_hierarchy):               for level in range(num_hierarchies):
+        y = Stack([T_i(x[0] + PE_i[0]), ...])        hierarchies[level](x + pos_embeds[level])
+        if i < num_hierarchy - 1:
+            x = Aggregate(y, i)                      aggregations[level](y, grid)
+    h = GlobalAvgPool(x)                         norm(y).mean((1, 2))
+    logits = Linear(h[0, 0])                     head(h)
+
+Shapes: B batch, T blocks, N = block_size**2 patches in a block (the paper's n), C width (d).
+`level` 0 is the image side; the paper's Table A1 counts from the top, so its hierarchy 1 is the last
+level here. Where the paper and its published code differ, the defaults follow the code (page
+"Differences" of the book).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from nestlib.models.aggregation import BlockAggregation
+from nestlib.models.attention import BlockAttention
+from nestlib.models.blocks import (
+    Grid, as_pair, block, block_grids, fit_block_size, resize_pos_embed, unblock,
+)  # fmt: skip
+
+# The published JAX code's nn.gelu is the tanh form; its PyTorch port and our default are exact (D7).
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+}
+POS_EMBEDS = ("per_block", "shared")
+
+
+class TransformerLayer(nn.Module):
+    """Equation 1: x + MSA(LN(x)), then x + FFN(LN(x)), each with stochastic depth a sample."""
+
+    def __init__(
+        self, dim: int, num_heads: int, attention: str, mlp_ratio: float, activation: str,
+        drop_path_rate: float,
+    ):  # fmt: skip
+        super().__init__()
+        hidden = round(dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = BlockAttention(dim, num_heads, attention)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.act = ACTIVATIONS[activation]()
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, N, C)
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
+
+
+class NesT(nn.Module, PyTorchModelHubMixin):
+    """Nested transformers on non-overlapping blocks, aggregated four to one (section 2).
+
+    Args:
+        img_size: (height, width) in pixels that the position embeddings are made for.
+        patch_size: S, pixel edge of one patch.
+        embed_dims, num_heads, depths: one entry a hierarchy, image side first.
+        block_size: block edge in patches; default: the top hierarchy has one block along the
+            shorter image side, as in the paper.
+        num_classes: 0 leaves the pooled features.
+        attention: "multi_head" or "multi_query" (one key and value for all heads).
+        activation: "gelu" (exact), "gelu_tanh" (the published JAX code) or "relu" (the paper's).
+        pos_embed: "per_block" (the published code: each block has its own) or "shared".
+        aggregation_padding: "same" (published code) or "symmetric" (timm's nest_*).
+        drop_rate: dropout before the head.  drop_path_rate: stochastic depth of the last layer,
+            rising linearly from 0 at the first.
+
+    Raises:
+        ValueError: an image that does not divide into blocks (the message names sizes that do),
+            lists of unequal length, unknown options, heads that do not divide the width.
+    """
+
+    def __init__(
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 4,
+        embed_dims: Sequence[int] = (96, 192, 384),
+        num_heads: Sequence[int] = (3, 6, 12),
+        depths: Sequence[int] = (2, 2, 8),
+        *,
+        block_size: int | None = None,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        attention: str = "multi_head",
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        pos_embed: str = "per_block",
+        aggregation_padding: str = "same",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        if not len(embed_dims) == len(num_heads) == len(depths) > 0:
+            raise ValueError(
+                "embed_dims, num_heads and depths need one entry a hierarchy each, got "
+                f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
+            )
+        for option, value, valid in (
+            ("activation", activation, ACTIVATIONS), ("pos_embed", pos_embed, POS_EMBEDS),
+        ):  # fmt: skip
+            if value not in valid:
+                raise ValueError(f"{option} {value!r} is not one of {', '.join(valid)}")
+        levels = len(depths)
+        self.img_size, self.patch_size, self.num_hierarchies = as_pair(img_size), patch_size, levels
+        self.block_size = block_size or fit_block_size(self.img_size, patch_size, levels)
+        self.grids = block_grids(self.img_size, patch_size, self.block_size, levels)
+        self.num_classes, self.num_features = num_classes, embed_dims[-1]
+        self.strides = [patch_size * 2**level for level in range(levels)]  # pixels a map's step
+
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        self.patch_embed = nn.Conv2d(in_chans, embed_dims[0], patch_size, stride=patch_size)
+        self.pos_embeds = nn.ParameterList()
+        self.hierarchies, self.aggregations = nn.ModuleList(), nn.ModuleList()
+        for level, (dim, heads, depth) in enumerate(zip(embed_dims, num_heads, depths)):
+            blocks = self.num_blocks[level] if pos_embed == "per_block" else 1
+            self.pos_embeds.append(torch.zeros(1, blocks, self.block_size**2, dim))
+            options = attention, mlp_ratio, activation
+            layers = [TransformerLayer(dim, heads, *options, rates.pop(0)) for _ in range(depth)]
+            self.hierarchies.append(nn.Sequential(*layers))
+        for dim, out_dim in zip(embed_dims, embed_dims[1:]):
+            self.aggregations.append(BlockAggregation(dim, out_dim, aggregation_padding))
+        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.apply(init_weights)
+        for pos in self.pos_embeds:
+            trunc_normal_(pos)
+
+    @property
+    def num_blocks(self) -> list[int]:
+        """T of every hierarchy at img_size, level 0 first: 4^(T_d - 1), ..., 4, 1 if square."""
+        return [down * across for down, across in self.grids]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, num_classes).
+
+        Raises:
+            ValueError: the images do not divide into blocks.
+        """
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The last hierarchy after its LayerNorm, on the image plane: (B, C, H, W)."""
+        for _, x, grid in self._hierarchy_outputs(images):
+            pass
+        return unblock(self.norm(x), grid).permute(0, 3, 1, 2)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Global average pooling of (B, C, H, W), then the linear head."""
+        x = self.head_drop(x.mean((2, 3)))
+        return x if pre_logits else self.head(x)
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """Every hierarchy's output on the image plane, level 0 first.
+
+        Returns:
+            {level: (B, embed_dims[level], H / strides[level], W / strides[level])}, before the
+            last LayerNorm (`forward_features` gives the last map after it).
+        """
+        return {
+            level: unblock(x, grid).permute(0, 3, 1, 2)
+            for level, x, grid in self._hierarchy_outputs(images)
+        }
+
+    def _hierarchy_outputs(self, images: Tensor) -> Iterator[tuple[int, Tensor, Grid]]:
+        """Figure 1's loop: yields level, y (B, T, N, C) and the block grid."""
+        size = tuple(images.shape[-2:])
+        grids = block_grids(size, self.patch_size, self.block_size, self.num_hierarchies)
+        x = self.patch_embed(images).permute(0, 2, 3, 1)  # (B, H, W, C)
+        x = block(x, self.block_size)  # (B, T, N, C)
+        for level, hierarchy in enumerate(self.hierarchies):
+            y = hierarchy(x + self._pos_embed(level, grids[level]))
+            yield level, y, grids[level]
+            if level < self.num_hierarchies - 1:
+                x = self.aggregations[level](y, grids[level])  # (B, T / 4, N, C')
+
+    def _pos_embed(self, level: int, grid: Grid) -> Tensor:
+        pos = self.pos_embeds[level]
+        if pos.shape[1] == 1 or grid == self.grids[level]:  # shared, or the size it was made for
+            return pos
+        return resize_pos_embed(pos, self.grids[level], grid, self.block_size)
+
+    # What timm's scripts ask of a model.
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """The published code decays every parameter but these."""
+        return {f"pos_embeds.{level}" for level in range(self.num_hierarchies)}
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head.apply(init_weights)
+
+
+def trunc_normal_(tensor: Tensor) -> None:
+    """The published code's initialisation: standard deviation 0.02, cut at two deviations."""
+    nn.init.trunc_normal_(tensor, std=0.02, a=-0.04, b=0.04)
+
+
+def init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        trunc_normal_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+# Table A1. CIFAR models keep one width; 12 transformer layers in all where the paper is silent
+# (depth 2), and 10 at depth 5, as printed.
+LAYERS_PER_HIERARCHY = {2: 6, 3: 4, 4: 3, 5: 2}
+
+
+def build_nest_cifar(
+    embed_dim: int, num_heads: int, num_hierarchies: int = 4, img_size: int = 32,
+    patch_size: int = 1, attention: str = "multi_query", **options,
+) -> NesT:  # fmt: skip
+    """Table A1's upper half: NesT for small images, S in {1, 2}, depth 2 to 5.
+
+    Raises:
+        ValueError: a depth that Table A1 and figure 6 do not have.
+    """
+    if num_hierarchies not in LAYERS_PER_HIERARCHY:
+        raise ValueError(
+            f"num_hierarchies {num_hierarchies} is not one of {list(LAYERS_PER_HIERARCHY)}; "
+            "for another depth call NesT(depths=...) itself"
+        )
+    layers = LAYERS_PER_HIERARCHY[num_hierarchies]
+    return NesT(
+        img_size, patch_size, (embed_dim,) * num_hierarchies, (num_heads,) * num_hierarchies,
+        (layers,) * num_hierarchies, attention=attention, **options,
+    )  # fmt: skip
+
+
+def build_nest_imagenet(
+    embed_dim: int, num_heads: int, top_depth: int, img_size: int = 224, patch_size: int = 4,
+    **options,
+) -> NesT:  # fmt: skip
+    """Table A1's lower half as its authors corrected it: width and heads double a hierarchy."""
+    return NesT(
+        img_size, patch_size, [embed_dim * 2**i for i in range(3)],
+        [num_heads * 2**i for i in range(3)], (2, 2, top_depth), **options,
+    )  # fmt: skip
+
+
+NEST_MODELS = {
+    "nest_tiny_cifar": (build_nest_cifar, dict(embed_dim=192, num_heads=3)),
+    "nest_small_cifar": (build_nest_cifar, dict(embed_dim=384, num_heads=6)),
+    "nest_base_cifar": (build_nest_cifar, dict(embed_dim=768, num_heads=12)),
+    # Ours, the paper has none at 64x64 (D9): the CIFAR models at S = 2 keep n = 16.
+    "nest_tiny_64": (build_nest_cifar, dict(embed_dim=192, num_heads=3, img_size=64, patch_size=2)),
+    "nest_small_64": (build_nest_cifar, dict(embed_dim=384, num_heads=6, img_size=64, patch_size=2)),
+    "nest_tiny_imagenet": (build_nest_imagenet, dict(embed_dim=96, num_heads=3, top_depth=8)),
+    "nest_small_imagenet": (build_nest_imagenet, dict(embed_dim=96, num_heads=3, top_depth=20)),
+    "nest_base_imagenet": (build_nest_imagenet, dict(embed_dim=128, num_heads=4, top_depth=20)),
+}  # fmt: skip

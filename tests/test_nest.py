@@ -1,0 +1,223 @@
+import math
+
+import pytest
+import timm
+import timm.data
+import timm.optim
+import torch
+
+import nestlib
+from nestlib.models.nest import NEST_MODELS, NesT, trunc_normal_
+
+
+def small(**options):
+    torch.manual_seed(0)
+    options = dict(img_size=16, patch_size=1, embed_dims=(16, 24, 32), num_heads=(2, 2, 4),
+                   depths=(1, 1, 1), num_classes=5) | options  # fmt: skip
+    return NesT(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "num_params"),
+    [
+        ("nest_tiny_imagenet", "multi_head", 17_057_608),
+        ("nest_small_imagenet", "multi_head", 38_351_176),
+        ("nest_base_imagenet", "multi_head", 67_723_368),
+        ("nest_tiny_cifar", "multi_query", 6_006_730),
+        ("nest_small_cifar", "multi_query", 22_849_930),
+        ("nest_base_cifar", "multi_query", 89_050_378),
+        ("nest_tiny_cifar", "multi_head", 6_599_626),
+        ("nest_small_cifar", "multi_head", 25_806_730),
+        ("nest_base_cifar", "multi_head", 102_043_402),
+    ],
+)
+def test_parameter_counts(name, attention, num_params):
+    """T of both families is the published code's own total; the rest round to the paper's table."""
+    classes = 1000 if name.endswith("imagenet") else 10
+    with torch.device("meta"):
+        model = nestlib.create_model(name, num_classes=classes, attention=attention)
+    assert sum(p.numel() for p in model.parameters()) == num_params
+
+
+@pytest.mark.parametrize(("depth", "layers"), [(2, 6), (3, 4), (4, 3), (5, 2)])
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_figure6_configurations(depth, layers, patch_size):
+    """Sequence lengths as in the right-hand table of figure 6, layers as in Table A1."""
+    with torch.device("meta"):
+        model = nestlib.create_model(
+            "nest_tiny_cifar", num_hierarchies=depth, patch_size=patch_size, num_classes=10
+        )
+    assert model.block_size**2 == (32 // patch_size // 2 ** (depth - 1)) ** 2
+    assert [len(h) for h in model.hierarchies] == [layers] * depth
+    assert model.num_blocks == [4 ** (depth - 1 - level) for level in range(depth)]
+
+
+def test_64_pixel_models_keep_16_patches_a_block():
+    with torch.device("meta"):
+        model = nestlib.create_model("nest_tiny_64", num_classes=100)
+    assert (model.block_size**2, model.strides) == (16, [2, 4, 8, 16])
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"attention": "multi_query"}, {"activation": "relu"}, {"pos_embed": "shared"},
+    {"aggregation_padding": "symmetric"}, {"img_size": (16, 32)},
+])  # fmt: skip
+def test_every_parameter_gets_gradient(options):
+    model = small(**options)
+    size = options.get("img_size", (16, 16))
+    model(torch.randn(2, 3, *size)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if name.endswith("qkv.bias"):
+            continue  # the key's part of it cancels in the softmax
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_blocks_are_blind_to_each_other_until_aggregation():
+    """Section 2.2: blocks process information independently and communicate when aggregated."""
+    model = small().eval()
+    images = torch.randn(1, 3, 16, 16)
+    changed = images.clone()
+    changed[:, :, :4, :4] += 1  # the top left block of level 0: block_size 4
+    with torch.no_grad():
+        before, after = model.features(images), model.features(changed)
+    moved = (before[0] - after[0]).abs().amax(1)[0] > 0
+    assert moved[:4, :4].all() and not moved[4:].any() and not moved[:, 4:].any()
+    # Level 1's blocks are 4x4 on an 8x8 map. The image plane lets the pool's window reach over:
+    # every block of the upper left sees the change only through conv and pool, so the far corner
+    # of the map must still be untouched.
+    moved = (before[1] - after[1]).abs().amax(1)[0] > 0
+    assert moved[:4, :4].all() and not moved[4:, 4:].any()
+
+
+def test_aggregation_crosses_block_borders():
+    """A pixel next to a merging group's border reaches the neighbouring group (figure 2)."""
+    model = small().eval()
+    images = torch.randn(1, 3, 16, 16)
+    changed = images.clone()
+    changed[:, :, 0, 8] += 1  # first column of the right half: another group at level 1
+    with torch.no_grad():
+        moved = (model.features(images)[1] - model.features(changed)[1]).abs().amax(1)[0] > 0
+    assert moved[:4, :4].any()
+
+
+@pytest.mark.parametrize("attention", ["multi_head", "multi_query"])
+def test_attention_is_softmax_attention(attention):
+    """Against the textbook formula, head by head."""
+    layer = small(attention=attention).hierarchies[2][0].attn
+    x = torch.randn(2, 3, 16, 32)
+    q, k, v = layer.qkv(x).split(
+        [32, layer.num_kv_heads * layer.head_dim, layer.num_kv_heads * layer.head_dim], dim=-1
+    )
+    heads = []
+    for head in range(layer.num_heads):
+        at = slice(head * layer.head_dim, (head + 1) * layer.head_dim)
+        shared = slice(0, layer.head_dim) if attention == "multi_query" else at
+        scores = q[..., at] @ k[..., shared].transpose(-1, -2) / math.sqrt(layer.head_dim)
+        heads.append(scores.softmax(-1) @ v[..., shared])
+    torch.testing.assert_close(layer(x), layer.proj(torch.cat(heads, -1)), atol=1e-6, rtol=1e-5)
+
+
+def test_features_lie_on_the_image_plane_with_true_strides():
+    model = small(img_size=(16, 32)).eval()
+    maps = model.features(torch.randn(2, 3, 16, 32))
+    assert list(maps) == [0, 1, 2]
+    for level, features in maps.items():
+        stride = model.strides[level]
+        assert features.shape == (2, (16, 24, 32)[level], 16 // stride, 32 // stride)
+
+
+def test_head_is_the_mean_of_the_last_map():
+    model = small().eval()
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        features = model.forward_features(images)
+        scores = torch.einsum("bchw,kc->bkhw", features, model.head.weight)
+        logits = scores.mean((2, 3)) + model.head.bias
+        torch.testing.assert_close(model(images), logits)
+
+
+def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
+    model = small().eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 32, 48)).shape == (1, 5)
+    with pytest.raises(ValueError, match=r"images of 20x16 pixels .*multiple of 16 \(nearest: 16x16\)"):
+        model(torch.randn(1, 3, 20, 16))
+    with pytest.raises(ValueError, match=r"shorter side must be a multiple of 8 .*nearest: 32x32"):
+        nestlib.create_model("nest_tiny_cifar", img_size=30)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "linear"}, "attention 'linear' is not one of multi_head, multi_query"),
+        ({"activation": "swish"}, "activation 'swish' is not one of gelu, gelu_tanh, relu"),
+        ({"pos_embed": "none"}, "pos_embed 'none' is not one of per_block, shared"),
+        ({"aggregation_padding": "valid"}, "padding 'valid' is not one of same, symmetric"),
+        ({"num_heads": (2, 5, 4)}, "width 24 does not divide into 5 heads; heads that fit"),
+        ({"depths": (1, 1)}, "one entry a hierarchy each"),
+    ],
+)
+def test_bad_options_say_what_would_be_valid(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+
+
+def test_unknown_model_names_near_ones():
+    with pytest.raises(ValueError, match="did you mean .*nest_tiny_cifar"):
+        nestlib.create_model("nest_tiny_cifr")
+    with pytest.raises(ValueError, match="nest_tiny_cifar has no published weights"):
+        nestlib.create_model("nest_tiny_cifar", pretrained=True)
+    with pytest.raises(ValueError, match=r"num_hierarchies 6 is not one of \[2, 3, 4, 5\]"):
+        nestlib.create_model("nest_tiny_cifar", num_hierarchies=6)
+
+
+def test_stochastic_depth_rises_linearly():
+    """timm's `Nest` follows the published code here too."""
+    ours = nestlib.create_model("nest_tiny_imagenet", drop_path_rate=0.2)
+    theirs = timm.create_model("nest_tiny_jx", drop_path_rate=0.2)
+    rates = [layer.drop_path.p for hierarchy in ours.hierarchies for layer in hierarchy]
+    expected = [
+        getattr(layer.drop_path1, "drop_prob", 0.0)
+        for level in theirs.levels for layer in level.transformer_encoder
+    ]  # fmt: skip
+    assert rates == pytest.approx(expected)
+
+
+def test_initial_weights_are_cut_at_two_deviations():
+    torch.manual_seed(0)
+    values = torch.empty(200_000)
+    trunc_normal_(values)
+    assert values.abs().max() <= 0.04
+    assert values.std().item() == pytest.approx(0.02 * 0.8796, rel=0.01)  # of a normal cut at 2
+    model = small()
+    assert not model.patch_embed.bias.any() and model.pos_embeds[0].abs().max() <= 0.04
+
+
+def test_a_batch_can_be_learnt_by_heart():
+    model = small()
+    images, labels = torch.randn(16, 3, 16, 16), torch.arange(16) % 5
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (model.eval()(images).argmax(1) == labels).all()
+
+
+@pytest.mark.parametrize("name", NEST_MODELS)
+def test_timm_knows_the_models(name):
+    with torch.device("meta"):
+        model = timm.create_model(f"nestlib_{name}", num_classes=7, drop_path_rate=0.1)
+    assert (model.num_classes, model.get_classifier().out_features) == (7, 7)
+    model.reset_classifier(3)
+    assert model.head.out_features == 3
+    config = timm.data.resolve_model_data_config(model)
+    assert config["input_size"] == (3, *model.img_size)
+
+
+def test_timms_optimizer_leaves_position_embeddings_undecayed():
+    model = small()
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", weight_decay=0.05)
+    undecayed = {id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]}
+    assert {id(p) for p in model.pos_embeds} <= undecayed

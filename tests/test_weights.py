@@ -1,0 +1,140 @@
+"""Our NesT computes what timm's and what the published JAX code compute."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+import nestlib
+from nestlib.models.weights import from_flax, from_timm, load_weights, save_weights
+
+PUBLISHED = json.loads((Path(__file__).parent / "published" / "nest_logits.json").read_text())
+SHAPES = {
+    "multi_query": dict(img_size=8, patch_size=1, embed_dims=(24,) * 3, num_heads=(3,) * 3,
+                        depths=(1, 2, 1)),
+    "multi_head": dict(img_size=12, patch_size=2, embed_dims=(16, 32), num_heads=(2, 4),
+                       depths=(1, 2)),
+}  # fmt: skip
+
+
+def heads(model):
+    return [layers[0].attn.num_heads for layers in model.hierarchies]
+
+
+def timm_nest(name, **options):
+    """timm's model with weights large enough that every part of it shows in the logits."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+@pytest.mark.parametrize(("suffix", "padding"), [("_jx", "same"), ("", "symmetric")])
+def test_logits_equal_timms(size, suffix, padding):
+    theirs = timm_nest(f"nest_{size}{suffix}")
+    ours = nestlib.create_model(
+        f"nest_{size}_imagenet", num_classes=10, aggregation_padding=padding
+    ).eval()
+    load_weights(ours, from_timm(theirs.state_dict(), heads(ours)))
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        expected = theirs(images)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(ours(images), expected, atol=1e-4, rtol=0)
+
+
+def test_timms_paddings_differ():
+    """The parity above would be empty if both paddings gave the same."""
+    theirs = timm_nest("nest_tiny_jx")
+    ours = nestlib.create_model(
+        "nest_tiny_imagenet", num_classes=10, aggregation_padding="symmetric"
+    ).eval()
+    load_weights(ours, from_timm(theirs.state_dict(), heads(ours)))
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert (ours(images) - theirs(images)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("size", [(448, 448), (224, 448)])
+def test_weights_load_at_another_size(size):
+    """timm's own do not (1.0.31); at 448 the answer equals timm's with the same embeddings."""
+    source = timm_nest("nest_tiny_jx")
+    state = from_timm(source.state_dict(), [3, 6, 12])
+    ours = nestlib.create_model("nest_tiny_imagenet", num_classes=10, img_size=size).eval()
+    load_weights(ours, state)
+    images = torch.randn(1, 3, *size)
+    with torch.inference_mode():
+        logits = ours(images)
+    assert torch.isfinite(logits).all()
+    if size == (448, 448):
+        theirs = timm.create_model("nest_tiny_jx", num_classes=10, img_size=448).eval()
+        resized = {f"levels.{i}.pos_embed": p.data for i, p in enumerate(ours.pos_embeds)}
+        theirs.load_state_dict(source.state_dict() | resized)
+        with torch.inference_mode():
+            torch.testing.assert_close(theirs(images), logits, atol=1e-4, rtol=0)
+
+
+def published_tree(shapes):
+    """The nested dict of a published checkpoint, filled with numbers that depend on the path."""
+    tree = {}
+    for path, shape in shapes.items():
+        *folders, leaf = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        draw = np.random.default_rng(zlib.crc32(f"/{path}".encode()))
+        node[leaf] = (0.3 * draw.standard_normal(shape)).astype(np.float32)
+    return tree
+
+
+@pytest.mark.parametrize("attention", SHAPES)
+def test_logits_equal_the_published_code(attention):
+    """Numbers that the authors' JAX model gave for the same parameters and images."""
+    shape, published = SHAPES[attention], PUBLISHED["models"][attention]
+    model = nestlib.NesT(**shape, num_classes=5, attention=attention, activation="gelu_tanh").eval()
+    load_weights(model, from_flax(published_tree(published["shapes"]), shape["depths"]))
+    size = shape["img_size"]
+    images = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(images).permute(0, 3, 1, 2))
+    torch.testing.assert_close(logits, torch.tensor(published["logits"]), atol=1e-5, rtol=0)
+
+
+def test_foreign_trees_are_refused():
+    with pytest.raises(KeyError, match="no timm NesT state dict"):
+        from_timm({"blocks.0.weight": torch.zeros(1)}, [3])
+    with pytest.raises(KeyError, match="no published NesT tree"):
+        from_flax({"Conv_0": {}}, [1])
+
+
+def test_weights_survive_a_file(tmp_path):
+    torch.manual_seed(0)
+    model = nestlib.create_model("nest_tiny_cifar", embed_dim=48, num_classes=10).eval()
+    save_weights(model, tmp_path / "full.safetensors")
+    save_weights(model, tmp_path / "half.safetensors", half=True)
+    again = nestlib.create_model("nest_tiny_cifar", embed_dim=48, num_classes=10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        load_weights(again, tmp_path / "full.safetensors")
+        assert torch.equal(again(images), model(images))
+        load_weights(again, tmp_path / "half.safetensors")
+        torch.testing.assert_close(again(images), model(images), atol=1e-2, rtol=0)
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_weights(again, tmp_path / "absent.safetensors")
+
+
+def test_hub_round_trip(tmp_path):
+    """What push_to_hub uploads is what save_pretrained writes; from_pretrained reads it back."""
+    model = nestlib.create_model("nest_tiny_cifar", embed_dim=48, patch_size=2, num_classes=7).eval()
+    model.save_pretrained(tmp_path)
+    again = nestlib.NesT.from_pretrained(tmp_path).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), model(images))
