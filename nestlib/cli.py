@@ -1,0 +1,98 @@
+"""`nest`: recipes, training and benchmarks from the command line.
+
+    nest recipes
+    nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
+    nest bench table1
+    torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nestlib.recipe import with_overrides
+from nestlib.recipes import NAMED, describe, get_recipe
+from nestlib.records import open_store
+from nestlib.runs import carry_out
+from nestlib.training.checkpoint import CheckpointError
+from nestlib.training.classifier import NonFiniteLoss
+from nestlib.training.devices import DeviceError
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
+                  rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
+
+STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
+
+
+@app.command()
+def recipes() -> None:
+    """List every named recipe, one a line."""
+    width = max(map(len, NAMED))
+    for name in NAMED:
+        typer.echo(f"{name:<{width}}  {describe(name)}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
+    set_: Annotated[list[str], typer.Option("--set", help="field=value, again and again")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="orders, weights, augmentation")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    download: Annotated[bool, typer.Option(help="fetch the data set where it is missing")] = False,
+    runs_dir: Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")] = None,
+    max_time: Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")] = "",
+    checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
+    budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
+    device: Device = "auto",
+    commit_record: Annotated[
+        bool, typer.Option(help="write the record to experiments/records, not runs/records")
+    ] = False,
+) -> None:
+    """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
+    chosen = with_overrides(get_recipe(recipe, seed=seed), set_)
+    if budget:
+        chosen = chosen.at_budget(budget)
+    record = carry_out(
+        chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
+        max_seconds=parse_seconds(max_time) if max_time else None,
+        checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
+        download=download,
+    )  # fmt: skip
+    if record is None:
+        typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
+        raise typer.Exit(STOPPED)
+    summary = record.summary
+    typer.echo(
+        f"{record.run_id}: {summary['test/top1']:.2f} % top-1 after epoch "
+        f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
+        f"{record.environment['device']}"
+    )
+
+
+def parse_seconds(text: str) -> float:
+    """ "90s", "9m", "1.5h" or plain seconds.
+
+    Raises:
+        ValueError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no time; write seconds, or 90s, 9m, 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def main() -> None:
+    """Run the command; what a user can mend is one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, DeviceError, CheckpointError, NonFiniteLoss) as error:
+        sys.exit(f"nest: {error}")
+
+
+if __name__ == "__main__":
+    main()

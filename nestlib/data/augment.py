@@ -1,0 +1,282 @@
+"""What is done to a training batch, on the batch's own device, with every draw from one generator.
+
+The order is the published NesT code's (libml/preprocess.py, augment/augment_utils.py): pad and
+crop, flip, RandAugment, colour jitter, normalise, random erasing, MixUp or CutMix. Each image draws
+its own crop, flip, operations and erased box; whether a batch gets MixUp or CutMix is one draw.
+Nothing depends on a value read back from the device, so that a GPU is never waited for.
+
+B images, H x W pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nestlib.data.rand_augment import MAX_MAGNITUDE, color_jitter, gather_pixels, rand_augment
+
+# Random erasing's box, as drawn before clipping (published code, random_erasing): its share of
+# the image's area is uniform, its height over width log-uniform.
+ERASE_AREA = (0.02, 1 / 3)
+ERASE_ASPECT = (0.3, 1 / 0.3)
+
+MIX_WEIGHTS = ("published", "beta")
+
+_RANGES = {
+    "crop_padding": (0, math.inf),
+    "flip": (0, 1),
+    "rand_augment_ops": (0, math.inf),
+    "rand_augment_magnitude": (0, MAX_MAGNITUDE),
+    "rand_augment_magnitude_std": (0, math.inf),
+    "rand_augment_prob": (0, 1),
+    "color_jitter": (0, 1.25),  # beyond it contrast and saturation could turn negative
+    "erase_prob": (0, 1),
+    "mixup_alpha": (0, math.inf),
+    "cutmix_alpha": (0, math.inf),
+    "mix_prob": (0, 1),
+    "label_smoothing": (0, 1),
+}
+_WHOLE = ("crop_padding", "rand_augment_ops")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a training batch. The defaults are the published NesT recipe for CIFAR.
+
+    crop_padding: black pixels added on each side before a crop back to H x W; 0: no crop.
+    flip: probability of a left-right flip.
+    rand_augment_*: layers of RandAugment (0: none), their magnitude of 10 with its standard
+        deviation, and the probability of each layer; see nestlib.data.rand_augment.
+    color_jitter: SimCLR strength; 0: none, 0.3 in the published ImageNet recipe.
+    erase_prob: probability that a box is replaced by normal noise, after normalisation.
+    mixup_alpha, cutmix_alpha: 0 switches one off; of two, each batch draws one with equal chance.
+    mix_prob: probability that a batch is mixed.
+    mix_weights: "published": each image draws its own partner's share u^(1 / alpha) / 2, u
+        uniform, and CutMix boxes lie wholly inside the image, as the authors' code does it;
+        "beta": one Beta(alpha, alpha) draw a batch, and boxes centred anywhere and clipped, as
+        the MixUp and CutMix papers (arXiv 1710.09412, 1905.04899) and timm do it.
+    label_smoothing: share of the label spread evenly over all classes.
+
+    Raises:
+        ValueError: a field is outside its range; the message names field, value and range.
+    """
+
+    crop_padding: int = 2
+    flip: float = 0.5
+    rand_augment_ops: int = 2
+    rand_augment_magnitude: float = 9.0
+    rand_augment_magnitude_std: float = 0.5
+    rand_augment_prob: float = 0.5
+    color_jitter: float = 0.0
+    erase_prob: float = 0.25
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    mix_prob: float = 1.0
+    mix_weights: str = "published"
+    label_smoothing: float = 0.1
+
+    def __post_init__(self):
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            kinds = int if name in _WHOLE else (int, float)
+            valid = isinstance(value, kinds) and not isinstance(value, bool)
+            if not (valid and math.isfinite(value) and low <= value <= high):
+                number = "a whole number" if name in _WHOLE else "a number"
+                upper = f" and at most {high}" if high < math.inf else ""
+                raise ValueError(f"{name} = {value!r} must be {number} of at least {low}{upper}")
+        if self.mix_weights not in MIX_WEIGHTS:
+            raise ValueError(f"mix_weights = {self.mix_weights!r} must be one of {MIX_WEIGHTS}")
+
+    @classmethod
+    def none(cls) -> "Augmentation":
+        """Leave images and labels as they are."""
+        return cls(
+            crop_padding=0,
+            flip=0.0,
+            rand_augment_ops=0,
+            erase_prob=0.0,
+            mix_prob=0.0,
+            label_smoothing=0.0,
+        )
+
+
+def augment(
+    images: Tensor,
+    labels: Tensor,
+    augmentation: Augmentation,
+    *,
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Augment a batch: uint8 (B, 3, H, W), int64 (B,) to float32 images and soft targets.
+
+    Returns the normalised images (B, 3, H, W) and targets (B, num_classes) that sum to 1. `mean`
+    and `std` are per channel, for pixel values in [0, 1]. The generator, on the images' device, is
+    the only source of randomness: the same state gives bit-identical results on the same device.
+
+    Raises:
+        ValueError: the batch has another shape or dtype, or the generator is on another device.
+    """
+    _check_batch(images, labels, generator)
+    if augmentation.crop_padding or augmentation.flip:
+        images = crop_and_flip(images, augmentation.crop_padding, augmentation.flip, generator)
+    images = rand_augment(
+        images,
+        num_ops=augmentation.rand_augment_ops,
+        magnitude=augmentation.rand_augment_magnitude,
+        magnitude_std=augmentation.rand_augment_magnitude_std,
+        prob=augmentation.rand_augment_prob,
+        generator=generator,
+    )
+    if augmentation.color_jitter:
+        images = color_jitter(images, augmentation.color_jitter, generator)
+    images = normalize(images, mean, std)
+    if augmentation.erase_prob:
+        images = erase(images, augmentation.erase_prob, generator)
+    off = augmentation.label_smoothing / num_classes
+    targets = torch.full((len(labels), num_classes), off, device=labels.device)
+    targets.scatter_(1, labels[:, None], 1 - augmentation.label_smoothing + off)
+    if augmentation.mix_prob and (augmentation.mixup_alpha or augmentation.cutmix_alpha):
+        images, targets = mix(images, targets, augmentation, generator)
+    return images, targets
+
+
+def _check_batch(images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (B, 3, H, W)"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels are {labels.dtype} {tuple(labels.shape)}; "
+            f"they must be int64 ({len(images)},), one for each image"
+        )
+    devices = {place.device.type for place in (images, labels, generator)}
+    if len(devices) > 1:
+        raise ValueError(
+            f"images are on {images.device}, labels on {labels.device}, the generator on "
+            f"{generator.device}; all three must be on one device"
+        )
+
+
+def normalize(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """uint8 (B, 3, H, W) to (pixel / 255 - mean) / std in `dtype`, computed in float32."""
+    # Channel by channel with Python numbers: a tensor of constants would have to be copied to the
+    # device, and that copy waits for it.
+    channels = [
+        (channel.to(torch.float32) / 255 - m) / s
+        for channel, m, s in zip(images.unbind(1), mean, std, strict=True)
+    ]
+    return torch.stack(channels, 1).to(dtype)
+
+
+def crop_and_flip(
+    images: Tensor, padding: int, flip_prob: float, generator: torch.Generator
+) -> Tensor:
+    """Pad by `padding` black pixels on each side, crop back at random, flip left-right at random.
+
+    (B, C, H, W) to the same. Source: published code, train_cifar_preprocess (32 to 36 to 32).
+    """
+    shape, place = (len(images), 1, 1), {"generator": generator, "device": images.device}
+    top, left = torch.randint(-padding, padding + 1, (2, *shape), **place)
+    flipped = torch.rand(shape, **place) < flip_prob
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device)[:, None]
+    cols = torch.arange(width, device=images.device)
+    cols = torch.where(flipped, width - 1 - cols, cols)
+    return gather_pixels(images, rows + top, cols + left, fill=0)
+
+
+def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:
+    """Replace a box of each image, with probability `prob`, by standard normal noise per pixel.
+
+    Normalised float images (B, C, H, W) to the same. The box is centred anywhere and clipped at the
+    border, so that it covers less than its drawn area. Source: published code, random_erasing.
+    """
+    height, width = images.shape[-2:]
+    shape, place = (len(images), 1, 1), {"generator": generator, "device": images.device}
+    draws = torch.rand(5, *shape, **place)
+    area = ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * draws[0]
+    low, high = (math.log(aspect) for aspect in ERASE_ASPECT)
+    aspect = (low + (high - low) * draws[1]).exp()
+    half_height = height * (area * aspect).sqrt() / 2
+    half_width = width * (area / aspect).sqrt() / 2
+    rows = torch.arange(height, device=images.device)[:, None]
+    cols = torch.arange(width, device=images.device)
+    in_rows = (rows - height * draws[2]).abs() < half_height  # (B, H, 1)
+    in_cols = (cols - width * draws[3]).abs() < half_width  # (B, 1, W)
+    erased = in_rows & in_cols & (draws[4] < prob)
+    noise = torch.randn(images.shape, dtype=images.dtype, **place)
+    return torch.where(erased[:, None], noise, images)
+
+
+def mix(
+    images: Tensor, targets: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mix each image and its target with a partner's by MixUp or CutMix: one kind for the batch.
+
+    Float images (B, C, H, W) and targets (B, num_classes) to the same. MixUp's partner is a random
+    one, CutMix's the image at the mirrored place in the batch. A target's weight is the mean of its
+    image's weights over pixels, hence for CutMix the area that is really there. Source: published
+    code, batch_mixup and batch_cutmix, which weights CutMix's targets by the area before its sides
+    are rounded down to pixels.
+    """
+    place = {"generator": generator, "device": images.device}
+    mixup_alpha, cutmix_alpha = augmentation.mixup_alpha, augmentation.cutmix_alpha
+    cutmix_prob = 0.5 if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0)
+    is_mixed, is_cutmix = torch.rand(2, **place).unbind()
+    is_mixed, is_cutmix = is_mixed < augmentation.mix_prob, is_cutmix < cutmix_prob
+    # The partner's share, for both kinds: which one it is stays on the device.
+    clipped = augmentation.mix_weights == "beta"
+    draw = _beta_shares if clipped else _published_shares
+    shares = [draw(len(images), alpha or 1.0, generator) for alpha in (mixup_alpha, cutmix_alpha)]
+    box = _cutmix_box(shares[1], images.shape[-2:], clipped=clipped, generator=generator)
+    weights = torch.where(is_cutmix, (~box).float(), 1 - shares[0][:, None, None])
+    weights = weights.masked_fill(~is_mixed, 1.0)  # of the image itself, (B, H, W)
+    mirrored = torch.arange(len(images) - 1, -1, -1, device=images.device)
+    shuffled = torch.rand(len(images), **place).argsort()
+    partner = torch.where(is_cutmix, mirrored, shuffled)
+    images = torch.lerp(images[partner], images, weights[:, None])
+    return images, torch.lerp(targets[partner], targets, weights.mean((1, 2))[:, None])
+
+
+def _published_shares(batch_size: int, alpha: float, generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(batch_size, generator=generator, device=generator.device)
+    return uniform ** (1 / alpha) / 2  # (B,), at most one half
+
+
+def _beta_shares(batch_size: int, alpha: float, generator: torch.Generator) -> Tensor:
+    # Beta(a, a) = X / (X + Y) for X, Y of Gamma(a); torch.distributions takes no generator.
+    alphas = torch.full((2,), alpha, device=generator.device)
+    gammas = torch._standard_gamma(alphas, generator=generator)
+    return (gammas[0] / gammas.sum()).expand(batch_size)  # (B,)
+
+
+def _cutmix_box(
+    shares: Tensor, size: tuple[int, int], *, clipped: bool, generator: torch.Generator
+) -> Tensor:
+    """Boxes of the image's proportions over about `shares` of its area, (B, H, W) bool.
+
+    Either wholly inside the image, or centred anywhere in it and clipped.
+    """
+    places = torch.rand(2, *shares.shape, generator=generator, device=shares.device)
+    inside = []
+    for side, place in zip(size, places.unbind(), strict=True):
+        length = (side * shares.sqrt()).floor()
+        if clipped:
+            start = (side * place).floor() - (length / 2).floor()
+        else:
+            start = ((side - length + 1) * place).floor()
+        pixel = torch.arange(side, device=shares.device)
+        inside.append((pixel >= start[:, None]) & (pixel < (start + length)[:, None]))
+    rows, cols = inside
+    return rows[:, :, None] & cols[:, None, :]

@@ -1,0 +1,204 @@
+"""The data sets by name: `load_dataset("cifar10", "train")` returns an ImageSet or a FolderSet."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from nestlib.data.containers import FolderSet, ImageSet, Triple
+from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
+from nestlib.data.folders import Arrays
+from nestlib.data.layouts import (
+    DOWNLOAD_MB,
+    TINY_PACK,
+    list_imagenet,
+    load_cifar,
+    load_tiny_imagenet,
+)
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set without reading it.
+
+    image_size is native, image_sizes lists all that can be asked for, none meaning any. mean and
+    std are those of the training pixels in 0..1, per channel. options are the further arguments of
+    `load_dataset`.
+    """
+
+    name: str
+    title: str
+    image_size: int
+    num_classes: int
+    mean: Triple
+    std: Triple
+    num_images: Mapping[str, int]
+    image_sizes: tuple[int, ...]
+    options: tuple[str, ...] = ()
+
+
+def _info(name, title, size, classes, train, test, mean, std, **others) -> DatasetInfo:
+    counts = MappingProxyType({"train": train, "test": test})
+    others.setdefault("image_sizes", (size,))
+    return DatasetInfo(name, title, size, classes, mean, std, counts, **others)
+
+
+# CIFAR's and ImageNet's as in the published NesT code (libml/preprocess.py); the digits' as drawn.
+_CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+_CIFAR100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_DIGITS = (0.5, 0.5, 0.5), (0.24, 0.24, 0.24)
+
+_INFOS = {
+    info.name: info
+    for info in (
+        _info("digits", "digits on canvases", 32, 10, *NUM_IMAGES.values(), *_DIGITS,
+              image_sizes=IMAGE_SIZES,
+              options=("digits_per_image", "num_images", "seed", "canvas")),
+        _info("cifar10", "CIFAR-10", 32, 10, 50_000, 10_000, *_CIFAR10),
+        _info("cifar100", "CIFAR-100", 32, 100, 50_000, 10_000, *_CIFAR100),
+        _info("tiny_imagenet", "Tiny ImageNet-100, 300 images a class", 64, 100, 30_000, 5_000,
+              *_IMAGENET),
+        _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
+        _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
+              image_sizes=(), options=("num_workers",)),
+    )
+}  # fmt: skip
+
+
+def list_datasets() -> list[str]:
+    """Names that `load_dataset` knows."""
+    return list(_INFOS)
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """Sizes, classes and normalisation of a data set; no data is needed.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
+    if name not in _INFOS:
+        near = difflib.get_close_matches(str(name), _INFOS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no data set {name!r}; {hint}valid: {', '.join(_INFOS)}")
+    return _INFOS[name]
+
+
+def load_dataset(
+    name: str, split: str, *, data_dir: Path | str | None = None, image_size: int | None = None,
+    download: bool = False, **options: Any,
+) -> ImageSet | FolderSet:  # fmt: skip
+    """Load one split of a data set by name; `digits` needs no files.
+
+    Args:
+        name: one of `list_datasets()`.
+        split: "train" or "test"; the val images of ImageNet and Tiny ImageNet are our "test".
+        data_dir: where the images are. Default: $NESTLIB_DATA/<name>, else data/<name>.
+        image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
+        download: fetch the official files if none are there; CIFAR only.
+        options: digits: digits_per_image, num_images, seed, canvas (see `make_digits`);
+            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most).
+
+    Raises:
+        ValueError: an unknown name, split, size or option, or images that do not fit the set.
+        FileNotFoundError: no images; the message says which layouts are read and how to get them.
+        OSError: a damaged image, pack or download; the message names it.
+    """
+    info = dataset_info(name)
+    _check_request(info, split, image_size, download, options)
+    size = info.image_size if image_size is None else image_size
+    if name == "digits":
+        return _load_digits(info, split, size, options)
+    data_dir = _default_data_dir(name) if data_dir is None else Path(data_dir)
+    if name == "imagenet":
+        return _load_imagenet(info, split, data_dir, size, **options)
+    if name.startswith("cifar"):
+        arrays = load_cifar(name, split, data_dir, info.num_images[split], download)
+    else:
+        arrays = load_tiny_imagenet(name, split, data_dir, info.num_images[split])
+    return _to_set(info, split, data_dir, arrays)
+
+
+def _check_request(
+    info: DatasetInfo, split: str, image_size: int | None, download: bool, options: dict[str, Any]
+) -> None:
+    if split not in SPLITS:
+        hint = "; the val images are given as 'test'" if split in ("val", "valid") else ""
+        raise ValueError(f"{info.name} has no split {split!r}; valid: 'train', 'test'{hint}")
+    sizes = info.image_sizes
+    if image_size is not None and (image_size not in sizes if sizes else image_size < 1):
+        valid = " or ".join(map(str, sizes)) or "1 or more"
+        raise ValueError(f"{info.name}: image_size={image_size} is not possible; choose {valid}")
+    if download and info.name not in DOWNLOAD_MB and info.name != "digits":
+        raise ValueError(
+            f"{info.name} cannot be downloaded here, only {' and '.join(DOWNLOAD_MB)} can; fetch "
+            "it yourself and pass data_dir=..."
+        )
+    for option in options:
+        if option not in info.options:
+            raise ValueError(
+                f"{info.name} has no option {option!r}; valid: {', '.join(info.options) or 'none'}"
+            )
+
+
+def _default_data_dir(name: str) -> Path:
+    root = Path(os.environ.get("NESTLIB_DATA", "data"))
+    # This pack is handed round as one file, so it may lie in the folder without one of its own.
+    pack_alone = name == "tiny_imagenet" and (root / TINY_PACK).is_file()
+    return root if pack_alone and not (root / name).is_dir() else root / name
+
+
+def _load_digits(info: DatasetInfo, split: str, size: int, options: dict[str, Any]) -> ImageSet:
+    drawn = make_digits(split, image_size=size, **options)
+    return ImageSet(
+        info.name, split, torch.from_numpy(drawn.images), torch.from_numpy(drawn.labels),
+        tuple(map(str, range(info.num_classes))), info.mean, info.std,
+        torch.from_numpy(drawn.boxes), torch.from_numpy(drawn.box_labels),
+    )  # fmt: skip
+
+
+def _load_imagenet(
+    info: DatasetInfo, split: str, data_dir: Path, size: int, num_workers: int | None = None
+) -> FolderSet:
+    root, files = list_imagenet(split, data_dir)
+    class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
+    _check_classes(info, split, root, class_names.tolist())
+    return FolderSet(
+        info.name, split, root,
+        np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
+        torch.from_numpy(labels), tuple(class_names.tolist()), info.mean, info.std, size,
+        min(8, os.cpu_count() or 1) if num_workers is None else num_workers,
+    )  # fmt: skip
+
+
+def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> ImageSet:
+    class_names = tuple(arrays["class_names"].tolist())
+    _check_classes(info, split, data_dir, class_names)
+    labels = torch.from_numpy(arrays["labels"])
+    boxes = box_labels = None
+    if "boxes" in arrays:
+        boxes = torch.from_numpy(arrays["boxes"])  # (N, 1, 4)
+        box_labels = torch.where(boxes[..., 0] < 0, -1, labels[:, None])
+    return ImageSet(
+        info.name, split, torch.from_numpy(arrays["images"]), labels, class_names,
+        info.mean, info.std, boxes, box_labels,
+    )  # fmt: skip
+
+
+def _check_classes(info: DatasetInfo, split: str, folder: Path, class_names) -> None:
+    """A tree half unpacked, or one pack of two, would number the classes otherwise."""
+    if len(class_names) != info.num_classes:
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise ValueError(
+            f"{info.name} has {info.num_classes} classes, but the {split} images in {folder} have "
+            f"{len(class_names)} ({shown}); add the class folders or packs that are missing, "
+            "remove those that do not belong there"
+        )

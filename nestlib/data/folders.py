@@ -1,0 +1,230 @@
+"""Images on disk: trees of class folders, packs of such trees, and a cache of what was decoded.
+
+Samples stand in one order wherever they come from: by class, then by file name without suffix.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from lzma import LZMAError
+from math import exp, log, sqrt
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+_CACHE_FORMAT = "1"  # raise it when the cached arrays change their meaning
+
+log_line = logging.getLogger(__name__)
+Arrays = dict[str, np.ndarray]
+
+
+class ImageFile(NamedTuple):
+    """One image of a tree. The path is a string: ImageNet has 1.28 million of them."""
+
+    class_name: str
+    path: str
+
+
+class Entry(NamedTuple):
+    """One image's bytes, from a tree or a pack; `where` names it in messages."""
+
+    class_name: str
+    file: str
+    where: str
+    data: bytes
+
+
+def is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def sample_order(name: str) -> tuple[str, str]:
+    """Sorting key that orders equal file names alike, whatever format they are stored in."""
+    return os.path.splitext(name)[0], name
+
+
+def list_tree(split_dir: Path) -> list[ImageFile]:
+    """All images of `split_dir`/<class>/ (or <class>/images/), by class and file name.
+
+    Raises:
+        FileNotFoundError: no class folder at all.
+        ValueError: a class folder without an image.
+    """
+    files = []
+    for folder in sorted(p for p in split_dir.iterdir() if p.is_dir() and p.name[0] != "."):
+        inner = folder / "images" if (folder / "images").is_dir() else folder
+        names = sorted(filter(is_image, os.listdir(inner)), key=sample_order)
+        if not names:
+            raise ValueError(
+                f"class folder {inner} holds no image ({', '.join(SUFFIXES)}); "
+                "fetch its images again, or remove the folder if the class is not meant to be there"
+            )
+        files += [ImageFile(folder.name, os.path.join(inner, name)) for name in names]
+    if not files:
+        raise FileNotFoundError(
+            f"{split_dir} holds no class folder; expected <class>/<image> in it, one folder a class"
+        )
+    return files
+
+
+def read_tree(files: list[ImageFile]) -> Iterator[Entry]:
+    for class_name, path in files:
+        yield Entry(class_name, os.path.basename(path), path, Path(path).read_bytes())
+
+
+def read_packs(packs: list[Path], split_dir: str, tables: dict[str, str]) -> Iterator[Entry]:
+    """Images <any>/`split_dir`/<class>/<file> of tar archives, in one pass, nothing unpacked.
+
+    Texts of the archives whose file names are keys of `tables` are filled in there on the way.
+
+    Raises:
+        OSError: an archive that breaks off or is damaged.
+    """
+    for pack in packs:
+        try:
+            with tarfile.open(pack, "r|*") as archive:
+                for member in archive:
+                    *_, folder, class_name, file = ("", "", *member.name.split("/"))
+                    if file in tables:
+                        tables[file] = archive.extractfile(member).read().decode()
+                    elif folder == split_dir and is_image(file) and member.isfile():
+                        data = archive.extractfile(member).read()
+                        yield Entry(class_name, file, f"{pack}:{member.name}", data)
+        except (tarfile.TarError, LZMAError, zlib.error, EOFError, OSError) as error:
+            raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
+
+
+def decode_image(data: bytes, where: str) -> Image.Image:
+    """An RGB image; grey and CMYK ones are converted.
+
+    Raises:
+        OSError: bytes that are no image, or break off.
+    """
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
+        raise OSError(
+            f"cannot read image {where} ({error}); fetch the file again, or remove it"
+        ) from error
+
+
+def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title: str) -> Arrays:
+    """Decode images that all are `image_size` pixels wide and high.
+
+    Returns:
+        images (N, 3, H, W) uint8, labels (N,) int64, class_names (sorted) and files (N,), text.
+
+    Raises:
+        OSError: an image that cannot be read.
+        ValueError: one of another size, or none at all.
+    """
+    keys, pixels = [], []
+    # The bar shows after two seconds, on a terminal only: logs and notebooks would keep it.
+    bar = tqdm(entries, f"decoding {title}", total, False, unit="image", delay=2, disable=None)
+    for entry in bar:
+        image = decode_image(entry.data, entry.where)
+        if image.size != (image_size, image_size):
+            raise ValueError(
+                f"image {entry.where} is {image.width} x {image.height} pixels, expected "
+                f"{image_size} x {image_size}; fetch the file again, or remove it"
+            )
+        keys.append((entry.class_name, *sample_order(entry.file)))
+        pixels.append(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
+    if not keys:
+        raise ValueError(f"{title}: the files found hold no image of this split; fetch them again")
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    class_names, labels = np.unique([keys[i][0] for i in order], return_inverse=True)
+    return {
+        "images": np.stack([pixels[i] for i in order]),
+        "labels": labels.astype(np.int64),
+        "class_names": class_names,
+        "files": np.array([keys[i][2] for i in order]),
+    }
+
+
+def describe(paths: Iterable[str | Path], root: Path) -> list[str]:
+    """Name, size and time of each file: what a cache of their contents depends on."""
+    lines = []
+    for path in paths:
+        status = os.stat(path)
+        lines.append(f"{os.path.relpath(path, root)} {status.st_size} {status.st_mtime_ns}")
+    return lines
+
+
+def load_or_build(title: str, source: list[str], root: Path, build: Callable[[], Arrays]) -> Arrays:
+    """What `build` returned when it last ran on the same `source` lines, else what it returns now.
+
+    Kept as one file in `root`/.nestlib_cache, or in ~/.cache/nestlib where `root` is read-only. A
+    damaged file is built anew; it is written beside and moved into place, so never seen half done.
+    """
+    key = hashlib.sha256("\n".join([_CACHE_FORMAT, *source]).encode()).hexdigest()[:16]
+    folders = [Path.home() / ".cache" / "nestlib"]
+    if _is_writable(root):
+        folders.insert(0, root / ".nestlib_cache")
+    path = folders[0] / f"{title}-{key}.npz"
+    if path.is_file():
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except Exception as error:  # noqa: BLE001 - damage shows in many ways, with one remedy
+            log_line.warning("%s is damaged (%s): decoding the images again", path, error)
+    arrays = build()
+    try:
+        _save_whole(path, arrays)
+    except OSError as error:  # a full disk must not cost the images just decoded
+        log_line.warning("cannot keep the decoded images in %s (%s)", path, error)
+    return arrays
+
+
+def _is_writable(folder: Path) -> bool:
+    # Asked of the mode too: root may write where the owner allowed nobody to.
+    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
+
+
+def _save_whole(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """A random part of the image, resized to (size, size), as the published NesT code trains.
+
+    Area 5 to 100 % of the image, width over height 3/4 to 4/3 (libml/preprocess.py,
+    decode_and_random_resized_crop). Pillow's bilinear filter averages where it shrinks; there,
+    TensorFlow's does not.
+    """
+    for _ in range(10):
+        area = image.width * image.height * rng.uniform(0.05, 1)
+        aspect = exp(rng.uniform(log(3 / 4), log(4 / 3)))
+        width, height = max(1, round(sqrt(area * aspect))), max(1, round(sqrt(area / aspect)))
+        if width <= image.width and height <= image.height:
+            left = int(rng.integers(image.width - width, endpoint=True))
+            top = int(rng.integers(image.height - height, endpoint=True))
+            box = (left, top, left + width, top + height)
+            return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return centre_crop(image, size)  # an image so narrow that hardly any crop fits
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Short side resized to size * 256 / 224, then the middle (size, size): the test protocol."""
+    scale = size * 256 // 224 / min(image.size)
+    image = image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR
+    )
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))

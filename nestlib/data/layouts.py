@@ -1,0 +1,227 @@
+"""Where CIFAR, Tiny ImageNet and ImageNet keep their images, in every form they are handed round.
+
+Each `load_*` returns the arrays of one split, in the order of nestlib.data.folders; or raises
+FileNotFoundError, which says what was looked for, where, and how to get it.
+"""
+
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from nestlib.data.folders import (
+    Arrays,
+    ImageFile,
+    decode_entries,
+    describe,
+    list_tree,
+    load_or_build,
+    read_packs,
+    read_tree,
+    sample_order,
+)
+
+OFFICIAL_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+DOWNLOAD_MB = {"cifar10": 170, "cifar100": 169}
+TINY_PACK = "tiny-imagenet-100.tar.xz"
+
+Box = tuple[int, ...]  # x0, y0, x1, y1
+
+
+def _find_root(data_dir: Path, split_dir: str, *subfolders: str) -> Path | None:
+    roots = (data_dir, *(data_dir / folder for folder in subfolders))
+    return next((root for root in roots if (root / split_dir).is_dir()), None)
+
+
+def _missing(name: str, data_dir: Path, split: str, *layouts: str) -> FileNotFoundError:
+    lines = "".join(f"\n  - {layout}" for layout in layouts)
+    return FileNotFoundError(
+        f"{name}: no {split} images in {data_dir.absolute()}. Expected there one of:{lines}\n"
+        "If they are elsewhere, pass data_dir=..., or set the environment variable NESTLIB_DATA "
+        f"to the folder that holds {name}/."
+    )
+
+
+def load_cifar(name: str, split: str, data_dir: Path, total: int, download: bool) -> Arrays:
+    """CIFAR-10 or CIFAR-100 from the official pickles, a tree of class folders, or packs of one.
+
+    `total` is the number of images to expect, for the progress bar. `download` fetches the
+    official files only if nothing is there.
+    """
+    folder = OFFICIAL_CIFAR[name].base_folder
+    if (data_dir / folder).is_dir():
+        return _read_official_cifar(name, split, data_dir / folder)
+    title = f"{name}-{split}"
+    root = _find_root(data_dir, split, name)
+    if root:
+        files = list_tree(root / split)
+        source = describe((file.path for file in files), root)
+        return load_or_build(
+            title, source, root, lambda: decode_entries(read_tree(files), 32, len(files), title)
+        )
+    packs = sorted(data_dir.glob(f"{split}*.tar.xz"))
+    if packs:
+        return load_or_build(
+            title, describe(packs, data_dir), data_dir,
+            lambda: decode_entries(read_packs(packs, split, {}), 32, total, title),
+        )  # fmt: skip
+    if download:
+        _download_cifar(name, data_dir)
+        return _read_official_cifar(name, split, data_dir / folder)
+    raise _missing(
+        name, data_dir, split,
+        f"{folder}/, the official files; load_dataset({name!r}, {split!r}, download=True) fetches "
+        f"them ({DOWNLOAD_MB[name]} MB)",
+        f"{split}/<class>/<image>.png, .jpg or .webp, or {name}/{split}/...",
+        f"packs of such a tree, {split}*.tar.xz",
+    )  # fmt: skip
+
+
+def _read_official_cifar(name: str, split: str, folder: Path) -> Arrays:
+    official = OFFICIAL_CIFAR[name]
+    parts = official.train_list if split == "train" else official.test_list
+    meta = (official.meta["filename"], official.meta["md5"])
+    for file, md5 in (*parts, meta):  # before unpickling: a pickle can run anything
+        if not check_integrity(folder / file, md5):
+            raise OSError(
+                f"{folder / file} is missing or damaged (its MD5 is not {md5}); remove {folder} "
+                f"and call load_dataset({name!r}, {split!r}, download=True)"
+            )
+    batches = [_unpickle(folder / file) for file, _ in parts]
+    class_names = np.array(_unpickle(folder / meta[0])[official.meta["key"]])
+    key = "labels" if name == "cifar10" else "fine_labels"
+    labels = np.concatenate([batch[key] for batch in batches]).astype(np.int64)
+    files = [file for batch in batches for file in batch["filenames"]]
+    order = sorted(range(len(files)), key=lambda i: (labels[i], sample_order(files[i])))
+    images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    return {"images": images[order], "labels": labels[order], "class_names": class_names}
+
+
+def _unpickle(path: Path) -> dict:
+    return pickle.loads(path.read_bytes(), encoding="latin1")
+
+
+def _download_cifar(name: str, data_dir: Path) -> None:
+    """Fetch into a folder beside and move it into place, so that half a download is not found."""
+    official = OFFICIAL_CIFAR[name]
+    print(
+        f"downloading {name}, {DOWNLOAD_MB[name]} MB, from {official.url} to {data_dir.absolute()}",
+        file=sys.stderr,
+    )
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir) as part:
+        try:
+            official(part, download=True)  # verifies the checksums
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"{name} could not be downloaded ({error}); nothing of it was kept. Try again, or "
+                f"fetch {official.url} by other means and unpack it in {data_dir.absolute()}"
+            ) from error
+        os.replace(Path(part) / official.base_folder, data_dir / official.base_folder)
+
+
+def load_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Arrays:
+    """Tiny ImageNet with boxes (N, 1, 4), -1 where an image has none.
+
+    "tiny_imagenet" is the part called Tiny ImageNet-100: the first 100 classes of wnids.txt and of
+    them the training images numbered 0 to 299. It comes in a pack, or is taken from the official
+    folder. "tiny_imagenet_200" is the official whole.
+    """
+    split_dir = "train" if split == "train" else "val"
+    title = f"{name}-{split}"
+    root = _find_root(data_dir, split_dir, "tiny-imagenet-100", "tiny-imagenet-200")
+    if root:
+        files = _list_tiny(root, split_dir, part=name == "tiny_imagenet")
+        tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
+        tables += [*root.glob("train/*/*_boxes.txt"), *root.glob("val/val_annotations.txt")]
+        source = describe([*(file.path for file in files), *sorted(tables)], root)
+        return load_or_build(title, source, root, lambda: _read_tiny(root, split_dir, files, title))
+    pack = data_dir / TINY_PACK
+    if pack.is_file() and name == "tiny_imagenet":
+        return load_or_build(
+            title, describe([pack], data_dir), data_dir,
+            lambda: _read_tiny_pack(pack, split_dir, total, title),
+        )  # fmt: skip
+    raise _missing(
+        name, data_dir, split,
+        "tiny-imagenet-200/, as unpacked from http://cs231n.stanford.edu/tiny-imagenet-200.zip "
+        "(237 MB)",
+        f"{split_dir}/<wnid>/<image>.JPEG with, if boxes are wanted, boxes.csv beside {split_dir}/ "
+        "(split,wnid,file,x0,y0,x1,y1)",
+        *([TINY_PACK] if name == "tiny_imagenet" else []),
+    )  # fmt: skip
+
+
+def _list_tiny(root: Path, split_dir: str, part: bool) -> list[ImageFile]:
+    annotations = root / "val" / "val_annotations.txt"
+    if split_dir == "val" and (root / "val" / "images").is_dir() and annotations.is_file():
+        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
+        rows.sort(key=lambda row: (row[1], sample_order(row[0])))
+        files = [ImageFile(wnid, str(root / "val" / "images" / file)) for file, wnid in rows]
+    else:
+        files = list_tree(root / split_dir)
+    wnids = root / "wnids.txt"
+    if not (part and wnids.is_file()):
+        return files
+    kept = set(wnids.read_text().split()[:100])
+    files = [file for file in files if file.class_name in kept]
+    return [f for f in files if split_dir == "val" or int(Path(f.path).stem.split("_")[-1]) < 300]
+
+
+def _read_tiny(root: Path, split_dir: str, files: list[ImageFile], title: str) -> Arrays:
+    arrays = decode_entries(read_tree(files), 64, len(files), title)
+    if (root / "boxes.csv").is_file():
+        boxes = _parse_csv((root / "boxes.csv").read_text(), split_dir)
+    elif split_dir == "val" and (root / "val" / "val_annotations.txt").is_file():
+        boxes = _parse_boxes((root / "val" / "val_annotations.txt").read_text().splitlines())
+    else:
+        tables = root.glob(f"{split_dir}/*/*_boxes.txt")
+        boxes = _parse_boxes(line for table in tables for line in table.read_text().splitlines())
+    words = next((p for p in (root / "classes.tsv", root / "words.txt") if p.is_file()), None)
+    return _annotate(arrays, boxes, words.read_text() if words else "")
+
+
+def _read_tiny_pack(pack: Path, split_dir: str, total: int, title: str) -> Arrays:
+    tables = {"boxes.csv": "", "classes.tsv": ""}
+    arrays = decode_entries(read_packs([pack], split_dir, tables), 64, total, title)
+    return _annotate(arrays, _parse_csv(tables["boxes.csv"], split_dir), tables["classes.tsv"])
+
+
+def _parse_csv(text: str, split_dir: str) -> dict[str, Box]:
+    rows = (line.split(",") for line in text.splitlines())
+    return {row[2]: tuple(map(int, row[3:7])) for row in rows if row[0] == split_dir}
+
+
+def _parse_boxes(lines: Iterable[str]) -> dict[str, Box]:
+    """Official tables: file, in val the wnid, and four edges, between tabs."""
+    rows = (line.split("\t") for line in lines)
+    return {row[0]: tuple(map(int, row[-4:])) for row in rows}
+
+
+def _annotate(arrays: Arrays, boxes: dict[str, Box], words: str) -> Arrays:
+    """Add boxes by file name, and words (wnid, tab, words a line) in place of wnids."""
+    by_wnid = dict(line.split("\t", 1) for line in words.splitlines())
+    arrays["class_names"] = np.array([by_wnid.get(w, w) for w in arrays["class_names"].tolist()])
+    if boxes:
+        rows = [boxes.get(file, (-1, -1, -1, -1)) for file in arrays["files"].tolist()]
+        arrays["boxes"] = np.array(rows, dtype=np.int16)[:, None]
+    return arrays
+
+
+def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
+    """The folder that holds {train,val}/, and the images of one split."""
+    split_dir = "train" if split == "train" else "val"
+    root = _find_root(data_dir, split_dir, "imagenet")
+    if root is None:
+        raise _missing(
+            "imagenet", data_dir, split,
+            f"{split_dir}/<wnid>/<image>.JPEG, 1,000 class folders; image-net.org hands out "
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar on request",
+        )  # fmt: skip
+    return root, list_tree(root / split_dir)

@@ -1,0 +1,328 @@
+"""Parameters, multiply-adds, peak memory and images a second of models, measured in turn.
+
+Speeds of different runs do not compare: clocks, neighbours and libraries move. So `bench` times all
+contenders within one process, A B C A B C ..., and reports every round's value beside the median.
+"""
+
+import math
+import platform
+import re
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
+
+FLOP_COUNTER = "torch.utils.flop_counter.FlopCounterMode / 2, attention unfused"
+PRECISIONS = ("fp32", "bf16")
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+MB = 2**20  # bytes, as nvidia-smi counts
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model to be timed on images (batch_size, 3, image_size, image_size)."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    image_size: int  # pixels
+    batch_size: int
+
+
+def count_params(model: nn.Module) -> int:
+    """Number of trainable values; a shared parameter counts once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_gflops(model: nn.Module, image_size: int) -> float:
+    """Multiply-adds of one forward pass on one RGB image, in units of 10**9, by `FLOP_COUNTER`.
+
+    Counts matrix products and convolutions, as the papers' tables do; norms, activations and
+    additions are left out.
+    """
+    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    # torch's counter knows no formula for the CPU's fused attention and would drop it without a
+    # word; unfused, attention is two matrix products, the same count on every device.
+    with _mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter:
+            model(image)
+    return counter.get_total_flops() / 2 / 1e9
+
+
+def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> tuple[float, str]:
+    """Peak memory of one pass, in MB (2**20 bytes), and which kind of peak it is.
+
+    With `train` the pass is forward, cross-entropy and backward, without an optimizer; gradients
+    of `model` are cleared. Model and images (B, 3, H, W) must be on one device.
+
+    - CUDA, "device peak": weights, images and activations, kernels' work space that comes from
+      torch's allocator included, whatever else lives on the device left out.
+    - CPU, "activation peak (CPU)": tensors made during the pass and alive at once (with `train`
+      gradients too); neither weights nor images, nor work space within a kernel.
+    """
+    held = {t.untyped_storage() for t in (*model.parameters(), *model.buffers(), images)}
+    with _mode(model, training=train), torch.set_grad_enabled(train):
+        if images.device.type == "cuda":
+            others = torch.cuda.memory_allocated(images.device) - sum(s.nbytes() for s in held)
+            torch.cuda.reset_peak_memory_stats(images.device)
+            _one_pass(model, images, train)
+            peak, kind = torch.cuda.max_memory_allocated(images.device) - others, "device peak"
+        else:
+            with _LivePeak(held) as live:
+                _one_pass(model, images, train)
+            peak, kind = live.peak, "activation peak (CPU)"
+    return peak / MB, kind
+
+
+def _one_pass(model: nn.Module, images: Tensor, train: bool) -> None:
+    logits = model(images)
+    if train:
+        F.cross_entropy(logits, logits.detach().argmax(1)).backward()
+        model.zero_grad(set_to_none=True)
+
+
+class _LivePeak(TorchDispatchMode):
+    """Peak bytes of the storages that operators return, while anything holds them.
+
+    Chosen over torch.profiler's memory events: those name no owner, need a private interface for
+    a running total and vary with the allocator; this counts the same on every machine.
+    """
+
+    def __init__(self, held: set):
+        super().__init__()
+        self.seen = {storage._cdata for storage in held}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for storage in {x.untyped_storage() for x in tree_leaves(out) if isinstance(x, Tensor)}:
+            key, size = storage._cdata, storage.nbytes()  # the address: views share a storage
+            if key not in self.seen:
+                self.seen.add(key)
+                weakref.finalize(storage, self._free, key, size)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+        return out
+
+    def _free(self, key: int, size: int) -> None:
+        self.seen.remove(key)
+        self.now -= size
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put `model` into training or evaluation mode for a while."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
+class _Runner:
+    """One contender on its device, and the row of results that it fills."""
+
+    def __init__(self, contender: Contender, device: torch.device, precision: str, train: bool):
+        self.contender, self.device = contender, device
+        self.synchronize = partial(torch.get_device_module(device).synchronize, device)
+        bf16 = precision == "bf16"
+        self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
+        self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
+        self.row = {
+            "name": contender.name, "image_size": contender.image_size,
+            "batch_size": contender.batch_size, "n": 0,
+            "images_per_second": {mode: {"median": None, "rounds": []} for mode in self.steps},
+        }  # fmt: skip
+
+    def attempt(self, action: Callable, *args) -> None:
+        """Run `action`; what a machine can lack (memory, a library) ends this row only."""
+        if "error" in self.row:
+            return
+        try:
+            action(*args)
+        except (RuntimeError, MemoryError, ImportError) as error:
+            reason = (str(error).splitlines() or ["no message"])[0]
+            self.row["error"] = f"{type(error).__name__}: {reason}"
+        # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
+        if "error" in self.row:
+            self.release()
+
+    def prepare(self, warmup: int) -> None:
+        """Build, count, measure memory and warm up."""
+        size, batch = self.contender.image_size, self.contender.batch_size
+        self.model = self.contender.build()
+        self.row["params"] = count_params(self.model)
+        self.row["gflops"] = count_gflops(self.model, size)
+        self.model.to(self.device)
+        self.images = torch.randn(batch, 3, size, size, device=self.device)
+        with _mode(self.model, training=False), torch.no_grad():
+            num_classes = self.model(self.images[:1]).shape[-1]
+        self.labels = torch.randint(num_classes, (batch,), device=self.device)
+        self._choose_memory_format()
+        with self.autocast():
+            self.row["memory_mb"], self.row["memory_kind"] = measure_memory_mb(
+                self.model, self.images
+            )
+        for mode in self.steps:
+            self._time(mode, iterations=warmup)
+
+    def _choose_memory_format(self) -> None:
+        """Keep the faster layout of a convnet; every model shall run its fastest stock path."""
+        slowest_mode, seconds = list(self.steps)[-1], {}
+        formats = MEMORY_FORMATS if _has_spatial_convs(self.model) else ["contiguous"]
+        for name in formats:
+            self._use_memory_format(name)
+            if len(formats) > 1:
+                self._time(slowest_mode, iterations=1)
+                seconds[name] = self._time(slowest_mode, iterations=2)
+        self.row["memory_format"] = min(seconds, key=seconds.get) if seconds else name
+        self._use_memory_format(self.row["memory_format"])
+
+    def _use_memory_format(self, name: str) -> None:
+        self.model.to(memory_format=MEMORY_FORMATS[name])
+        self.images = self.images.contiguous(memory_format=MEMORY_FORMATS[name])
+        # A new optimizer, because fused AdamW's state must have the weights' layout.
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+
+    def _forward(self) -> None:
+        with torch.inference_mode(), self.autocast():
+            self.model(self.images)
+
+    def _train(self) -> None:
+        with self.autocast():
+            loss = F.cross_entropy(self.model(self.images), self.labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def _time(self, mode: str, iterations: int) -> float:
+        """Seconds that so many steps take, from an idle device to an idle device."""
+        with _mode(self.model, training=mode == "train"):
+            self.synchronize()
+            start = time.perf_counter()
+            for _ in range(iterations):
+                self.steps[mode]()
+            self.synchronize()
+            return time.perf_counter() - start
+
+    def run_round(self, seconds: float) -> None:
+        """Time every mode for at least `seconds` (and one step), and note its images a second."""
+        for mode in self.steps:
+            done, elapsed = 1, self._time(mode, iterations=1)
+            while elapsed < seconds:
+                # As many as should fill the rest: to wait for the device costs a queue refill.
+                more = math.ceil((seconds - elapsed) * done / elapsed)
+                elapsed += self._time(mode, more)
+                done += more
+            speeds = self.row["images_per_second"][mode]
+            speeds["rounds"].append(done * self.contender.batch_size / elapsed)
+            speeds["median"] = statistics.median(speeds["rounds"])
+        self.row["n"] += 1
+        # While others run, only weights and optimizer state stay.
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def release(self) -> None:
+        """Give the memory back; the row stays."""
+        self.model = self.optimizer = self.images = self.labels = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _has_spatial_convs(model: nn.Module) -> bool:
+    """Whether windows of a convolution overlap; a patch embedding's (kernel = stride) do not."""
+    return any(
+        isinstance(m, nn.Conv2d) and max(m.kernel_size) > max(m.stride) for m in model.modules()
+    )
+
+
+def bench(
+    contenders: Sequence[Contender], *, device: str | torch.device, precision: str = "fp32",
+    rounds: int = 5, seconds_per_round: float = 1.0, warmup: int = 2, train: bool = True,
+    time_limit_s: float | None = None, progress: bool = True,
+) -> dict:  # fmt: skip
+    """Time contenders in turn; returns JSON-ready {"settings": {...}, "rows": [{...}, ...]}.
+
+    A row holds params, gflops (multiply-adds an image), memory_mb of a forward pass at batch_size
+    and memory_kind (`measure_memory_mb`), memory_format, n (rounds done) and images_per_second:
+    for "forward" (evaluation mode, no gradients) and, with `train`, "train" (forward,
+    cross-entropy, backward, AdamW) the median and every round's value. A contender that fails or
+    does not fit keeps what was measured until then, gets the reason as "error", and is skipped.
+
+    Args:
+        precision: "fp32" or "bf16" (autocast).
+        seconds_per_round: least time a contender is run for in each round and mode.
+        warmup: untimed steps of each mode before the first round.
+        time_limit_s: no further round is begun that would probably end later than this many
+            seconds after the call; the first is always run.
+
+    Raises:
+        ValueError: unknown precision, fewer than one round, or contenders that share a name.
+    """
+    _check(contenders, precision, rounds)
+    settings = {
+        "precision": precision, "rounds": rounds, "seconds_per_round": seconds_per_round,
+        "warmup": warmup, "time_limit_s": time_limit_s, **_machine(torch.device(device)),
+    }  # fmt: skip
+    start = time.perf_counter()
+    runners = [_Runner(c, torch.device(device), precision, train) for c in contenders]
+    # Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+        with tqdm(total=len(runners) * (1 + rounds), disable=not progress, unit="turn") as bar:
+            _in_turn(runners, bar, _Runner.prepare, warmup)
+            rounds_done = 0
+            while rounds_done < rounds:
+                began = time.perf_counter()
+                _in_turn(runners, bar, _Runner.run_round, seconds_per_round)
+                now, rounds_done = time.perf_counter(), rounds_done + 1
+                if time_limit_s is not None and now + (now - began) > start + time_limit_s:
+                    break
+    for runner in runners:
+        runner.release()
+    settings |= {"rounds_done": rounds_done, "seconds": time.perf_counter() - start, "tf32": tf32}
+    return {"settings": settings, "rows": [runner.row for runner in runners]}
+
+
+def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> None:
+    """One turn of `action` for every contender, in order."""
+    for runner in runners:
+        bar.set_description(runner.contender.name)
+        runner.attempt(partial(action, runner), *args)
+        bar.update()
+
+
+def _check(contenders: Sequence[Contender], precision: str, rounds: int) -> None:
+    names = [contender.name for contender in contenders]
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    if rounds < 1:
+        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
+    if len(set(names)) < len(names):
+        raise ValueError(f"contenders {names} share a name; name each differently")
+
+
+def _machine(device: torch.device) -> dict:
+    """What the numbers depend on, beside the settings."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:  # platform.processor() is empty on most Linux systems
+        cpuinfo = Path("/proc/cpuinfo")
+        found = re.search(r"model name\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "")
+        name = found[1] if found else platform.processor() or platform.machine()
+    return {
+        "device": str(device), "device_name": name, "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "flop_counter": FLOP_COUNTER,
+    }  # fmt: skip

@@ -1,0 +1,41 @@
+"""The other rows of the paper's tables: `PEERS["deit_tiny_cifar"](num_classes=10, img_size=32)`.
+
+Each file beside this one holds one architecture: `VARIANTS` (name -> sizes) and `build`. A peer
+maps images (B, 3, H, W) to logits (B, num_classes).
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+
+from torch import nn
+
+from nestlib.models.peers import deit, swin, wide_resnet
+
+__all__ = ["PEERS"]
+
+
+def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
+    """Bind one variant's sizes to its architecture's `build`."""
+    variant = architecture.VARIANTS[name]
+
+    def build(
+        *, num_classes: int, img_size: int, drop_path_rate: float = 0.0, **overrides
+    ) -> nn.Module:
+        unknown = [option for option in overrides if option not in variant]
+        if unknown:
+            raise TypeError(f"{name} has no option {unknown}; it takes {list(variant)}")
+        sizes = {**variant, **overrides}
+        return architecture.build(
+            num_classes=num_classes, img_size=img_size, drop_path_rate=drop_path_rate, **sizes
+        )
+
+    build.__name__ = name
+    build.__doc__ = f"{architecture.build.__doc__}\n\n    Here by default: {variant}."
+    return build
+
+
+PEERS: dict[str, Callable[..., nn.Module]] = {
+    name: _builder(name, architecture)
+    for architecture in (deit, swin, wide_resnet)
+    for name in architecture.VARIANTS
+}

@@ -1,0 +1,74 @@
+"""What the paper prints: its numbers as data, keyed by its own row names (arXiv 2105.12723v1).
+
+Nothing here was measured by us. A test compares these with an independent transcription.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table1Row:
+    """Table 1, input 32x32, 300 epochs. A question mark stands where the paper prints one."""
+
+    group: str
+    params_m: float  # millions
+    gpu_memory_mb: float
+    images_per_second: float  # inference on a single GPU, which the table does not name
+    cifar10: float  # test accuracy, %
+    cifar100: float
+    unsure: bool = False  # "?": training tends to diverge
+
+
+_FULL, _LOCAL = "transformer, full attention", "transformer, local attention"
+
+# The original misplaces CCT-7/3x1 between the groups; it attends to the whole image.
+TABLE1 = {
+    "Pyramid-164-48": Table1Row("convnet", 1.7, 126, 3715.9, 95.97, 80.70),
+    "WRN28-10": Table1Row("convnet", 36.5, 202, 1510.8, 95.83, 80.75),
+    "DeiT-T": Table1Row(_FULL, 5.3, 158, 1905.3, 88.39, 67.52),
+    "DeiT-S": Table1Row(_FULL, 21.3, 356, 734.7, 92.44, 69.78),
+    "DeiT-B": Table1Row(_FULL, 85.1, 873, 233.7, 92.41, 70.49),
+    "PVT-T": Table1Row(_FULL, 12.8, 266, 1478.1, 90.51, 69.62),
+    "PVT-S": Table1Row(_FULL, 24.1, 477, 707.2, 92.34, 69.79),
+    "PVT-B": Table1Row(_FULL, 60.9, 990, 315.1, 85.05, 43.78, unsure=True),
+    "CCT-7/3x1": Table1Row(_FULL, 3.7, 94, 3040.2, 94.72, 76.67),
+    "Swin-T": Table1Row(_LOCAL, 27.5, 183, 2399.2, 94.46, 78.07),
+    "Swin-S": Table1Row(_LOCAL, 48.8, 311, 1372.5, 94.17, 77.01),
+    "Swin-B": Table1Row(_LOCAL, 86.7, 497, 868.3, 94.55, 78.45),
+    "NesT-T": Table1Row(_LOCAL, 6.2, 187, 1616.9, 96.04, 78.69),
+    "NesT-S": Table1Row(_LOCAL, 23.4, 411, 627.9, 96.97, 81.70),
+    "NesT-B": Table1Row(_LOCAL, 90.1, 984, 189.8, 97.20, 82.56),
+}
+
+
+@dataclass(frozen=True)
+class TableA1Row:
+    """One line of Table A1: [d, h] x layers, blocks of each hierarchy, in the paper's order 1 to 5
+    (1 is the top; "forward direction is 5 to 1")."""
+
+    input_size: int
+    patch_size: int  # S
+    block_edge: int  # sequence length n = block_edge**2
+    hierarchies: tuple[tuple[str, str, int | str, int], ...]  # width, heads, layers, blocks
+
+
+# d, h and k of the tiny, small and base models.
+TABLE_A1_CIFAR = {"d": (192, 384, 768), "h": (3, 6, 12)}
+TABLE_A1_IMAGENET = {"d": (96, 96, 128), "h": (3, 6, 12), "k": (8, 20, 20)}
+# The authors' correction (nested-transformer issue 2) and their code.
+TABLE_A1_IMAGENET_CORRECTED = {"d": (96, 96, 128), "h": (3, 3, 4), "k": (8, 20, 20)}
+
+
+def _equal_hierarchies(layers: int, depth: int) -> tuple[tuple[str, str, int | str, int], ...]:
+    return tuple(("d", "h", layers, 4**i) for i in range(depth))
+
+
+TABLE_A1 = (
+    TableA1Row(32, 1, 8, _equal_hierarchies(4, 3)),
+    TableA1Row(32, 1, 4, _equal_hierarchies(3, 4)),
+    TableA1Row(32, 1, 2, _equal_hierarchies(2, 5)),
+    TableA1Row(224, 4, 14, (("d", "h", 2, 1), ("2d", "2h", 2, 4), ("4d", "4h", "k", 16))),
+)
+TABLE_A1_IMAGENET_ROW_CORRECTED = TableA1Row(
+    224, 4, 14, (("4d", "4h", "k", 1), ("2d", "2h", 2, 4), ("d", "h", 2, 16))
+)

@@ -1,0 +1,185 @@
+"""What a recipe is: one training run, frozen and checked when it is made.
+
+The defaults are the published NesT configuration for CIFAR (configs/cifar_nest.py of the authors'
+code). Which recipes there are by name stands in recipes.py.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nestlib.data.augment import Augmentation
+from nestlib.data.datasets import dataset_info
+from nestlib.models import create_model, list_models
+
+BUDGETS = {
+    "smoke": "under a minute: checks the path, shows no result",
+    "quick": "the embedded digits, or a narrow model, on a CPU",
+    "gpu": "one GPU",
+    "paper": "the paper's own schedule and data",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run but for its seed's randomness.
+
+    lr_per_256 is the peak learning rate of a batch of 256 images; it scales with batch_size.
+    batch_size counts the images of one step over all devices. train_limit keeps that many training
+    images (the first of a seeded order), test_limit likewise.
+
+    Raises:
+        ValueError: a field out of its range, an unknown model, data set or budget, or an image
+            size that the model's blocks do not divide; the message says what would be valid.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    model_options: dict[str, Any] = field(default_factory=dict)
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    image_size: int = 32
+    epochs: int = 300
+    batch_size: int = 192
+    lr_per_256: float = 2.5e-4
+    warmup_epochs: float = 5
+    weight_decay: float = 0.05
+    drop_path_rate: float = 0.1
+    ema_decay: float | None = None
+    precision: str = "fp32"
+    compile: bool = False
+    train_limit: int | None = None
+    test_limit: int | None = None
+    seed: int = 0
+    budget: str = "gpu"
+
+    def __post_init__(self):
+        dataset_info(self.dataset)  # an unknown data set raises here
+        _check_one_of("model", self.model, list_models())
+        _check_one_of("budget", self.budget, BUDGETS)
+        _check_one_of("precision", self.precision, ("fp32", "bf16"))
+        for name in ("epochs", "batch_size", "image_size"):
+            _check(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr_per_256", "weight_decay", "warmup_epochs", "seed"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
+        _check(self, "drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
+        _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
+        with torch.device("meta"):  # shapes and options are checked; nothing is allocated
+            self.build_model(num_classes=2)
+
+    def build_model(self, num_classes: int) -> nn.Module:
+        """The model, freshly initialised from torch's global generator."""
+        options = {"drop_path_rate": self.drop_path_rate, **self.model_options}
+        return create_model(
+            self.model, num_classes=num_classes, img_size=self.image_size, **options
+        )
+
+    @property
+    def peak_lr(self) -> float:
+        return self.lr_per_256 * self.batch_size / 256
+
+    @property
+    def config_hash(self) -> str:
+        """Eight hex digits that change with every field but the name and the seed."""
+        config = {k: v for k, v in to_dict(self).items() if k not in ("name", "seed")}
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.name}-s{self.seed}-{self.config_hash}"
+
+    def at_budget(self, budget: str) -> "Recipe":
+        """The same recipe, cut to `smoke`; other budgets are properties of the named recipes."""
+        _check_one_of("budget", budget, BUDGETS)
+        if budget != "smoke":
+            return replace(self, budget=budget)
+        return replace(
+            self, budget="smoke", epochs=1, warmup_epochs=0, batch_size=8,
+            train_limit=16, test_limit=16,
+        )  # fmt: skip
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain values, as records keep them."""
+    return dataclasses.asdict(recipe)
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """The recipe of a record.
+
+    Raises:
+        ValueError: a field that recipes do not have; the message lists those they have.
+    """
+    names = [f.name for f in dataclasses.fields(Recipe)]
+    for key in values:
+        _check_one_of("recipe field", key, names)
+    values = dict(values)
+    if isinstance(values.get("augmentation"), dict):
+        values["augmentation"] = Augmentation(**values["augmentation"])
+    return Recipe(**values)
+
+
+def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """Apply `field=value` strings (`epochs=30`, `augmentation.flip=0`, `model_options.patch_size=2`).
+
+    Raises:
+        ValueError: no such field (near ones are listed), or a value of the wrong type.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"{assignment!r} is no assignment; write field=value")
+        outer, _, inner = key.partition(".")
+        _check_one_of("recipe field", outer, [f.name for f in dataclasses.fields(Recipe)])
+        if outer in ("model_options", "dataset_options"):
+            base = changes.get(outer, getattr(recipe, outer))
+            changes[outer] = {**base, inner: _parse(text)}
+        elif outer == "augmentation":
+            _check_one_of("augmentation field", inner, [f.name for f in dataclasses.fields(Augmentation)])
+            base = changes.get(outer, recipe.augmentation)
+            changes[outer] = replace(base, **{inner: _typed(Augmentation, inner, text)})
+        else:
+            changes[outer] = _typed(Recipe, outer, text)
+    return replace(recipe, **changes)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _typed(owner: type, name: str, text: str) -> Any:
+    hint = typing.get_type_hints(owner)[name]
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    value = _parse(text) if str not in allowed else text
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if type(value) not in allowed:
+        names = " or ".join(t.__name__ for t in allowed)
+        raise ValueError(f"{name} must be {names}, got {text!r}")
+    return value
+
+
+def _check(recipe: Recipe, name: str, holds: bool, valid: str) -> None:
+    if not holds:
+        raise ValueError(f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}")
+
+
+def _check_one_of(what: str, value: str, valid) -> None:
+    if value not in valid:
+        near = difflib.get_close_matches(str(value), list(valid), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ValueError(f"no {what} {value!r}; {hint}valid: {', '.join(valid)}")

@@ -1,0 +1,96 @@
+"""What to run, by name: a row of a table is a named recipe, written as differences from a default.
+
+    nest recipes                      lists the names
+    nest train cifar10/nest_tiny      carries one out
+
+Costs are estimates for one H200 unless a record says otherwise; the accuracy a recipe should reach is the paper's
+(nestlib.paper) and, once it ran, its record's.
+"""
+
+import difflib
+from dataclasses import replace
+from typing import Any
+
+from nestlib.data.augment import Augmentation
+from nestlib.recipe import Recipe
+
+# What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
+DEFAULTS: dict[str, dict[str, Any]] = {
+    # Digits are not flipped, and a short run has no use for regularisation.
+    "digits": dict(
+        dataset="digits", augmentation=Augmentation.none(), epochs=8, warmup_epochs=1,
+        batch_size=64, lr_per_256=4e-3, drop_path_rate=0.0, budget="quick",
+    ),
+    "cifar10": dict(dataset="cifar10"),
+    "tiny_imagenet": dict(dataset="tiny_imagenet", image_size=64, batch_size=256),
+    "imagenet": dict(
+        dataset="imagenet", image_size=224, batch_size=1024, warmup_epochs=20, precision="bf16",
+        augmentation=Augmentation(crop_padding=0, color_jitter=0.3), budget="paper",
+    ),
+}  # fmt: skip
+
+# name: (what it is, its differences)
+NAMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits/nest_narrow": (
+        "narrow NesT (d = 48, S = 2, depth 3) on the embedded digits",
+        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=2)),
+    ),
+    "cifar10/nest_narrow": (
+        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",
+        dict(
+            model="nest_tiny_cifar",
+            model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=2),
+            augmentation=replace(Augmentation.none(), crop_padding=2, flip=0.5),
+            epochs=10, warmup_epochs=1, batch_size=128, lr_per_256=4e-3, drop_path_rate=0.0,
+            budget="quick",
+        ),
+    ),
+    "cifar10/nest_tiny": (
+        "Table 1, NesT-T: S = 1, depth 4; batch 192 as published",
+        dict(model="nest_tiny_cifar", precision="bf16"),
+    ),
+    "cifar10/nest_small": (
+        "Table 1, NesT-S: batch 64 as published",
+        dict(model="nest_small_cifar", precision="bf16", batch_size=64),
+    ),
+    "cifar10/nest_base": (
+        "Table 1, NesT-B: batch 32 as published",
+        dict(model="nest_base_cifar", precision="bf16", batch_size=32),
+    ),
+    "cifar10/nest_tiny_s2_depth3": (
+        "section 4.1's NesT3-T with S = 2 (94.5 % in the paper)",
+        dict(model="nest_tiny_cifar", precision="bf16",
+             model_options=dict(num_hierarchies=3, patch_size=2)),
+    ),
+    "cifar10/deit_tiny": ("Table 1, DeiT-T: S = 2", dict(model="deit_tiny_cifar", precision="bf16")),
+    "cifar10/swin_tiny": (
+        "Table 1, Swin-T: S = 1; lr and batch as the authors gave them (issue 4 of their code)",
+        dict(model="swin_tiny_cifar", precision="bf16", batch_size=128),
+    ),
+    "cifar10/wrn28_10": ("Table 1, WRN28-10, in the same recipe",
+                         dict(model="wrn28_10_cifar", precision="bf16", drop_path_rate=0.0)),
+    "tiny_imagenet/nest_tiny": (
+        "NesT-T at 64x64 (S = 2, depth 4, n = 16: our choice, D9)", dict(model="nest_tiny_64", precision="bf16"),
+    ),
+    "imagenet/nest_tiny": ("Table 2, NesT-T", dict(model="nest_tiny_imagenet", drop_path_rate=0.2)),
+    "imagenet/nest_small": ("Table 2, NesT-S", dict(model="nest_small_imagenet", drop_path_rate=0.3)),
+    "imagenet/nest_base": ("Table 2, NesT-B", dict(model="nest_base_imagenet", drop_path_rate=0.5)),
+}  # fmt: skip
+
+
+def get_recipe(name: str, **changes: Any) -> Recipe:
+    """A named recipe, with fields changed: `get_recipe("cifar10/nest_tiny", seed=1)`.
+
+    Raises:
+        ValueError: no such name; the message lists near ones.
+    """
+    if name not in NAMED:
+        near = difflib.get_close_matches(name, NAMED, n=3, cutoff=0.4) or list(NAMED)
+        raise ValueError(f"no recipe {name!r}; did you mean {', '.join(near)}? (`nest recipes`)")
+    recipe = Recipe(name=name, **{**DEFAULTS[name.split("/")[0]], **NAMED[name][1]})
+    return replace(recipe, **changes) if changes else recipe
+
+
+def describe(name: str) -> str:
+    """One line on a named recipe."""
+    return NAMED[name][0]

@@ -1,0 +1,165 @@
+"""What ran: a record is one JSON file, written whole when a run has finished.
+
+Records of real runs are committed under experiments/records/; those of this machine alone lie under
+runs/records/, out of git. A number shown anywhere comes from the paper, a record, or a measurement
+that the page itself made.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nestlib.files import write_atomically
+from nestlib.recipe import Recipe
+
+SCHEMA = 1
+PACKAGES = ("nestlib", "torch", "torchvision", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run: what was asked, where it ran, how it went, what came out."""
+
+    run_id: str
+    kind: str  # "train" or "bench"
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    summary: dict[str, Any]
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    schema: int = SCHEMA
+
+
+class RecordError(ValueError):
+    """A record file that cannot be read; the message names it."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folders records are looked for in; `local` is where new ones go."""
+
+    committed: Path
+    local: Path
+
+    def find(self, run_id: str) -> Record | None:
+        """The record of a run, the committed one first."""
+        for root in (self.committed, self.local):
+            path = root / f"{run_id}.json"
+            if path.is_file():
+                return load_record(path)
+        return None
+
+    def find_seeds(self, recipe: Recipe) -> list[Record]:
+        """All records of a recipe, whatever their seed, in the order of seeds."""
+        found: dict[str, Record] = {}
+        for root in (self.local, self.committed):  # the committed one wins
+            for path in root.glob(f"{recipe.name}-s*-{recipe.config_hash}.json"):
+                record = load_record(path)
+                found[record.run_id] = record
+        return sorted(found.values(), key=lambda record: record.recipe["seed"])
+
+    def find_benches(self, name: str) -> list[Record]:
+        """Bench records of a table, this machine's first, then the newest first."""
+        paths = [p for root in (self.local, self.committed) for p in root.glob(f"bench/{name}-*.json")]
+        records = [load_record(path) for path in paths]
+        return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
+
+    def add(self, record: Record, *, committed: bool = False) -> Path:
+        """Write a record where it belongs and return its path."""
+        path = (self.committed if committed else self.local) / f"{record.run_id}.json"
+        text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
+        write_atomically(path, (text + "\n").encode())
+        return path
+
+
+def open_store(start: Path | None = None) -> Store:
+    """The store of the project that `start` (default: the working folder) lies in."""
+    root = find_project_root(start)
+    return Store(root / "experiments" / "records", root / "runs" / "records")
+
+
+def find_project_root(start: Path | None = None) -> Path:
+    """The nearest folder upwards that holds experiments/ and _config.yml, else `start` itself."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "experiments").is_dir() and (folder / "_config.yml").is_file():
+            return folder
+    return start
+
+
+def load_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        RecordError: no JSON, fields missing or unknown, another schema; the file is named.
+    """
+    try:
+        values = json.loads(path.read_text())
+        record = Record(**values)
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is no record ({error}); delete it or restore it") from error
+    if record.schema != SCHEMA:
+        raise RecordError(f"{path} has schema {record.schema}, this nestlib reads {SCHEMA}")
+    return record
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and commit: where a number comes from."""
+    return {
+        "device": device_name(device),
+        "device_kind": device.type,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        **_git_state(),
+        "started": timestamp(),
+    }
+
+
+def timestamp() -> str:
+    """Now, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's with its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout, uninstalled
+        return None
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit = git("rev-parse", "HEAD")
+    except FileNotFoundError:  # no git here
+        commit = None
+    if commit is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", "."))}

@@ -1,0 +1,120 @@
+"""Carry out a recipe and leave its record: recipe -> data -> model -> training -> record."""
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
+from nestlib.measure.speed import count_params
+from nestlib.recipe import Recipe, to_dict
+from nestlib.records import (
+    Record, Store, describe_environment, find_project_root, timestamp,
+)  # fmt: skip
+from nestlib.training.classifier import TrainResult, derive_seed, train
+from nestlib.training.devices import resolve_device
+
+
+def carry_out(
+    recipe: Recipe, store: Store, *, data_dir: Path | None = None, runs_dir: Path | None = None,
+    device: str = "auto", max_seconds: float | None = None, checkpoint_seconds: float = 300,
+    progress_bar: bool = True, committed: bool = False, download: bool = False,
+) -> Record | None:  # fmt: skip
+    """Train a recipe to its end and write its record; go on where an earlier call stopped.
+
+    Returns:
+        The record, or None when the run stopped before its end (time limit, SIGTERM): the same
+        call goes on from its checkpoint.
+
+    Raises:
+        DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
+    """
+    where = resolve_device(device)
+    start, environment = time.monotonic(), describe_environment(where)
+    runs_dir = runs_dir or find_project_root() / "runs"
+    train_set, test_set = load_sets(recipe, data_dir=data_dir, download=download)
+    torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
+    model = recipe.build_model(train_set.num_classes)
+    left = max_seconds and max(1.0, max_seconds - (time.monotonic() - start))
+    result = train(
+        recipe, model, train_set, test_set, run_dir=runs_dir / recipe.run_id, device=where,
+        max_seconds=left, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
+    )  # fmt: skip
+    if not result.finished:
+        return None
+    record = Record(
+        run_id=recipe.run_id, kind="train", recipe=to_dict(recipe),
+        environment={
+            **environment,
+            "finished": timestamp(),
+            "data": {
+                split.split: {"fingerprint": split.fingerprint, "images": len(split)}
+                for split in (train_set, test_set)
+            },
+        },
+        summary=summarize(result, count_params(model), where),
+        epochs=result.history,
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def collect(
+    recipes: Sequence[Recipe], store: Store, *, run_missing: bool, **how
+) -> list[Record | None]:
+    """The record of each recipe: found, it is loaded; missing, it is run if that is wanted."""
+    records = []
+    for recipe in recipes:
+        record = store.find(recipe.run_id)
+        if record is None and run_missing:
+            record = carry_out(recipe, store, **how)
+        records.append(record)
+    return records
+
+
+def load_sets(
+    recipe: Recipe, *, data_dir: Path | None = None, download: bool = False
+) -> tuple[ImageSet | FolderSet, ImageSet | FolderSet]:
+    """Training and test set of a recipe, cut to its limits."""
+    options = {"data_dir": data_dir, "image_size": recipe.image_size, "download": download}
+    sets = []
+    for split, limit in (("train", recipe.train_limit), ("test", recipe.test_limit)):
+        images = load_dataset(recipe.dataset, split, **options, **recipe.dataset_options)
+        sets.append(images if limit is None else take(images, limit))
+    return sets[0], sets[1]
+
+
+def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
+    """`limit` images of a set, drawn once and for all: equal for every recipe and seed.
+
+    Raises:
+        ValueError: the set has fewer.
+    """
+    if limit > len(images):
+        raise ValueError(f"{images.name} {images.split} has {len(images)} images, not {limit}")
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:limit]
+    names = ("images", "labels", "files", "boxes", "box_labels")
+    parts = {name: getattr(images, name, None) for name in names}
+    return replace(images, **{k: part[chosen] for k, part in parts.items() if part is not None})
+
+
+def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:
+    """What a table shows of a run. The accuracy is the last epoch's, not the best on test."""
+    last = result.history[-1]
+    if device.type == "cuda":
+        peak, kind = torch.cuda.max_memory_allocated(device), "device peak"
+    else:
+        peak, kind = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process peak"
+    return {
+        "test/top1": last["test/top1"],
+        "test/loss": last["test/loss"],
+        "reported_epoch": last["epoch"],
+        "num_params": num_params,
+        "train_seconds": round(result.train_seconds, 1),
+        "peak_memory_mb": round(peak / 2**20, 1),
+        "peak_memory_kind": kind,
+        "weights_sha256": result.weights_sha256,
+    }

@@ -1,0 +1,1 @@
+"""Trainers. `classifier.train` is the loop; `checkpoint` and `optim` are its parts."""

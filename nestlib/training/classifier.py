@@ -1,0 +1,359 @@
+"""The classifier's training loop: a recipe, data and a model in, a history and weights out.
+
+All randomness is a function of (seed, step, rank): orders, crops, mixing and stochastic depth are
+seeded anew at every step, so that a run resumed at any step goes on exactly as if it had never
+stopped. On the CPU the weights are the same bit for bit.
+"""
+
+import copy
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from nestlib.data.augment import augment, normalize
+from nestlib.data.datasets import FolderSet, ImageSet
+from nestlib.models.weights import save_weights
+from nestlib.recipe import Recipe
+from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
+from nestlib.training.devices import Ranks
+from nestlib.training.optim import build_optimizer, compute_lr, set_lr
+
+CHECKPOINT_FORMAT = 1
+LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became infinite or not a number; the message says where and at which rate."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is kept in checkpoints."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train` leaves. `finished` is False when it stopped before its last step."""
+
+    finished: bool
+    step: int
+    history: list[dict]
+    train_seconds: float
+    weights_sha256: str
+
+
+def train(
+    recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet, test_set: ImageSet | FolderSet,
+    *, run_dir: Path, device: torch.device, max_seconds: float | None = None,
+    checkpoint_seconds: float = 300, progress_bar: bool = True,
+) -> TrainResult:  # fmt: skip
+    """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
+
+    Stops cleanly, with a checkpoint, before `max_seconds` or at SIGTERM. At the end it writes
+    `weights.safetensors` (the EMA's weights where the recipe has one).
+
+    Args:
+        run_dir: holds `checkpoints/`; one run, one folder.
+        checkpoint_seconds: seconds between checkpoints; one more at every stop.
+
+    Raises:
+        NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
+        CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
+        ValueError: fewer training images than one batch, or a batch that ranks cannot share.
+    """
+    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device)
+    trainer.resume()
+    return trainer.run(max_seconds, checkpoint_seconds, progress_bar)
+
+
+class Trainer:
+    """One run: model, optimiser, EMA and progress, with the loop over them."""
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
+        test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
+    ):  # fmt: skip
+        self.recipe, self.run_dir, self.device = recipe, run_dir, device
+        self.ranks = Ranks.join(device)
+        self.train_set, self.test_set = train_set.to(device), test_set.to(device)
+        self.steps_per_epoch = len(train_set) // recipe.batch_size
+        if not self.steps_per_epoch or recipe.batch_size % self.ranks.size:
+            raise ValueError(
+                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
+                f"images and a multiple of the {self.ranks.size} ranks"
+            )
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.model = model.to(device)
+        decay = recipe.ema_decay
+        self.ema = decay and AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.optimizer = build_optimizer(self.model, weight_decay=recipe.weight_decay)
+        self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
+        self.forward = torch.compile(self.replica) if recipe.compile else self.replica
+        self.generator = torch.Generator(device)
+        self.progress = Progress()
+        self._reset_sums()
+
+    def _reset_sums(self) -> None:
+        # Of the epoch so far, kept on the device: loss, steps; and the first step gone non-finite.
+        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
+        self.bad_step = torch.full((), -1, device=self.device)
+
+    # The training step, and the loop around it
+
+    def train_step(self, images: Tensor, labels: Tensor) -> None:
+        recipe, step = self.recipe, self.progress.step
+        seed_step(recipe.seed, step, self.ranks.rank, self.generator)
+        images, targets = augment(
+            images, labels, recipe.augmentation, num_classes=self.train_set.num_classes,
+            mean=self.train_set.mean, std=self.train_set.std, generator=self.generator,
+        )  # fmt: skip
+        set_lr(self.optimizer, self.lr)
+        with self.autocast():
+            loss = F.cross_entropy(self.forward(images), targets)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        loss = loss.detach()
+        self.sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+        first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)
+        self.bad_step = torch.where(first_bad, step, self.bad_step)
+        self.progress.step += 1
+
+    def run(
+        self, max_seconds: float | None, checkpoint_seconds: float, progress_bar: bool
+    ) -> TrainResult:
+        clock = _Clock(self.progress.train_seconds, max_seconds, checkpoint_seconds)
+        with stop_signal() as stopped, self._bar(progress_bar) as bar:
+            while True:
+                if len(self.progress.history) < self.progress.step // self.steps_per_epoch:
+                    self._end_epoch()
+                if self.progress.step == self.total_steps:
+                    return self._leave(clock, finished=True)
+                for images, labels in self._rest_of_epoch():
+                    self.train_step(images, labels)
+                    bar.update(self.recipe.batch_size)
+                    if self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0:
+                        self._look(bar)
+                    if self._agree(stopped.is_set() or clock.is_over()):
+                        return self._leave(clock, finished=False)
+                    if clock.checkpoint_is_due():
+                        self._save(clock)
+
+    def _rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, done = divmod(self.progress.step, self.steps_per_epoch)
+        order = epoch_order(self.recipe.seed, epoch, len(self.train_set))
+        order = order[: self.steps_per_epoch * self.recipe.batch_size]
+        order = self.ranks.share(order[done * self.recipe.batch_size :], self.recipe.batch_size)
+        local = self.recipe.batch_size // self.ranks.size
+        seed = derive_seed(self.recipe.seed, epoch)
+        return self.train_set.iterate(order, local, seed=seed)
+
+    def _end_epoch(self) -> None:
+        self._raise_if_not_finite()
+        loss, steps = self.ranks.sum(self.sums).tolist()
+        row = {
+            "epoch": self.progress.step // self.steps_per_epoch,
+            "train/loss": loss / steps,
+            "lr": self.lr,
+            **self.evaluate(),
+        }
+        self.progress.history.append(row)
+        self._reset_sums()
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are."""
+        model = self.ema.module if self.ema else self.model
+        model.eval()
+        sums = torch.zeros(3, device=self.device, dtype=torch.float64)
+        mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
+        with torch.inference_mode(), self.autocast():
+            for images, labels in self.test_set.iterate(mine, 500, seed=0):
+                logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
+                hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+                loss = F.cross_entropy(logits, labels, reduction="sum")
+                sums += torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
+        model.train()
+        loss, top1, top5 = self.ranks.sum(sums).tolist()
+        n = len(self.test_set)
+        return {"test/loss": loss / n, "test/top1": 100 * top1 / n, "test/top5": 100 * top5 / n}
+
+    # Stopping, resuming, failing
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one."""
+        state = load_newest_checkpoint(self.run_dir / "checkpoints", self.device)
+        if state is None:
+            return
+        if (state["format"], state["run_id"]) != (CHECKPOINT_FORMAT, self.recipe.run_id):
+            raise CheckpointError(
+                f"{self.run_dir} holds a checkpoint of {state['run_id']} (format "
+                f"{state['format']}), not of {self.recipe.run_id}; give another run folder or "
+                "delete this one"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.sums.copy_(state["sums"])
+        self.progress = Progress(state["step"], state["train_seconds"], state["history"])
+
+    def _save(self, clock: "_Clock") -> None:
+        self._raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
+        self.progress.train_seconds = clock.train_seconds()
+        clock.checkpointed()
+        if not self.ranks.is_main:
+            return
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "run_id": self.recipe.run_id,
+            "step": self.progress.step,
+            "train_seconds": self.progress.train_seconds,
+            "history": copy.deepcopy(self.progress.history),
+            "sums": self.sums,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+        save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
+
+    def _leave(self, clock: "_Clock", finished: bool) -> TrainResult:
+        self._save(clock)
+        best_known = self.ema.module if self.ema else self.model
+        if finished and self.ranks.is_main:
+            save_weights(best_known, self.run_dir / "weights.safetensors")
+        return TrainResult(
+            finished, self.progress.step, self.progress.history, self.progress.train_seconds,
+            hash_weights(best_known),
+        )  # fmt: skip
+
+    def _raise_if_not_finite(self) -> None:
+        step = int(self.bad_step)
+        if step >= 0:
+            lr = self._lr_at(step)
+            raise NonFiniteLoss(
+                f"{self.recipe.run_id}: the loss is not finite at step {step} (epoch "
+                f"{step / self.steps_per_epoch:.2f}), learning rate {lr:.3g}; try a lower "
+                "lr_per_256 or a longer warm-up (20 epochs cured most cases that users report)"
+            )
+
+    # Small parts
+
+    @property
+    def lr(self) -> float:
+        return self._lr_at(self.progress.step)
+
+    def _lr_at(self, step: int) -> float:
+        recipe = self.recipe
+        return compute_lr(
+            step / self.steps_per_epoch, peak=recipe.peak_lr, epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+        )  # fmt: skip
+
+    def autocast(self) -> torch.autocast:
+        bf16 = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def _look(self, bar: tqdm) -> None:
+        self._raise_if_not_finite()
+        loss, steps = self.sums.tolist()
+        bar.set_postfix(loss=f"{loss / max(steps, 1):.3f}", refresh=False)
+
+    def _agree(self, stop: bool) -> bool:
+        """Ranks stop together or not at all."""
+        if self.ranks.size == 1:
+            return stop
+        return bool(self.ranks.sum(torch.tensor(float(stop), device=self.device)))
+
+    def _bar(self, wanted: bool) -> tqdm:
+        size = self.recipe.batch_size
+        return tqdm(
+            desc=self.recipe.run_id, total=self.total_steps * size, unit="img", unit_scale=True,
+            initial=self.progress.step * size, disable=not (wanted and self.ranks.is_main),
+            mininterval=2, leave=False, dynamic_ncols=True,
+        )  # fmt: skip
+
+
+def seed_step(seed: int, step: int, rank: int, generator: torch.Generator) -> None:
+    """Seed stochastic depth (the global generators) and augmentation for one step."""
+    torch.manual_seed(derive_seed(seed, step, rank, 0))
+    generator.manual_seed(derive_seed(seed, step, rank, 1))
+
+
+def derive_seed(*parts: int) -> int:
+    """A 63-bit seed that is a function of all parts, by numpy's SeedSequence."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
+    """The order of one epoch's images, equal on all ranks."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, epoch, 2))
+    return torch.randperm(num_images, generator=generator)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of the state dict: equal weights, equal hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that the loop ends after its step; restored on leaving."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    old = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+class _Clock:
+    """Seconds of this run: in all (resumed parts included), to the limit, to the next checkpoint."""
+
+    def __init__(self, before: float, max_seconds: float | None, checkpoint_seconds: float):
+        self.start = self.last_step = self.last_checkpoint = time.monotonic()
+        self.before, self.max_seconds, self.every = before, max_seconds, checkpoint_seconds
+        self.longest_step = 0.0
+
+    def train_seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def is_over(self) -> bool:
+        """Would another step, twice the longest so far, pass the limit? Call once a step."""
+        now = time.monotonic()
+        self.longest_step = max(self.longest_step, now - self.last_step)
+        self.last_step = now
+        return self.max_seconds is not None and (
+            now + 2 * self.longest_step - self.start > self.max_seconds
+        )
+
+    def checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self.last_checkpoint > self.every
+
+    def checkpointed(self) -> None:
+        self.last_checkpoint = time.monotonic()

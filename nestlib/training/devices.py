@@ -1,0 +1,86 @@
+"""Which device, and how many processes: one, or those that torchrun started."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+class DeviceError(RuntimeError):
+    """The device asked for cannot be used; the message says why and what would work."""
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device to run on; "auto" takes CUDA where a driver is present, else the CPU.
+
+    A driver that is there but does not work (too old for this PyTorch, say) is an error, never
+    a silent run on the CPU.
+
+    Raises:
+        DeviceError: CUDA cannot start; with PyTorch's reason and the remedy.
+    """
+    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+        raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:<index>")
+    if name == "cpu":
+        return torch.device("cpu")
+    try:
+        torch.cuda.init()
+        if not torch.cuda.device_count():
+            raise RuntimeError("no CUDA GPUs are available")
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+        reason = str(error).strip().split("\n")[0]
+        if name == "auto" and not _has_nvidia_driver():
+            return torch.device("cpu")
+        raise DeviceError(
+            f"CUDA does not start: {reason} (PyTorch {torch.__version__} is built for CUDA "
+            f"{torch.version.cuda}). Update the driver, install the PyTorch build for yours, or "
+            "ask for the CPU with --device cpu"
+        ) from error
+    if name == "auto":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    device = torch.device(name)
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device {name} is not there; this machine has cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}"
+        )
+    return device
+
+
+def _has_nvidia_driver() -> bool:
+    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all: rank 0 of 1 unless torchrun started more."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Ranks":
+        """Join the process group that torchrun's environment describes (gloo on CPUs)."""
+        size = int(os.environ.get("WORLD_SIZE", 1))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), size)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, order: torch.Tensor, batch_size: int) -> torch.Tensor:
+        """This rank's part of each global batch, batches in order: (n,) -> (n / size,)."""
+        if self.size == 1:
+            return order
+        return order.view(-1, self.size, batch_size // self.size)[:, self.rank].flatten()
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, on all of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values

@@ -1,0 +1,211 @@
+"""The trainer: what a run leaves is a function of its recipe alone, however often it is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nestlib.data.augment import Augmentation
+from nestlib.records import Store
+from nestlib.runs import carry_out, load_sets
+from nestlib.training import classifier
+from nestlib.training.classifier import NonFiniteLoss, Trainer, epoch_order, train
+
+
+def run(recipe, folder, **how):
+    return carry_out(
+        recipe, Store(folder / "committed", folder / "local"), runs_dir=folder / "runs",
+        device="cpu", progress_bar=False, **how,
+    )  # fmt: skip
+
+
+def test_run_leaves_record_and_weights(tiny_recipe, tmp_path):
+    record = run(tiny_recipe, tmp_path)
+    assert [row["epoch"] for row in record.epochs] == [1, 2, 3]
+    assert record.summary["test/top1"] == record.epochs[-1]["test/top1"]  # the last, not the best
+    assert record.summary["reported_epoch"] == 3
+    assert record.environment["data"]["train"]["images"] == 96
+    folder = tmp_path / "runs" / tiny_recipe.run_id
+    assert (folder / "weights.safetensors").is_file()
+    assert json.loads((tmp_path / "local" / f"{tiny_recipe.run_id}.json").read_text())
+
+
+def test_same_seed_same_weights_other_seed_others(tiny_recipe, tmp_path):
+    first = run(tiny_recipe, tmp_path / "a").summary["weights_sha256"]
+    assert run(tiny_recipe, tmp_path / "b").summary["weights_sha256"] == first
+    other = run(replace(tiny_recipe, seed=1), tmp_path / "c").summary["weights_sha256"]
+    assert other != first
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])  # in an epoch, at its end, in a later one
+def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at, monkeypatch):
+    whole = run(tiny_recipe, tmp_path / "whole")
+    step = Trainer.train_step
+
+    def step_then_terminate(self, images, labels):
+        step(self, images, labels)
+        if self.progress.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
+    assert run(tiny_recipe, tmp_path / "cut") is None
+    monkeypatch.undo()
+    resumed = run(tiny_recipe, tmp_path / "cut")
+    assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert resumed.epochs == whole.epochs
+
+
+def test_max_time_stops_before_the_limit(tiny_recipe, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def slow_step(self, images, labels):
+        step(self, images, labels)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Trainer, "train_step", slow_step)
+    sets = load_sets(tiny_recipe)
+    begin = time.monotonic()
+    result = train(
+        tiny_recipe, tiny_recipe.build_model(10), *sets, run_dir=tmp_path,
+        device=torch.device("cpu"), max_seconds=2, progress_bar=False,
+    )  # fmt: skip
+    assert time.monotonic() - begin < 2
+    assert not result.finished and 0 < result.step < 9
+    assert len(list((tmp_path / "checkpoints").glob("step-*.pt"))) == 1
+
+
+COMMAND = [
+    sys.executable, "-m", "nestlib.cli", "train", "digits/nest_narrow", "--device", "cpu",
+    "--checkpoint-every", "0", "--set", "epochs=4", "--set", "batch_size=16",
+    "--set", "dataset_options.num_images=64", "--set", "model_options.embed_dim=12",
+    "--set", "ema_decay=0.9",
+]  # fmt: skip
+
+
+def test_killed_run_resumes_to_the_same_weights(tmp_path):
+    """SIGKILL, which no code can catch, at whatever it is doing; checkpoints at every step."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(folder):
+        return subprocess.Popen(
+            [*COMMAND, "--runs-dir", str(folder / "runs")], cwd=folder, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def weights(folder):
+        (record,) = (folder / "runs" / "records").rglob("*.json")
+        return json.loads(record.read_text())["summary"]["weights_sha256"]
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    running = start(whole)
+    kills = 0
+    while kills < 2:
+        victim = start(cut)
+        before = len(list(cut.rglob("step-*.pt")))
+        deadline = time.monotonic() + 120
+        newest = max((p.name for p in cut.rglob("step-*.pt")), default="")
+        while max((p.name for p in cut.rglob("step-*.pt")), default="") <= newest:
+            assert victim.poll() is None and time.monotonic() < deadline, victim.stderr.read()
+            time.sleep(0.005)
+        victim.kill()
+        victim.communicate()
+        kills += 1
+        assert before <= 2
+    last = start(cut)
+    assert last.wait(180) == 0, last.stderr.read()
+    assert running.wait(180) == 0, running.stderr.read()
+    assert weights(cut) == weights(whole)
+
+
+def test_lost_loss_stops_with_step_and_rate(tiny_recipe, tmp_path):
+    wild = replace(tiny_recipe, lr_per_256=1e6, epochs=6)
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step \d+ .*learning rate .*warm-up"):
+        run(wild, tmp_path)
+
+
+def test_checkpoints_of_another_recipe_are_refused(tiny_recipe, tmp_path):
+    sets = load_sets(tiny_recipe)
+    options = dict(run_dir=tmp_path, device=torch.device("cpu"), progress_bar=False)
+    train(tiny_recipe, tiny_recipe.build_model(10), *sets, **options)
+    other = replace(tiny_recipe, weight_decay=0.1)
+    with pytest.raises(classifier.CheckpointError, match="holds a checkpoint of digits/tiny-s0"):
+        train(other, other.build_model(10), *sets, **options)
+
+
+def test_batch_larger_than_the_set_is_refused(tiny_recipe, tmp_path):
+    with pytest.raises(ValueError, match="batch_size 128 must be at most the 96 training images"):
+        run(replace(tiny_recipe, batch_size=128), tmp_path)
+
+
+def test_every_image_once_an_epoch():
+    order = epoch_order(0, 4, 1000)
+    assert sorted(order.tolist()) == list(range(1000))
+    assert not torch.equal(order, epoch_order(0, 5, 1000))
+    assert not torch.equal(order, epoch_order(1, 4, 1000))
+
+
+def test_accuracy_is_scikit_learns_on_the_whole_set(tiny_recipe, tmp_path):
+    from sklearn.metrics import log_loss, top_k_accuracy_score
+
+    recipe = replace(tiny_recipe, ema_decay=None)
+    train_set, test_set = load_sets(recipe)
+    trainer = Trainer(
+        recipe, recipe.build_model(10), train_set, test_set, tmp_path, torch.device("cpu")
+    )
+    metrics = trainer.evaluate()
+    trainer.model.eval()
+    with torch.no_grad():
+        images = classifier.normalize(test_set.images, test_set.mean, test_set.std)
+        scores = trainer.model(images).softmax(1).numpy()
+    labels = test_set.labels.numpy()
+    for k, name in ((1, "test/top1"), (5, "test/top5")):
+        expected = 100 * top_k_accuracy_score(labels, scores, k=k, labels=range(10))
+        assert metrics[name] == pytest.approx(expected)
+    assert metrics["test/loss"] == pytest.approx(log_loss(labels, scores, labels=range(10)), rel=1e-5)
+
+
+DDP_SCRIPT = """
+import json, sys, torch
+from dataclasses import replace
+from pathlib import Path
+from nestlib.recipe import from_dict
+from nestlib.runs import load_sets
+from nestlib.training.classifier import train
+recipe = from_dict(json.loads(sys.argv[1]))
+torch.manual_seed(0)
+result = train(recipe, recipe.build_model(10), *load_sets(recipe), run_dir=Path(sys.argv[2]),
+               device=torch.device("cpu"), progress_bar=False)
+print(json.dumps(result.history))
+"""
+
+
+def test_two_processes_train_as_one(tiny_recipe, tmp_path):
+    """Without randomness in the images, two gloo ranks give one rank's curve."""
+    from nestlib.recipe import to_dict
+
+    recipe = replace(tiny_recipe, augmentation=Augmentation.none(), drop_path_rate=0.0)
+    (tmp_path / "script.py").write_text(DDP_SCRIPT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "script.py", json.dumps(to_dict(recipe)), str(tmp_path / "two")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    histories = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[{")]
+    assert histories[0] == histories[1]
+    torch.manual_seed(0)
+    alone = train(
+        recipe, recipe.build_model(10), *load_sets(recipe), run_dir=tmp_path / "one",
+        device=torch.device("cpu"), progress_bar=False,
+    )  # fmt: skip
+    for one, two in zip(alone.history, histories[0], strict=True):
+        assert two == pytest.approx(one, rel=1e-4)

@@ -1,0 +1,150 @@
+"""Data sets by name: what is known of them, how they iterate, and which requests are refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nestlib.data import ImageSet, dataset_info, list_datasets, load_dataset
+
+
+@pytest.fixture(scope="session")
+def imagenet_tree(tmp_path_factory) -> Path:
+    """ImageNet in small: 1,000 classes, one image each, linked from 20 different ones."""
+    root = tmp_path_factory.mktemp("imagenet")
+    for i in range(20):
+        noise = np.random.default_rng(i).integers(0, 256, (90 - 2 * i, 40 + 3 * i, 3), np.uint8)
+        (root / "source").mkdir(exist_ok=True)
+        Image.fromarray(noise).save(root / "source" / f"{i}.JPEG")
+    for split in ("train", "val"):
+        for c in range(1000):
+            folder = root / split / f"n{c:08}"
+            folder.mkdir(parents=True)
+            os.link(root / "source" / f"{c % 20}.JPEG", folder / f"{folder.name}_{c}.JPEG")
+    return root
+
+
+def test_info_needs_no_data():
+    assert list_datasets()[0] == "digits"
+    for name in list_datasets():
+        info = dataset_info(name)
+        assert info.name == name
+        assert len(info.mean) == len(info.std) == 3
+    assert dataset_info("digits").image_sizes == (32, 64)
+    assert dataset_info("cifar100").num_classes == 100
+
+
+def test_fingerprint_follows_the_content():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    labels = torch.tensor([0, 1])
+    half = (0.5, 0.5, 0.5)
+
+    def fingerprint(images, labels):
+        return ImageSet("toy", "train", images, labels, ("a", "b"), half, half).fingerprint
+
+    changed = images.clone()
+    changed[1, 2, 3, 3] = 1
+    prints = [
+        fingerprint(images, labels), fingerprint(changed, labels),
+        fingerprint(images, labels.flip(0)), fingerprint(images.view(2, 3, 2, 8), labels),
+    ]  # fmt: skip
+    assert len(set(prints)) == 4
+    assert prints[0] == fingerprint(images.clone(), labels.clone())
+    with pytest.raises(ValueError, match=r"torch.float32 of shape \(2, 3, 4, 4\).*torch.uint8"):
+        fingerprint(images.float(), labels)
+    with pytest.raises(ValueError, match=r"labels are torch.int64 of shape \(1,\).*\(2,\)"):
+        fingerprint(images, labels[:1])
+
+
+def test_image_set_iterates_in_the_given_order():
+    data = load_dataset("digits", "test", num_images=20)
+    order = torch.randperm(20)
+    batches = list(data.iterate(order, 8, seed=0))
+    assert [len(labels) for _, labels in batches] == [8, 8, 4]
+    assert torch.equal(torch.cat([images for images, _ in batches]), data.images[order])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels[order])
+    assert list(data.iterate(order[:0], 8, seed=0)) == []
+
+
+def test_image_set_moves_whole():
+    data = load_dataset("digits", "test", num_images=20).to("meta")
+    tensors = (data.images, data.labels, data.boxes, data.box_labels)
+    assert all(tensor.device.type == "meta" for tensor in tensors)
+
+
+def test_folder_set_draws_crops_from_seed_and_index_alone(imagenet_tree):
+    data = load_dataset("imagenet", "train", data_dir=imagenet_tree, image_size=32, num_workers=0)
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:30]
+    before = torch.random.get_rng_state()
+    whole = list(data.iterate(order, 8, seed=3))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert [len(labels) for _, labels in whole] == [8, 8, 8, 6]
+    assert whole[0][0].shape == (8, 3, 32, 32)
+    assert whole[0][0].dtype == torch.uint8
+    assert torch.equal(torch.cat([labels for _, labels in whole]), data.labels[order])
+    workers = load_dataset(
+        "imagenet", "train", data_dir=imagenet_tree, image_size=32, num_workers=2
+    )
+    resumed = list(workers.iterate(order[16:], 8, seed=3))
+    for (images, labels), (again, labels_again) in zip(whole[2:], resumed, strict=True):
+        assert torch.equal(images, again)
+        assert torch.equal(labels, labels_again)
+    other, _ = next(data.iterate(order, 8, seed=4))
+    assert not torch.equal(other, whole[0][0])
+
+
+def test_folder_set_gives_test_images_whole_and_centred(imagenet_tree):
+    data = load_dataset("imagenet", "test", data_dir=imagenet_tree, image_size=28, num_workers=0)
+    images, _ = next(data.iterate(torch.tensor([4]), 1, seed=0))
+    source = Image.open(imagenet_tree / "source" / "4.JPEG")  # 52 x 82
+    short = source.resize((32, round(82 * 32 / 52)), Image.Resampling.BILINEAR)
+    expected = np.asarray(short.crop((2, 11, 30, 39))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(images[0], expected)
+    assert (data.image_size, data.num_classes, len(data)) == ((28, 28), 1000, 1000)
+    assert data.boxes is None
+
+
+def test_folder_set_fingerprint_follows_names_and_sizes(imagenet_tree):
+    train, again, test = (
+        load_dataset("imagenet", split, data_dir=imagenet_tree).fingerprint
+        for split in ("train", "train", "test")
+    )
+    assert train == again != test
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_folder_set_names_the_image_it_cannot_read(tmp_path, imagenet_tree, num_workers):
+    data = load_dataset("imagenet", "test", data_dir=imagenet_tree, num_workers=num_workers)
+    files = data.files.copy()
+    files[0] = b"broken.JPEG"
+    broken = type(data)(**{**vars(data), "root": tmp_path, "files": files})
+    (tmp_path / "broken.JPEG").write_bytes(b"\xff\xd8 no more")
+    with pytest.raises(OSError, match=r"broken\.JPEG.*fetch the file again"):
+        list(broken.iterate(torch.tensor([0]), 1, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            ("cifer10", "train", {}),
+            r"no data set 'cifer10'; did you mean 'cifar10'\? valid: digits",
+        ),
+        (("cifar10", "val", {}), "cifar10 has no split 'val'.*'train', 'test'; .*given as 'test'"),
+        (("cifar10", "train", {"image_size": 64}), "cifar10: image_size=64.*choose 32"),
+        (("imagenet", "train", {"image_size": 0}), "imagenet: image_size=0.*choose 1 or more"),
+        (("cifar10", "train", {"seed": 1}), "cifar10 has no option 'seed'; valid: none"),
+        (
+            ("digits", "train", {"digit": 1}),
+            "digits has no option 'digit'; valid: digits_per_image",
+        ),
+        (("imagenet", "train", {"download": True}), "imagenet cannot be downloaded.*data_dir"),
+    ],
+)
+def test_impossible_requests_are_named(call, message):
+    name, split, options = call
+    with pytest.raises(ValueError, match=message):
+        load_dataset(name, split, **options)

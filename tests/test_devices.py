@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from nestlib.training import devices
+from nestlib.training.devices import DeviceError, Ranks, resolve_device
+
+
+def fail(message):
+    def init():
+        raise RuntimeError(message)
+
+    return init
+
+
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12000)."
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_old_driver_is_an_error_not_a_cpu_run(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "init", fail(TOO_OLD))
+    monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: True)
+    with pytest.raises(DeviceError, match=r"too old \(found version 12000\).*--device cpu"):
+        resolve_device(name)
+
+
+def test_machine_without_driver_runs_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "init", fail("Found no NVIDIA driver on your system."))
+    monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: False)
+    assert resolve_device("auto").type == "cpu"
+    with pytest.raises(DeviceError, match="Found no NVIDIA driver"):
+        resolve_device("cuda")
+
+
+def test_unknown_device_lists_valid_ones():
+    with pytest.raises(DeviceError, match="'gpu' is not one of auto, cpu, cuda"):
+        resolve_device("gpu")
+
+
+def test_ranks_share_each_batch():
+    order = torch.arange(12)
+    parts = [Ranks(rank, 2).share(order, batch_size=4) for rank in (0, 1)]
+    assert parts[0].tolist() == [0, 1, 4, 5, 8, 9]
+    assert parts[1].tolist() == [2, 3, 6, 7, 10, 11]

@@ -1,0 +1,135 @@
+"""The digit canvases: repeatable, disjoint between splits, honest about where each digit is."""
+
+import numpy as np
+import pytest
+
+from nestlib.data.datasets import load_dataset
+from nestlib.data.digits import digit_samples, make_digits
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def tight_box(mask: np.ndarray) -> list[int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [columns[0], rows[0], columns[-1], rows[-1]]
+
+
+def test_no_scan_is_in_both_splits():
+    train, test = digit_samples("train"), digit_samples("test")
+    assert not set(train) & set(test)
+    assert len(train) + len(test) == 1797
+    for split, allowed, seed in (("train", train, 0), ("test", test, 0), ("test", test, 5)):
+        used = make_digits(split, num_images=300, digits_per_image=4, seed=seed).samples
+        assert np.isin(used, allowed).all()
+
+
+def test_both_splits_hold_every_class_evenly():
+    from sklearn.datasets import load_digits
+
+    target = load_digits().target
+    train, test = (np.bincount(target[digit_samples(s)]) for s in ("train", "test"))
+    assert np.all(np.abs(test / (train + test) - 0.2) < 0.01)
+
+
+def test_labels_are_the_scans_own_classes():
+    from sklearn.datasets import load_digits
+
+    drawn = make_digits("train", num_images=200, digits_per_image=3)
+    np.testing.assert_array_equal(load_digits().target[drawn.samples], drawn.box_labels)
+    np.testing.assert_array_equal(drawn.labels, drawn.box_labels[:, 0])
+
+
+def test_the_seed_alone_decides():
+    first, again = make_digits("train", num_images=80), make_digits("train", num_images=80)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (first.images != make_digits("train", num_images=80, seed=1).images).any()
+    assert (first.images != make_digits("test", num_images=80).images).any()
+
+
+def test_a_longer_set_begins_with_the_shorter():
+    short, long = make_digits("train", num_images=10), make_digits("train", num_images=130)
+    np.testing.assert_array_equal(short.images, long.images[:10])
+    np.testing.assert_array_equal(short.boxes, long.boxes[:10])
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+def test_box_is_tight_around_the_ink(image_size):
+    # A plain canvas is of one colour, which its corner shows: all else is ink.
+    drawn = make_digits("test", canvas="plain", image_size=image_size, num_images=150)
+    for image, boxes in zip(drawn.images, drawn.boxes, strict=True):
+        corner = image[:, -1:, -1:] if boxes[0, 3] < image_size - 1 else image[:, :1, :1]
+        assert boxes[0].tolist() == tight_box((image != corner).any(0))
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+@pytest.mark.parametrize("digits", [2, 3, 4])
+def test_several_digits_differ_and_keep_to_their_quadrants(image_size, digits):
+    drawn = make_digits("train", digits_per_image=digits, image_size=image_size, num_images=200)
+    assert drawn.boxes.shape == (200, digits, 4)
+    assert all(len(set(row)) == digits for row in drawn.box_labels.tolist())
+    half = image_size // 2
+    low, high = drawn.boxes[..., :2] // half, drawn.boxes[..., 2:] // half
+    np.testing.assert_array_equal(low, high)
+    quadrant = low[..., 1] * 2 + low[..., 0]
+    assert (np.diff(quadrant, axis=1) > 0).all()  # reading order, one digit a quadrant
+
+
+def test_ink_stands_out_from_its_surroundings():
+    drawn = make_digits("train", num_images=300)
+    brightness = np.tensordot(drawn.images / 255, LUMA, axes=(1, 0))  # (N, H, W)
+    spread = [
+        np.ptp(picture[y0 : y1 + 1, x0 : x1 + 1])
+        for picture, (x0, y0, x1, y1) in zip(brightness, drawn.boxes[:, 0], strict=True)
+    ]
+    assert min(spread) > 0.35
+
+
+def test_colour_alone_does_not_tell_the_class():
+    from sklearn.linear_model import LogisticRegression
+
+    def statistics(split):
+        drawn = make_digits(split, num_images=1000)
+        pixels = drawn.images.reshape(1000, 3, -1) / 255
+        return np.hstack(
+            [pixels.mean(2), pixels.std(2), pixels.min(2), pixels.max(2)]
+        ), drawn.labels
+
+    model = LogisticRegression(max_iter=1000).fit(*statistics("train"))
+    assert model.score(*statistics("test")) < 0.2
+
+
+@pytest.mark.parametrize("canvas", ["textured", "plain"])
+def test_set_has_the_promised_shapes(canvas):
+    data = load_dataset("digits", "test", image_size=64, num_images=70, canvas=canvas)
+    assert data.images.shape == (70, 3, 64, 64)
+    assert data.images.is_contiguous()
+    assert data.boxes.shape == (70, 1, 4)
+    assert data.num_classes == 10
+    assert (data.boxes >= 0).all()
+    assert (data.boxes < 64).all()
+    assert (data.boxes[..., 2:] - data.boxes[..., :2] >= 5).any(-1).all()
+
+
+def test_default_sizes():
+    train = load_dataset("digits", "train")
+    assert len(train) == 4096
+    assert len(load_dataset("digits", "test")) == 1024
+    pixels = train.images.double() / 255
+    assert pixels.mean((0, 2, 3)).sub(0.5).abs().max() < 0.02
+    assert pixels.std((0, 2, 3)).sub(0.24).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"digits_per_image": 5}, "digits_per_image=5.*choose 1 to 4"),
+        ({"num_images": 0}, "num_images=0.*at least 1"),
+        ({"seed": -1}, "seed=-1.*at least 0"),
+        ({"canvas": "wood"}, "canvas='wood'.*'textured' or 'plain'"),
+        ({"image_size": 48}, "image_size=48.*32 or 64"),
+    ],
+)
+def test_impossible_values_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset("digits", "train", **options)

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+
+from nestlib.recipe import from_dict, to_dict, with_overrides
+from nestlib.recipes import NAMED, get_recipe
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_recipes_are_possible_and_round_trip(name):
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    assert from_dict(to_dict(recipe)) == recipe
+
+
+def test_run_id_changes_with_every_field_but_seed_is_named():
+    recipe = get_recipe("cifar10/nest_tiny")
+    assert recipe.run_id == f"cifar10/nest_tiny-s0-{recipe.config_hash}"
+    assert replace(recipe, seed=3).config_hash == recipe.config_hash
+    for change in ({"epochs": 30}, {"budget": "paper"}, {"model_options": {"patch_size": 2}}):
+        assert replace(recipe, **change).config_hash != recipe.config_hash
+
+
+def test_published_learning_rate():
+    """2.5e-4 for 256 images, scaled by the batch (configs/cifar_nest.py, train.py)."""
+    assert get_recipe("cifar10/nest_tiny").peak_lr == pytest.approx(2.5e-4 * 192 / 256)
+    assert get_recipe("imagenet/nest_base").peak_lr == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "nest_tiny_cifra"}, "no model 'nest_tiny_cifra'; did you mean nest_tiny_cifar"),
+        ({"dataset": "cifar"}, "cifar10"),
+        ({"budget": "fast"}, "no budget 'fast'; .*valid: smoke, quick, gpu, paper"),
+        ({"precision": "fp16"}, "no precision 'fp16'.*valid: fp32, bf16"),
+        ({"epochs": 0}, "epochs is 0, must be at least 1"),
+        ({"warmup_epochs": 300}, "warmup_epochs is 300, must be less than epochs"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate is 1.0, must be in \[0, 1\)"),
+        ({"image_size": 30}, "30x30 pixels do not divide into blocks"),
+    ],
+)
+def test_impossible_recipes_say_what_would_be_possible(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_recipe("cifar10/nest_tiny", **changes)
+
+
+def test_overrides_are_typed():
+    recipe = get_recipe("cifar10/nest_tiny")
+    changed = with_overrides(
+        recipe, ["epochs=30", "lr_per_256=1e-3", "ema_decay=None", "augmentation.flip=0",
+                 "model_options.patch_size=2", "model_options.num_hierarchies=3", "compile=True"]
+    )  # fmt: skip
+    assert (changed.epochs, changed.lr_per_256, changed.compile) == (30, 1e-3, True)
+    assert changed.augmentation.flip == 0
+    assert changed.model_options == {"patch_size": 2, "num_hierarchies": 3}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epoch=3", "no recipe field 'epoch'; did you mean epochs"),
+        ("epochs=2.5", "epochs must be int, got '2.5'"),
+        ("compile=yes", "compile must be bool, got 'yes'"),
+        ("epochs", "'epochs' is no assignment; write field=value"),
+        ("augmentation.flips=1", "no augmentation field 'flips'; did you mean flip"),
+    ],
+)
+def test_bad_overrides_are_refused(assignment, message):
+    with pytest.raises(ValueError, match=message):
+        with_overrides(get_recipe("cifar10/nest_tiny"), [assignment])
+
+
+def test_unknown_name_lists_near_ones():
+    with pytest.raises(ValueError, match=r"no recipe 'cifar10/nest'; did you mean .*cifar10/nest_"):
+        get_recipe("cifar10/nest")
+
+
+def test_records_with_unknown_fields_are_refused():
+    values = to_dict(get_recipe("cifar10/nest_tiny")) | {"learning_rate": 1}
+    with pytest.raises(ValueError, match="no recipe field 'learning_rate'"):
+        from_dict(values)

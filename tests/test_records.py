@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+
+from nestlib.recipes import get_recipe
+from nestlib.records import (
+    Record, RecordError, Store, describe_environment, find_project_root, load_record,
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+def record(recipe, **summary):
+    return Record(
+        recipe.run_id, "train", {"seed": recipe.seed}, {"finished": "2026-01-01"}, summary
+    )
+
+
+def test_record_round_trips(store):
+    recipe = get_recipe("cifar10/nest_tiny", seed=2)
+    path = store.add(record(recipe, top1=96.0))
+    assert path == store.local / "cifar10" / f"nest_tiny-s2-{recipe.config_hash}.json"
+    assert store.find(recipe.run_id) == record(recipe, top1=96.0)
+    assert store.find("cifar10/other-s0-00000000") is None
+
+
+def test_seeds_of_a_recipe_are_found_and_other_recipes_are_not(store):
+    recipes = [get_recipe("cifar10/nest_tiny", seed=seed) for seed in (1, 0)]
+    for recipe in recipes:
+        store.add(record(recipe))
+    store.add(record(get_recipe("cifar10/nest_tiny", epochs=30)))
+    store.add(record(get_recipe("cifar10/nest_tiny_s2_depth3")))
+    assert [r.recipe["seed"] for r in store.find_seeds(recipes[0])] == [0, 1]
+
+
+def test_committed_record_comes_first(store):
+    recipe = get_recipe("cifar10/nest_tiny")
+    store.add(record(recipe, top1=1.0))
+    store.add(record(recipe, top1=2.0), committed=True)
+    assert store.find(recipe.run_id).summary == {"top1": 2.0}
+    assert [r.summary for r in store.find_seeds(recipe)] == [{"top1": 2.0}]
+
+
+@pytest.mark.parametrize("text", ["{", '{"run_id": 1}', "[]"])
+def test_broken_record_is_named(tmp_path, text):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match="broken.json is no record"):
+        load_record(path)
+
+
+def test_other_schema_is_refused(store):
+    path = store.add(record(get_recipe("cifar10/nest_tiny")))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    with pytest.raises(RecordError, match="has schema 99, this nestlib reads 1"):
+        load_record(path)
+
+
+def test_a_number_that_is_none_is_not_written(store):
+    with pytest.raises(ValueError, match="Out of range float values"):
+        store.add(record(get_recipe("cifar10/nest_tiny"), top1=float("nan")))
+    assert not list(store.local.rglob("*.json"))
+
+
+def test_environment_says_where_a_number_comes_from():
+    environment = describe_environment(torch.device("cpu"))
+    assert environment["packages"]["torch"] and environment["device"]
+    assert {"commit", "dirty", "threads", "started"} <= set(environment)
+
+
+def test_project_root_is_found_from_inside(tmp_path):
+    (tmp_path / "experiments" / "records").mkdir(parents=True)
+    (tmp_path / "_config.yml").touch()
+    assert find_project_root(tmp_path / "experiments" / "records") == tmp_path.resolve()

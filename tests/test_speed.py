@@ -1,0 +1,177 @@
+"""Costs agree with figures worked out by hand; contenders run in turn and fail alone."""
+
+import json
+import statistics
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nestlib.measure import (
+    FLOP_COUNTER,
+    Contender,
+    bench,
+    count_gflops,
+    count_params,
+    measure_memory_mb,
+)
+from nestlib.models.peers import PEERS
+
+
+class Tiny(nn.Module):
+    """A one-layer classifier that notes in `log` when it runs."""
+
+    def __init__(self, name: str = "tiny", log: list | None = None):
+        super().__init__()
+        self.name, self.log = name, log if log is not None else []
+        self.head = nn.Linear(3 * 8 * 8, 10)
+
+    def forward(self, images):
+        self.log.append(self.name)
+        return self.head(images.flatten(1))
+
+
+class FailsInTraining(Tiny):
+    def forward(self, images):
+        if self.training:
+            raise torch.OutOfMemoryError("out of memory\nand 30 lines of advice")
+        return super().forward(images)
+
+
+def run(*contenders: tuple, **options) -> dict:
+    """Bench (name, build) pairs, as briefly as can be."""
+    settings = {"rounds": 2, "seconds_per_round": 0.01, "warmup": 1, "progress": False} | options
+    return bench([Contender(n, b, 8, 4) for n, b in contenders], device="cpu", **settings)
+
+
+def test_params_are_the_trainable_ones():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    assert count_params(model) == 4 * 8 + 8 + 8 * 2 + 2
+    model[1].requires_grad_(False)
+    assert count_params(model) == 4 * 8 + 8
+
+
+def test_gflops_of_deit_tiny_include_fused_attention():
+    model = PEERS["deit_tiny_cifar"](num_classes=10, img_size=32)
+    d, words = 192, 16 * 16 + 1
+    layer = words * d * (3 * d + d + 4 * d + 4 * d) + 2 * words * words * d
+    by_hand = 256 * (3 * 2 * 2) * d + 12 * layer + d * 10
+    assert model.blocks[0].attn.fused_attn
+    assert count_gflops(model, 32) == pytest.approx(by_hand / 1e9, rel=1e-9)
+
+
+def test_gflops_of_a_convolution():
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(5)).train()
+    assert count_gflops(model, 8) == pytest.approx(8 * 8 * 5 * 3 * 9 / 1e9)
+    assert model.training and model[2].num_batches_tracked == 0
+
+
+def test_memory_is_what_lives_at_once():
+    batch, mb = 1024, 2**20
+    model = nn.Sequential(nn.Linear(16, 64), nn.Sigmoid(), nn.Linear(64, 8), nn.Sigmoid())
+    images = torch.randn(batch, 16)
+    peak, kind = measure_memory_mb(model, images)
+    assert kind == "activation peak (CPU)"
+    # The input and the output of the first sigmoid; before and after, less is alive.
+    assert peak == pytest.approx(batch * (64 + 64) * 4 / mb)
+
+
+def test_training_memory_keeps_activations():
+    model = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.Sigmoid())])
+    images = torch.randn(4096, 64)
+    forward, train = (measure_memory_mb(model, images, train=t)[0] for t in (False, True))
+    activation = 4096 * 64 * 4 / 2**20
+    assert forward == pytest.approx(2 * activation)
+    assert 6 * activation < train < 10 * activation  # the sigmoids' outputs, and the backward pass
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_memory_sees_into_composite_operators():
+    class Attend(nn.Module):
+        def forward(self, images):
+            words = images.flatten(2).mT.unsqueeze(1)  # (1, 1, 256, 3)
+            mask = torch.zeros(256, 256)
+            return F.scaled_dot_product_attention(words, words, words, attn_mask=mask)
+
+    with nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH):
+        peak, _ = measure_memory_mb(Attend(), torch.randn(1, 3, 16, 16))
+    assert peak >= 2 * 256 * 256 * 4 / 2**20  # the mask and the scores of unfused attention
+
+
+def test_contenders_run_in_turn():
+    log = []
+    run(("a", lambda: Tiny("a", log)), ("b", lambda: Tiny("b", log)), rounds=3)
+    turns = [name for i, name in enumerate(log) if i == 0 or log[i - 1] != name]
+    assert turns == ["a", "b"] * 4  # one turn to prepare, three rounds
+
+
+def test_rows_are_complete_and_serialisable():
+    result = run(("tiny", Tiny), rounds=3)
+    assert json.loads(json.dumps(result)) == result
+    (row,) = result["rows"]
+    assert row["params"] == 1930 and row["gflops"] == pytest.approx(1920e-9)
+    assert row["n"] == 3 and row["batch_size"] == 4 and row["memory_mb"] > 0
+    assert row["memory_kind"] == "activation peak (CPU)" and row["memory_format"] == "contiguous"
+    for speed in row["images_per_second"].values():
+        assert len(speed["rounds"]) == 3 and min(speed["rounds"]) > 0
+        assert speed["median"] == statistics.median(speed["rounds"])
+    assert result["settings"]["flop_counter"] == FLOP_COUNTER
+    assert result["settings"]["rounds_done"] == 3
+
+
+def test_failing_contender_is_skipped_with_its_reason():
+    def missing():
+        raise ImportError("needs a library")
+
+    result = run(("missing", missing), ("half", FailsInTraining), ("tiny", Tiny))
+    missing_row, half, tiny = result["rows"]
+    assert missing_row["error"] == "ImportError: needs a library" and missing_row["n"] == 0
+    assert half["error"] == "OutOfMemoryError: out of memory" and half["gflops"] > 0
+    assert tiny["n"] == 2 and "error" not in tiny
+    json.dumps(result)
+
+
+def test_wrong_code_is_not_skipped():
+    def broken():
+        raise TypeError("a mistake")
+
+    with pytest.raises(TypeError, match="a mistake"):
+        run(("broken", broken))
+
+
+def test_time_limit_cuts_rounds_but_not_the_first():
+    result = run(("a", lambda: Tiny("a")), ("b", lambda: Tiny("b")), rounds=50, time_limit_s=0)
+    assert [row["n"] for row in result["rows"]] == [1, 1]
+    assert result["settings"]["rounds_done"] == 1
+
+
+def test_convnet_layout_is_chosen_and_forward_alone_is_possible():
+    def convnet():
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 10)
+        )
+
+    (row,) = run(("convnet", convnet), train=False, precision="bf16")["rows"]
+    assert row["memory_format"] in ("contiguous", "channels_last")
+    assert list(row["images_per_second"]) == ["forward"]
+
+
+@pytest.mark.parametrize(
+    "options, remedy", [({"precision": "fp16"}, "bf16"), ({"rounds": 0}, "1 or more")]
+)
+def test_bad_settings_say_the_valid_ones(options, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        run(("tiny", Tiny), **options)
+    with pytest.raises(ValueError, match="name each differently"):
+        run(("tiny", Tiny), ("tiny", Tiny))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device_peak_leaves_out_what_others_hold():
+    model, images = nn.Linear(1024, 1024, device="cuda"), torch.randn(1024, 1024, device="cuda")
+    alone = measure_memory_mb(model, images)
+    others = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    assert measure_memory_mb(model, images) == pytest.approx(alone) and others.is_cuda
+    assert alone[1] == "device peak" and alone[0] >= 3 * 4  # weights, images and logits: 4 MB each
