@@ -34,7 +34,9 @@ def test_info_needs_no_data():
         assert info.name == name
         assert len(info.mean) == len(info.std) == 3
     assert dataset_info("digits").image_sizes == (32, 64)
-    assert dataset_info("cifar100").num_classes == 100
+    cifar100 = dataset_info("cifar100")
+    assert (cifar100.num_classes, cifar100.image_size) == (100, 32)
+    assert (cifar100.num_images("train"), cifar100.num_images("test")) == (50_000, 10_000)
 
 
 def test_fingerprint_follows_the_content():

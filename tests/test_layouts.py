@@ -1,4 +1,4 @@
-"""Every layout of a data set gives the same samples, and a fault in one is named with its remedy."""
+"""Every layout of a data set gives the same samples; a fault is named with its remedy."""
 
 import hashlib
 import pickle
@@ -48,8 +48,9 @@ def same(one: ImageSet, other: ImageSet) -> bool:
     return one.fingerprint == other.fingerprint and one.class_names == other.class_names
 
 
-def test_tree_is_read_in_order_of_class_and_name(cifar_tree):
+def test_tree_is_read_in_order_of_class_and_name(cifar_tree, caplog):
     data = load_dataset("cifar10", "train", data_dir=cifar_tree)
+    assert "holds 30 train images, the published set 50000" in caplog.text
     assert data.class_names == tuple(CLASSES)
     assert data.labels.tolist() == sorted(list(range(10)) * 3)
     for index in (0, 4, 29):
@@ -178,7 +179,7 @@ def test_download_is_whole_or_leaves_nothing(cifar_tree, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(official, "download", fetch)
     monkeypatch.setitem(layouts.OFFICIAL_CIFAR, "cifar10", official)
-    with pytest.raises(OSError, match="connection lost.*nothing of it was kept"):
+    with pytest.raises(OSError, match=r"connection lost.*nothing of it was kept"):
         load_dataset("cifar10", "test", data_dir=root, download=True)
     assert list(root.iterdir()) == []
     broken[0] = False

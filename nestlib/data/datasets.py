@@ -1,11 +1,11 @@
 """The data sets by name: `load_dataset("cifar10", "train")` returns an ImageSet or a FolderSet."""
 
 import difflib
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from nestlib.data.layouts import (
     load_cifar,
     load_tiny_imagenet,
 )
+
+log_line = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
 
@@ -40,15 +42,19 @@ class DatasetInfo:
     num_classes: int
     mean: Triple
     std: Triple
-    num_images: Mapping[str, int]
+    num_train: int
+    num_test: int
     image_sizes: tuple[int, ...]
     options: tuple[str, ...] = ()
 
+    def num_images(self, split: str) -> int:
+        """Images of a split as published."""
+        return self.num_train if split == "train" else self.num_test
+
 
 def _info(name, title, size, classes, train, test, mean, std, **others) -> DatasetInfo:
-    counts = MappingProxyType({"train": train, "test": test})
     others.setdefault("image_sizes", (size,))
-    return DatasetInfo(name, title, size, classes, mean, std, counts, **others)
+    return DatasetInfo(name, title, size, classes, mean, std, train, test, **others)
 
 
 # CIFAR's and ImageNet's as in the published NesT code (libml/preprocess.py); the digits' as drawn.
@@ -121,9 +127,9 @@ def load_dataset(
     if name == "imagenet":
         return _load_imagenet(info, split, data_dir, size, **options)
     if name.startswith("cifar"):
-        arrays = load_cifar(name, split, data_dir, info.num_images[split], download)
+        arrays = load_cifar(name, split, data_dir, info.num_images(split), download)
     else:
-        arrays = load_tiny_imagenet(name, split, data_dir, info.num_images[split])
+        arrays = load_tiny_imagenet(name, split, data_dir, info.num_images(split))
     return _to_set(info, split, data_dir, arrays)
 
 
@@ -150,7 +156,7 @@ def _check_request(
 
 
 def _default_data_dir(name: str) -> Path:
-    root = Path(os.environ.get("NESTLIB_DATA", "data"))
+    root = Path(os.environ.get("NESTLIB_DATA") or "data")
     # This pack is handed round as one file, so it may lie in the folder without one of its own.
     pack_alone = name == "tiny_imagenet" and (root / TINY_PACK).is_file()
     return root if pack_alone and not (root / name).is_dir() else root / name
@@ -170,7 +176,7 @@ def _load_imagenet(
 ) -> FolderSet:
     root, files = list_imagenet(split, data_dir)
     class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
-    _check_classes(info, split, root, class_names.tolist())
+    _check_content(info, split, root, class_names.tolist(), len(files))
     return FolderSet(
         info.name, split, root,
         np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
@@ -181,8 +187,8 @@ def _load_imagenet(
 
 def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> ImageSet:
     class_names = tuple(arrays["class_names"].tolist())
-    _check_classes(info, split, data_dir, class_names)
     labels = torch.from_numpy(arrays["labels"])
+    _check_content(info, split, data_dir, class_names, len(labels))
     boxes = box_labels = None
     if "boxes" in arrays:
         boxes = torch.from_numpy(arrays["boxes"])  # (N, 1, 4)
@@ -193,8 +199,10 @@ def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> Im
     )  # fmt: skip
 
 
-def _check_classes(info: DatasetInfo, split: str, folder: Path, class_names) -> None:
-    """A tree half unpacked, or one pack of two, would number the classes otherwise."""
+def _check_content(
+    info: DatasetInfo, split: str, folder: Path, class_names: Sequence[str], count: int
+) -> None:
+    # A tree half unpacked, or one pack of two, would give the classes other numbers.
     if len(class_names) != info.num_classes:
         shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
         raise ValueError(
@@ -202,3 +210,8 @@ def _check_classes(info: DatasetInfo, split: str, folder: Path, class_names) -> 
             f"{len(class_names)} ({shown}); add the class folders or packs that are missing, "
             "remove those that do not belong there"
         )
+    if count != info.num_images(split):
+        log_line.warning(
+            "%s: %s holds %d %s images, the published set %d; results are not comparable",
+            info.name, folder, count, split, info.num_images(split),
+        )  # fmt: skip

@@ -112,9 +112,7 @@ def make_digits(
     return DigitCanvases(*(np.concatenate(parts)[:num_images] for parts in zip(*chunks)))
 
 
-def _check(
-    image_size: int, digits_per_image: int, num_images: int, seed: int, canvas: str
-) -> None:
+def _check(image_size: int, digits_per_image: int, num_images: int, seed: int, canvas: str) -> None:
     if image_size not in IMAGE_SIZES:
         raise ValueError(f"digits: image_size={image_size!r} is not possible; choose 32 or 64")
     if digits_per_image not in (1, 2, 3, 4):

@@ -175,7 +175,7 @@ def load_or_build(title: str, source: list[str], root: Path, build: Callable[[],
         try:
             with np.load(path) as arrays:
                 return dict(arrays)
-        except Exception as error:  # noqa: BLE001 - damage shows in many ways, with one remedy
+        except Exception as error:  # damage shows in many ways, with one remedy
             log_line.warning("%s is damaged (%s): decoding the images again", path, error)
     arrays = build()
     try:
