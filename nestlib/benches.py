@@ -50,12 +50,25 @@ def run_bench(
     )  # fmt: skip
     record = Record(
         run_id=bench_id(table, rows, where, precision), kind="bench",
-        recipe={"table": table, "rows": list(names), **measured["settings"]},
+        recipe={"table": table, "budget": rows, **measured["settings"]},
         environment=environment | {"finished": timestamp()},
         summary={row["name"]: row for row in measured["rows"]},
     )  # fmt: skip
     store.add(record, committed=committed)
     return record
+
+
+def find_or_run_bench(table: str, store: Store, budget: str, device: str = "auto") -> Record:
+    """This machine's own bench at a budget: loaded if it was made before, else made now."""
+    rows = budget if budget in ("smoke", "quick") else "full"
+    found = store.find_local(bench_id(table, rows, resolve_device(device), "fp32"))
+    if found is not None:
+        return found
+    rounds, seconds = (1, 0.1) if rows == "smoke" else (3, 1.0)
+    return run_bench(
+        table, store, rows=rows, device=device, rounds=rounds, seconds_per_round=seconds,
+        time_limit_s=120 if rows == "quick" else None,
+    )  # fmt: skip
 
 
 def choose_rows(table: str, rows: str) -> list[str]:

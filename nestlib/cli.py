@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from nestlib.benches import run_bench
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import open_store
@@ -27,6 +28,9 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_comple
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
+CommitRecord = Annotated[
+    bool, typer.Option(help="write the record to experiments/records, not runs/records")
+]
 
 
 @app.command()
@@ -49,9 +53,7 @@ def train(
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",
-    commit_record: Annotated[
-        bool, typer.Option(help="write the record to experiments/records, not runs/records")
-    ] = False,
+    commit_record: CommitRecord = False,
 ) -> None:
     """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
     chosen = with_overrides(get_recipe(recipe, seed=seed), set_)
@@ -72,6 +74,26 @@ def train(
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
         f"{record.environment['device']}"
     )
+
+
+@app.command()
+def bench(
+    table: Annotated[str, typer.Argument(help="table1")],
+    rows: Annotated[str, typer.Option(help="full, quick or smoke")] = "full",
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    rounds: Annotated[int, typer.Option(help="turns of every row")] = 5,
+    seconds: Annotated[float, typer.Option(help="least seconds a row, turn and mode")] = 1.0,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Time a table's models in turn: images/s, memory, multiply-adds; leaves a record."""
+    record = run_bench(
+        table, open_store(), rows=rows, device=device, precision=precision, rounds=rounds,
+        seconds_per_round=seconds, committed=commit_record,
+    )  # fmt: skip
+    from nestlib.report import table1_cost  # imported late: training needs no plots
+
+    typer.echo(str(table1_cost(record, [])))
 
 
 def parse_seconds(text: str) -> float:

@@ -99,10 +99,10 @@ class Recipe:
         return f"{self.name}-s{self.seed}-{self.config_hash}"
 
     def at_budget(self, budget: str) -> "Recipe":
-        """The same recipe, cut to `smoke`; other budgets are properties of the named recipes."""
+        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
         _check_one_of("budget", budget, BUDGETS)
         if budget != "smoke":
-            return replace(self, budget=budget)
+            return self
         return replace(
             self, budget="smoke", epochs=1, warmup_epochs=0, batch_size=8,
             train_limit=16, test_limit=16,

@@ -8,18 +8,21 @@ Costs are estimates for one H200 unless a record says otherwise; the accuracy a 
 """
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.recipe import Recipe
+from nestlib.recipe import BUDGETS, Recipe
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {
-    # Digits are not flipped, and a short run has no use for regularisation.
+    # Half a minute a run. Digits are not flipped, a short run has no use for regularisation, and
+    # plain canvases let it learn in that time.
     "digits": dict(
-        dataset="digits", augmentation=Augmentation.none(), epochs=8, warmup_epochs=1,
-        batch_size=64, lr_per_256=4e-3, drop_path_rate=0.0, budget="quick",
+        dataset="digits", dataset_options=dict(canvas="plain", num_images=1024),
+        augmentation=Augmentation.none(), epochs=5, warmup_epochs=1, batch_size=16,
+        lr_per_256=3.2e-2, drop_path_rate=0.0, budget="quick",
     ),
     "cifar10": dict(dataset="cifar10"),
     "tiny_imagenet": dict(dataset="tiny_imagenet", image_size=64, batch_size=256),
@@ -123,6 +126,29 @@ TABLE1: dict[str, Row] = {
     "NesT-S": Row("cifar10/nest_small"),
     "NesT-B": Row("cifar10/nest_base"),
 }
+
+
+def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
+    """The recipes of Table 1's rows that run at a budget: {row: one a seed}.
+
+    quick and smoke train the narrow relatives on the digits, gpu and paper the rows themselves.
+
+    Raises:
+        ValueError: an unknown budget, or a data set that the budget does not train on.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
+    fits = "digits" if budget in ("smoke", "quick") else "cifar10"
+    if dataset != fits:
+        raise ValueError(
+            f"budget {budget} trains on {fits}, not on {dataset!r}; digits go with smoke and quick, "
+            "cifar10 with gpu and paper"
+        )
+    names = {row: entry.quick if fits == "digits" else entry.recipe for row, entry in TABLE1.items()}
+    return {
+        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
+        for row, name in names.items() if name
+    }  # fmt: skip
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:

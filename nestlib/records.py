@@ -56,6 +56,11 @@ class Store:
                 return load_record(path)
         return None
 
+    def find_local(self, run_id: str) -> Record | None:
+        """The record of a run that this checkout itself made and did not commit."""
+        path = self.local / f"{run_id}.json"
+        return load_record(path) if path.is_file() else None
+
     def find_seeds(self, recipe: Recipe) -> list[Record]:
         """All records of a recipe, whatever their seed, in the order of seeds."""
         found: dict[str, Record] = {}
@@ -66,10 +71,10 @@ class Store:
         return sorted(found.values(), key=lambda record: record.recipe["seed"])
 
     def find_benches(self, name: str) -> list[Record]:
-        """Bench records of a table, this machine's first, then the newest first."""
-        paths = [p for root in (self.local, self.committed) for p in root.glob(f"bench/{name}-*.json")]
-        records = [load_record(path) for path in paths]
-        return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
+        """Committed bench records of a table, GPUs first, then the newest first."""
+        records = [load_record(path) for path in self.committed.glob(f"bench/{name}-*.json")]
+        records.sort(key=lambda record: record.environment["finished"], reverse=True)
+        return sorted(records, key=lambda record: record.environment["device_kind"] != "cuda")
 
     def add(self, record: Record, *, committed: bool = False) -> Path:
         """Write a record where it belongs and return its path."""

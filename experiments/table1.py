@@ -1,0 +1,88 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Table 1: CIFAR, NesT against its peers
+#
+# The paper trains fifteen networks on CIFAR-10 and CIFAR-100 from random weights, 300 epochs each, and
+# reports that NesT is the most accurate at every size. For each row this page shows the paper's figures,
+# our committed records of real runs where there are any, and what this machine measured when the page
+# was made. What has not been run says so.
+#
+# Quick runs on the embedded digits check that every model so far trains; they say nothing about CIFAR
+# ([D19](d19)).
+#
+#     papermill experiments/table1.ipynb out.ipynb                    # quick: five minutes on two cores
+#     papermill experiments/table1.ipynb out.ipynb -p budget gpu -p dataset cifar10 -p data_dir data/cifar10
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick, gpu or paper
+dataset: str = "digits"  # digits (smoke, quick) or cifar10 (gpu, paper)
+seed: int = 0  # the first seed
+seeds: int = 3  # how many runs of each row
+device: str = "auto"  # auto, cpu, cuda or cuda:<index>
+data_dir: str = ""  # where cifar10 lies; default data/cifar10
+processes: int = 2  # runs side by side
+
+# %%
+from nestlib import benches, recipes, records, report, runs
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Run what has no record yet
+#
+# A second run of this notebook finds its records and trains nothing.
+
+# %% tags=["remove-output"]
+store = records.open_store()
+plan = recipes.plan_table1(budget, dataset, range(seed, seed + seeds))
+trained = runs.collect(plan, store, processes=processes, device=device, data_dir=data_dir or None)
+bench = benches.find_or_run_bench("table1", store, budget, device)
+
+# %% [markdown]
+# ## Accuracy
+
+# %%
+accuracy = report.table1(store)
+accuracy
+
+# %%
+real = report.table1_real(store, ["cifar10/nest_narrow"])
+real
+
+# %% [markdown]
+# ## Cost
+#
+# Inference and training speed, rows in turn, on what the last column names. CPU and GPU figures are
+# not comparable; ratios between rows of one source are.
+
+# %%
+cost = report.table1_cost(bench, store.find_benches("table1"))
+cost
+
+# %%
+figure = report.plot_table1(bench, store.find_benches("table1"))
+
+# %% [markdown]
+# ## Quick runs on the embedded digits
+
+# %%
+quick = report.table1_quick(trained)
+quick
+
+# %%
+report.save("table1", budget, [accuracy, real, cost, quick], figure)

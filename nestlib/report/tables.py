@@ -1,0 +1,136 @@
+"""A table whose every number says where it is from."""
+
+import html
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from nestlib.files import write_atomically
+from nestlib.records import find_project_root
+
+PAPER = "paper"
+HERE = "this machine"
+NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value with its source ("paper", a record id, "this machine") and, if several, n and spread.
+
+    digits: how many stand after the point; mark: printed behind the value.
+    """
+
+    value: float
+    source: str
+    digits: int = 1
+    n: int = 1
+    spread: float | None = None
+    mark: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.value:,.{self.digits}f}"
+        if self.spread is not None:
+            text += f" ± {self.spread:.{self.digits}f}"
+        return text + self.mark
+
+
+def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
+    """Mean and standard deviation over runs (the sample's, n - 1)."""
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Number(statistics.fmean(values), source, digits, len(values), spread)
+
+
+Cell = Number | str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a caption, with notes below; shows itself in Jupyter and as text.
+
+    groups: a heading for each row, printed where it changes.
+
+    Raises:
+        ValueError: a row with another number of cells than there are columns.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{len(row)} cells under {len(self.columns)} columns: {row}")
+
+    def to_markdown(self) -> str:
+        """GitHub's Markdown, columns aligned so that it reads well in a terminal too."""
+        cells = [self.columns, *([str(cell) for cell in row] for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        right = [self._is_numeric(i) for i in range(len(self.columns))]
+
+        def line(row):
+            padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right))
+            return f"| {' | '.join(padded)} |"
+
+        rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right)]
+        notes = [f"- {note}" for note in self.notes]
+        table = [line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])]
+        return "\n".join([f"**{self.caption}**", "", *table, "", *notes, ""])
+
+    def _is_numeric(self, column: int) -> bool:
+        return any(isinstance(row[column], Number) for row in self.rows)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
+        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return (
+            '<div style="overflow-x:auto"><table class="table">'
+            f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}'
+            f"</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            f"<ul>{notes}</ul>"
+        )
+
+    def _html_row(self, row: tuple[Cell, ...]) -> str:
+        first, *others = row
+        cells = [f'<th scope="row" style="text-align:left">{html.escape(str(first))}</th>']
+        for cell in others:
+            align = "right" if isinstance(cell, Number) else "left"
+            title = f' title="{html.escape(cell.source)}"' if isinstance(cell, Number) else ""
+            text = html.escape(str(cell))
+            cells.append(f'<td style="text-align:{align};white-space:nowrap"{title}>{text}</td>')
+        return "".join(cells)
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    __repr__ = __str__
+
+
+def save(stem: str, budget: str, tables: Sequence[Table], figure: Figure | None = None) -> None:
+    """Write figures/<stem>.md and, with a figure, figures/<stem>.svg; print what was written.
+
+    A smoke run writes under runs/smoke instead: it has no result that could replace one.
+    """
+    root = find_project_root()
+    folder = root / "runs" / "smoke" / "figures" if budget == "smoke" else root / "figures"
+    text = "\n".join(table.to_markdown() for table in tables)
+    write_atomically(folder / f"{stem}.md", text.encode())
+    written = [folder / f"{stem}.md"]
+    if figure is not None:
+        write_atomically(folder / f"{stem}.svg", to_svg(figure, stem))
+        written.append(folder / f"{stem}.svg")
+    print("wrote", ", ".join(str(path.relative_to(root)) for path in written))
+
+
+def to_svg(figure: Figure, stem: str) -> bytes:
+    """The figure as SVG, byte for byte the same for the same figure."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": stem, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return buffer.getvalue()
