@@ -1,0 +1,69 @@
+# Every target makes its own environment in .venv first, so that each works on a fresh machine with
+# Python >= 3.11 and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard experiments/*.ipynb)
+# Threads that wait must not spin: on a busy machine spinning costs up to ten times the time.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: table1 test test-slow book smoke notebooks lint lock clean
+
+# The main job: train and measure on the embedded digits, print Table 1.
+table1: .venv/ready
+	@mkdir -p runs/notebooks
+	$(BIN)/papermill experiments/table1.ipynb runs/notebooks/table1.ipynb --stderr-file /dev/stderr
+	@cat figures/table1.md
+	@echo "Wrote figures/table1.md, figures/table1.svg, runs/notebooks/table1.ipynb"
+	@echo "and the records under runs/records/; run again, it loads them."
+
+test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# Tests of minutes: the book's build, runs through papermill and torchrun.
+test-slow: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+# Renders the committed, executed notebooks; computes nothing.
+book: .venv/ready
+	$(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml -W -n --keep-going
+	@echo "Open _build/html/index.html"
+
+# Every notebook's path in under a minute each, with no result.
+smoke: .venv/ready
+	@mkdir -p runs/smoke
+	@set -e; for notebook in $(NOTEBOOKS); do \
+	  timeout 120 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke; \
+	done
+
+# For maintainers: execute the notebooks in place, as the book shows them.
+notebooks: .venv/ready
+	@set -e; cd experiments; for notebook in $(notdir $(NOTEBOOKS)); do \
+	  ../$(BIN)/jupyter execute --inplace $$notebook; \
+	  ../$(BIN)/jupyter nbconvert --log-level ERROR --to notebook --inplace $$notebook \
+	    --TagRemovePreprocessor.enabled=True \
+	    --TagRemovePreprocessor.remove_all_outputs_tags=remove-output; \
+	  ../$(BIN)/nbstripout --keep-output --keep-count --keep-id \
+	    --extra-keys "metadata.papermill cell.metadata.execution metadata.widgets" $$notebook; \
+	done
+
+lint: .venv/ready
+	$(BIN)/ruff check nestlib tests
+	$(BIN)/ruff format --check nestlib tests
+
+# Names, versions and hashes of the whole environment, no addresses.
+lock: .venv/ready
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --universal \
+	  --python-version 3.11 --no-header -q -o requirements.lock
+
+clean:
+	rm -rf .venv _build runs/smoke
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@

@@ -1,0 +1,83 @@
+"""Notebooks only call; their text twins are equal; wrong parameters stop them at once."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from nestlib.notebook import ParameterError, check_parameters, declared_parameters
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "experiments").glob("*.ipynb"))
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def test_twin_is_equal(path):
+    text = jupytext.writes(jupytext.read(path), fmt="py:percent")
+    twin = path.with_suffix(".py").read_text()
+    assert text.split("# %%", 1)[1] == twin.split("# %%", 1)[1]
+
+
+def test_notebook_only_calls(path):
+    cells = code_cells(path)
+    assert len(cells) <= 10
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= 8, cell.source
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(
+                node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.ListComp
+            ), cell.source
+        assert "import torch" not in cell.source
+
+
+def test_notebook_has_one_parameters_cell_with_a_budget(path):
+    (cell,) = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+    parameters = declared_parameters(cell.source)
+    assert parameters["budget"].default == "quick"
+    assert all(parameter.help for parameter in parameters.values())
+
+
+def test_notebook_is_committed_executed_and_without_errors(path):
+    for cell in code_cells(path):
+        assert cell.execution_count, cell.source
+        assert not any(out.output_type == "error" for out in cell.outputs)
+        assert "execution" not in cell.metadata  # timings
+
+
+def test_notebook_checks_its_parameters_first(path):
+    cells = code_cells(path)
+    assert "check_parameters(In)" in cells[1].source
+    with pytest.raises(ParameterError, match="unknown parameter 'bugdet'.*did you mean budget"):
+        check_parameters([cells[0].source, "# Parameters\nbugdet = 'quick'\n"])
+
+
+@pytest.mark.slow
+def test_papermill_stops_at_an_unknown_parameter(path, tmp_path):
+    done = subprocess.run(
+        [BIN / "papermill", path, tmp_path / "out.ipynb", "-p", "epoch", "3"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "unknown parameter 'epoch'" in done.stderr and "budget: str = 'quick'" in done.stderr
+
+
+@pytest.mark.slow
+def test_bare_papermill_refuses_a_terminal_and_pipes_json(path):
+    """What the README says of the form without an output path; piped, it runs to its end."""
+    done = subprocess.run(
+        [BIN / "papermill", path, "-p", "budget", "smoke"],
+        cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    notebook = nbformat.reads(done.stdout, as_version=4)
+    assert "wrote runs/smoke/figures/" in notebook.cells[-1].outputs[0].text

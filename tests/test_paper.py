@@ -1,0 +1,45 @@
+"""Our copy of the paper's numbers against an independent transcription, where it is at hand."""
+
+import pytest
+import yaml
+from conftest import SHARED
+
+from nestlib import paper
+
+REFERENCE = SHARED / "paper" / "reference.yaml"
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.exists(), reason="the second transcription (../shared/paper) is not here"
+)
+
+
+@needs_reference
+def test_table1_as_printed():
+    rows = yaml.safe_load(REFERENCE.read_text())["table1"]["rows"]
+    assert list(rows) == list(paper.TABLE1)
+    for name, (group, *numbers) in rows.items():
+        row = paper.TABLE1[name]
+        ours = [row.params_m, row.gpu_memory_mb, row.images_per_second, row.cifar10, row.cifar100]
+        assert ours == numbers, name
+        assert row.group.replace(", ", " ").replace(" attention", "-attention") == group
+
+
+@needs_reference
+def test_table_a1_as_printed_and_corrected():
+    reference = yaml.safe_load(REFERENCE.read_text())["table_a1"]
+    printed = reference["imagenet_S4"]["printed"]
+    assert paper.TABLE_A1_IMAGENET == {key: tuple(printed[key]) for key in "dhk"}
+    assert [list(h) for h in paper.TABLE_A1[3].hierarchies] == [printed[i] for i in (1, 2, 3)]
+    corrected = reference["imagenet_S4"]["corrected"]
+    assert paper.TABLE_A1_IMAGENET_CORRECTED == {k: tuple(corrected[k]) for k in "dhk"}
+    ours = [list(h) for h in paper.TABLE_A1_IMAGENET_ROW_CORRECTED.hierarchies]
+    assert ours[::-1] == corrected["bottom_to_top"]
+    for row in paper.TABLE_A1[:3]:
+        entry = reference["cifar_S1"][f"{row.block_edge}x{row.block_edge}"]
+        assert [h[3] for h in row.hierarchies][::-1] == entry["blocks"]
+        assert {h[2] for h in row.hierarchies} == {entry["layers_per_hierarchy"]}
+
+
+@needs_reference
+def test_imagenet_sizes_as_printed():
+    rows = yaml.safe_load(REFERENCE.read_text())["table2"]["rows"]
+    assert paper.TABLE2_NEST_PARAMS_M == {n: rows[n][2] for n in paper.TABLE2_NEST_PARAMS_M}

@@ -1,0 +1,129 @@
+"""Tables say where each number is from; what did not run says so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nestlib import paper, report
+from nestlib.recipe import to_dict
+from nestlib.recipes import TABLE1, get_recipe
+from nestlib.records import Record, Store
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of, to_svg
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+ENVIRONMENT = {"device": "a GPU", "device_kind": "cuda", "threads": 1, "finished": "2026-11-22"}
+
+
+def train_record(name, seed, top1):
+    recipe = get_recipe(name, seed=seed)
+    summary = {"test/top1": top1, "num_params": 6_000_000, "train_seconds": 60.0}
+    return Record(recipe.run_id, "train", to_dict(recipe), ENVIRONMENT, summary)
+
+
+def bench_record(run_id, budget="full"):
+    row = {"name": "NesT-T", "params": 6_006_730, "gflops": 1.0, "memory_mb": 50.0,
+           "memory_kind": "device peak", "batch_size": 8,
+           "images_per_second": {"forward": {"median": 100.0, "rounds": [90.0, 100.0, 106.0]}}}  # fmt: skip
+    settings = {"threads": 2, "precision": "fp32", "torch": "2", "rounds_done": 3,
+                "flop_counter": "counter", "budget": budget}  # fmt: skip
+    return Record(run_id, "bench", settings, ENVIRONMENT, {"NesT-T": row})
+
+
+def cell(table, row, column):
+    (found,) = [r for r in table.rows if r[0] == row]
+    return found[table.columns.index(column)]
+
+
+def test_without_records_every_cell_of_ours_says_so(store):
+    table = report.table1(store)
+    assert [row[0] for row in table.rows] == list(paper.TABLE1)
+    for row in table.rows:
+        ours = [row[table.columns.index(c)] for c in table.columns if c.endswith("our record")]
+        expected = NOT_RUN if TABLE1[row[0]].recipe else "no model yet"
+        assert ours == [expected, expected]
+    numbers = [c for row in table.rows for c in row if isinstance(c, Number)]
+    assert {number.source for number in numbers} == {PAPER}
+
+
+def test_records_show_mean_spread_n_and_ids(store):
+    for seed, top1 in ((0, 95.0), (1, 96.0), (2, 97.0)):
+        store.add(train_record("cifar10/nest_tiny", seed, top1))
+    table = report.table1(store)
+    shown = cell(table, "NesT-T", "C10, our record")
+    assert str(shown) == "96.00 ± 1.00" and shown.n == 3
+    assert any("n = 3, a GPU" in note and shown.source in note for note in table.notes)
+    assert cell(table, "NesT-S", "C10, our record") == NOT_RUN
+
+
+def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
+    store.add(train_record("digits/nest_narrow", 0, 50.0))
+    store.add(train_record("cifar10/nest_narrow", 0, 70.0))
+    store.add(train_record("cifar10/nest_tiny_s2_depth3", 0, 94.0))
+    assert report.table1(store).rows == report.table1(Store(store.local / "x", store.local)).rows
+    assert cell(report.table1(store), "NesT-T", "C10, our record") == NOT_RUN
+    real = report.table1_real(store, ["cifar10/nest_narrow"])
+    assert str(real.rows[0][1]) == "70.00"
+
+
+def test_own_bench_comes_before_committed_ones_and_names_its_source():
+    here, committed = bench_record("bench/table1-quick-x-fp32"), bench_record("bench/table1-full-y")
+    measured = cell(report.table1_cost(here, [committed]), "NesT-T", "Training images/s")
+    assert measured == NOT_RUN
+    table = report.table1_cost(here, [committed])
+    assert cell(table, "NesT-T", "Measured on") == HERE
+    other = report.table1_cost(None, [committed])
+    assert cell(other, "NesT-T", "Measured on") == "record GPU"
+    assert any("bench/table1-full-y" in note for note in other.notes)
+    speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
+    assert str(speed) == "100.0 ± 8.0" and speed.n == 3
+
+
+def test_smoke_results_are_never_shown():
+    smoke = bench_record("bench/table1-smoke-x", budget="smoke")
+    assert cell(report.table1_cost(smoke, []), "NesT-T", "Measured on") == ""
+    recipe = get_recipe("digits/nest_narrow").at_budget("smoke")
+    record = replace(train_record("digits/nest_narrow", 0, 11.0), recipe=to_dict(recipe))
+    assert cell(report.table1_quick({"NesT-T": [record]}), "NesT-T", "Digits top-1 (%)") == NOT_RUN
+
+
+def test_mean_and_spread_are_numpys():
+    values = [1.0, 2.5, 4.0, 4.5]
+    number = mean_of(values, "record")
+    assert number.value == pytest.approx(np.mean(values))
+    assert number.spread == pytest.approx(np.std(values, ddof=1))
+    assert mean_of([3.0], "record").spread is None
+
+
+def test_counts_of_table_a1_are_the_papers_where_they_fit():
+    counted = report.table_a1()[2]
+    for row in counted.rows:
+        params, printed = row[-2:]
+        if row[0].endswith("imagenet"):
+            assert round(params.value) == printed.value
+    printed = [row for row in counted.rows if row[0].endswith("cifar") and row[-1]]
+    assert len(printed) == 6  # T, S, B by either attention at depth 4
+
+
+def test_table_refuses_rows_of_another_length():
+    with pytest.raises(ValueError, match="1 cells under 2 columns"):
+        Table("t", ("a", "b"), [("x",)])
+
+
+def test_table_escapes_html_and_aligns_text():
+    table = Table("a < b", ("name", "value"), [("x & y", Number(1234.5, PAPER))])
+    assert "a &lt; b" in table._repr_html_() and "x &amp; y" in table._repr_html_()
+    assert "| x & y | 1,234.5 |" in table.to_markdown()
+
+
+def test_figure_is_the_same_bytes_each_time():
+    first, second = (
+        to_svg(report.plot_table1(None, [bench_record("bench/table1-full-y")]), "table1")
+        for _ in range(2)
+    )
+    assert first == second and b"<dc:date>" not in first

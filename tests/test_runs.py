@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nestlib import runs
+from nestlib.data import load_dataset
+from nestlib.records import Store
+from nestlib.runs import carry_out, collect, take
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, tmp_path, monkeypatch):
+    recipe = replace(tiny_recipe, epochs=2)
+    plan = {"NesT": [recipe, replace(recipe, seed=1)]}
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu"}
+    first = collect(plan, store, **how)
+    assert [record.recipe["seed"] for record in first["NesT"]] == [0, 1]
+    monkeypatch.setattr(runs, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
+    assert collect(plan, store, **how) == first
+
+
+def test_changed_recipe_is_another_run(tiny_recipe, store, tmp_path):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    carry_out(replace(tiny_recipe, epochs=2), store, **how)
+    assert store.find(replace(tiny_recipe, epochs=2, weight_decay=0.1).run_id) is None
+
+
+def test_take_draws_the_same_images_each_time():
+    digits = load_dataset("digits", "train", num_images=64)
+    some = take(digits, 16)
+    assert len(some) == 16 and torch.equal(some.images, take(digits, 16).images)
+    assert some.boxes.shape[0] == 16
+    with pytest.raises(ValueError, match="digits train has 64 images, not 65"):
+        take(digits, 65)
