@@ -1,9 +1,9 @@
 """`nest`: recipes, training and benchmarks from the command line.
 
-    nest recipes
-    nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
-    nest bench table1
-    torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
+nest recipes
+nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
+nest bench table1
+torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
 
 import re
@@ -48,8 +48,12 @@ def train(
     seed: Annotated[int, typer.Option(help="orders, weights, augmentation")] = 0,
     data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
     download: Annotated[bool, typer.Option(help="fetch the data set where it is missing")] = False,
-    runs_dir: Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")] = None,
-    max_time: Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")] = "",
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="checkpoints go here; default runs/")
+    ] = None,
+    max_time: Annotated[
+        str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")
+    ] = "",
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",

@@ -54,7 +54,8 @@ def check_parameters(cells: Sequence[str]) -> None:
         fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
         if not fits:
             raise ParameterError(
-                f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__}); {valid}"
+                f"parameter {name!r} must be {kind}, got {value!r} "
+                f"({type(value).__name__}); {valid}"
             )
 
 

@@ -130,7 +130,7 @@ def from_dict(values: dict[str, Any]) -> Recipe:
 
 
 def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """Apply `field=value` strings (`epochs=30`, `augmentation.flip=0`, `model_options.patch_size=2`).
+    """Apply `field=value` strings: `epochs=30`, `augmentation.flip=0`, `model_options.depth=2`.
 
     Raises:
         ValueError: no such field (near ones are listed), or a value of the wrong type.
@@ -146,7 +146,9 @@ def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
             base = changes.get(outer, getattr(recipe, outer))
             changes[outer] = {**base, inner: _parse(text)}
         elif outer == "augmentation":
-            _check_one_of("augmentation field", inner, [f.name for f in dataclasses.fields(Augmentation)])
+            _check_one_of(
+                "augmentation field", inner, [f.name for f in dataclasses.fields(Augmentation)]
+            )
             base = changes.get(outer, recipe.augmentation)
             changes[outer] = replace(base, **{inner: _typed(Augmentation, inner, text)})
         else:
@@ -175,7 +177,9 @@ def _typed(owner: type, name: str, text: str) -> Any:
 
 def _check(recipe: Recipe, name: str, holds: bool, valid: str) -> None:
     if not holds:
-        raise ValueError(f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}")
+        raise ValueError(
+            f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}"
+        )
 
 
 def _check_one_of(what: str, value: str, valid) -> None:

@@ -14,10 +14,15 @@ from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
 from nestlib.measure.speed import count_params
 from nestlib.recipe import Recipe, to_dict
 from nestlib.records import (
-    Record, Store, describe_environment, find_project_root, timestamp,
+    Record,
+    Store,
+    describe_environment,
+    find_project_root,
+    timestamp,
 )  # fmt: skip
-from nestlib.training.classifier import TrainResult, derive_seed, train
+from nestlib.training.classifier import TrainResult, train
 from nestlib.training.devices import resolve_device
+from nestlib.training.seeding import derive_seed
 
 
 def carry_out(
@@ -73,7 +78,8 @@ def collect(
     runs side by side than from two threads in one. `how` goes to `carry_out`.
     """
     recipes = [recipe for row in plan.values() for recipe in row]
-    jobs = [delayed(_carry_out_alone)(r, store, how) for r in recipes if store.find(r.run_id) is None]
+    missing = [recipe for recipe in recipes if store.find(recipe.run_id) is None]
+    jobs = [delayed(_carry_out_alone)(recipe, store, how) for recipe in missing]
     done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
     for _ in tqdm(done, desc="training", total=len(jobs), unit="run", disable=not jobs):
         pass

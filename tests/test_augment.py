@@ -563,7 +563,7 @@ def test_invalid_field_raises_with_its_name_and_value(field, value):
 def test_invalid_batches_raise(samples):
     labels = torch.zeros(len(samples), dtype=torch.int64)
     arguments = {"num_classes": 10, "mean": MEAN, "std": STD, "generator": generator()}
-    with pytest.raises(ValueError, match="torch.float32.*must be uint8"):
+    with pytest.raises(ValueError, match=r"torch.float32.*must be uint8"):
         augment(samples.float(), labels, FULL, **arguments)
     with pytest.raises(ValueError, match=r"\(5,\).*one for each image"):
         augment(samples, labels[:5], FULL, **arguments)

@@ -4,11 +4,17 @@ import scipy.ndimage
 import torch
 
 from nestlib.models.blocks import (
-    block, block_grids, fit_block_size, resize_pos_embed, unblock,
+    block,
+    block_grids,
+    fit_block_size,
+    resize_pos_embed,
+    unblock,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("height", "width", "edge"), [(8, 8, 4), (12, 20, 4), (6, 4, 2), (5, 3, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "edge"), [(8, 8, 4), (12, 20, 4), (6, 4, 2), (5, 3, 1)]
+)
 def test_unblock_inverts_block(height, width, edge):
     plane = torch.randn(2, height, width, 3)
     blocks = block(plane, edge)

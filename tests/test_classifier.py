@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nestlib.data.augment import Augmentation
+from nestlib.data.augment import Augmentation, normalize
 from nestlib.records import Store
 from nestlib.runs import carry_out, load_sets
-from nestlib.training import classifier
-from nestlib.training.classifier import NonFiniteLoss, Trainer, epoch_order, train
+from nestlib.training.checkpoint import CheckpointError
+from nestlib.training.classifier import NonFiniteLoss, Trainer, train
+from nestlib.training.seeding import epoch_order
 
 
 def run(recipe, folder, **how):
@@ -61,6 +63,28 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at
     assert resumed.epochs == whole.epochs
 
 
+def test_full_disk_stops_and_loses_nothing(tiny_recipe, tmp_path, monkeypatch):
+    """From step 4 the kernel refuses large files, as a full disk does; then there is room again."""
+    whole = run(tiny_recipe, tmp_path / "whole")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    step = Trainer.train_step
+
+    def fill_disk(self, images, labels):
+        step(self, images, labels)
+        if self.progress.step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+
+    monkeypatch.setattr(Trainer, "train_step", fill_disk)
+    try:
+        with pytest.raises(CheckpointError, match="Newest whole checkpoint: step-00000003"):
+            run(tiny_recipe, tmp_path / "cut", checkpoint_seconds=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        monkeypatch.undo()
+    resumed = run(tiny_recipe, tmp_path / "cut")
+    assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
 def test_max_time_stops_before_the_limit(tiny_recipe, tmp_path, monkeypatch):
     step = Trainer.train_step
 
@@ -88,13 +112,29 @@ COMMAND = [
 ]  # fmt: skip
 
 
+# The same command, killed in the middle of writing its third checkpoint.
+DIE_IN_WRITE = """
+import os, signal, sys
+from nestlib import cli, files
+writes = 0
+def fsync(handle):
+    global writes
+    writes += 1
+    if writes == 5:  # a checkpoint takes two: its file, then its folder
+        os.ftruncate(handle, 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+files.os.fsync = fsync
+cli.main()
+"""
+
+
 def test_killed_run_resumes_to_the_same_weights(tmp_path):
-    """SIGKILL, which no code can catch, at whatever it is doing; checkpoints at every step."""
+    """SIGKILL, which no code can catch: in the middle of a checkpoint, then anywhere."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
-    def start(folder):
+    def start(folder, command=COMMAND):
         return subprocess.Popen(
-            [*COMMAND, "--runs-dir", str(folder / "runs")], cwd=folder, env=environment,
+            [*command, "--runs-dir", str(folder / "runs")], cwd=folder, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -106,19 +146,17 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
     whole.mkdir()
     cut.mkdir()
     running = start(whole)
-    kills = 0
-    while kills < 2:
-        victim = start(cut)
-        before = len(list(cut.rglob("step-*.pt")))
-        deadline = time.monotonic() + 120
-        newest = max((p.name for p in cut.rglob("step-*.pt")), default="")
-        while max((p.name for p in cut.rglob("step-*.pt")), default="") <= newest:
-            assert victim.poll() is None and time.monotonic() < deadline, victim.stderr.read()
-            time.sleep(0.005)
-        victim.kill()
-        victim.communicate()
-        kills += 1
-        assert before <= 2
+    victim = start(cut, [sys.executable, "-c", DIE_IN_WRITE, *COMMAND[3:]])
+    assert victim.wait(180) == -signal.SIGKILL, victim.stderr.read()
+    assert len(list(cut.rglob(".step-*.part"))) == 1  # what it was writing
+    newest = max(path.name for path in cut.rglob("step-*.pt"))
+    victim = start(cut)
+    deadline = time.monotonic() + 120
+    while max((path.name for path in cut.rglob("step-*.pt")), default="") <= newest:
+        assert victim.poll() is None and time.monotonic() < deadline, victim.stderr.read()
+        time.sleep(0.005)
+    victim.kill()
+    victim.communicate()
     last = start(cut)
     assert last.wait(180) == 0, last.stderr.read()
     assert running.wait(180) == 0, running.stderr.read()
@@ -136,7 +174,7 @@ def test_checkpoints_of_another_recipe_are_refused(tiny_recipe, tmp_path):
     options = dict(run_dir=tmp_path, device=torch.device("cpu"), progress_bar=False)
     train(tiny_recipe, tiny_recipe.build_model(10), *sets, **options)
     other = replace(tiny_recipe, weight_decay=0.1)
-    with pytest.raises(classifier.CheckpointError, match="holds a checkpoint of digits/tiny-s0"):
+    with pytest.raises(CheckpointError, match="holds a checkpoint of digits/tiny-s0"):
         train(other, other.build_model(10), *sets, **options)
 
 
@@ -163,13 +201,15 @@ def test_accuracy_is_scikit_learns_on_the_whole_set(tiny_recipe, tmp_path):
     metrics = trainer.evaluate()
     trainer.model.eval()
     with torch.no_grad():
-        images = classifier.normalize(test_set.images, test_set.mean, test_set.std)
+        images = normalize(test_set.images, test_set.mean, test_set.std)
         scores = trainer.model(images).softmax(1).numpy()
     labels = test_set.labels.numpy()
     for k, name in ((1, "test/top1"), (5, "test/top5")):
         expected = 100 * top_k_accuracy_score(labels, scores, k=k, labels=range(10))
         assert metrics[name] == pytest.approx(expected)
-    assert metrics["test/loss"] == pytest.approx(log_loss(labels, scores, labels=range(10)), rel=1e-5)
+    assert metrics["test/loss"] == pytest.approx(
+        log_loss(labels, scores, labels=range(10)), rel=1e-5
+    )
 
 
 DDP_SCRIPT = """

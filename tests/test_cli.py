@@ -51,6 +51,8 @@ def test_mistakes_are_one_line_not_a_traceback(monkeypatch, capsys, tmp_path, wo
     assert message in code
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400)]
+)
 def test_times(text, seconds):
     assert cli.parse_seconds(text) == seconds

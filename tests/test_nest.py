@@ -140,7 +140,9 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
     model = small().eval()
     with torch.no_grad():
         assert model(torch.randn(1, 3, 32, 48)).shape == (1, 5)
-    with pytest.raises(ValueError, match=r"images of 20x16 pixels .*multiple of 16 \(nearest: 16x16\)"):
+    with pytest.raises(
+        ValueError, match=r"images of 20x16 pixels .*multiple of 16 \(nearest: 16x16\)"
+    ):
         model(torch.randn(1, 3, 20, 16))
     with pytest.raises(ValueError, match=r"shorter side must be a multiple of 8 .*nearest: 32x32"):
         nestlib.create_model("nest_tiny_cifar", img_size=30)
@@ -163,7 +165,7 @@ def test_bad_options_say_what_would_be_valid(options, message):
 
 
 def test_unknown_model_names_near_ones():
-    with pytest.raises(ValueError, match="did you mean .*nest_tiny_cifar"):
+    with pytest.raises(ValueError, match=r"did you mean .*nest_tiny_cifar"):
         nestlib.create_model("nest_tiny_cifr")
     with pytest.raises(ValueError, match="nest_tiny_cifar has no published weights"):
         nestlib.create_model("nest_tiny_cifar", pretrained=True)
@@ -219,5 +221,7 @@ def test_timm_knows_the_models(name):
 def test_timms_optimizer_leaves_position_embeddings_undecayed():
     model = small()
     optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", weight_decay=0.05)
-    undecayed = {id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]}
+    undecayed = {
+        id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]
+    }
     assert {id(p) for p in model.pos_embeds} <= undecayed

@@ -2,11 +2,11 @@ import pytest
 
 from nestlib.notebook import ParameterError, check_parameters, declared_parameters
 
-DECLARED = '''budget: str = "quick"  # how long
+DECLARED = """budget: str = "quick"  # how long
 seeds: int = 3  # runs of each row
 rate: float = 0.5  # of something
 ema: bool = False  # or not
-'''
+"""
 
 
 def given(text):

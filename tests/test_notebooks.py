@@ -57,7 +57,7 @@ def test_notebook_is_committed_executed_and_without_errors(path):
 def test_notebook_checks_its_parameters_first(path):
     cells = code_cells(path)
     assert "check_parameters(In)" in cells[1].source
-    with pytest.raises(ParameterError, match="unknown parameter 'bugdet'.*did you mean budget"):
+    with pytest.raises(ParameterError, match=r"unknown parameter 'bugdet'.*did you mean budget"):
         check_parameters([cells[0].source, "# Parameters\nbugdet = 'quick'\n"])
 
 

@@ -85,7 +85,7 @@ def test_drop_path_rate_reaches_the_last_layer(name):
 
 @pytest.mark.parametrize("name", NARROW)
 def test_unknown_option_names_the_valid_ones(name):
-    option = list(NARROW[name])[0]
+    option = next(iter(NARROW[name]))
     with pytest.raises(TypeError, match=rf"{name} has no option \['widht'\].*{option}"):
         build_narrow(name, widht=3)
 

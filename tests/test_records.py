@@ -5,7 +5,12 @@ import torch
 
 from nestlib.recipes import get_recipe
 from nestlib.records import (
-    Record, RecordError, Store, describe_environment, find_project_root, load_record,
+    Record,
+    RecordError,
+    Store,
+    describe_environment,
+    find_project_root,
+    load_record,
 )  # fmt: skip
 
 
@@ -49,7 +54,7 @@ def test_committed_record_comes_first(store):
 def test_broken_record_is_named(tmp_path, text):
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(RecordError, match="broken.json is no record"):
+    with pytest.raises(RecordError, match=r"broken.json is no record"):
         load_record(path)
 
 

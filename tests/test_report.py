@@ -29,7 +29,8 @@ def train_record(name, seed, top1):
 def bench_record(run_id, budget="full"):
     row = {"name": "NesT-T", "params": 6_006_730, "gflops": 1.0, "memory_mb": 50.0,
            "memory_kind": "device peak", "batch_size": 8,
-           "images_per_second": {"forward": {"median": 100.0, "rounds": [90.0, 100.0, 106.0]}}}  # fmt: skip
+           "images_per_second": {"forward": {"median": 100.0, "rounds": [90.0, 100.0, 106.0]}},
+           }  # fmt: skip
     settings = {"threads": 2, "precision": "fp32", "torch": "2", "rounds_done": 3,
                 "flop_counter": "counter", "budget": budget}  # fmt: skip
     return Record(run_id, "bench", settings, ENVIRONMENT, {"NesT-T": row})

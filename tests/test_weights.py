@@ -132,7 +132,9 @@ def test_weights_survive_a_file(tmp_path):
 
 def test_hub_round_trip(tmp_path):
     """What push_to_hub uploads is what save_pretrained writes; from_pretrained reads it back."""
-    model = nestlib.create_model("nest_tiny_cifar", embed_dim=48, patch_size=2, num_classes=7).eval()
+    model = nestlib.create_model(
+        "nest_tiny_cifar", embed_dim=48, patch_size=2, num_classes=7
+    ).eval()
     model.save_pretrained(tmp_path)
     again = nestlib.NesT.from_pretrained(tmp_path).eval()
     images = torch.randn(2, 3, 32, 32)

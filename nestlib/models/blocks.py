@@ -58,8 +58,8 @@ def fit_block_size(img_size: tuple[int, int], patch_size: int, num_hierarchies: 
         fits = max(unit, round(short / unit) * unit)
         raise ValueError(
             f"images of {img_size[0]}x{img_size[1]} pixels do not divide into blocks at "
-            f"patch_size {patch_size} and {num_hierarchies} hierarchies: the shorter side must be a "
-            f"multiple of {unit} and the longer one a multiple of the shorter "
+            f"patch_size {patch_size} and {num_hierarchies} hierarchies: the shorter side must be "
+            f"a multiple of {unit} and the longer one a multiple of the shorter "
             f"(nearest: {fits}x{fits}, {fits}x{2 * fits}), or give block_size yourself"
         )
     return short // unit

@@ -10,12 +10,13 @@
     logits = Linear(h[0, 0])                     head(h)
 
 Shapes: B batch, T blocks, N = block_size**2 patches in a block (the paper's n), C width (d).
-`level` 0 is the image side; the paper's Table A1 counts from the top, so its hierarchy 1 is the last
-level here. Where the paper and its published code differ, the defaults follow the code (page
+`level` 0 is the image side; the paper's Table A1 counts from the top, so its hierarchy 1 is the
+last level here. Where the paper and its published code differ, the defaults follow the code (page
 "Differences" of the book).
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -25,10 +26,16 @@ from torchvision.ops import StochasticDepth
 from nestlib.models.aggregation import BlockAggregation
 from nestlib.models.attention import BlockAttention
 from nestlib.models.blocks import (
-    Grid, as_pair, block, block_grids, fit_block_size, resize_pos_embed, unblock,
+    Grid,
+    as_pair,
+    block,
+    block_grids,
+    fit_block_size,
+    resize_pos_embed,
+    unblock,
 )  # fmt: skip
 
-# The published JAX code's nn.gelu is the tanh form; its PyTorch port and our default are exact (D7).
+# The published JAX code's nn.gelu is the tanh form; timm's port and our default are exact (D7).
 ACTIVATIONS = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
@@ -127,7 +134,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             options = attention, mlp_ratio, activation
             layers = [TransformerLayer(dim, heads, *options, rates.pop(0)) for _ in range(depth)]
             self.hierarchies.append(nn.Sequential(*layers))
-        for dim, out_dim in zip(embed_dims, embed_dims[1:]):
+        for dim, out_dim in pairwise(embed_dims):
             self.aggregations.append(BlockAggregation(dim, out_dim, aggregation_padding))
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
@@ -151,9 +158,8 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last hierarchy after its LayerNorm, on the image plane: (B, C, H, W)."""
-        for _, x, grid in self._hierarchy_outputs(images):
-            pass
-        return unblock(self.norm(x), grid).permute(0, 3, 1, 2)
+        *_, (_, y, grid) = self._hierarchy_outputs(images)
+        return unblock(self.norm(y), grid).permute(0, 3, 1, 2)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Global average pooling of (B, C, H, W), then the linear head."""
@@ -261,7 +267,9 @@ NEST_MODELS = {
     "nest_base_cifar": (build_nest_cifar, dict(embed_dim=768, num_heads=12)),
     # Ours, the paper has none at 64x64 (D9): the CIFAR models at S = 2 keep n = 16.
     "nest_tiny_64": (build_nest_cifar, dict(embed_dim=192, num_heads=3, img_size=64, patch_size=2)),
-    "nest_small_64": (build_nest_cifar, dict(embed_dim=384, num_heads=6, img_size=64, patch_size=2)),
+    "nest_small_64": (
+        build_nest_cifar, dict(embed_dim=384, num_heads=6, img_size=64, patch_size=2),
+    ),
     "nest_tiny_imagenet": (build_nest_imagenet, dict(embed_dim=96, num_heads=3, top_depth=8)),
     "nest_small_imagenet": (build_nest_imagenet, dict(embed_dim=96, num_heads=3, top_depth=20)),
     "nest_base_imagenet": (build_nest_imagenet, dict(embed_dim=128, num_heads=4, top_depth=20)),

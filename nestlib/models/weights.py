@@ -5,6 +5,8 @@ A NesT state dict here and timm's differ in names and in one order: timm merges 
 attention projection are permuted.
 """
 
+import hashlib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nestlib.models.blocks import resize_pos_embed
 from nestlib.models.nest import NesT
@@ -49,9 +51,10 @@ def from_timm(state: Mapping[str, Tensor], num_heads: list[int]) -> State:
                 ours = re.sub(pattern, replacement, ours)
         if ours.endswith("attn.proj.weight"):
             heads = num_heads[int(ours.split(".")[1])]
-            dim = tensor.shape[1]
-            tensor = tensor.reshape(dim, dim // heads, heads).transpose(1, 2).reshape(dim, dim)
-        out[ours] = tensor
+            split = tensor.reshape(len(tensor), -1, heads)  # input columns as (head dim, head)
+            out[ours] = split.transpose(1, 2).reshape(tensor.shape)
+        else:
+            out[ours] = tensor
     return out
 
 
@@ -65,7 +68,8 @@ def from_flax(params: Mapping, depths: list[int]) -> State:
     Raises:
         KeyError: a module that the tree lacks, named.
     """
-    missing = [name for name in ("PatchEmbedding_0", "LayerNorm_0", "Dense_0") if name not in params]
+    wanted = ("PatchEmbedding_0", "LayerNorm_0", "Dense_0")
+    missing = [name for name in wanted if name not in params]
     if missing:
         raise KeyError(f"no published NesT tree: {missing} missing among {sorted(params)[:6]}")
     out = {
@@ -134,35 +138,50 @@ def load_weights(model: NesT, weights: Mapping[str, Tensor] | Path | str) -> Nes
     Raises:
         FileNotFoundError: the file, and what would be right.
         RuntimeError: names or shapes that do not belong to this model, as torch lists them.
+        ValueError: embeddings of a non-square model, at another size than this model's.
     """
     if isinstance(weights, Path | str):
         if not Path(weights).is_file():
             raise FileNotFoundError(f"no weights at {weights}; give a .safetensors file")
         weights = load_file(weights)
     state = {name: tensor.float() for name, tensor in weights.items()}
-    old_grids = _source_grids(state, model)
-    for level, grid in enumerate(model.grids):
-        name, pos = f"pos_embeds.{level}", state.get(f"pos_embeds.{level}")
-        if pos is None or pos.shape == model.pos_embeds[level].shape:
-            continue
-        shared = model.pos_embeds[level].shape[1] == 1
-        old = (1, 1) if pos.shape[1] == 1 else old_grids[level]
-        state[name] = resize_pos_embed(pos, old, (1, 1) if shared else grid, model.block_size)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    names = [f"pos_embeds.{level}" for level in range(model.num_hierarchies)]
+    if all(name in state for name in names) and any(state[n].shape != shapes[n] for n in names):
+        for name, old, grid in zip(names, _source_grids(state, model), model.grids):
+            new = (1, 1) if shapes[name][1] == 1 else grid  # a shared embedding has one block
+            state[name] = resize_pos_embed(state[name], old, new, model.block_size)
     model.load_state_dict(state)
     return model
 
 
 def _source_grids(state: State, model: NesT) -> list[tuple[int, int]]:
-    """Block grids of the model that the embeddings come from: square ones, as all published are."""
-    edges = [round(state[f"pos_embeds.{i}"].shape[1] ** 0.5) for i in range(model.num_hierarchies)
-             if f"pos_embeds.{i}" in state]  # fmt: skip
-    return [(edge, edge) for edge in edges]
+    """Block grids of the model that the embeddings come from; only square ones can be told."""
+    grids = []
+    for level in range(model.num_hierarchies):
+        blocks = state[f"pos_embeds.{level}"].shape[1]
+        if math.isqrt(blocks) ** 2 != blocks:
+            raise ValueError(
+                f"{blocks} blocks at level {level} are no square grid: position embeddings can be "
+                "resized from square models only; give the model the size they were made for"
+            )
+        grids.append((math.isqrt(blocks), math.isqrt(blocks)))
+    return grids
 
 
 def save_weights(model: NesT, path: Path | str, *, half: bool = False) -> None:
     """Write a state dict as .safetensors; `half` stores float16 (a file half as large)."""
     state = {name: t.half() if half else t for name, t in model.state_dict().items()}
     save_file({name: t.contiguous().cpu() for name, t in state.items()}, path)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of the state dict: equal weights, equal hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_published(model: NesT, timm_name: str) -> NesT:

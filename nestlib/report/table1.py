@@ -30,7 +30,8 @@ def table1(store: Store) -> Table:
         rows.append((
             name, printed.group,
             Number(printed.cifar10, PAPER, 2, mark=mark), record_cell,
-            Number(printed.cifar100, PAPER, 2, mark=mark), NOT_RUN if TABLE1[name].recipe else NO_MODEL,
+            Number(printed.cifar100, PAPER, 2, mark=mark),
+            NOT_RUN if TABLE1[name].recipe else NO_MODEL,
         ))  # fmt: skip
     return Table(
         "Table 1, accuracy: top-1 on CIFAR test sets (%), 300 epochs from random initialisation",
@@ -144,9 +145,9 @@ def describe_bench(source: str, record: Record) -> str:
     settings, row = record.recipe, next(iter(record.summary.values()))
     return (
         f"{source}: {record.environment['device']}, {settings['threads']} threads, "
-        f"{settings['precision']}, batch {row['batch_size']}, torch {settings['torch']}, median ± half "
-        f"range of {settings['rounds_done']} rounds in turn, memory = {row['memory_kind']} of a "
-        f"forward pass, GFLOPs = multiply-adds by {settings['flop_counter']}; "
+        f"{settings['precision']}, batch {row['batch_size']}, torch {settings['torch']}, median ± "
+        f"half range of {settings['rounds_done']} rounds in turn, memory = {row['memory_kind']} "
+        f"of a forward pass, GFLOPs = multiply-adds by {settings['flop_counter']}; "
         f"record {record.run_id}, {record.environment['finished'][:10]}"
     )
 
@@ -213,8 +214,12 @@ def _median(record: Record, name: str) -> float:
 
 def _legend(axes, machine: str) -> None:
     marks = [
-        axes.plot([], [], "o", mfc="white", mec="0.3", mew=1.8, label="paper (a GPU, not named)")[0],
+        axes.plot([], [], "o", mfc="white", mec="0.3", mew=1.8, label="paper (a GPU, not named)")[
+            0
+        ],
         axes.plot([], [], "D", color="0.3", label=f"measured ({machine})")[0],
     ]
     marks += [axes.plot([], [], "s", color=c, label=g)[0] for g, c in GROUP_COLORS.items()]
-    axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
+    axes.legend(
+        handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False
+    )

@@ -1,7 +1,8 @@
 """Checkpoints that survive kills and full disks.
 
-A file's name holds the first half of its content's SHA-256, `step-00000042-<32 hex>.pt`, so a damaged or cut
-file is known by its name alone. Two are kept: should the newest be damaged, the one before serves.
+A file's name holds the first half of its content's SHA-256, `step-00000042-<32 hex>.pt`, so a
+damaged or cut file is known by its name alone. Two are kept: should the newest be damaged, the one
+before serves.
 """
 
 import hashlib

@@ -6,16 +6,10 @@ stopped. On the CPU the weights are the same bit for bit.
 """
 
 import copy
-import hashlib
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,11 +19,13 @@ from tqdm import tqdm
 
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
-from nestlib.models.weights import save_weights
+from nestlib.models.weights import hash_weights, save_weights
 from nestlib.recipe import Recipe
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
 from nestlib.training.optim import build_optimizer, compute_lr, set_lr
+from nestlib.training.seeding import derive_seed, epoch_order, seed_step
+from nestlib.training.stopping import Clock, stop_signal
 
 CHECKPOINT_FORMAT = 1
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
@@ -60,9 +56,9 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet, test_set: ImageSet | FolderSet,
-    *, run_dir: Path, device: torch.device, max_seconds: float | None = None,
-    checkpoint_seconds: float = 300, progress_bar: bool = True,
+    recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
+    test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
+    max_seconds: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
@@ -141,7 +137,7 @@ class Trainer:
     def run(
         self, max_seconds: float | None, checkpoint_seconds: float, progress_bar: bool
     ) -> TrainResult:
-        clock = _Clock(self.progress.train_seconds, max_seconds, checkpoint_seconds)
+        clock = Clock(self.progress.train_seconds, max_seconds, checkpoint_seconds)
         with stop_signal() as stopped, self._bar(progress_bar) as bar:
             while True:
                 if len(self.progress.history) < self.progress.step // self.steps_per_epoch:
@@ -216,7 +212,7 @@ class Trainer:
         self.sums.copy_(state["sums"])
         self.progress = Progress(state["step"], state["train_seconds"], state["history"])
 
-    def _save(self, clock: "_Clock") -> None:
+    def _save(self, clock: Clock) -> None:
         self._raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
         self.progress.train_seconds = clock.train_seconds()
         clock.checkpointed()
@@ -235,7 +231,7 @@ class Trainer:
         }
         save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
 
-    def _leave(self, clock: "_Clock", finished: bool) -> TrainResult:
+    def _leave(self, clock: Clock, finished: bool) -> TrainResult:
         self._save(clock)
         best_known = self.ema.module if self.ema else self.model
         if finished and self.ranks.is_main:
@@ -290,70 +286,3 @@ class Trainer:
             initial=self.progress.step * size, disable=not (wanted and self.ranks.is_main),
             mininterval=2, leave=False, dynamic_ncols=True,
         )  # fmt: skip
-
-
-def seed_step(seed: int, step: int, rank: int, generator: torch.Generator) -> None:
-    """Seed stochastic depth (the global generators) and augmentation for one step."""
-    torch.manual_seed(derive_seed(seed, step, rank, 0))
-    generator.manual_seed(derive_seed(seed, step, rank, 1))
-
-
-def derive_seed(*parts: int) -> int:
-    """A 63-bit seed that is a function of all parts, by numpy's SeedSequence."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
-    """The order of one epoch's images, equal on all ranks."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, epoch, 2))
-    return torch.randperm(num_images, generator=generator)
-
-
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over names and bytes of the state dict: equal weights, equal hash."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that the loop ends after its step; restored on leaving."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    old = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
-class _Clock:
-    """Seconds of this run: in all (resumed parts included), to the limit, to the next checkpoint."""
-
-    def __init__(self, before: float, max_seconds: float | None, checkpoint_seconds: float):
-        self.start = self.last_step = self.last_checkpoint = time.monotonic()
-        self.before, self.max_seconds, self.every = before, max_seconds, checkpoint_seconds
-        self.longest_step = 0.0
-
-    def train_seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def is_over(self) -> bool:
-        """Would another step, twice the longest so far, pass the limit? Call once a step."""
-        now = time.monotonic()
-        self.longest_step = max(self.longest_step, now - self.last_step)
-        self.last_step = now
-        return self.max_seconds is not None and (
-            now + 2 * self.longest_step - self.start > self.max_seconds
-        )
-
-    def checkpoint_is_due(self) -> bool:
-        return time.monotonic() - self.last_checkpoint > self.every
-
-    def checkpointed(self) -> None:
-        self.last_checkpoint = time.monotonic()
