@@ -6,8 +6,10 @@ nest bench table1
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
 
+import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +67,7 @@ def train(
         chosen = chosen.at_budget(budget)
     record = carry_out(
         chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
-        max_seconds=parse_seconds(max_time) if max_time else None,
+        max_seconds=parse_seconds(max_time) - process_age() if max_time else None,
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
         download=download,
     )  # fmt: skip
@@ -98,6 +100,16 @@ def bench(
     from nestlib.report import table1_cost  # imported late: training needs no plots
 
     typer.echo(str(table1_cost(record, [])))
+
+
+def process_age() -> float:
+    """Seconds since this process began: imports come before any clock of ours. 0 without /proc."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return min(max(age, 0.0), 120.0)  # some sandboxes report start times of another clock
 
 
 def parse_seconds(text: str) -> float:

@@ -45,10 +45,11 @@ def carry_out(
     train_set, test_set = load_sets(recipe, data_dir=data_dir, download=download)
     torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
     model = recipe.build_model(train_set.num_classes)
-    left = max_seconds and max(1.0, max_seconds - (time.monotonic() - start))
+    if max_seconds is not None:  # loading the data counts
+        max_seconds = max(1.0, max_seconds - (time.monotonic() - start))
     result = train(
         recipe, model, train_set, test_set, run_dir=runs_dir / recipe.run_id, device=where,
-        max_seconds=left, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
+        max_seconds=max_seconds, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
     )  # fmt: skip
     if not result.finished:
         return None

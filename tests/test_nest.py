@@ -207,6 +207,18 @@ def test_a_batch_can_be_learnt_by_heart():
     assert (model.eval()(images).argmax(1) == labels).all()
 
 
+@pytest.mark.parametrize("attention", ["multi_head", "multi_query"])
+def test_compiles_whole_with_equal_gradients(attention):
+    """torch.compile finds one graph (fullgraph raises at a break), forward and backward."""
+    model, images = small(attention=attention), torch.randn(2, 3, 16, 16)
+    gradients = []
+    for run in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        model.zero_grad()
+        run(images).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("name", NEST_MODELS)
 def test_timm_knows_the_models(name):
     with torch.device("meta"):

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from nestlib.paper import TABLE1 as PRINTED
 from nestlib.recipes import TABLE1, get_recipe
@@ -12,6 +14,7 @@ from nestlib.records import Record, Store
 from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, mean_of
 
 NO_MODEL = "no model yet"
+SPEED_RATIOS = (0.125, 0.25, 0.5, 1, 2, 4)
 # Okabe and Ito's colours, told apart by readers who confuse red and green.
 GROUP_COLORS = {
     "convnet": "#009E73",
@@ -201,7 +204,8 @@ def plot_table1(here: Record | None, committed: Sequence[Record]) -> Figure:
     axes.set(xscale="log", xlabel="inference images/s, relative to NesT-T (log scale)")
     axes.set_yticks(range(len(names)), names)
     axes.axvline(1, color="0.5", lw=0.8)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xticks(SPEED_RATIOS, [f"{ratio:g}x" for ratio in SPEED_RATIOS])
+    axes.xaxis.set_minor_locator(NullLocator())
     machine = "not measured yet" if record is None else record.environment["device"]
     _legend(axes, machine)
     figure.tight_layout()
@@ -213,13 +217,12 @@ def _median(record: Record, name: str) -> float:
 
 
 def _legend(axes, machine: str) -> None:
+    paper = {"marker": "o", "mfc": "white", "mec": "0.3", "mew": 1.8}
     marks = [
-        axes.plot([], [], "o", mfc="white", mec="0.3", mew=1.8, label="paper (a GPU, not named)")[
-            0
-        ],
-        axes.plot([], [], "D", color="0.3", label=f"measured ({machine})")[0],
+        Line2D([], [], ls="", **paper, label="paper (a GPU, not named)"),
+        Line2D([], [], ls="", marker="D", color="0.3", label=f"measured ({machine})"),
+        *(Line2D([], [], ls="", marker="s", color=c, label=g) for g, c in GROUP_COLORS.items()),
     ]
-    marks += [axes.plot([], [], "s", color=c, label=g)[0] for g, c in GROUP_COLORS.items()]
     axes.legend(
         handles=marks, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False
     )
