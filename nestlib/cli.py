@@ -28,6 +28,7 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_comple
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
 
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
+EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
 CommitRecord = Annotated[
@@ -67,7 +68,7 @@ def train(
         chosen = chosen.at_budget(budget)
     record = carry_out(
         chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
-        max_seconds=parse_seconds(max_time) - process_age() if max_time else None,
+        max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
         download=download,
     )  # fmt: skip

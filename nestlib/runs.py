@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
-from nestlib.measure.speed import count_params
+from nestlib.measure.cost import count_params
 from nestlib.recipe import Recipe, to_dict
 from nestlib.records import (
     Record,

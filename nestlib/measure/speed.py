@@ -1,4 +1,4 @@
-"""Parameters, multiply-adds, peak memory and images a second of models, measured in turn.
+"""Images a second of models, measured in turn, with what each costs.
 
 Speeds of different runs do not compare: clocks, neighbours and libraries move. So `bench` times all
 contenders within one process, A B C A B C ..., and reports every round's value beside the median.
@@ -9,26 +9,26 @@ import platform
 import re
 import statistics
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-FLOP_COUNTER = "torch.utils.flop_counter.FlopCounterMode / 2, attention unfused"
+from nestlib.measure.cost import (
+    FLOP_COUNTER,
+    count_gflops,
+    count_params,
+    measure_memory_mb,
+    running_mode,
+)
+
 PRECISIONS = ("fp32", "bf16")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-MB = 2**20  # bytes, as nvidia-smi counts
 
 
 @dataclass(frozen=True)
@@ -39,97 +39,6 @@ class Contender:
     build: Callable[[], nn.Module]
     image_size: int  # pixels
     batch_size: int
-
-
-def count_params(model: nn.Module) -> int:
-    """Number of trainable values; a shared parameter counts once."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_gflops(model: nn.Module, image_size: int) -> float:
-    """Multiply-adds of one forward pass on one RGB image, in units of 10**9, by `FLOP_COUNTER`.
-
-    Counts matrix products and convolutions, as the papers' tables do; norms, activations and
-    additions are left out.
-    """
-    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
-    # torch's counter knows no formula for the CPU's fused attention and would drop it without a
-    # word; unfused, attention is two matrix products, the same count on every device.
-    with _mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            model(image)
-    return counter.get_total_flops() / 2 / 1e9
-
-
-def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> tuple[float, str]:
-    """Peak memory of one pass, in MB (2**20 bytes), and which kind of peak it is.
-
-    With `train` the pass is forward, cross-entropy and backward, without an optimizer; gradients
-    of `model` are cleared. Model and images (B, 3, H, W) must be on one device.
-
-    - CUDA, "device peak": weights, images and activations, kernels' work space that comes from
-      torch's allocator included, whatever else lives on the device left out.
-    - CPU, "activation peak (CPU)": tensors made during the pass and alive at once (with `train`
-      gradients too); neither weights nor images, nor work space within a kernel.
-    """
-    held = {t.untyped_storage() for t in (*model.parameters(), *model.buffers(), images)}
-    with _mode(model, training=train), torch.set_grad_enabled(train):
-        if images.device.type == "cuda":
-            others = torch.cuda.memory_allocated(images.device) - sum(s.nbytes() for s in held)
-            torch.cuda.reset_peak_memory_stats(images.device)
-            _one_pass(model, images, train)
-            peak, kind = torch.cuda.max_memory_allocated(images.device) - others, "device peak"
-        else:
-            with _LivePeak(held) as live:
-                _one_pass(model, images, train)
-            peak, kind = live.peak, "activation peak (CPU)"
-    return peak / MB, kind
-
-
-def _one_pass(model: nn.Module, images: Tensor, train: bool) -> None:
-    logits = model(images)
-    if train:
-        F.cross_entropy(logits, logits.detach().argmax(1)).backward()
-        model.zero_grad(set_to_none=True)
-
-
-class _LivePeak(TorchDispatchMode):
-    """Peak bytes of the storages that operators return, while anything holds them.
-
-    Chosen over torch.profiler's memory events: those name no owner, need a private interface for
-    a running total and vary with the allocator; this counts the same on every machine.
-    """
-
-    def __init__(self, held: set):
-        super().__init__()
-        self.seen = {storage._cdata for storage in held}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for storage in {x.untyped_storage() for x in tree_leaves(out) if isinstance(x, Tensor)}:
-            key, size = storage._cdata, storage.nbytes()  # the address: views share a storage
-            if key not in self.seen:
-                self.seen.add(key)
-                weakref.finalize(storage, self._free, key, size)
-                self.now += size
-                self.peak = max(self.peak, self.now)
-        return out
-
-    def _free(self, key: int, size: int) -> None:
-        self.seen.remove(key)
-        self.now -= size
-
-
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put `model` into training or evaluation mode for a while."""
-    before = model.training
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(before)
 
 
 class _Runner:
@@ -168,7 +77,7 @@ class _Runner:
         self.row["gflops"] = count_gflops(self.model, size)
         self.model.to(self.device)
         self.images = torch.randn(batch, 3, size, size, device=self.device)
-        with _mode(self.model, training=False), torch.no_grad():
+        with running_mode(self.model, training=False), torch.no_grad():
             num_classes = self.model(self.images[:1]).shape[-1]
         self.labels = torch.randint(num_classes, (batch,), device=self.device)
         self._choose_memory_format()
@@ -210,7 +119,7 @@ class _Runner:
 
     def _time(self, mode: str, iterations: int) -> float:
         """Seconds that so many steps take, from an idle device to an idle device."""
-        with _mode(self.model, training=mode == "train"):
+        with running_mode(self.model, training=mode == "train"):
             self.synchronize()
             start = time.perf_counter()
             for _ in range(iterations):

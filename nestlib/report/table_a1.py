@@ -2,7 +2,7 @@
 
 import torch
 
-from nestlib.measure.speed import count_params
+from nestlib.measure.cost import count_params
 from nestlib.models import create_model
 from nestlib.paper import (
     TABLE1,

@@ -1,0 +1,107 @@
+"""What one model costs: parameters, multiply-adds, peak memory."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+FLOP_COUNTER = "torch.utils.flop_counter.FlopCounterMode / 2, attention unfused"
+MB = 2**20  # bytes, as nvidia-smi counts
+
+
+def count_params(model: nn.Module) -> int:
+    """Number of trainable values; a shared parameter counts once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_gflops(model: nn.Module, image_size: int) -> float:
+    """Multiply-adds of one forward pass on one RGB image, in units of 10**9, by `FLOP_COUNTER`.
+
+    Counts matrix products and convolutions, as the papers' tables do; norms, activations and
+    additions are left out.
+    """
+    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    # torch's counter knows no formula for the CPU's fused attention and would drop it without a
+    # word; unfused, attention is two matrix products, the same count on every device.
+    with running_mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter:
+            model(image)
+    return counter.get_total_flops() / 2 / 1e9
+
+
+def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> tuple[float, str]:
+    """Peak memory of one pass, in MB (2**20 bytes), and which kind of peak it is.
+
+    With `train` the pass is forward, cross-entropy and backward, without an optimizer; gradients
+    of `model` are cleared. Model and images (B, 3, H, W) must be on one device.
+
+    - CUDA, "device peak": weights, images and activations, kernels' work space that comes from
+      torch's allocator included, whatever else lives on the device left out.
+    - CPU, "activation peak (CPU)": tensors made during the pass and alive at once (with `train`
+      gradients too); neither weights nor images, nor work space within a kernel.
+    """
+    held = {t.untyped_storage() for t in (*model.parameters(), *model.buffers(), images)}
+    with running_mode(model, training=train), torch.set_grad_enabled(train):
+        if images.device.type == "cuda":
+            others = torch.cuda.memory_allocated(images.device) - sum(s.nbytes() for s in held)
+            torch.cuda.reset_peak_memory_stats(images.device)
+            _one_pass(model, images, train)
+            peak, kind = torch.cuda.max_memory_allocated(images.device) - others, "device peak"
+        else:
+            with _LivePeak(held) as live:
+                _one_pass(model, images, train)
+            peak, kind = live.peak, "activation peak (CPU)"
+    return peak / MB, kind
+
+
+def _one_pass(model: nn.Module, images: Tensor, train: bool) -> None:
+    logits = model(images)
+    if train:
+        F.cross_entropy(logits, logits.detach().argmax(1)).backward()
+        model.zero_grad(set_to_none=True)
+
+
+class _LivePeak(TorchDispatchMode):
+    """Peak bytes of the storages that operators return, while anything holds them.
+
+    Chosen over torch.profiler's memory events: those name no owner, need a private interface for
+    a running total and vary with the allocator; this counts the same on every machine.
+    """
+
+    def __init__(self, held: set):
+        super().__init__()
+        self.seen = {storage._cdata for storage in held}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for storage in {x.untyped_storage() for x in tree_leaves(out) if isinstance(x, Tensor)}:
+            key, size = storage._cdata, storage.nbytes()  # the address: views share a storage
+            if key not in self.seen:
+                self.seen.add(key)
+                weakref.finalize(storage, self._free, key, size)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+        return out
+
+    def _free(self, key: int, size: int) -> None:
+        self.seen.remove(key)
+        self.now -= size
+
+
+@contextmanager
+def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put `model` into training or evaluation mode for a while."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
