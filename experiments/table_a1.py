@@ -33,10 +33,10 @@ check_parameters(In)
 printed, corrected, counted = report.table_a1()
 printed
 
-# %%
+# %% tags=["remove-input"]
 corrected
 
-# %%
+# %% tags=["remove-input"]
 counted
 
 # %%

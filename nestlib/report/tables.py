@@ -90,10 +90,10 @@ class Table:
         body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return (
-            '<div style="overflow-x:auto"><table class="table">'
+            '<div style="overflow-x:auto;font-size:0.85em"><table class="table">'
             f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}'
             f"</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            f"<ul>{notes}</ul>"
+            f'<ul style="font-size:0.85em">{notes}</ul>'
         )
 
     def _html_row(self, row: tuple[Cell, ...]) -> str:
