@@ -34,7 +34,7 @@ seed: int = 0  # the first seed
 seeds: int = 3  # how many runs of each row
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where cifar10 lies; default data/cifar10
-processes: int = 2  # runs side by side
+processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestlib import benches, recipes, records, report, runs
@@ -56,11 +56,11 @@ bench = benches.find_or_run_bench("table1", store, budget, device)
 # %% [markdown]
 # ## Accuracy
 
-# %%
+# %% tags=["hide-input"]
 accuracy = report.table1(store)
 accuracy
 
-# %%
+# %% tags=["hide-input"]
 real = report.table1_real(store, ["cifar10/nest_narrow"])
 real
 
@@ -70,17 +70,17 @@ real
 # Inference and training speed, rows in turn, on what the last column names. CPU and GPU figures are
 # not comparable; ratios between rows of one source are.
 
-# %%
+# %% tags=["hide-input"]
 cost = report.table1_cost(bench, store.find_benches("table1"))
 cost
 
-# %%
+# %% tags=["hide-input"]
 figure = report.plot_table1(bench, store.find_benches("table1"))
 
 # %% [markdown]
 # ## Quick runs on the embedded digits
 
-# %%
+# %% tags=["hide-input"]
 quick = report.table1_quick(trained)
 quick
 

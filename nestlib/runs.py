@@ -71,26 +71,34 @@ def carry_out(
 
 
 def collect(
-    plan: Mapping[str, Sequence[Recipe]], store: Store, *, processes: int = 1, **how
-) -> dict[str, list[Record]]:
+    plan: Mapping[str, Sequence[Recipe]], store: Store, *, processes: int = 1,
+    device: str = "auto", **how,
+) -> dict[str, list[Record]]:  # fmt: skip
     """The records of each row's recipes: those that exist are loaded, the missing ones are run.
 
-    Missing runs go to `processes` single-threaded workers: models this small gain more from two
-    runs side by side than from two threads in one. `how` goes to `carry_out`.
+    On a CPU, missing runs go to `processes` single-threaded workers: models this small gain more
+    from two runs side by side than from two threads in one. A GPU takes one run at a time. `how`
+    goes to `carry_out`.
     """
     recipes = [recipe for row in plan.values() for recipe in row]
     missing = [recipe for recipe in recipes if store.find(recipe.run_id) is None]
-    jobs = [delayed(_carry_out_alone)(recipe, store, how) for recipe in missing]
-    done = Parallel(n_jobs=processes, return_as="generator_unordered")(jobs)
+    on_cpu = resolve_device(device).type == "cpu"
+    how |= {"device": device, "progress_bar": not on_cpu}
+    jobs = [delayed(_carry_out)(recipe, store, 1 if on_cpu else None, how) for recipe in missing]
+    done = Parallel(processes if on_cpu else 1, return_as="generator_unordered")(jobs)
     for _ in tqdm(done, desc="training", total=len(jobs), unit="run", disable=not jobs):
         pass
     found = {name: [store.find(recipe.run_id) for recipe in row] for name, row in plan.items()}
     return {name: [record for record in row if record] for name, row in found.items()}
 
 
-def _carry_out_alone(recipe: Recipe, store: Store, how: dict) -> None:
-    torch.set_num_threads(1)
-    carry_out(recipe, store, progress_bar=False, **how)
+def _carry_out(recipe: Recipe, store: Store, threads: int | None, how: dict) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        carry_out(recipe, store, **how)
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_sets(
