@@ -1,6 +1,7 @@
 # Every target makes its own environment in .venv first, so that each works on a fresh machine with
 # Python >= 3.11 and make.
 
+SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard experiments/*.ipynb)
@@ -12,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # The main job: train and measure on the embedded digits, print Table 1.
 table1: .venv/ready
 	@mkdir -p runs/notebooks
-	$(BIN)/papermill experiments/table1.ipynb runs/notebooks/table1.ipynb --stderr-file /dev/stderr
+	$(BIN)/papermill experiments/table1.ipynb runs/notebooks/table1.ipynb --stderr-file >(cat >&2)
 	@cat figures/table1.md
 	@echo "Wrote figures/table1.md, figures/table1.svg, runs/notebooks/table1.ipynb"
 	@echo "and the records under runs/records/; run again, it loads them."
@@ -33,7 +34,7 @@ book: .venv/ready
 smoke: .venv/ready
 	@mkdir -p runs/smoke
 	@set -e; for notebook in $(NOTEBOOKS); do \
-	  timeout 120 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke; \
+	  timeout 60 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke; \
 	done
 
 # For maintainers: execute the notebooks in place, as the book shows them.

@@ -110,7 +110,7 @@ def process_age() -> float:
     except FileNotFoundError:
         return 0.0
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return min(max(age, 0.0), 120.0)  # some sandboxes report start times of another clock
+    return age if 0 <= age < 120 else 10.0  # some sandboxes report start times of another clock
 
 
 def parse_seconds(text: str) -> float:
@@ -129,7 +129,7 @@ def main() -> None:
     """Run the command; what a user can mend is one line, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, DeviceError, CheckpointError, NonFiniteLoss) as error:
+    except (ValueError, OSError, ImportError, DeviceError, CheckpointError, NonFiniteLoss) as error:
         sys.exit(f"nest: {error}")
 
 

@@ -74,8 +74,11 @@ class Recipe:
         _check(self, "warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
         _check(self, "drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
         _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
-        with torch.device("meta"):  # shapes and options are checked; nothing is allocated
-            self.build_model(num_classes=2)
+        try:
+            with torch.device("meta"):  # shapes and options are checked; nothing is allocated
+                self.build_model(num_classes=2)
+        except TypeError as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
 
     def build_model(self, num_classes: int) -> nn.Module:
         """The model, freshly initialised from torch's global generator."""
@@ -130,7 +133,7 @@ def from_dict(values: dict[str, Any]) -> Recipe:
 
 
 def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """Apply `field=value` strings: `epochs=30`, `augmentation.flip=0`, `model_options.depth=2`.
+    """Apply `field=value` strings: `epochs=30`, `augmentation.flip=0`, `model_options.x=2`.
 
     Raises:
         ValueError: no such field (near ones are listed), or a value of the wrong type.
@@ -143,6 +146,8 @@ def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
         outer, _, inner = key.partition(".")
         _check_one_of("recipe field", outer, [f.name for f in dataclasses.fields(Recipe)])
         if outer in ("model_options", "dataset_options"):
+            if not inner:
+                raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
             base = changes.get(outer, getattr(recipe, outer))
             changes[outer] = {**base, inner: _parse(text)}
         elif outer == "augmentation":

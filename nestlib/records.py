@@ -149,7 +149,7 @@ def device_name(device: torch.device) -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a checkout, uninstalled
+    except PackageNotFoundError:  # nestlib from a checkout, uninstalled
         return None
 
 
@@ -165,6 +165,6 @@ def _git_state() -> dict[str, Any]:
         commit = git("rev-parse", "HEAD")
     except FileNotFoundError:  # no git here
         commit = None
-    if commit is None:
-        return {"commit": None, "dirty": None}
+    if commit is None:  # a copy without .git: whoever made it can say what it is a copy of
+        return {"commit": os.environ.get("NESTLIB_COMMIT"), "dirty": None}
     return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", "."))}

@@ -1,6 +1,7 @@
 """Carry out a recipe and leave its record: recipe -> data -> model -> training -> record."""
 
-import resource
+import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
+from nestlib.files import write_atomically
 from nestlib.measure.cost import count_params
 from nestlib.recipe import Recipe, to_dict
 from nestlib.records import (
@@ -32,6 +34,9 @@ def carry_out(
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
+    A recipe that has a record is not trained again: its record is returned. A smoke run always
+    runs, from nothing.
+
     Returns:
         The record, or None when the run stopped before its end (time limit, SIGTERM): the same
         call goes on from its checkpoint.
@@ -39,25 +44,33 @@ def carry_out(
     Raises:
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
+    deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
+    smoke = recipe.budget == "smoke"
+    found = None if smoke else store.find(recipe.run_id)
+    if found is not None:
+        return found
     where = resolve_device(device)
-    start, environment = time.monotonic(), describe_environment(where)
-    runs_dir = runs_dir or find_project_root() / "runs"
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
     train_set, test_set = load_sets(recipe, data_dir=data_dir, download=download)
     torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
     model = recipe.build_model(train_set.num_classes)
-    if max_seconds is not None:  # loading the data counts
-        max_seconds = max(1.0, max_seconds - (time.monotonic() - start))
-    result = train(
-        recipe, model, train_set, test_set, run_dir=runs_dir / recipe.run_id, device=where,
-        max_seconds=max_seconds, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as nowhere:  # a smoke run starts from nothing, always
+        runs_dir = Path(nowhere) if smoke else runs_dir or find_project_root() / "runs"
+        run_dir = runs_dir / recipe.run_id
+        calls = note_call(run_dir, describe_environment(where))
+        result = train(
+            recipe, model, train_set, test_set, run_dir=run_dir, device=where, deadline=deadline,
+            checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
+        )  # fmt: skip
     if not result.finished:
         return None
     record = Record(
         run_id=recipe.run_id, kind="train", recipe=to_dict(recipe),
         environment={
-            **environment,
+            **calls[-1],
             "finished": timestamp(),
+            "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
             "data": {
                 split.split: {"fingerprint": split.fingerprint, "images": len(split)}
                 for split in (train_set, test_set)
@@ -66,8 +79,18 @@ def carry_out(
         summary=summarize(result, count_params(model), where),
         epochs=result.history,
     )  # fmt: skip
-    store.add(record, committed=committed)
+    if result.is_main:
+        store.add(record, committed=committed)
     return record
+
+
+def note_call(run_dir: Path, environment: dict) -> list[dict]:
+    """Keep this call's environment beside the checkpoints; returns those of all calls so far."""
+    path = run_dir / "calls.json"
+    calls = json.loads(path.read_text()) if path.is_file() else []
+    calls.append(environment)
+    write_atomically(path, json.dumps(calls, indent=1).encode())
+    return calls
 
 
 def collect(
@@ -81,7 +104,7 @@ def collect(
     goes to `carry_out`.
     """
     recipes = [recipe for row in plan.values() for recipe in row]
-    missing = [recipe for recipe in recipes if store.find(recipe.run_id) is None]
+    missing = [r for r in recipes if r.budget == "smoke" or store.find(r.run_id) is None]
     on_cpu = resolve_device(device).type == "cpu"
     how |= {"device": device, "progress_bar": not on_cpu}
     jobs = [delayed(_carry_out)(recipe, store, 1 if on_cpu else None, how) for recipe in missing]
@@ -130,17 +153,15 @@ def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
 def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:
     """What a table shows of a run. The accuracy is the last epoch's, not the best on test."""
     last = result.history[-1]
-    if device.type == "cuda":
-        peak, kind = torch.cuda.max_memory_allocated(device), "device peak"
-    else:
-        peak, kind = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "process peak"
-    return {
+    summary = {
         "test/top1": last["test/top1"],
         "test/loss": last["test/loss"],
         "reported_epoch": last["epoch"],
         "num_params": num_params,
         "train_seconds": round(result.train_seconds, 1),
-        "peak_memory_mb": round(peak / 2**20, 1),
-        "peak_memory_kind": kind,
         "weights_sha256": result.weights_sha256,
     }
+    if device.type == "cuda":  # of a resumed run, its last call's
+        peak = torch.cuda.max_memory_allocated(device)
+        summary["peak_memory_mb"] = round(peak / 2**20, 1)
+    return summary

@@ -22,7 +22,7 @@ def tiny_recipe() -> Recipe:
         name="digits/tiny", model="nest_tiny_cifar", dataset="digits",
         model_options={"embed_dim": 12, "num_hierarchies": 2, "patch_size": 4},
         dataset_options={"num_images": 96}, augmentation=Augmentation(flip=0.0), epochs=3,
-        warmup_epochs=1, batch_size=32, drop_path_rate=0.2, ema_decay=0.9, budget="smoke",
+        warmup_epochs=1, batch_size=32, drop_path_rate=0.2, ema_decay=0.9, budget="quick",
     )  # fmt: skip
 
 

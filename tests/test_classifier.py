@@ -97,11 +97,47 @@ def test_max_time_stops_before_the_limit(tiny_recipe, tmp_path, monkeypatch):
     begin = time.monotonic()
     result = train(
         tiny_recipe, tiny_recipe.build_model(10), *sets, run_dir=tmp_path,
-        device=torch.device("cpu"), max_seconds=2, progress_bar=False,
+        device=torch.device("cpu"), deadline=begin + 3, progress_bar=False,
     )  # fmt: skip
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 3
     assert not result.finished and 0 < result.step < 9
     assert len(list((tmp_path / "checkpoints").glob("step-*.pt"))) == 1
+
+
+def test_evaluation_that_would_not_fit_is_left_to_the_next_call(tiny_recipe, tmp_path, monkeypatch):
+    """The first evaluation is timed; the second, which would pass the deadline, is not begun."""
+    evaluate, calls = Trainer.evaluate, []
+
+    def slow_evaluate(self):
+        calls.append(self.progress.step)
+        time.sleep(1.5)
+        return evaluate(self)
+
+    monkeypatch.setattr(Trainer, "evaluate", slow_evaluate)
+    sets = load_sets(tiny_recipe)
+    options = dict(run_dir=tmp_path, device=torch.device("cpu"), progress_bar=False)
+    begin = time.monotonic()
+    result = train(tiny_recipe, tiny_recipe.build_model(10), *sets, deadline=begin + 4.5, **options)
+    assert not result.finished and calls == [3] and result.step == 6
+    resumed = train(tiny_recipe, tiny_recipe.build_model(10), *sets, **options)
+    assert resumed.finished and calls == [3, 6, 9]
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3]
+
+
+def test_lost_weights_are_never_saved(tiny_recipe, tmp_path, monkeypatch):
+    """A finite loss whose step ruined the weights, just before a checkpoint."""
+    step = Trainer.train_step
+
+    def ruin(self, images, labels):
+        step(self, images, labels)
+        if self.progress.step == 2:
+            with torch.no_grad():
+                self.model.head.weight[0, 0] = float("nan")
+
+    monkeypatch.setattr(Trainer, "train_step", ruin)
+    with pytest.raises(NonFiniteLoss, match="at step 2"):
+        run(tiny_recipe, tmp_path, checkpoint_seconds=0)
+    assert [p.name[:13] for p in tmp_path.rglob("step-*.pt")] == ["step-00000001"]
 
 
 COMMAND = [

@@ -31,6 +31,14 @@ def test_machine_without_driver_runs_on_the_cpu(monkeypatch):
         resolve_device("cuda")
 
 
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_mean_the_cpu(monkeypatch, hidden):
+    monkeypatch.setattr(torch.cuda, "init", fail("No CUDA GPUs are available"))
+    monkeypatch.setattr(devices.os.path, "exists", lambda _: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert resolve_device("auto").type == "cpu"
+
+
 def test_unknown_device_lists_valid_ones():
     with pytest.raises(DeviceError, match="'gpu' is not one of auto, cpu, cuda"):
         resolve_device("gpu")

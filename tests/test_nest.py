@@ -144,8 +144,13 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
         ValueError, match=r"images of 20x16 pixels .*multiple of 16 \(nearest: 16x16\)"
     ):
         model(torch.randn(1, 3, 20, 16))
-    with pytest.raises(ValueError, match=r"shorter side must be a multiple of 8 .*nearest: 32x32"):
+    with pytest.raises(
+        ValueError, match=r"shorter side must be a multiple of 8 .*nearest: 32x32\)$"
+    ):
         nestlib.create_model("nest_tiny_cifar", img_size=30)
+    with pytest.raises(ValueError, match=r"nearest: 128x64\), or give .*block_size: \[1, 2, 4\]"):
+        nestlib.create_model("nest_tiny_cifar", img_size=(96, 64))
+    nestlib.create_model("nest_tiny_cifar", embed_dim=12, img_size=(96, 64), block_size=4)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,9 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
         ({"aggregation_padding": "valid"}, "padding 'valid' is not one of same, symmetric"),
         ({"num_heads": (2, 5, 4)}, "width 24 does not divide into 5 heads; heads that fit"),
         ({"depths": (1, 1)}, "one entry a hierarchy each"),
+        ({"block_size": 0}, "block_size 0 .*must be 1 or more"),
+        ({"patch_size": 0}, "patch_size 0.*must be 1 or more"),
+        ({"drop_path_rate": 1.5}, r"drop_path_rate 1.5 must be in \[0, 1\)"),
     ],
 )
 def test_bad_options_say_what_would_be_valid(options, message):
@@ -171,6 +179,11 @@ def test_unknown_model_names_near_ones():
         nestlib.create_model("nest_tiny_cifar", pretrained=True)
     with pytest.raises(ValueError, match=r"num_hierarchies 6 is not one of \[2, 3, 4, 5\]"):
         nestlib.create_model("nest_tiny_cifar", num_hierarchies=6)
+
+
+def test_unknown_option_lists_the_valid_ones():
+    with pytest.raises(TypeError, match=r"no option \['embed_dims'\]; it takes .*'embed_dim'"):
+        nestlib.create_model("nest_tiny_cifar", embed_dims=(3, 3))
 
 
 def test_stochastic_depth_rises_linearly():

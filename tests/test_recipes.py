@@ -38,6 +38,7 @@ def test_published_learning_rate():
         ({"warmup_epochs": 300}, "warmup_epochs is 300, must be less than epochs"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate is 1.0, must be in \[0, 1\)"),
         ({"image_size": 30}, "30x30 pixels do not divide into blocks"),
+        ({"model_options": {"depth": 3}}, r"no option \['depth'\]; it takes"),
     ],
 )
 def test_impossible_recipes_say_what_would_be_possible(changes, message):
@@ -63,6 +64,7 @@ def test_overrides_are_typed():
         ("epochs=2.5", "epochs must be int, got '2.5'"),
         ("compile=yes", "compile must be bool, got 'yes'"),
         ("epochs", "'epochs' is no assignment; write field=value"),
+        ("model_options=3", "names no option; write model_options.option=value"),
         ("augmentation.flips=1", "no augmentation field 'flips'; did you mean flip"),
     ],
 )

@@ -1,6 +1,7 @@
 """Tables say where each number is from; what did not run says so."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ ENVIRONMENT = {"device": "a GPU", "device_kind": "cuda", "threads": 1, "finished
 def train_record(name, seed, top1):
     recipe = get_recipe(name, seed=seed)
     summary = {"test/top1": top1, "num_params": 6_000_000, "train_seconds": 60.0}
-    return Record(recipe.run_id, "train", to_dict(recipe), ENVIRONMENT, summary)
+    environment = ENVIRONMENT | {"data": {"test": {"images": 10_000}}}
+    return Record(recipe.run_id, "train", to_dict(recipe), environment, summary)
 
 
 def bench_record(run_id, budget="full"):
@@ -70,6 +72,7 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     assert cell(report.table1(store), "NesT-T", "C10, our record") == NOT_RUN
     real = report.table1_real(store, ["cifar10/nest_narrow"])
     assert str(real.rows[0][1]) == "70.00"
+    assert str(real.rows[0][2]) == "0.90"  # 1.96 sqrt(0.7 * 0.3 / 10,000)
 
 
 def test_own_bench_comes_before_committed_ones_and_names_its_source():
@@ -83,6 +86,43 @@ def test_own_bench_comes_before_committed_ones_and_names_its_source():
     assert any("bench/table1-full-y" in note for note in other.notes)
     speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
     assert str(speed) == "100.0 ± 8.0" and speed.n == 3
+
+
+def failed_row(name):
+    """As measure.bench leaves a contender that could not be built or ran out of memory."""
+    return {"name": name, "batch_size": 8, "error": "out of memory",
+            "images_per_second": {"forward": {"median": None, "rounds": []}}}  # fmt: skip
+
+
+def test_failed_rows_show_their_reason_and_the_others_their_numbers():
+    record = bench_record("bench/table1-full-y")
+    summary = {"WRN28-10": failed_row("WRN28-10"), **record.summary}
+    record = replace(record, summary=summary)
+    table = report.table1_cost(record, [])
+    assert cell(table, "WRN28-10", "measured") == "out of memory"
+    assert cell(table, "NesT-T", "Measured on") == HERE
+    report.plot_table1(record, [])
+    half = record.summary["NesT-T"] | {"error": "too large to train"}
+    half["images_per_second"] = half["images_per_second"] | {
+        "train": {"median": None, "rounds": []}
+    }
+    table = report.table1_cost(replace(record, summary={"NesT-T": half}), [])
+    assert cell(table, "NesT-T", "Training images/s") == "too large to train"
+
+
+def test_records_of_cifar_never_stand_under_digits():
+    records = {
+        name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items() if row.recipe
+    }
+    table = report.table1_quick(records)
+    assert [row[0] for row in table.rows] == [name for name, row in TABLE1.items() if row.quick]
+    assert all(row[2] == NOT_RUN for row in table.rows)
+
+
+def test_figures_table_a1_is_what_the_code_says():
+    root = Path(__file__).parents[1]
+    text = "\n".join(table.to_markdown() for table in report.table_a1())
+    assert (root / "figures" / "table_a1.md").read_text() == text
 
 
 def test_smoke_results_are_never_shown():

@@ -24,6 +24,33 @@ def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, tmp_path
     assert collect(plan, store, **how) == first
 
 
+def test_finished_run_keeps_its_record(tiny_recipe, store, tmp_path, monkeypatch):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    first = carry_out(tiny_recipe, store, **how)
+    monkeypatch.setattr(runs, "describe_environment", lambda _: {"device": "another machine"})
+    assert carry_out(tiny_recipe, store, **how) == first
+
+
+def test_record_of_a_resumed_run_names_every_machine(tiny_recipe, store, tmp_path, monkeypatch):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    recipe = tiny_recipe
+    monkeypatch.setattr(runs, "describe_environment", lambda _: {"device": "first machine"})
+    assert carry_out(recipe, store, max_seconds=0, **how) is None
+    monkeypatch.setattr(runs, "describe_environment", lambda _: {"device": "second machine"})
+    environment = carry_out(recipe, store, **how).environment
+    assert environment["device"] == "second machine"
+    assert environment["earlier_calls"] == [{"device": "first machine"}]
+
+
+def test_smoke_run_always_runs(tiny_recipe, store):
+    tiny_recipe = replace(tiny_recipe, budget="smoke")
+    carry_out(tiny_recipe, store, device="cpu", progress_bar=False)
+    path = store.local / f"{tiny_recipe.run_id}.json"
+    written = path.stat().st_mtime_ns
+    carry_out(tiny_recipe, store, device="cpu", progress_bar=False)
+    assert path.stat().st_mtime_ns > written
+
+
 def test_changed_recipe_is_another_run(tiny_recipe, store, tmp_path):
     how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
     carry_out(replace(tiny_recipe, epochs=2), store, **how)

@@ -10,7 +10,7 @@ import timm
 import torch
 
 import nestlib
-from nestlib.models.weights import from_flax, from_timm, load_weights, save_weights
+from nestlib.models.weights import from_flax, from_timm, load_published, load_weights, save_weights
 
 PUBLISHED = json.loads((Path(__file__).parent / "published" / "nest_logits.json").read_text())
 SHAPES = {
@@ -19,10 +19,6 @@ SHAPES = {
     "multi_head": dict(img_size=12, patch_size=2, embed_dims=(16, 32), num_heads=(2, 4),
                        depths=(1, 2)),
 }  # fmt: skip
-
-
-def heads(model):
-    return [layers[0].attn.num_heads for layers in model.hierarchies]
 
 
 def timm_nest(name, **options):
@@ -42,7 +38,7 @@ def test_logits_equal_timms(size, suffix, padding):
     ours = nestlib.create_model(
         f"nest_{size}_imagenet", num_classes=10, aggregation_padding=padding
     ).eval()
-    load_weights(ours, from_timm(theirs.state_dict(), heads(ours)))
+    load_weights(ours, from_timm(theirs.state_dict(), ours))
     images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         expected = theirs(images)
@@ -56,7 +52,7 @@ def test_timms_paddings_differ():
     ours = nestlib.create_model(
         "nest_tiny_imagenet", num_classes=10, aggregation_padding="symmetric"
     ).eval()
-    load_weights(ours, from_timm(theirs.state_dict(), heads(ours)))
+    load_weights(ours, from_timm(theirs.state_dict(), ours))
     images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         assert (ours(images) - theirs(images)).abs().max() > 1e-2
@@ -66,9 +62,8 @@ def test_timms_paddings_differ():
 def test_weights_load_at_another_size(size):
     """timm's own do not (1.0.31); at 448 the answer equals timm's with the same embeddings."""
     source = timm_nest("nest_tiny_jx")
-    state = from_timm(source.state_dict(), [3, 6, 12])
     ours = nestlib.create_model("nest_tiny_imagenet", num_classes=10, img_size=size).eval()
-    load_weights(ours, state)
+    load_weights(ours, from_timm(source.state_dict(), ours))
     images = torch.randn(1, 3, *size)
     with torch.inference_mode():
         logits = ours(images)
@@ -99,7 +94,7 @@ def test_logits_equal_the_published_code(attention):
     """Numbers that the authors' JAX model gave for the same parameters and images."""
     shape, published = SHAPES[attention], PUBLISHED["models"][attention]
     model = nestlib.NesT(**shape, num_classes=5, attention=attention, activation="gelu_tanh").eval()
-    load_weights(model, from_flax(published_tree(published["shapes"]), shape["depths"]))
+    load_weights(model, from_flax(published_tree(published["shapes"]), model))
     size = shape["img_size"]
     images = np.random.default_rng(0).standard_normal((2, size, size, 3)).astype(np.float32)
     with torch.no_grad():
@@ -108,10 +103,69 @@ def test_logits_equal_the_published_code(attention):
 
 
 def test_foreign_trees_are_refused():
+    model = nestlib.NesT(**SHAPES["multi_head"], num_classes=5)
     with pytest.raises(KeyError, match="no timm NesT state dict"):
-        from_timm({"blocks.0.weight": torch.zeros(1)}, [3])
+        from_timm({"blocks.0.weight": torch.zeros(1)}, model)
     with pytest.raises(KeyError, match="no published NesT tree"):
-        from_flax({"Conv_0": {}}, [1])
+        from_flax({"Conv_0": {}}, model)
+
+
+def test_published_tree_of_another_model_is_refused():
+    tree = published_tree(PUBLISHED["models"]["multi_head"]["shapes"])
+    shape = SHAPES["multi_head"]
+    with pytest.raises(ValueError, match=r"the tree has 3 transformer layers, the model 2"):
+        from_flax(tree, nestlib.NesT(**{**shape, "depths": (1, 1)}, num_classes=5))
+    with pytest.raises(
+        ValueError, match=r"hierarchies.0.0 has 2 heads in the tree, 4 in the model"
+    ):
+        from_flax(tree, nestlib.NesT(**{**shape, "num_heads": (4, 8)}, num_classes=5))
+
+
+def oblong(**options):
+    torch.manual_seed(0)
+    shape = dict(img_size=(16, 32), patch_size=1, embed_dims=(8, 8), num_heads=(2, 2),
+                 depths=(1, 1), block_size=8, num_classes=3)  # fmt: skip
+    return nestlib.NesT(**(shape | options)).eval()
+
+
+def test_oblong_weights_know_their_grid(tmp_path):
+    """Landscape embeddings have portrait's shapes; they must be resized all the same."""
+    landscape = oblong()
+    save_weights(landscape, tmp_path / "weights.safetensors")
+    portrait = load_weights(oblong(img_size=(32, 16)), tmp_path / "weights.safetensors")
+    assert portrait.pos_embeds[0].shape == landscape.pos_embeds[0].shape
+    assert not torch.equal(portrait.pos_embeds[0], landscape.pos_embeds[0])
+    back = load_weights(oblong(), tmp_path / "weights.safetensors")
+    assert torch.equal(back.pos_embeds[0], landscape.pos_embeds[0])
+    images = torch.randn(1, 3, 32, 16)
+    with torch.no_grad():  # forward resizes in the same way
+        torch.testing.assert_close(landscape(images), portrait(images))
+
+
+def test_oblong_weights_without_a_size_are_refused():
+    state = oblong().state_dict()
+    del state["pos_embed_size"]
+    with pytest.raises(ValueError, match="8 blocks, which form no square"):
+        oblong(img_size=(16, 16)).load_state_dict(state)
+
+
+def test_many_places_become_one_by_their_mean():
+    """A shared embedding takes the mean over blocks, not the first block's."""
+    source = oblong(img_size=(32, 32))
+    shared = oblong(img_size=(32, 32), pos_embed="shared")
+    load_weights(shared, source.state_dict())
+    expected = source.pos_embeds[0].mean(1, keepdim=True)
+    torch.testing.assert_close(shared.pos_embeds[0], expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_classes": 7}, {"num_classes": 0}, {"in_chans": 1}])
+def test_published_weights_start_models_with_other_heads(options, monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, pretrained, **k: create(*a, **k))
+    model = nestlib.create_model("nest_tiny_imagenet", **options)
+    before = model.hierarchies[0][0].fc1.weight.clone()
+    load_published(model, "nest_tiny_jx")
+    assert not torch.equal(model.hierarchies[0][0].fc1.weight, before)
 
 
 def test_weights_survive_a_file(tmp_path):
@@ -140,3 +194,8 @@ def test_hub_round_trip(tmp_path):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again(images), model(images))
+        larger = nestlib.NesT.from_pretrained(tmp_path, img_size=64).eval()
+        assert larger(torch.randn(1, 3, 64, 64)).shape == (1, 7)
+    again.reset_classifier(3)  # fine-tuned, then pushed again
+    again.save_pretrained(tmp_path / "tuned")
+    assert nestlib.NesT.from_pretrained(tmp_path / "tuned").head.out_features == 3

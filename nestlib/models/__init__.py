@@ -1,6 +1,8 @@
 """Models by name: `create_model("nest_tiny_cifar", num_classes=10)`."""
 
 import difflib
+import inspect
+from collections.abc import Callable
 
 from torch import nn
 
@@ -40,7 +42,22 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
         raise ValueError(f"{name} has no published weights; those that have: {list(PUBLISHED)}")
     if name in NEST_MODELS:
         build, defaults = NEST_MODELS[name]
+        _check_options(name, build, options)
         model = build(**{**defaults, **options})
     else:
         model = PEERS[name](**options)
     return load_published(model, PUBLISHED[name]) if pretrained else model
+
+
+def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None:
+    """What a family's builder sets itself (a list a hierarchy) is no option of its models."""
+    own = inspect.signature(build).parameters
+    general = inspect.signature(NesT.__init__).parameters.values()
+    takes = [n for n in own if n != "options"]
+    takes += [p.name for p in general if p.kind is p.KEYWORD_ONLY and p.name not in own]
+    unknown = [option for option in options if option not in takes]
+    if unknown:
+        raise TypeError(
+            f"{name} has no option {unknown}; it takes {sorted(takes)} "
+            "(for other shapes call NesT itself)"
+        )

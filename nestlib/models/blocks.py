@@ -3,6 +3,8 @@
 B batch, T blocks, N patches in one block (the paper's n), C channels, H and W in patches.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -54,15 +56,22 @@ def fit_block_size(img_size: tuple[int, int], patch_size: int, num_hierarchies: 
     """
     unit = patch_size * 2 ** (num_hierarchies - 1)  # pixels that become one patch at the top
     short, long = sorted(img_size)
-    if short % unit or short == 0 or long % short:
-        fits = max(unit, round(short / unit) * unit)
-        raise ValueError(
-            f"images of {img_size[0]}x{img_size[1]} pixels do not divide into blocks at "
-            f"patch_size {patch_size} and {num_hierarchies} hierarchies: the shorter side must be "
-            f"a multiple of {unit} and the longer one a multiple of the shorter "
-            f"(nearest: {fits}x{fits}, {fits}x{2 * fits}), or give block_size yourself"
-        )
-    return short // unit
+    if short % unit == 0 < short and long % short == 0:
+        return short // unit
+    near_short = max(unit, round(short / unit) * unit)
+    near = [near_short, max(1, round(long / near_short)) * near_short]
+    if img_size[0] > img_size[1]:
+        near.reverse()
+    message = (
+        f"images of {img_size[0]}x{img_size[1]} pixels do not divide into blocks at patch_size "
+        f"{patch_size} and {num_hierarchies} hierarchies: the shorter side must be a multiple of "
+        f"{unit} and the longer one a multiple of the shorter (nearest: {near[0]}x{near[1]})"
+    )
+    if img_size[0] % unit == img_size[1] % unit == 0 < short:
+        common = math.gcd(*img_size) // unit
+        edges = [edge for edge in range(1, common + 1) if common % edge == 0]
+        message += f", or give one of these as block_size: {edges}"
+    raise ValueError(message)
 
 
 def block_grids(
@@ -108,4 +117,7 @@ def resize_pos_embed(pos_embed: Tensor, old: Grid, new: Grid, block_size: int) -
 def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(x.shape[-2:]) == size:
         return x
+    for axis, edge in zip((-2, -1), size):
+        if edge == 1:  # one place stands for all: their mean, where aligned corners take the first
+            x = x.mean(axis, keepdim=True)
     return torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=True)

@@ -15,6 +15,7 @@ last level here. Where the paper and its published code differ, the defaults fol
 "Differences" of the book).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -107,6 +108,13 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
+        if min(patch_size, block_size or 1, *num_heads) < 1 or block_size == 0:
+            raise ValueError(
+                f"patch_size {patch_size}, block_size {block_size} and num_heads {list(num_heads)} "
+                "must be 1 or more"
+            )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate {drop_path_rate} must be in [0, 1)")
         if not len(embed_dims) == len(num_heads) == len(depths) > 0:
             raise ValueError(
                 "embed_dims, num_heads and depths need one entry a hierarchy each, got "
@@ -142,6 +150,9 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         self.apply(init_weights)
         for pos in self.pos_embeds:
             trunc_normal_(pos)
+        # Travels with the weights, so that whoever loads them knows which grid they were made for.
+        self.register_buffer("pos_embed_size", torch.tensor(self.img_size))
+        self.register_load_state_dict_pre_hook(fit_pos_embeds)
 
     @property
     def num_blocks(self) -> list[int]:
@@ -206,11 +217,46 @@ class NesT(nn.Module, PyTorchModelHubMixin):
     def get_classifier(self) -> nn.Module:
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a fresh one; NesT pools by the mean, whatever `global_pool` says."""
         self.num_classes = num_classes
+        if getattr(self, "_hub_mixin_config", None):  # what push_to_hub writes beside the weights
+            self._hub_mixin_config["num_classes"] = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self.head.apply(init_weights)
+
+
+def fit_pos_embeds(model: NesT, state: dict[str, Tensor], prefix: str, *_) -> None:
+    """Resize a state dict's position embeddings to `model`'s image size, in place.
+
+    Runs before every load. Weights without a size of their own (timm's, the published ones) are
+    taken as square.
+
+    Raises:
+        ValueError: embeddings of unknown size whose blocks form no square.
+    """
+    names = [f"{prefix}pos_embeds.{level}" for level in range(model.num_hierarchies)]
+    if not all(name in state for name in names):
+        return  # torch names what is missing
+    size = state.get(f"{prefix}pos_embed_size")
+    state[f"{prefix}pos_embed_size"] = torch.tensor(model.img_size)
+    block_size = math.isqrt(state[names[0]].shape[2])
+    if size is None:
+        top = math.isqrt(state[names[-1]].shape[1])
+        edge = top * block_size * model.strides[-1]
+        size = torch.tensor((edge, edge))
+    old_grids = block_grids(tuple(size.tolist()), model.patch_size, block_size, len(names))
+    for name, level_embed, old, new in zip(names, model.pos_embeds, old_grids, model.grids):
+        pos = state[name]
+        if pos.shape[1] == 1:  # shared by all blocks, or the only block
+            old = (1, 1)
+        if pos.shape[1] != old[0] * old[1]:
+            raise ValueError(
+                f"{name} has {pos.shape[1]} blocks, which form no square, and the weights do not "
+                "say their image size; load them into a model of that size and save them again"
+            )
+        new = (1, 1) if level_embed.shape[1] == 1 else new
+        state[name] = resize_pos_embed(pos, old, new, model.block_size)
 
 
 def trunc_normal_(tensor: Tensor) -> None:

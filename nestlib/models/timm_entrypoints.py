@@ -9,6 +9,9 @@ from timm.models import register_model
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.nest import NEST_MODELS, NesT
 
+_IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+_CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
+
 
 def _register(name: str) -> None:
     def entrypoint(pretrained: bool = False, **options) -> NesT:
@@ -20,8 +23,9 @@ def _register(name: str) -> None:
             "architecture": entrypoint.__name__,
             "input_size": (model.patch_embed.in_channels, *model.img_size),
             "num_classes": model.num_classes,
-            "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
-            "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
+            **(_CIFAR if name.endswith("_cifar") else _IMAGENET),
+            "interpolation": "bicubic", "crop_mode": "center",
+            "crop_pct": 0.875 if name.endswith("_imagenet") else 1.0,  # small images stay whole
             "first_conv": "patch_embed", "classifier": "head",
             "hf_hub_id": f"timm/{PUBLISHED[name]}.goog_in1k" if name in PUBLISHED else None,
         }  # fmt: skip

@@ -6,17 +6,16 @@ attention projection are permuted.
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from nestlib.models.blocks import resize_pos_embed
+from nestlib.files import write_atomically
 from nestlib.models.nest import NesT
 
 State = dict[str, Tensor]
@@ -29,15 +28,16 @@ _TIMM_NAMES = (  # timm's name -> ours
 )
 
 
-def from_timm(state: Mapping[str, Tensor], num_heads: list[int]) -> State:
+def from_timm(state: Mapping[str, Tensor], model: NesT) -> State:
     """Convert the state dict of timm's `Nest` (nest_{tiny,small,base} and their _jx forms).
 
     Args:
-        num_heads: heads of every hierarchy, image side first; they fix the permutation.
+        model: what the weights are for; its heads fix the permutation.
 
     Raises:
         KeyError: the state dict is not one of timm's NesT.
     """
+    num_heads = [layers[0].attn.num_heads for layers in model.hierarchies]
     if "levels.0.pos_embed" not in state:
         raise KeyError(f"no timm NesT state dict: no 'levels.0.pos_embed' among {list(state)[:4]}")
     out = {}
@@ -58,16 +58,18 @@ def from_timm(state: Mapping[str, Tensor], num_heads: list[int]) -> State:
     return out
 
 
-def from_flax(params: Mapping, depths: list[int]) -> State:
+def from_flax(params: Mapping, model: NesT) -> State:
     """Convert a published checkpoint's parameter tree (nested dict of arrays, flax's names).
 
     Args:
         params: the tree that holds "PatchEmbedding_0", "EncoderNDBlock_0", ...
-        depths: transformer layers of every hierarchy, image side first.
+        model: what the weights are for; its layers say which hierarchy a block belongs to.
 
     Raises:
         KeyError: a module that the tree lacks, named.
+        ValueError: the tree has other layers or heads than the model.
     """
+    depths = [len(layers) for layers in model.hierarchies]
     wanted = ("PatchEmbedding_0", "LayerNorm_0", "Dense_0")
     missing = [name for name in wanted if name not in params]
     if missing:
@@ -77,12 +79,18 @@ def from_flax(params: Mapping, depths: list[int]) -> State:
         **_norm("norm", params["LayerNorm_0"]),
         **_dense("head", params["Dense_0"]),
     }
+    blocks = [name for name in params if name.startswith("EncoderNDBlock_")]
+    if len(blocks) != sum(depths):
+        raise ValueError(
+            f"the tree has {len(blocks)} transformer layers, the model {sum(depths)} ({depths})"
+        )
     layer = 0
     for level, depth in enumerate(depths):
         out[f"pos_embeds.{level}"] = _tensor(params[f"PositionEmbedding_{level}"]["pos_embedding"])
         for index in range(depth):
+            heads = model.hierarchies[level][index].attn.num_heads
             block = params[f"EncoderNDBlock_{layer}"]
-            out |= _encoder_layer(f"hierarchies.{level}.{index}", block)
+            out |= _encoder_layer(f"hierarchies.{level}.{index}", block, heads)
             layer += 1
         if level < len(depths) - 1:
             pool = params[f"ConvPool_{level}"]
@@ -109,10 +117,14 @@ def _dense(name: str, tree: Mapping) -> State:
     return {f"{name}.weight": kernel, f"{name}.bias": _tensor(tree["bias"])}
 
 
-def _encoder_layer(name: str, tree: Mapping) -> State:
+def _encoder_layer(name: str, tree: Mapping, num_heads: int) -> State:
     multi_query = "MultiQueryAttention_0" in tree
     attention = tree["MultiQueryAttention_0" if multi_query else "MultiHeadAttention_0"]
     query = attention["DenseGeneral_0"]  # kernel (dim, heads, head dim)
+    if query["kernel"].shape[1] != num_heads:
+        raise ValueError(
+            f"{name} has {query['kernel'].shape[1]} heads in the tree, {num_heads} in the model"
+        )
     # Key and value lie in one array, halved along its last axis: (dim, [heads,] 2 * head dim).
     key_value = attention["Dense_0" if multi_query else "DenseGeneral_1"]
     kernels = [_tensor(query["kernel"]), *_tensor(key_value["kernel"]).chunk(2, dim=-1)]
@@ -131,48 +143,30 @@ def _encoder_layer(name: str, tree: Mapping) -> State:
 
 
 def load_weights(model: NesT, weights: Mapping[str, Tensor] | Path | str) -> NesT:
-    """Load a NesT state dict or a .safetensors file, resizing position embeddings to the model.
+    """Load a NesT state dict or a .safetensors file.
 
-    Weights made for another input size load: embeddings are resized as `resize_pos_embed` says.
+    Weights made for another input size load: `fit_pos_embeds` resizes their embeddings.
 
     Raises:
         FileNotFoundError: the file, and what would be right.
         RuntimeError: names or shapes that do not belong to this model, as torch lists them.
-        ValueError: embeddings of a non-square model, at another size than this model's.
+        ValueError: embeddings of a size that cannot be told.
     """
     if isinstance(weights, Path | str):
         if not Path(weights).is_file():
             raise FileNotFoundError(f"no weights at {weights}; give a .safetensors file")
         weights = load_file(weights)
-    state = {name: tensor.float() for name, tensor in weights.items()}
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    names = [f"pos_embeds.{level}" for level in range(model.num_hierarchies)]
-    if all(name in state for name in names) and any(state[n].shape != shapes[n] for n in names):
-        for name, old, grid in zip(names, _source_grids(state, model), model.grids):
-            new = (1, 1) if shapes[name][1] == 1 else grid  # a shared embedding has one block
-            state[name] = resize_pos_embed(state[name], old, new, model.block_size)
-    model.load_state_dict(state)
+    model.load_state_dict(dict(weights))
     return model
-
-
-def _source_grids(state: State, model: NesT) -> list[tuple[int, int]]:
-    """Block grids of the model that the embeddings come from; only square ones can be told."""
-    grids = []
-    for level in range(model.num_hierarchies):
-        blocks = state[f"pos_embeds.{level}"].shape[1]
-        if math.isqrt(blocks) ** 2 != blocks:
-            raise ValueError(
-                f"{blocks} blocks at level {level} are no square grid: position embeddings can be "
-                "resized from square models only; give the model the size they were made for"
-            )
-        grids.append((math.isqrt(blocks), math.isqrt(blocks)))
-    return grids
 
 
 def save_weights(model: NesT, path: Path | str, *, half: bool = False) -> None:
     """Write a state dict as .safetensors; `half` stores float16 (a file half as large)."""
-    state = {name: t.half() if half else t for name, t in model.state_dict().items()}
-    save_file({name: t.contiguous().cpu() for name, t in state.items()}, path)
+    state = model.state_dict()
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    data = save({name: t.contiguous().cpu() for name, t in state.items()})
+    write_atomically(Path(path), data)
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -187,11 +181,15 @@ def hash_weights(model: nn.Module) -> str:
 def load_published(model: NesT, timm_name: str) -> NesT:
     """Fetch the published ImageNet weights through timm (needs a network) and load them.
 
+    Another number of classes gets a fresh head; other channels get timm's converted embedding.
+
     Args:
         timm_name: nest_tiny_jx, nest_small_jx or nest_base_jx.
     """
     import timm
 
-    source = timm.create_model(timm_name, pretrained=True)
-    num_heads = [layer[0].attn.num_heads for layer in model.hierarchies]
-    return load_weights(model, from_timm(source.state_dict(), num_heads))
+    source = timm.create_model(
+        timm_name, pretrained=True, num_classes=model.num_classes,
+        in_chans=model.patch_embed.in_channels,
+    )  # fmt: skip
+    return load_weights(model, from_timm(source.state_dict(), model))

@@ -1,5 +1,6 @@
 """Table 1: the paper's figures, our records, and what this machine measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -25,78 +26,84 @@ GROUP_COLORS = {
 
 def table1(store: Store) -> Table:
     """Accuracy after 300 epochs: the paper's, and our records' where there are any."""
-    rows, sources = [], []
+    rows, notes = [], []
     for name, printed in PRINTED.items():
-        record_cell, ids = _record_cell(name, store)
-        sources += ids
-        mark = "?" if printed.unsure else ""
+        entry, mark = TABLE1[name], "?" if printed.unsure else ""
+        records = store.find_seeds(get_recipe(entry.recipe)) if entry.recipe else []
+        missing = NOT_RUN if entry.recipe else NO_MODEL
         rows.append((
             name, printed.group,
-            Number(printed.cifar10, PAPER, 2, mark=mark), record_cell,
-            Number(printed.cifar100, PAPER, 2, mark=mark),
-            NOT_RUN if TABLE1[name].recipe else NO_MODEL,
+            Number(printed.cifar10, PAPER, 2, mark=mark), _mean_top1(records, 2) or missing,
+            Number(printed.cifar100, PAPER, 2, mark=mark), missing,
         ))  # fmt: skip
+        notes += [_describe_runs(name, records)] if records else []
     return Table(
-        "Table 1, accuracy: top-1 on CIFAR test sets (%), 300 epochs from random initialisation",
+        "Table 1, accuracy: top-1 on CIFAR test sets (%); ours: 300 epochs from random weights",
         ("Method", "Architecture", "C10, paper", "C10, our record", "C100, paper",
          "C100, our record"),
         rows,
-        ["Paper: one run each; ? = training tends to diverge. Ours: mean ± standard deviation of n "
-         "runs of the last epoch, not the best on test",
-         *(sources or ["No record of a 300-epoch run yet"])],
+        ["Paper: number of runs and spread not given; ? = training tends to diverge. Ours: mean ± "
+         "standard deviation over n runs of the last epoch, not the best on test",
+         *(notes or ["No record of a 300-epoch run yet"])],
     )  # fmt: skip
 
 
-def _record_cell(name: str, store: Store) -> tuple[Cell, list[str]]:
-    recipe = TABLE1[name].recipe
-    if recipe is None:
-        return NO_MODEL, []
-    records = store.find_seeds(get_recipe(recipe))
-    if not records:
-        return NOT_RUN, []
-    number = mean_of([r.summary["test/top1"] for r in records], records[0].run_id, 2)
-    ids = ", ".join(r.run_id for r in records)
-    return number, [f"{name}: n = {number.n}, {records[0].environment['device']}, records {ids}"]
+def _mean_top1(records: Sequence[Record], digits: int = 1) -> Number | None:
+    values = [record.summary["test/top1"] for record in records]
+    return mean_of(values, records[0].run_id, digits) if records else None
+
+
+def _describe_runs(name: str, records: Sequence[Record]) -> str:
+    """n, devices and record ids behind a mean."""
+    devices = sorted({record.environment["device"] for record in records})
+    ids = ", ".join(record.run_id for record in records)
+    return f"{name}: n = {len(records)}, {' and '.join(devices)}, records {ids}"
 
 
 def table1_real(store: Store, names: Sequence[str]) -> Table:
     """Real CIFAR-10, but not the paper's schedule: recipes of ours, each a row of its own."""
-    rows = []
+    rows, notes = [], []
     for name in names:
         recipe = get_recipe(name)
         records = store.find_seeds(recipe)
         if not records:
             rows.append((name, NOT_RUN, "", "", "", "", ""))
             continue
-        first = records[0]
-        top1 = mean_of([r.summary["test/top1"] for r in records], first.run_id, 2)
+        source = records[0].run_id
+        minutes = [record.summary["train_seconds"] / 60 for record in records]
+        images = records[0].environment["data"]["test"]["images"]
+        top1 = _mean_top1(records, 2)
+        share = top1.value / 100
         rows.append((
-            name, top1, str(top1.n), Number(first.summary["num_params"] / 1e6, first.run_id, 2),
-            str(recipe.epochs), Number(first.summary["train_seconds"] / 60, first.run_id, 0),
-            f"{first.environment['device']}, {first.environment['threads']} thread(s)",
+            name, top1, Number(196 * math.sqrt(share * (1 - share) / images), source, 2),
+            str(len(records)), Number(records[0].summary["num_params"] / 1e6, source, 2),
+            str(recipe.epochs), mean_of(minutes, source, 0),
         ))  # fmt: skip
-    ids = [r.run_id for name in names for r in store.find_seeds(get_recipe(name))]
+        notes.append(f"{_describe_runs(name, records)}; {images:,} test images")
     return Table(
         "Real CIFAR-10, outside the paper's table: our narrow models on small machines",
-        ("Recipe", "C10 top-1 (%)", "n", "Params (M)", "Epochs", "Minutes", "Device"),
+        ("Recipe", "C10 top-1 (%)", "Sampling ±", "n", "Params (M)", "Epochs", "Minutes"),
         rows,
-        [f"Records: {', '.join(ids)}" if ids else "No record yet",
-         "Whole test set (10,000 images), last epoch; sampling half-width of one such score at "
-         "95 %: about 0.9 points near 75 %"],
-    )  # fmt: skip
+        ["Last epoch; sampling ± is the 95 % half-width of one such score, seeds apart", *notes],
+    )
 
 
 def table1_cost(here: Record | None, committed: Sequence[Record]) -> Table:
     """Parameters, multiply-adds, memory and speed: the paper's beside what machines measured."""
     rows = []
     used: dict[str, Record] = {}
+    candidates = [record for record in [here, *committed] if record and not is_smoke(record)]
     for name, printed in PRINTED.items():
-        record = next((r for r in [here, *committed] if r and _measured(r, name)), None)
-        cells: list[Cell] = [NO_MODEL if TABLE1[name].recipe is None else NOT_RUN] + [""] * 5
+        tried = [record for record in candidates if name in record.summary]
+        record = next((r for r in tried if _forward(r, name)), None)
         if record is not None:
             source = HERE if record is here else record.run_id
             used[source] = record
             cells = _cost_cells(record, name, source)
+        elif tried:  # why it could not be measured
+            cells = [tried[0].summary[name].get("error", NOT_RUN), *[""] * 5]
+        else:
+            cells = [NOT_RUN if TABLE1[name].recipe else NO_MODEL, *[""] * 5]
         rows.append((
             name, Number(printed.params_m, PAPER), cells[0], cells[1],
             Number(printed.gpu_memory_mb, PAPER, 0), cells[2],
@@ -112,9 +119,10 @@ def table1_cost(here: Record | None, committed: Sequence[Record]) -> Table:
     )  # fmt: skip
 
 
-def _measured(record: Record, name: str) -> bool:
+def _forward(record: Record, name: str) -> float | None:
+    """Median inference images/s of a row, None where it was not or could not be measured."""
     row = record.summary.get(name, {})
-    return not is_smoke(record) and "forward" in row.get("images_per_second", {})
+    return row.get("images_per_second", {}).get("forward", {}).get("median")
 
 
 def _cost_cells(record: Record, name: str, source: str) -> list[Cell]:
@@ -131,8 +139,8 @@ def _cost_cells(record: Record, name: str, source: str) -> list[Cell]:
 
 
 def _speed(row: Mapping, mode: str, source: str) -> Cell:
-    measured = row["images_per_second"].get(mode)
-    if measured is None:
+    measured = row["images_per_second"].get(mode, {})
+    if measured.get("median") is None:
         return row.get("error", NOT_RUN)
     rounds = measured["rounds"]
     spread = (max(rounds) - min(rounds)) / 2
@@ -145,7 +153,8 @@ def _is_gpu(record: Record) -> bool:
 
 def describe_bench(source: str, record: Record) -> str:
     """One line on how a bench was made."""
-    settings, row = record.recipe, next(iter(record.summary.values()))
+    settings = record.recipe
+    row = next(row for name, row in record.summary.items() if _forward(record, name))
     return (
         f"{source}: {record.environment['device']}, {settings['threads']} threads, "
         f"{settings['precision']}, batch {row['batch_size']}, torch {settings['torch']}, median ± "
@@ -163,33 +172,36 @@ def is_smoke(record: Record) -> bool:
 def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:
     """Narrow relatives on the embedded digits: no result of the paper, a check that all train."""
     rows, notes = [], []
-    for name, found in records.items():
-        done = [record for record in found if not is_smoke(record)]
-        recipe = get_recipe(TABLE1[name].quick)
-        if not done:
-            rows.append((name, recipe.name, NOT_RUN, "", "", ""))
+    for name, entry in TABLE1.items():
+        if entry.quick is None:
             continue
-        seconds = sum(r.summary["train_seconds"] for r in done) / len(done)
-        top1 = mean_of([r.summary["test/top1"] for r in done], HERE)
+        found = records.get(name, ())
+        done = [r for r in found if r.recipe["name"] == entry.quick and not is_smoke(r)]
+        if not done:
+            rows.append((name, entry.quick, NOT_RUN, "", "", ""))
+            continue
+        source = done[0].run_id
+        seconds = [record.summary["train_seconds"] for record in done]
         rows.append((
-            name, recipe.name, top1, str(top1.n),
-            Number(done[0].summary["num_params"] / 1e6, HERE, 2), Number(seconds, HERE, 0),
+            name, entry.quick, _mean_top1(done), str(len(done)),
+            Number(done[0].summary["num_params"] / 1e6, source, 2), mean_of(seconds, source, 0),
         ))  # fmt: skip
-        notes.append(f"{recipe.name}: records {', '.join(r.run_id for r in done)}")
+        notes.append(_describe_runs(entry.quick, done))
     return Table(
         "Quick: narrow relatives after a short training on the embedded digits "
         "(chance 10 %; not the paper's data, not its models)",
         ("Row", "Recipe", "Digits top-1 (%)", "n", "Params (M)", "Seconds a run"),
         rows,
-        ["Mean ± standard deviation over seeds, this machine; the same images, epochs and learning "
-         "rate for all, so it ranks nothing but a short run (D19)", *notes],
+        ["Mean ± standard deviation over seeds; the same images, epochs and learning rate for all, "
+         "so it ranks nothing but a short run (D19)", *notes],
     )  # fmt: skip
 
 
 def plot_table1(here: Record | None, committed: Sequence[Record]) -> Figure:
     """Inference speed relative to NesT-T: the paper's GPU beside the machine that measured."""
     sns.set_theme(style="whitegrid", font_scale=0.9)
-    record = next((r for r in [*committed, here] if r and _measured(r, "NesT-T")), None)
+    candidates = [record for record in [*committed, here] if record and not is_smoke(record)]
+    record = next((r for r in candidates if _forward(r, "NesT-T")), None)
     names = list(PRINTED)[::-1]
     figure, axes = plt.subplots(figsize=(7, 4.6))
     base = PRINTED["NesT-T"].images_per_second
@@ -197,8 +209,8 @@ def plot_table1(here: Record | None, committed: Sequence[Record]) -> Figure:
         color = GROUP_COLORS[PRINTED[name].group]
         paper = PRINTED[name].images_per_second / base
         axes.plot(paper, y, "o", mfc="white", mec=color, ms=8, mew=1.8)
-        if record is not None and _measured(record, name):
-            ours = _median(record, name) / _median(record, "NesT-T")
+        if record is not None and _forward(record, name):
+            ours = _forward(record, name) / _forward(record, "NesT-T")
             axes.plot([paper, ours], [y, y], "-", color=color, lw=1, alpha=0.6)
             axes.plot(ours, y, "D", color=color, ms=6)
     axes.set(xscale="log", xlabel="inference images/s, relative to NesT-T (log scale)")
@@ -210,10 +222,6 @@ def plot_table1(here: Record | None, committed: Sequence[Record]) -> Figure:
     _legend(axes, machine)
     figure.tight_layout()
     return figure
-
-
-def _median(record: Record, name: str) -> float:
-    return record.summary[name]["images_per_second"]["forward"]["median"]
 
 
 def _legend(axes, machine: str) -> None:

@@ -88,7 +88,7 @@ def _count(name: str, options: dict, printed: float | None) -> tuple[str | Numbe
     return (
         name, attention, _list(widths), _list(heads), _list([len(h) for h in model.hierarchies]),
         _list(model.num_blocks), Number(count_params(model) / 1e6, HERE, 2),
-        "" if printed is None else Number(printed, PAPER, 1),
+        "" if printed is None else Number(printed, PAPER, 0 if name.endswith("imagenet") else 1),
     )  # fmt: skip
 
 

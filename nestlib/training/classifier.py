@@ -6,6 +6,7 @@ stopped. On the CPU the weights are the same bit for bit.
 """
 
 import copy
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from nestlib.training.seeding import derive_seed, epoch_order, seed_step
 from nestlib.training.stopping import Clock, stop_signal
 
 CHECKPOINT_FORMAT = 1
+EVALUATION_BATCH = 250  # at most 65,535 blocks even at depth 5: a limit of fused attention kernels
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
 
 
@@ -42,6 +44,7 @@ class Progress:
     step: int = 0
     train_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
+    evaluation_seconds: float = 0.0  # the last one's
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,22 @@ class TrainResult:
     history: list[dict]
     train_seconds: float
     weights_sha256: str
+    is_main: bool  # of several ranks, the one that keeps the record
 
 
 def train(
     recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
     test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
-    max_seconds: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
+    deadline: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
-    Stops cleanly, with a checkpoint, before `max_seconds` or at SIGTERM. At the end it writes
+    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. At the end it writes
     `weights.safetensors` (the EMA's weights where the recipe has one).
 
     Args:
         run_dir: holds `checkpoints/`; one run, one folder.
+        deadline: on time.monotonic's clock.
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
 
     Raises:
@@ -76,7 +81,7 @@ def train(
     """
     trainer = Trainer(recipe, model, train_set, test_set, run_dir, device)
     trainer.resume()
-    return trainer.run(max_seconds, checkpoint_seconds, progress_bar)
+    return trainer.run(deadline, checkpoint_seconds, progress_bar)
 
 
 class Trainer:
@@ -104,6 +109,7 @@ class Trainer:
         self.forward = torch.compile(self.replica) if recipe.compile else self.replica
         self.generator = torch.Generator(device)
         self.progress = Progress()
+        self.saved_step: int | None = None
         self._reset_sums()
 
     def _reset_sums(self) -> None:
@@ -135,13 +141,18 @@ class Trainer:
         self.progress.step += 1
 
     def run(
-        self, max_seconds: float | None, checkpoint_seconds: float, progress_bar: bool
+        self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
     ) -> TrainResult:
-        clock = Clock(self.progress.train_seconds, max_seconds, checkpoint_seconds)
+        # A first guess at saving: weights and two moments, at 100 MB/s.
+        save_seconds = 1 + 12e-8 * sum(p.numel() for p in self.model.parameters())
+        clock = Clock(self.progress.train_seconds, deadline, checkpoint_seconds, save_seconds)
         with stop_signal() as stopped, self._bar(progress_bar) as bar:
             while True:
                 if len(self.progress.history) < self.progress.step // self.steps_per_epoch:
-                    self._end_epoch()
+                    if self._agree(clock.is_over(self._evaluation_seconds(clock))):
+                        return self._leave(clock, finished=False)
+                    with clock.apart():
+                        self._end_epoch()
                 if self.progress.step == self.total_steps:
                     return self._leave(clock, finished=True)
                 for images, labels in self._rest_of_epoch():
@@ -149,10 +160,12 @@ class Trainer:
                     bar.update(self.recipe.batch_size)
                     if self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0:
                         self._look(bar)
-                    if self._agree(stopped.is_set() or clock.is_over()):
+                    clock.step_done()
+                    if self._agree(stopped.is_set() or clock.is_over(2 * clock.longest_step())):
                         return self._leave(clock, finished=False)
                     if clock.checkpoint_is_due():
-                        self._save(clock)
+                        with clock.apart():
+                            self._save(clock)
 
     def _rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
@@ -163,8 +176,14 @@ class Trainer:
         seed = derive_seed(self.recipe.seed, epoch)
         return self.train_set.iterate(order, local, seed=seed)
 
+    def _evaluation_seconds(self, clock: Clock) -> float:
+        """What an evaluation may take: as the last one, at first as so many training steps."""
+        steps = len(self.test_set) / self.recipe.batch_size
+        return 1.5 * self.progress.evaluation_seconds or steps * clock.longest_step()
+
     def _end_epoch(self) -> None:
         self._raise_if_not_finite()
+        begin = time.monotonic()
         loss, steps = self.ranks.sum(self.sums).tolist()
         row = {
             "epoch": self.progress.step // self.steps_per_epoch,
@@ -173,16 +192,18 @@ class Trainer:
             **self.evaluate(),
         }
         self.progress.history.append(row)
+        self.progress.evaluation_seconds = time.monotonic() - begin
         self._reset_sums()
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are."""
         model = self.ema.module if self.ema else self.model
         model.eval()
+        self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
         with torch.inference_mode(), self.autocast():
-            for images, labels in self.test_set.iterate(mine, 500, seed=0):
+            for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
                 loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -209,14 +230,19 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        self.sums.copy_(state["sums"])
-        self.progress = Progress(state["step"], state["train_seconds"], state["history"])
+        if self.ranks.is_main:  # its own part of the epoch so far; the others' is not kept
+            self.sums.copy_(state["sums"])
+        self.progress = Progress(
+            state["step"], state["train_seconds"], state["history"], state["evaluation_seconds"]
+        )
+        self.saved_step = self.progress.step
 
     def _save(self, clock: Clock) -> None:
         self._raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
+        begin = time.monotonic()
         self.progress.train_seconds = clock.train_seconds()
-        clock.checkpointed()
-        if not self.ranks.is_main:
+        clock.checkpointed(0.0)
+        if not self.ranks.is_main or self.saved_step == self.progress.step:
             return
         state = {
             "format": CHECKPOINT_FORMAT,
@@ -224,25 +250,30 @@ class Trainer:
             "step": self.progress.step,
             "train_seconds": self.progress.train_seconds,
             "history": copy.deepcopy(self.progress.history),
+            "evaluation_seconds": self.progress.evaluation_seconds,
             "sums": self.sums,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
         }
         save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
+        self.saved_step = self.progress.step
+        clock.checkpointed(time.monotonic() - begin)
 
     def _leave(self, clock: Clock, finished: bool) -> TrainResult:
         self._save(clock)
-        best_known = self.ema.module if self.ema else self.model
+        evaluated = self.ema.module if self.ema else self.model
         if finished and self.ranks.is_main:
-            save_weights(best_known, self.run_dir / "weights.safetensors")
+            save_weights(evaluated, self.run_dir / "weights.safetensors")
         return TrainResult(
             finished, self.progress.step, self.progress.history, self.progress.train_seconds,
-            hash_weights(best_known),
+            hash_weights(evaluated), self.ranks.is_main,
         )  # fmt: skip
 
     def _raise_if_not_finite(self) -> None:
         step = int(self.bad_step)
+        if step < 0 and not self._weights_are_finite():  # lost in the last step's backward pass
+            step = self.progress.step
         if step >= 0:
             lr = self._lr_at(step)
             raise NonFiniteLoss(
@@ -250,6 +281,10 @@ class Trainer:
                 f"{step / self.steps_per_epoch:.2f}), learning rate {lr:.3g}; try a lower "
                 "lr_per_256 or a longer warm-up (20 epochs cured most cases that users report)"
             )
+
+    def _weights_are_finite(self) -> bool:
+        norms = torch._foreach_norm([p.detach() for p in self.model.parameters()])
+        return bool(torch.stack(norms).isfinite().all())
 
     # Small parts
 
@@ -269,14 +304,17 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
 
     def _look(self, bar: tqdm) -> None:
-        self._raise_if_not_finite()
+        if int(self.bad_step) >= 0:
+            self._raise_if_not_finite()
         loss, steps = self.sums.tolist()
         bar.set_postfix(loss=f"{loss / max(steps, 1):.3f}", refresh=False)
 
     def _agree(self, stop: bool) -> bool:
-        """Ranks stop together or not at all."""
+        """Ranks stop together or not at all; on GPUs they ask one another only when they look."""
         if self.ranks.size == 1:
             return stop
+        if self.device.type == "cuda" and self.progress.step % LOOK_EVERY:
+            return False
         return bool(self.ranks.sum(torch.tensor(float(stop), device=self.device)))
 
     def _bar(self, wanted: bool) -> tqdm:

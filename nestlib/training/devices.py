@@ -1,6 +1,7 @@
 """Which device, and how many processes: one, or those that torchrun started."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,9 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _has_nvidia_driver() -> bool:
-    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl")
+    # By device nodes: /proc/driver/nvidia shows in any container on a GPU's host.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset") in ("", "-1")
+    return not hidden and any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")))
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,12 @@ class Ranks:
         if self.size == 1:
             return order
         return order.view(-1, self.size, batch_size // self.size)[:, self.rank].flatten()
+
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every rank the main rank's values."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, on all of them."""

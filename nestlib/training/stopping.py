@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,27 +23,49 @@ def stop_signal() -> Iterator[threading.Event]:
 
 
 class Clock:
-    """Seconds of a run: in all, resumed parts included; to its limit; to its next checkpoint."""
+    """Seconds of a run: in all, resumed parts included; to its deadline; to its next checkpoint.
 
-    def __init__(self, before: float, max_seconds: float | None, checkpoint_seconds: float):
-        self.start = self.last_step = self.last_checkpoint = time.monotonic()
-        self.before, self.max_seconds, self.every = before, max_seconds, checkpoint_seconds
-        self.longest_step = 0.0
+    Args:
+        before: seconds that earlier calls trained.
+        deadline: when to have ended, on time.monotonic's clock; None: never.
+        checkpoint_seconds: between checkpoints.
+        save_seconds: what a checkpoint may take, until one was measured.
+    """
+
+    def __init__(
+        self, before: float, deadline: float | None, checkpoint_seconds: float, save_seconds: float
+    ):
+        self.start = self.mark = self.last_checkpoint = time.monotonic()
+        self.before, self.deadline, self.every = before, deadline, checkpoint_seconds
+        self.save_seconds = save_seconds
+        # Enough steps to hold those at which a GPU is waited for, few enough to forget a compile.
+        self.steps: deque[float] = deque(maxlen=100)
 
     def train_seconds(self) -> float:
         return self.before + time.monotonic() - self.start
 
-    def is_over(self) -> bool:
-        """Would another step, twice the longest so far, pass the limit? Call once a step."""
+    def step_done(self) -> None:
         now = time.monotonic()
-        self.longest_step = max(self.longest_step, now - self.last_step)
-        self.last_step = now
-        return self.max_seconds is not None and (
-            now + 2 * self.longest_step - self.start > self.max_seconds
-        )
+        self.steps.append(now - self.mark)
+        self.mark = now
+
+    def longest_step(self) -> float:
+        return max(self.steps, default=0.0)
+
+    def is_over(self, next_seconds: float) -> bool:
+        """Would `next_seconds` more, and the checkpoint after them, pass the deadline?"""
+        if self.deadline is None:
+            return False
+        return time.monotonic() + next_seconds + self.save_seconds > self.deadline
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What runs in here is no part of a step."""
+        yield
+        self.mark = time.monotonic()
 
     def checkpoint_is_due(self) -> bool:
         return time.monotonic() - self.last_checkpoint > self.every
 
-    def checkpointed(self) -> None:
-        self.last_checkpoint = time.monotonic()
+    def checkpointed(self, seconds: float) -> None:
+        self.last_checkpoint, self.save_seconds = time.monotonic(), 2 * seconds
