@@ -20,8 +20,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     # plain canvases let it learn in that time.
     "digits": dict(
         dataset="digits", dataset_options=dict(canvas="plain", num_images=1024),
-        augmentation=Augmentation.none(), epochs=6, warmup_epochs=1, batch_size=16,
-        lr_per_256=3.2e-2, drop_path_rate=0.0, budget="quick",
+        augmentation=Augmentation.none(), epochs=5, warmup_epochs=1, batch_size=16,
+        lr_per_256=1.6e-2, drop_path_rate=0.0, budget="quick",
     ),
     "cifar10": dict(dataset="cifar10", precision="bf16"),
     "tiny_imagenet": dict(
