@@ -45,6 +45,7 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
 
 
 Cell = Number | str
+_PAD = "padding:0.3em 0.35em"  # ten columns fit a page
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class Table:
         return any(isinstance(row[column], Number) for row in self.rows)
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
+        head = "".join(
+            f'<th scope="col" style="{_PAD}">{html.escape(name)}</th>' for name in self.columns
+        )
         body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return (
@@ -98,12 +101,14 @@ class Table:
 
     def _html_row(self, row: tuple[Cell, ...]) -> str:
         first, *others = row
-        cells = [f'<th scope="row" style="text-align:left">{html.escape(str(first))}</th>']
+        cells = [f'<th scope="row" style="text-align:left;{_PAD}">{html.escape(str(first))}</th>']
         for cell in others:
             align = "right" if isinstance(cell, Number) else "left"
             title = f' title="{html.escape(cell.source)}"' if isinstance(cell, Number) else ""
             text = html.escape(str(cell))
-            cells.append(f'<td style="text-align:{align};white-space:nowrap"{title}>{text}</td>')
+            cells.append(
+                f'<td style="text-align:{align};white-space:nowrap;{_PAD}"{title}>{text}</td>'
+            )
         return "".join(cells)
 
     def __str__(self) -> str:
