@@ -45,6 +45,14 @@ def test_same_seed_same_weights_other_seed_others(tiny_recipe, tmp_path):
     assert other != first
 
 
+def test_bf16_trains_nearly_as_fp32_does(tiny_recipe, tmp_path):
+    """bf16 is autocast: weights stay fp32, and results differ from fp32's, but little."""
+    low = run(replace(tiny_recipe, precision="bf16"), tmp_path)
+    high = run(tiny_recipe, tmp_path)
+    assert low.summary["weights_sha256"] != high.summary["weights_sha256"]
+    assert low.epochs[-1]["train/loss"] == pytest.approx(high.epochs[-1]["train/loss"], rel=0.05)
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 5])  # in an epoch, at its end, in a later one
 def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at, monkeypatch):
     whole = run(tiny_recipe, tmp_path / "whole")
