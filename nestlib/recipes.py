@@ -21,7 +21,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": dict(
         dataset="digits", dataset_options=dict(canvas="plain", num_images=1024),
         augmentation=Augmentation.none(), epochs=5, warmup_epochs=1, batch_size=16,
-        lr_per_256=1.6e-2, drop_path_rate=0.0, budget="quick",
+        lr_per_256=8e-3, drop_path_rate=0.0, budget="quick",
     ),
     "cifar10": dict(dataset="cifar10", precision="bf16"),
     "tiny_imagenet": dict(
