@@ -193,8 +193,8 @@ def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:
         ("Row", "Recipe", "Digits top-1 (%)", "n", "Params (M)", "Seconds a run"),
         rows,
         ["Mean ± standard deviation over seeds; the same images, epochs and learning rate for all. "
-         "The rate was chosen so that every seed of NesT learns; WRN does better at a higher one, so "
-         "this ranks nothing (D19)", *notes],
+         "The rate was chosen so that every seed of NesT learns; WRN does better at a higher one, "
+         "so this ranks nothing (D19)", *notes],
     )  # fmt: skip
 
 
