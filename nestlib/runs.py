@@ -23,7 +23,7 @@ from nestlib.records import (
     timestamp,
 )  # fmt: skip
 from nestlib.training.classifier import TrainResult, train
-from nestlib.training.devices import resolve_device
+from nestlib.training.devices import Ranks, resolve_device
 from nestlib.training.seeding import derive_seed
 
 
@@ -58,7 +58,9 @@ def carry_out(
     with tempfile.TemporaryDirectory() as nowhere:  # a smoke run starts from nothing, always
         runs_dir = Path(nowhere) if smoke else runs_dir or find_project_root() / "runs"
         run_dir = runs_dir / recipe.run_id
-        calls = note_call(run_dir, describe_environment(where))
+        calls = [describe_environment(where)]
+        if Ranks.join(where).is_main:  # the others' record is never written
+            calls = note_call(run_dir, calls[0])
         result = train(
             recipe, model, train_set, test_set, run_dir=run_dir, device=where, deadline=deadline,
             checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
