@@ -45,7 +45,7 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
 
 
 Cell = Number | str
-_PAD = "padding:0.3em 0.35em"  # ten columns fit a page
+_PAD = "padding:0.3em 0.25em"  # ten columns fit a page
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,10 @@ class Table:
         first, *others = row
         cells = [f'<th scope="row" style="text-align:left;{_PAD}">{html.escape(str(first))}</th>']
         for cell in others:
-            align = "right" if isinstance(cell, Number) else "left"
+            align = "right;white-space:nowrap" if isinstance(cell, Number) else "left"
             title = f' title="{html.escape(cell.source)}"' if isinstance(cell, Number) else ""
             text = html.escape(str(cell))
-            cells.append(
-                f'<td style="text-align:{align};white-space:nowrap;{_PAD}"{title}>{text}</td>'
-            )
+            cells.append(f'<td style="text-align:{align};{_PAD}"{title}>{text}</td>')
         return "".join(cells)
 
     def __str__(self) -> str:
