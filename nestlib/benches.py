@@ -1,56 +1,75 @@
-"""Which models stand in a table's benchmark, and where its record goes.
-
-A full bench holds every row that has a model and is committed; a quick one holds the rows that fit
-a small machine and is this machine's alone.
-"""
+"""Which models stand in a table's benchmark, for how long, and where its record goes."""
 
 import re
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from nestlib.data.datasets import dataset_info
 from nestlib.measure.speed import Contender, bench
-from nestlib.recipes import TABLE1, get_recipe
+from nestlib.recipes import TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
 from nestlib.training.devices import resolve_device
 
-# Rows light enough to be timed on two cores while a reader waits.
-QUICK_ROWS = {"table1": ("WRN28-10", "DeiT-T", "Swin-T", "NesT-T")}
-BATCH_SIZES = {"cpu": 8, "cuda": 256}
+
+@dataclass(frozen=True)
+class Form:
+    """How long a bench takes: what is timed, how often, for how many seconds each time."""
+
+    rows: str  # "all", "light" or "one"
+    rounds: int
+    seconds_per_round: float
+    warmup: int
+    time_limit_s: float | None = None
 
 
-def bench_id(table: str, rows: str, device: torch.device, precision: str) -> str:
+FORMS = {
+    "full": Form("all", rounds=5, seconds_per_round=1.0, warmup=2),
+    "quick": Form("all", rounds=3, seconds_per_round=0.5, warmup=1, time_limit_s=900),
+    "light": Form("light", rounds=3, seconds_per_round=1.0, warmup=2, time_limit_s=120),
+    "smoke": Form("one", rounds=1, seconds_per_round=0.1, warmup=1),
+}
+# Rows that two cores time while a reader waits.
+LIGHT_ROWS = {
+    "table1": ("Pyramid-164-48", "WRN28-10", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", "NesT-T"),
+    "table2": ("ResNet-50", "DeiT-S", "Swin-T", "NesT-T"),
+}
+BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4,
+               ("table1", "cuda"): 256, ("table2", "cuda"): 128}  # fmt: skip
+
+
+def bench_id(table: str, form: str, device: torch.device, precision: str) -> str:
     """One bench of a table a device and precision: a new one replaces the old."""
     slug = re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")
-    return f"bench/{table}-{rows}-{slug}-{precision}"
+    return f"bench/{table}-{form}-{slug}-{precision}"
 
 
 def run_bench(
-    table: str, store: Store, *, rows: str = "full", device: str = "auto", precision: str = "fp32",
-    rounds: int = 5, seconds_per_round: float = 1.0, time_limit_s: float | None = None,
+    table: str, store: Store, *, form: str = "full", device: str = "auto", precision: str = "fp32",
     committed: bool = False, progress: bool = True,
 ) -> Record:  # fmt: skip
     """Time a table's models in turn and write the record.
 
     Args:
-        rows: "full" (every row that has a model), "quick" (QUICK_ROWS) or "smoke" (one row).
+        table: "table1" or "table2".
+        form: "full" (every row, five rounds), "quick" (every row, minutes on two cores), "light"
+            (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
 
     Raises:
-        ValueError: a table that has no bench, or an unknown choice of rows.
+        ValueError: a table that has no bench, or an unknown form.
     """
-    if table not in QUICK_ROWS:
-        raise ValueError(f"no bench {table!r}; there are {', '.join(QUICK_ROWS)}")
+    names, how = choose_rows(table, form), FORMS[form]
     where = resolve_device(device)
-    names = choose_rows(table, rows)
     environment = describe_environment(where)
-    contenders = [_contender(name, where) for name in names]
     measured = bench(
-        contenders, device=where, precision=precision, rounds=rounds,
-        seconds_per_round=seconds_per_round, time_limit_s=time_limit_s, progress=progress,
+        [_contender(table, name, where) for name in names], device=where, precision=precision,
+        rounds=how.rounds, seconds_per_round=how.seconds_per_round, warmup=how.warmup,
+        time_limit_s=how.time_limit_s, progress=progress,
     )  # fmt: skip
     record = Record(
-        run_id=bench_id(table, rows, where, precision), kind="bench",
-        recipe={"table": table, "budget": rows, **measured["settings"]},
+        run_id=bench_id(table, form, where, precision), kind="bench",
+        recipe={"table": table, "budget": form, **measured["settings"]},
         environment=environment | {"finished": timestamp()},
         summary={row["name"]: row for row in measured["rows"]},
     )  # fmt: skip
@@ -59,29 +78,25 @@ def run_bench(
 
 
 def find_or_run_bench(table: str, store: Store, budget: str, device: str = "auto") -> Record:
-    """This machine's own bench at a budget: loaded if it was made before, else made now."""
-    rows = budget if budget in ("smoke", "quick") else "full"
-    found = store.find_local(bench_id(table, rows, resolve_device(device), "fp32"))
-    if found is not None and rows != "smoke":  # a smoke run always runs
+    """This machine's own bench at a notebook's budget: loaded if it was made before, else made."""
+    form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
+    found = store.find_local(bench_id(table, form, resolve_device(device), "fp32"))
+    if found is not None and form != "smoke":  # a smoke run always runs
         return found
-    rounds, seconds = (1, 0.1) if rows == "smoke" else (3, 1.0)
-    return run_bench(
-        table, store, rows=rows, device=device, rounds=rounds, seconds_per_round=seconds,
-        time_limit_s=120 if rows == "quick" else None,
-    )  # fmt: skip
+    return run_bench(table, store, form=form, device=device)
 
 
-def choose_rows(table: str, rows: str) -> list[str]:
-    """Names of a table's rows to time."""
-    quick = QUICK_ROWS[table]
-    with_models = [name for name, row in TABLE1.items() if row.recipe]
-    choices = {"full": with_models, "quick": list(quick), "smoke": [quick[-1]]}
-    if rows not in choices:
-        raise ValueError(f"rows {rows!r} is not one of {', '.join(choices)}")
-    return choices[rows]
+def choose_rows(table: str, form: str) -> list[str]:
+    """Names of a table's rows that a form of its bench times."""
+    if table not in TABLES:
+        raise ValueError(f"no bench {table!r}; there are {', '.join(TABLES)}")
+    if form not in FORMS:
+        raise ValueError(f"no form {form!r} of a bench; there are {', '.join(FORMS)}")
+    light = LIGHT_ROWS[table]
+    return list({"all": TABLES[table], "light": light, "one": light[-1:]}[FORMS[form].rows])
 
 
-def _contender(row: str, device: torch.device) -> Contender:
-    recipe = get_recipe(TABLE1[row].recipe)
-    build = partial(recipe.build_model, num_classes=10)
-    return Contender(row, build, recipe.image_size, BATCH_SIZES[device.type])
+def _contender(table: str, row: str, device: torch.device) -> Contender:
+    recipe = get_recipe(TABLES[table][row].recipe)
+    build = partial(recipe.build_model, num_classes=dataset_info(recipe.dataset).num_classes)
+    return Contender(row, build, recipe.image_size, BATCH_SIZES[table, device.type])

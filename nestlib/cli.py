@@ -85,22 +85,19 @@ def train(
 
 @app.command()
 def bench(
-    table: Annotated[str, typer.Argument(help="table1")],
-    rows: Annotated[str, typer.Option(help="full, quick or smoke")] = "full",
+    table: Annotated[str, typer.Argument(help="table1 or table2")],
+    form: Annotated[str, typer.Option(help="full, quick (for a CPU), light or smoke")] = "full",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
-    rounds: Annotated[int, typer.Option(help="turns of every row")] = 5,
-    seconds: Annotated[float, typer.Option(help="least seconds a row, turn and mode")] = 1.0,
     commit_record: CommitRecord = False,
 ) -> None:
     """Time a table's models in turn: images/s, memory, multiply-adds; leaves a record."""
     record = run_bench(
-        table, open_store(), rows=rows, device=device, precision=precision, rounds=rounds,
-        seconds_per_round=seconds, committed=commit_record,
-    )  # fmt: skip
-    from nestlib.report import table1_cost  # imported late: training needs no plots
+        table, open_store(), form=form, device=device, precision=precision, committed=commit_record
+    )
+    from nestlib import report  # imported late: training needs no plots
 
-    typer.echo(str(table1_cost(record, [])))
+    typer.echo(str(report.cost_table(table, record, [])))
 
 
 def process_age() -> float:

@@ -20,6 +20,10 @@ from nestlib.data.augment import Augmentation
 from nestlib.data.datasets import dataset_info
 from nestlib.models import create_model, list_models
 
+# Fields that recipes did not always have join the hash only where they differ from what every
+# earlier run did, so that the records of those runs are still found.
+ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None}
+
 BUDGETS = {
     "smoke": "under a minute: checks the path, shows no result",
     "quick": "the embedded digits, or a narrow model, on a CPU",
@@ -33,6 +37,8 @@ class Recipe:
     """One training run but for its seed's randomness.
 
     lr_per_256 is the peak learning rate of a batch of 256 images; it scales with batch_size.
+    optimizer and what it decays: see nestlib.training.optim. clip_grad_norm is the largest norm
+    of all gradients together, None for no clipping.
     batch_size counts the images of one step over all devices. train_limit keeps that many training
     images (the first of a seeded order), test_limit likewise.
 
@@ -52,7 +58,9 @@ class Recipe:
     batch_size: int = 192
     lr_per_256: float = 2.5e-4
     warmup_epochs: float = 5
+    optimizer: str = "adamw"
     weight_decay: float = 0.05
+    clip_grad_norm: float | None = None
     drop_path_rate: float = 0.1
     ema_decay: float | None = None
     precision: str = "fp32"
@@ -67,12 +75,15 @@ class Recipe:
         _check_one_of("model", self.model, list_models())
         _check_one_of("budget", self.budget, BUDGETS)
         _check_one_of("precision", self.precision, ("fp32", "bf16"))
+        _check_one_of("optimizer", self.optimizer, ("adamw", "sgd"))
         for name in ("epochs", "batch_size", "image_size"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr_per_256", "weight_decay", "warmup_epochs", "seed"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         _check(self, "warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
         _check(self, "drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
+        clip = self.clip_grad_norm
+        _check(self, "clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
         _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
         try:
             with torch.device("meta"):  # shapes and options are checked; nothing is allocated
@@ -94,7 +105,12 @@ class Recipe:
     @property
     def config_hash(self) -> str:
         """Eight hex digits that change with every field but the name and the seed."""
-        config = {k: v for k, v in to_dict(self).items() if k not in ("name", "seed")}
+        config = {
+            field: value
+            for field, value in to_dict(self).items()
+            if field not in ("name", "seed")
+            and not (field in ADDED_FIELDS and value == ADDED_FIELDS[field])
+        }
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
 
     @property

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nestlib.benches import bench_id, choose_rows, find_or_run_bench, run_bench
-from nestlib.recipes import TABLE1
+from nestlib.recipes import TABLES
 from nestlib.records import Store
 
 
@@ -21,15 +21,17 @@ def test_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     assert row["images_per_second"]["train"]["median"] > 0
     assert record.recipe["budget"] == "smoke" and record.environment["device_kind"] == "cpu"
     monkeypatch.setattr("nestlib.benches.bench", lambda *_, **__: pytest.fail("timed again"))
-    quick = bench_id("table1", "quick", torch.device("cpu"), "fp32")
-    store.add(replace(record, run_id=quick))
-    assert find_or_run_bench("table1", store, "quick", device="cpu").run_id == quick
+    light = bench_id("table1", "light", torch.device("cpu"), "fp32")
+    store.add(replace(record, run_id=light))
+    assert find_or_run_bench("table1", store, "quick", device="cpu").run_id == light
     assert store.find_benches("table1") == []  # nothing is committed unasked
 
 
-def test_full_bench_holds_every_row_with_a_model():
-    assert choose_rows("table1", "full") == [name for name, row in TABLE1.items() if row.recipe]
-    assert set(choose_rows("table1", "quick")) <= set(choose_rows("table1", "full"))
+@pytest.mark.parametrize("table", TABLES)
+def test_full_and_quick_benches_hold_every_row(table):
+    assert choose_rows(table, "full") == choose_rows(table, "quick") == list(TABLES[table])
+    assert set(choose_rows(table, "light")) < set(TABLES[table])
+    assert choose_rows(table, "smoke") == ["NesT-T"]
 
 
 def test_bench_id_names_rows_device_and_precision():
@@ -38,10 +40,10 @@ def test_bench_id_names_rows_device_and_precision():
 
 
 @pytest.mark.parametrize(
-    ("table", "rows", "message"),
-    [("table9", "full", "no bench 'table9'; there are table1"),
-     ("table1", "all", "rows 'all' is not one of full, quick, smoke")],
+    ("table", "form", "message"),
+    [("table9", "full", "no bench 'table9'; there are table1, table2"),
+     ("table1", "all", "no form 'all' of a bench; there are full, quick, light, smoke")],
 )  # fmt: skip
-def test_unknown_benches_are_refused(store, table, rows, message):
+def test_unknown_benches_are_refused(store, table, form, message):
     with pytest.raises(ValueError, match=message):
-        run_bench(table, store, rows=rows, device="cpu")
+        run_bench(table, store, form=form, device="cpu")

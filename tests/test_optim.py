@@ -50,3 +50,24 @@ def test_rate_is_the_published_schedule():
 
 def test_rate_without_warmup_starts_at_the_peak():
     assert compute_lr(0, peak=1.0, epochs=10, warmup_epochs=0) == 1.0
+
+
+def test_sgd_step_is_the_published_convnet_recipes():
+    """train.py: Nesterov momentum 0.9, and weight_decay / 2 * |w|^2 of matrices in the loss."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = build_optimizer(model, "sgd", weight_decay=0.1)
+    set_lr(optimizer, 0.5)
+    weights = [p.detach().clone() for p in model.parameters()]
+    momentum = [torch.zeros_like(w) for w in weights]
+    for _ in range(3):
+        grads = [torch.randn_like(w) for w in weights]
+        for i, (p, grad) in enumerate(zip(model.parameters(), grads)):
+            p.grad = grad.clone()
+            if p.ndim > 1:
+                grad = grad + 0.1 * weights[i]
+            momentum[i] = 0.9 * momentum[i] + grad
+            weights[i] = weights[i] - 0.5 * (grad + 0.9 * momentum[i])
+        optimizer.step()
+        for p, expected in zip(model.parameters(), weights):
+            torch.testing.assert_close(p.detach(), expected)

@@ -1,9 +1,11 @@
+import dataclasses
 from dataclasses import replace
 
 import pytest
 
-from nestlib.recipe import from_dict, to_dict, with_overrides
-from nestlib.recipes import NAMED, get_recipe
+from nestlib import paper
+from nestlib.recipe import ADDED_FIELDS, Recipe, from_dict, to_dict, with_overrides
+from nestlib.recipes import NAMED, TABLE1, TABLE2, get_recipe
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -21,6 +23,40 @@ def test_run_id_changes_with_every_field_but_seed_is_named():
         assert replace(recipe, **change).config_hash != recipe.config_hash
 
 
+def test_fields_added_later_leave_old_records_theirs():
+    """The committed run of 2026-11-22 was made before recipes had an optimizer or clipping."""
+    recipe = get_recipe("cifar10/nest_narrow")
+    assert recipe.run_id == "cifar10/nest_narrow-s0-8a3e1ba5"
+    assert replace(recipe, optimizer="sgd").config_hash != recipe.config_hash
+    assert replace(recipe, clip_grad_norm=1.0).config_hash != recipe.config_hash
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe)}
+    assert {name: fields[name] for name in ADDED_FIELDS} == ADDED_FIELDS
+
+
+def test_every_row_has_a_recipe_on_its_data():
+    for row in TABLE1.values():
+        ten, hundred = (get_recipe(row.on(name)) for name in ("cifar10", "cifar100"))
+        assert (ten.dataset, hundred.dataset) == ("cifar10", "cifar100")
+        assert ten.model == hundred.model and ten.image_size == 32
+    for name, row in TABLE2.items():
+        recipe = get_recipe(row.recipe)
+        assert (recipe.dataset, recipe.image_size) == ("imagenet", paper.TABLE2[name].image_size)
+
+
+def test_methods_own_settings():
+    """Swin's rate and batch as the authors gave them (issue 4); convnets by cifar_cnn.py."""
+    for size, batch in (("tiny", 128), ("small", 64), ("base", 32)):
+        swin = get_recipe(f"cifar10/swin_{size}")
+        assert swin.batch_size == 2 * batch
+        assert swin.peak_lr == pytest.approx(5e-4 * swin.batch_size / 512)
+    wrn = get_recipe("cifar10/wrn28_10")
+    assert (wrn.optimizer, wrn.weight_decay, wrn.epochs, wrn.warmup_epochs) == ("sgd", 5e-4, 200, 5)
+    assert wrn.peak_lr == pytest.approx(0.2 * 128 / 256)
+    cct = get_recipe("cifar10/cct7_3x1")
+    assert cct.peak_lr == pytest.approx(55e-5) and cct.weight_decay == 0.06
+    assert get_recipe("cifar100/cct7_3x1").peak_lr == pytest.approx(6e-4)
+
+
 def test_published_learning_rate():
     """2.5e-4 for 256 images, scaled by the batch (configs/cifar_nest.py, train.py)."""
     assert get_recipe("cifar10/nest_tiny").peak_lr == pytest.approx(2.5e-4 * 192 / 256)
@@ -36,6 +72,8 @@ def test_published_learning_rate():
         ({"precision": "fp16"}, "no precision 'fp16'.*valid: fp32, bf16"),
         ({"epochs": 0}, "epochs is 0, must be at least 1"),
         ({"warmup_epochs": 300}, "warmup_epochs is 300, must be less than epochs"),
+        ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean adamw"),
+        ({"clip_grad_norm": 0}, "clip_grad_norm is 0, must be more than 0, or None"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate is 1.0, must be in \[0, 1\)"),
         ({"image_size": 30}, "30x30 pixels do not divide into blocks"),
         ({"model_options": {"depth": 3}}, r"no option \['depth'\]; it takes"),

@@ -8,9 +8,10 @@ import pytest
 
 from nestlib import paper, report
 from nestlib.recipe import to_dict
-from nestlib.recipes import TABLE1, get_recipe
+from nestlib.recipes import TABLE1, TABLES, get_recipe
 from nestlib.records import Record, Store
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of, to_svg
+from nestlib.report import cost, rows
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of
 
 
 @pytest.fixture
@@ -33,9 +34,23 @@ def bench_record(run_id, budget="full"):
            "memory_kind": "device peak", "batch_size": 8,
            "images_per_second": {"forward": {"median": 100.0, "rounds": [90.0, 100.0, 106.0]}},
            }  # fmt: skip
-    settings = {"threads": 2, "precision": "fp32", "torch": "2", "rounds_done": 3,
+    settings = {"threads": 2, "precision": "fp32", "torch": "2", "rounds_done": 3, "warmup": 1,
                 "flop_counter": "counter", "budget": budget}  # fmt: skip
     return Record(run_id, "bench", settings, ENVIRONMENT, {"NesT-T": row})
+
+
+def with_row(record, name, forward, train=(), **others):
+    """The record with one more row, timed so fast in each round."""
+    speeds = {"forward": forward, "train": train}
+    row = {
+        "name": name, "batch_size": 8, "params": 10**6, "gflops": 1.0, "memory_mb": 1.0,
+        "memory_kind": "device peak", **others,
+        "images_per_second": {
+            mode: {"median": float(np.median(rounds)) if rounds else None, "rounds": list(rounds)}
+            for mode, rounds in speeds.items()
+        },
+    }  # fmt: skip
+    return replace(record, summary=record.summary | {name: row})
 
 
 def cell(table, row, column):
@@ -48,8 +63,7 @@ def test_without_records_every_cell_of_ours_says_so(store):
     assert [row[0] for row in table.rows] == list(paper.TABLE1)
     for row in table.rows:
         ours = [row[table.columns.index(c)] for c in table.columns if c.endswith("our record")]
-        expected = NOT_RUN if TABLE1[row[0]].recipe else "no model yet"
-        assert ours == [expected, expected]
+        assert ours == [NOT_RUN, NOT_RUN]
     numbers = [c for row in table.rows for c in row if isinstance(c, Number)]
     assert {number.source for number in numbers} == {PAPER}
 
@@ -77,11 +91,11 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
 
 def test_own_bench_comes_before_committed_ones_and_names_its_source():
     here, committed = bench_record("bench/table1-quick-x-fp32"), bench_record("bench/table1-full-y")
-    measured = cell(report.table1_cost(here, [committed]), "NesT-T", "Training images/s")
+    measured = cell(report.cost_table("table1", here, [committed]), "NesT-T", "Training images/s")
     assert measured == NOT_RUN
-    table = report.table1_cost(here, [committed])
+    table = report.cost_table("table1", here, [committed])
     assert cell(table, "NesT-T", "Measured on") == HERE
-    other = report.table1_cost(None, [committed])
+    other = report.cost_table("table1", None, [committed])
     assert cell(other, "NesT-T", "Measured on") == "record GPU"
     assert any("bench/table1-full-y" in note for note in other.notes)
     speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
@@ -94,26 +108,108 @@ def failed_row(name):
             "images_per_second": {"forward": {"median": None, "rounds": []}}}  # fmt: skip
 
 
-def test_failed_rows_show_their_reason_and_the_others_their_numbers():
+def test_failed_rows_show_their_reason_and_the_others_their_numbers(store):
     record = bench_record("bench/table1-full-y")
     summary = {"WRN28-10": failed_row("WRN28-10"), **record.summary}
     record = replace(record, summary=summary)
-    table = report.table1_cost(record, [])
+    table = report.cost_table("table1", record, [])
     assert cell(table, "WRN28-10", "measured") == "out of memory"
     assert cell(table, "NesT-T", "Measured on") == HERE
-    report.plot_table1(record, [])
+    assert cell(report.speed_table("table1", record, []), "WRN28-10", "Paper, inference").value < 1
+    report.plot_table1(store, record, [])
     half = record.summary["NesT-T"] | {"error": "too large to train"}
     half["images_per_second"] = half["images_per_second"] | {
         "train": {"median": None, "rounds": []}
     }
-    table = report.table1_cost(replace(record, summary={"NesT-T": half}), [])
+    table = report.cost_table("table1", replace(record, summary={"NesT-T": half}), [])
     assert cell(table, "NesT-T", "Training images/s") == "too large to train"
 
 
+def test_relative_speeds_are_ratios_within_one_run():
+    record = with_row(bench_record("bench/table1-full-y"), "Swin-T", [45.0, 100.0, 106.0])
+    table = report.speed_table("table1", None, [record])
+    column = "a GPU, fp32, inference"
+    # Rounds of NesT-T: 90, 100, 106. Round by round the ratios are 0.5, 1 and 1.
+    assert str(cell(table, "Swin-T", column)) == "1.00 ± 0.25"
+    assert cell(table, "Swin-T", column).source == "bench/table1-full-y"
+    printed = paper.TABLE1["Swin-T"].images_per_second / paper.TABLE1["NesT-T"].images_per_second
+    assert cell(table, "Swin-T", "Paper, inference").value == pytest.approx(printed)
+    assert cell(table, "DeiT-T", column) == NOT_RUN
+    without_anchor = replace(record, summary={"Swin-T": record.summary["Swin-T"]})
+    assert report.speed_table("table1", None, [without_anchor]).columns == (
+        "Method", "Paper, inference"
+    )  # fmt: skip
+
+
+def test_speeds_are_drawn_from_one_run_a_gpus_first():
+    small, large = bench_record("bench/table1-light-x"), bench_record("bench/table1-full-x")
+    large = with_row(large, "Swin-T", [1.0])
+    assert cost.best_run(small, [large]) is large
+    cpu = replace(large, run_id="cpu", environment=ENVIRONMENT | {"device_kind": "cpu"})
+    assert cost.best_run(cpu, [small]) is small
+    assert cost.best_run(None, [replace(small, recipe=small.recipe | {"budget": "smoke"})]) is None
+
+
+def test_table_of_rows_holds_all_29_and_explains_what_is_off(store):
+    table = report.rows_table(store)
+    assert len(table.rows) == 29 == sum(map(len, TABLES.values()))
+    differences = (Path(__file__).parents[1] / "book" / "differences.md").read_text()
+    for name, printed, here, difference, *_ in table.rows:
+        far = abs(here.value / printed.value - 1) > rows.TOLERANCE
+        assert far == difference.endswith(")"), name
+        if far:
+            label = difference.split("(")[1].rstrip(")").lower()
+            assert f"({label})=" in differences, name
+    assert cell(table, "Table 1, NesT-T", "Forward pass (s)") == NOT_RUN
+
+
+def test_table_of_rows_shows_seconds_a_batch_of_committed_benches(store):
+    record = with_row(bench_record("bench/table2-full-y"), "Swin-T", [4.0], [2.0])
+    store.add(with_row(record, "ViT-B/16", [], error="out of memory"), committed=True)
+    table = report.rows_table(store)
+    assert str(cell(table, "Table 2, Swin-T", "Forward pass (s)")) == "2.000"
+    assert str(cell(table, "Table 2, Swin-T", "Training step (s)")) == "4.000"
+    assert cell(table, "Table 2, ViT-B/16", "Forward pass (s)") == "out of memory"
+
+
+def test_settings_name_what_a_row_has_of_its_own():
+    table = report.settings_table()
+    by_recipe = {row[1]: dict(zip(table.columns, row)) for row in table.rows}
+    assert len(by_recipe) == 29
+    assert by_recipe["cifar10/pvt_base"]["Clip"] == "1"
+    assert by_recipe["cifar10/wrn28_10"]["Augmentation"] == "crops, flips"
+    assert by_recipe["cifar10/cct7_3x1"]["Augmentation"] == "full, no erasing"
+    assert by_recipe["imagenet/nest_tiny"]["Augmentation"] == "full, colour jitter"
+    assert by_recipe["cifar10/swin_tiny"]["Peak rate"] == "0.00025"
+
+
+def evaluation_record(name, top1, budget="paper"):
+    summary = {"top1": top1, "top5": 95.0, "images": 50_000, "sampling_half_width": 0.34,
+               "weights_sha256": "0123456789abcdef"}  # fmt: skip
+    recipe = {"name": name, "budget": budget}
+    return Record(f"evaluate/imagenet/{name}", "evaluate", recipe, ENVIRONMENT, summary)
+
+
+def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
+    reason = "weights could not be fetched"
+    scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4),
+              "swin_tiny_imagenet": reason}  # fmt: skip
+    table = report.table2(store, scored)
+    assert [row[0] for row in table.rows] == list(paper.TABLE2)
+    assert str(cell(table, "NesT-T", "Top-1, evaluated here")) == "81.40"
+    assert cell(table, "NesT-T", "Top-1, evaluated here").source != PAPER
+    assert cell(table, "NesT-T", "Top-1, trained here") == NOT_RUN
+    assert cell(table, "Swin-T", "Top-1, evaluated here") == reason
+    assert cell(table, "NesT-S", "Top-1, evaluated here") == NOT_RUN
+    assert any("sha256 0123456789ab" in note for note in table.notes)
+    store.add(train_record("imagenet/nest_small", 0, 80.0))
+    table = report.table2(store, {})
+    assert str(cell(table, "NesT-S", "Top-1, trained here")) == "80.00"
+    assert cell(table, "NesT-S", "Top-1, evaluated here") == NOT_RUN
+
+
 def test_records_of_cifar_never_stand_under_digits():
-    records = {
-        name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items() if row.recipe
-    }
+    records = {name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items()}
     table = report.table1_quick(records)
     assert [row[0] for row in table.rows] == [name for name, row in TABLE1.items() if row.quick]
     assert all(row[2] == NOT_RUN for row in table.rows)
@@ -125,9 +221,11 @@ def test_figures_table_a1_is_what_the_code_says():
     assert (root / "figures" / "table_a1.md").read_text() == text
 
 
-def test_smoke_results_are_never_shown():
+def test_smoke_results_are_never_shown(store):
+    scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 0.0, budget="smoke")}
+    assert cell(report.table2(store, scored), "NesT-T", "Top-1, evaluated here") == NOT_RUN
     smoke = bench_record("bench/table1-smoke-x", budget="smoke")
-    assert cell(report.table1_cost(smoke, []), "NesT-T", "Measured on") == ""
+    assert cell(report.cost_table("table1", smoke, []), "NesT-T", "Measured on") == ""
     recipe = get_recipe("digits/nest_narrow").at_budget("smoke")
     record = replace(train_record("digits/nest_narrow", 0, 11.0), recipe=to_dict(recipe))
     assert cell(report.table1_quick({"NesT-T": [record]}), "NesT-T", "Digits top-1 (%)") == NOT_RUN
@@ -162,9 +260,19 @@ def test_table_escapes_html_and_aligns_text():
     assert "| x & y | 1,234.5 |" in table.to_markdown()
 
 
-def test_figure_is_the_same_bytes_each_time():
+def test_figure_is_the_same_bytes_each_time(store):
     first, second = (
-        to_svg(report.plot_table1(None, [bench_record("bench/table1-full-y")]), "table1")
+        report.plot_table1(store, None, [bench_record("bench/table1-full-y")]).to_svg()
         for _ in range(2)
     )
     assert first == second and b"<dc:date>" not in first
+
+
+def test_hollow_marks_say_whose_accuracy_it_is(store):
+    """Without a record of ours the paper's accuracy may stand at our cost, and says so."""
+    bench = with_row(bench_record("bench/table1-full-y"), "Swin-T", [50.0])
+    store.add(train_record("cifar10/swin_tiny", 0, 93.0))
+    tips = report.plot_table1(store, bench, []).tooltips
+    assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
+    assert "93" in tips["here-speed-swin-t"] and "cifar10/swin_tiny-s0" in tips["here-speed-swin-t"]
+    assert "here-speed-deit-t" not in tips and "paper-speed-deit-t" in tips

@@ -1,7 +1,9 @@
 """Costs agree with figures worked out by hand; contenders run in turn and fail alone."""
 
 import json
+import re
 import statistics
+import time
 
 import pytest
 import torch
@@ -34,7 +36,7 @@ class Tiny(nn.Module):
 
 class FailsInTraining(Tiny):
     def forward(self, images):
-        if self.training:
+        if self.training and not images.is_meta:
             raise torch.OutOfMemoryError("out of memory\nand 30 lines of advice")
         return super().forward(images)
 
@@ -155,6 +157,45 @@ def test_convnet_layout_is_chosen_and_forward_alone_is_possible():
     (row,) = run(("convnet", convnet), train=False, precision="bf16")["rows"]
     assert row["memory_format"] in ("contiguous", "channels_last")
     assert list(row["images_per_second"]) == ["forward"]
+
+
+class Attends(Tiny):
+    """Has a fused path that its library leaves off, as timm's Swin; `seen` notes which ran."""
+
+    def __init__(self, slow: bool, seen: set):
+        super().__init__()
+        self.fused_attn, self.slow, self.seen = False, slow, seen
+
+    def forward(self, images):
+        self.seen.add(self.fused_attn)
+        if self.fused_attn is self.slow and not images.is_meta:
+            time.sleep(0.02)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_attention_runs_by_its_faster_path(slow):
+    seen = set()
+    (row,) = run(("attends", lambda: Attends(slow, seen)), rounds=1)["rows"]
+    assert seen == {True, False} and row["fused_attention"] is not slow
+
+
+def test_model_larger_than_memory_is_skipped_before_it_is_built(monkeypatch):
+    """Needed by hand, in bytes: weights, gradients and two moments, and the pass's own peak."""
+    devices = []
+
+    def build():
+        devices.append(torch.get_default_device().type)
+        return Tiny()
+
+    weights = 4 * (192 * 10 + 10)
+    monkeypatch.setattr("nestlib.measure.cost._free_memory", lambda: 4 * weights)
+    (row,) = run(("too large", build))["rows"]
+    assert devices == ["meta"] and row["params"] == 1930 and row["gflops"] > 0
+    assert re.search(r"MemoryError: training at batch 4 needs 0.0 GB, 0.0 are free", row["error"])
+    assert row["images_per_second"]["forward"]["median"] is None
+    monkeypatch.setattr("nestlib.measure.cost._free_memory", lambda: 4 * weights + 20_000)
+    assert "error" not in run(("fits", build))["rows"][0]
 
 
 @pytest.mark.parametrize(

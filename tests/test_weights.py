@@ -10,6 +10,7 @@ import timm
 import torch
 
 import nestlib
+from nestlib.models import PUBLISHED as PUBLISHED_NAMES
 from nestlib.models.weights import from_flax, from_timm, load_published, load_weights, save_weights
 
 PUBLISHED = json.loads((Path(__file__).parent / "published" / "nest_logits.json").read_text())
@@ -166,6 +167,49 @@ def test_published_weights_start_models_with_other_heads(options, monkeypatch):
     before = model.hierarchies[0][0].fc1.weight.clone()
     load_published(model, "nest_tiny_jx")
     assert not torch.equal(model.hierarchies[0][0].fc1.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("deit_small_imagenet", {"img_size": 64, "num_classes": 7}),
+     ("swin_tiny_imagenet", {"img_size": 224, "num_classes": 1000}),
+     ("resnet50_imagenet", {"img_size": 64, "num_classes": 0}),
+     ("nest_tiny_imagenet", {"num_classes": 7})],
+)  # fmt: skip
+def test_pretrained_models_are_timms(name, options, monkeypatch):
+    create, sources = timm.create_model, []
+
+    def without_network(timm_name, pretrained=False, **rest):
+        model = create(timm_name, **rest).eval()
+        if pretrained:
+            assert timm_name == PUBLISHED_NAMES[name]
+            sources.append(model)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    torch.manual_seed(0)
+    model = nestlib.create_model(name, pretrained=True, **options).eval()
+    images = torch.randn(1, 3, *[options.get("img_size", 224)] * 2)
+    with torch.inference_mode():
+        logits = model(images)
+        torch.testing.assert_close(logits, sources[0](images), atol=1e-4, rtol=0)
+    assert logits.shape[1] == (options["num_classes"] or 2048)
+
+
+def test_published_weights_of_another_shape_are_refused(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, pretrained, **k: create(*a, **k))
+    with torch.device("meta"), pytest.raises(RuntimeError, match=r"Unexpected key.*blocks\.2\."):
+        nestlib.create_model(
+            "deit_small_imagenet", pretrained=True, num_classes=10, img_size=224, depth=2
+        )
+    with pytest.raises(ValueError, match="deit_tiny_cifar has no published weights"):
+        nestlib.create_model("deit_tiny_cifar", pretrained=True, num_classes=10, img_size=32)
+
+
+def test_timms_configuration_names_the_published_weights():
+    config = timm.create_model("nestlib_nest_tiny_imagenet").default_cfg
+    assert config["hf_hub_id"] == timm.get_pretrained_cfg("nest_tiny_jx").hf_hub_id
 
 
 def test_weights_survive_a_file(tmp_path):

@@ -1,8 +1,10 @@
 """What one model costs: parameters, multiply-adds, peak memory."""
 
+import re
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,38 @@ def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> 
                 _one_pass(model, images, train)
             peak, kind = live.peak, "activation peak (CPU)"
     return peak / MB, kind
+
+
+def check_fits(model: nn.Module, batch_size: int, image_size: int, train: bool) -> None:
+    """Refuse what the machine's free memory cannot hold, before the system kills the process.
+
+    Linux gives memory that it does not have, so a model too large for a CPU's memory would end the
+    whole run instead of raising. `model` is on the meta device, where nothing is allocated.
+
+    Raises:
+        MemoryError: with what is needed and what is free.
+    """
+    free = _free_memory()
+    if free is None:
+        return
+    weights = sum(t.nbytes for t in model.parameters())
+    images = torch.empty(batch_size, 3, image_size, image_size, device="meta")
+    peak, _ = measure_memory_mb(model, images, train=train)
+    needed = weights * (4 if train else 1) + peak * MB  # gradients and AdamW's two moments
+    if needed > free:
+        kind = "training" if train else "inference"
+        raise MemoryError(
+            f"{kind} at batch {batch_size} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that this machine can still give, None where it does not say."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+    return int(found[1]) * 1024 if found else None
 
 
 def _one_pass(model: nn.Module, images: Tensor, train: bool) -> None:

@@ -5,14 +5,12 @@ contenders within one process, A B C A B C ..., and reports every round's value 
 """
 
 import math
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from itertools import product
 
 import torch
 from torch import nn
@@ -21,6 +19,7 @@ from tqdm import tqdm
 
 from nestlib.measure.cost import (
     FLOP_COUNTER,
+    check_fits,
     count_gflops,
     count_params,
     measure_memory_mb,
@@ -72,15 +71,18 @@ class _Runner:
     def prepare(self, warmup: int) -> None:
         """Build, count, measure memory and warm up."""
         size, batch = self.contender.image_size, self.contender.batch_size
-        self.model = self.contender.build()
-        self.row["params"] = count_params(self.model)
-        self.row["gflops"] = count_gflops(self.model, size)
-        self.model.to(self.device)
+        with torch.device("meta"):  # counts need no memory, so a model too large has them too
+            sketch = self.contender.build()
+            self.row["params"] = count_params(sketch)
+            self.row["gflops"] = count_gflops(sketch, size)
+            if self.device.type == "cpu":  # a GPU says itself that it is full
+                check_fits(sketch, batch, size, train="train" in self.steps)
+        self.model = self.contender.build().to(self.device)
         self.images = torch.randn(batch, 3, size, size, device=self.device)
         with running_mode(self.model, training=False), torch.no_grad():
             num_classes = self.model(self.images[:1]).shape[-1]
         self.labels = torch.randint(num_classes, (batch,), device=self.device)
-        self._choose_memory_format()
+        self._choose_path()
         with self.autocast():
             self.row["memory_mb"], self.row["memory_kind"] = measure_memory_mb(
                 self.model, self.images
@@ -88,21 +90,32 @@ class _Runner:
         for mode in self.steps:
             self._time(mode, iterations=warmup)
 
-    def _choose_memory_format(self) -> None:
-        """Keep the faster layout of a convnet; every model shall run its fastest stock path."""
-        slowest_mode, seconds = list(self.steps)[-1], {}
-        formats = MEMORY_FORMATS if _has_spatial_convs(self.model) else ["contiguous"]
-        for name in formats:
-            self._use_memory_format(name)
-            if len(formats) > 1:
-                self._time(slowest_mode, iterations=1)
-                seconds[name] = self._time(slowest_mode, iterations=2)
-        self.row["memory_format"] = min(seconds, key=seconds.get) if seconds else name
-        self._use_memory_format(self.row["memory_format"])
+    def _choose_path(self) -> None:
+        """Keep the fastest of the model's own paths, timed on a quarter of the batch.
 
-    def _use_memory_format(self, name: str) -> None:
-        self.model.to(memory_format=MEMORY_FORMATS[name])
-        self.images = self.images.contiguous(memory_format=MEMORY_FORMATS[name])
+        A convnet can have its channels last; attention that can run fused but does not by default
+        (timm's Swin) may. Every peer shall run as fast as its library lets it.
+        """
+        formats = MEMORY_FORMATS if _has_spatial_convs(self.model) else ["contiguous"]
+        unfused = [m for m in self.model.modules() if getattr(m, "fused_attn", True) is False]
+        paths, seconds = list(product(formats, [False, True] if unfused else [None])), {}
+        whole, mode = (self.images, self.labels), list(self.steps)[-1]
+        for path in paths if len(paths) > 1 else ():
+            self.images, self.labels = (part[: -(-len(part) // 4)] for part in whole)
+            self._use_path(path, unfused)
+            self._time(mode, iterations=1)
+            seconds[path] = self._time(mode, iterations=2)
+        self.images, self.labels = whole
+        path = min(seconds, key=seconds.get) if seconds else paths[0]
+        self._use_path(path, unfused)
+        self.row["memory_format"], self.row["fused_attention"] = path
+
+    def _use_path(self, path: tuple[str, bool | None], unfused: list[nn.Module]) -> None:
+        memory_format, fused = MEMORY_FORMATS[path[0]], path[1]
+        self.model.to(memory_format=memory_format)
+        self.images = self.images.contiguous(memory_format=memory_format)
+        for module in unfused:
+            module.fused_attn = fused
         # A new optimizer, because fused AdamW's state must have the weights' layout.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
 
@@ -165,7 +178,8 @@ def bench(
     """Time contenders in turn; returns JSON-ready {"settings": {...}, "rows": [{...}, ...]}.
 
     A row holds params, gflops (multiply-adds an image), memory_mb of a forward pass at batch_size
-    and memory_kind (`measure_memory_mb`), memory_format, n (rounds done) and images_per_second:
+    and memory_kind (`measure_memory_mb`), memory_format and fused_attention (the path chosen; None
+    where the model leaves no choice), n (rounds done) and images_per_second:
     for "forward" (evaluation mode, no gradients) and, with `train`, "train" (forward,
     cross-entropy, backward, AdamW) the median and every round's value. A contender that fails or
     does not fit keeps what was measured until then, gets the reason as "error", and is skipped.
@@ -224,14 +238,8 @@ def _check(contenders: Sequence[Contender], precision: str, rounds: int) -> None
 
 
 def _machine(device: torch.device) -> dict:
-    """What the numbers depend on, beside the settings."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:  # platform.processor() is empty on most Linux systems
-        cpuinfo = Path("/proc/cpuinfo")
-        found = re.search(r"model name\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "")
-        name = found[1] if found else platform.processor() or platform.machine()
+    """What the numbers depend on, beside the settings and the machine itself."""
     return {
-        "device": str(device), "device_name": name, "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "flop_counter": FLOP_COUNTER,
+        "device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "flop_counter": FLOP_COUNTER,
     }  # fmt: skip

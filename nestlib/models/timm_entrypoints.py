@@ -27,7 +27,7 @@ def _register(name: str) -> None:
             "interpolation": "bicubic", "crop_mode": "center",
             "crop_pct": 0.875 if name.endswith("_imagenet") else 1.0,  # small images stay whole
             "first_conv": "patch_embed", "classifier": "head",
-            "hf_hub_id": f"timm/{PUBLISHED[name]}.goog_in1k" if name in PUBLISHED else None,
+            "hf_hub_id": f"timm/{PUBLISHED[name]}" if name in PUBLISHED else None,
         }  # fmt: skip
         return model
 

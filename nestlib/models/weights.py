@@ -1,4 +1,4 @@
-"""Weights from elsewhere: timm's NesT, the published JAX checkpoints, safetensors files.
+"""Weights from elsewhere: timm's models, the published JAX checkpoints, safetensors files.
 
 A NesT state dict here and timm's differ in names and in one order: timm merges heads as
 (head dim, head), we as (head, head dim), as the published code does, so the input columns of every
@@ -178,18 +178,28 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_published(model: NesT, timm_name: str) -> NesT:
-    """Fetch the published ImageNet weights through timm (needs a network) and load them.
+def load_published(model: nn.Module, timm_name: str) -> nn.Module:
+    """Fetch published ImageNet weights through timm (needs a network) and load them.
 
-    Another number of classes gets a fresh head; other channels get timm's converted embedding.
+    Another number of classes gets a fresh head, another image size resized position embeddings;
+    a NesT with other channels gets timm's converted embedding.
 
     Args:
-        timm_name: nest_tiny_jx, nest_small_jx or nest_base_jx.
+        model: a NesT, or a peer that is one of timm's models.
+        timm_name: architecture and weights: nest_tiny_jx, resnet50.tv_in1k, ...
+
+    Raises:
+        RuntimeError: the model has other parts than the published one, as torch lists them.
     """
     import timm
 
-    source = timm.create_model(
-        timm_name, pretrained=True, num_classes=model.num_classes,
-        in_chans=model.patch_embed.in_channels,
-    )  # fmt: skip
-    return load_weights(model, from_timm(source.state_dict(), model))
+    options = {"num_classes": model.num_classes}
+    if isinstance(model, NesT):
+        source = timm.create_model(
+            timm_name, pretrained=True, in_chans=model.patch_embed.in_channels, **options
+        )
+        return load_weights(model, from_timm(source.state_dict(), model))
+    if hasattr(model, "patch_embed"):  # a convnet has no size of its own
+        options["img_size"] = model.patch_embed.img_size
+    model.load_state_dict(timm.create_model(timm_name, pretrained=True, **options).state_dict())
+    return model

@@ -1,17 +1,26 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
-from nestlib.report.table1 import plot_table1, table1, table1_cost, table1_quick, table1_real
+from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.rows import rows_table, settings_table
+from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
+from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
 from nestlib.report.tables import Number, Table, save
 
 __all__ = [
     "Number",
     "Table",
+    "cost_table",
     "plot_table1",
+    "plot_table2",
+    "rows_table",
     "save",
+    "settings_table",
+    "speed_table",
     "table1",
-    "table1_cost",
     "table1_quick",
     "table1_real",
+    "table2",
+    "table2_own",
     "table_a1",
 ]

@@ -6,7 +6,7 @@ from nestlib.measure.cost import count_params
 from nestlib.models import create_model
 from nestlib.paper import (
     TABLE1,
-    TABLE2_NEST_PARAMS_M,
+    TABLE2,
     TABLE_A1,
     TABLE_A1_CIFAR,
     TABLE_A1_IMAGENET,
@@ -68,7 +68,7 @@ def _counted() -> Table:
                 printed = TABLE1[f"NesT-{letter}"].params_m if depth == 4 else None
                 rows.append(_count(f"nest_{size}_cifar", options, printed))
     for size, letter in _SIZES.items():
-        printed = TABLE2_NEST_PARAMS_M[f"NesT-{letter}"]
+        printed = TABLE2[f"NesT-{letter}"].params_m
         rows.append(_count(f"nest_{size}_imagenet", {"num_classes": 1000}, printed))
     return Table(
         "What nestlib's models count to",

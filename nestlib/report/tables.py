@@ -1,16 +1,13 @@
 """A table whose every number says where it is from."""
 
 import html
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from nestlib.files import write_atomically
 from nestlib.records import find_project_root
+from nestlib.report.pictures import Picture
 
 PAPER = "paper"
 HERE = "this machine"
@@ -115,8 +112,8 @@ class Table:
     __repr__ = __str__
 
 
-def save(stem: str, budget: str, tables: Sequence[Table], figure: Figure | None = None) -> None:
-    """Write figures/<stem>.md and, with a figure, figures/<stem>.svg; print what was written.
+def save(stem: str, budget: str, tables: Sequence[Table], picture: Picture | None = None) -> None:
+    """Write figures/<stem>.md and, with a picture, figures/<stem>.svg; print what was written.
 
     A smoke run writes under runs/smoke instead: it has no result that could replace one.
     """
@@ -125,15 +122,7 @@ def save(stem: str, budget: str, tables: Sequence[Table], figure: Figure | None 
     text = "\n".join(table.to_markdown() for table in tables)
     write_atomically(folder / f"{stem}.md", text.encode())
     written = [folder / f"{stem}.md"]
-    if figure is not None:
-        write_atomically(folder / f"{stem}.svg", to_svg(figure, stem))
+    if picture is not None:
+        write_atomically(folder / f"{stem}.svg", picture.to_svg())
         written.append(folder / f"{stem}.svg")
     print("wrote", ", ".join(str(path.relative_to(root)) for path in written))
-
-
-def to_svg(figure: Figure, stem: str) -> bytes:
-    """The figure as SVG, byte for byte the same for the same figure."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": stem, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    return buffer.getvalue()

@@ -104,7 +104,9 @@ class Trainer:
         self.model = model.to(device)
         decay = recipe.ema_decay
         self.ema = decay and AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.optimizer = build_optimizer(self.model, weight_decay=recipe.weight_decay)
+        self.optimizer = build_optimizer(
+            self.model, recipe.optimizer, weight_decay=recipe.weight_decay
+        )
         self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
         self.forward = torch.compile(self.replica) if recipe.compile else self.replica
         self.generator = torch.Generator(device)
@@ -130,6 +132,8 @@ class Trainer:
         with self.autocast():
             loss = F.cross_entropy(self.forward(images), targets)
         loss.backward()
+        if recipe.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:

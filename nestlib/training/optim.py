@@ -1,24 +1,37 @@
-"""AdamW and its learning rate, as the published NesT code sets them (train.py, libml/utils.py)."""
+"""The optimiser and its learning rate, as the published NesT code sets them (train.py, libml/)."""
 
 import math
 
 import torch
 from torch import nn
 
+MOMENTUM = 0.9
 
-def build_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (betas 0.9, 0.999) that decays every parameter but those the model exempts.
 
-    The published code decays biases and LayerNorms too and exempts only position embeddings;
-    peers exempt what their own `no_weight_decay` names.
+def build_optimizer(
+    model: nn.Module, name: str = "adamw", *, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimiser of a model's trainable parameters, at learning rate 0.
+
+    - "adamw" (betas 0.9, 0.999) decays every parameter but those the model exempts, biases and
+      LayerNorms too. NesT exempts its position embeddings; peers exempt what their own
+      `no_weight_decay` names.
+    - "sgd" (Nesterov momentum 0.9) adds weight_decay / 2 times the squared norm of matrices and
+      kernels to the loss, none of biases and norms: the published code's recipe for convnets.
     """
-    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
-    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if name == "sgd":
+        exempt = {n for n, p in parameters if p.ndim < 2}
+    else:
+        exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
     groups = [
         {"params": [p for n, p in parameters if n not in exempt], "weight_decay": weight_decay},
         {"params": [p for n, p in parameters if n in exempt], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=True)
+    groups = [group for group in groups if group["params"]]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
 def compute_lr(epoch: float, *, peak: float, epochs: int, warmup_epochs: float) -> float:

@@ -1,7 +1,8 @@
 """The other rows of the paper's tables: `PEERS["deit_tiny_cifar"](num_classes=10, img_size=32)`.
 
-Each file beside this one holds one architecture: `VARIANTS` (name -> sizes) and `build`. A peer
-maps images (B, 3, H, W) to logits (B, num_classes).
+Each file beside this one holds one architecture (convnets.py: those of Table 2): `VARIANTS` (name
+-> sizes), `build`, and `LIBRARY` (whose code it is). A peer maps images (B, 3, H, W) to logits
+(B, num_classes).
 """
 
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from types import ModuleType
 
 from torch import nn
 
-from nestlib.models.peers import deit, swin, wide_resnet
+from nestlib.models.peers import cct, convnets, pvt, pyramidnet, swin, vit, wide_resnet
 
-__all__ = ["PEERS"]
+__all__ = ["LIBRARIES", "PEERS"]
 
 
 def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
@@ -34,8 +35,12 @@ def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
     return build
 
 
-PEERS: dict[str, Callable[..., nn.Module]] = {
-    name: _builder(name, architecture)
-    for architecture in (deit, swin, wide_resnet)
+_ARCHITECTURES = {
+    name: architecture
+    for architecture in (pyramidnet, wide_resnet, vit, pvt, cct, swin, convnets)
     for name in architecture.VARIANTS
 }
+PEERS: dict[str, Callable[..., nn.Module]] = {
+    name: _builder(name, architecture) for name, architecture in _ARCHITECTURES.items()
+}
+LIBRARIES = {name: architecture.LIBRARY for name, architecture in _ARCHITECTURES.items()}

@@ -1,22 +1,29 @@
-"""Swin (arXiv 2103.14030) on CIFAR: timm's, one pixel a word ("Swin and NesT use S=1", Table 1).
+"""Swin (arXiv 2103.14030): timm's, on CIFAR one pixel a word ("Swin and NesT use S=1", Table 1).
 
-Window 2, as the paper's authors said later (their code's issue 3; D10): Swin's own 7 fits none of
-the 32, 16, 8 and 4 patch wide maps, and timm would pad them. timm's fused window attention stays
-off, its default: it calls that path untested, and on a CPU it is no faster.
+On CIFAR the window is 2, as the paper's authors said later (their code's issue 3; D10): Swin's own
+7 fits none of the 32, 16, 8 and 4 patch wide maps, and timm would pad them. On ImageNet patches
+(4 pixels) and window (7) are Swin's own. timm's fused window attention stays off, its default: it
+calls that path untested, and on a CPU it is no faster.
 """
 
 from collections.abc import Sequence
 
 from timm.models.swin_transformer import SwinTransformer
 
+LIBRARY = "timm"
 _CIFAR = {"patch_size": 1, "window_size": 2}
-_DEEP = {"depths": (2, 2, 18, 2)}
+_IMAGENET = {"patch_size": 4, "window_size": 7}
+_TINY = {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
+_SMALL = {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}
+_BASE = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
 VARIANTS = {
-    "swin_tiny_cifar":
-        {**_CIFAR, "embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
-    "swin_small_cifar": {**_CIFAR, **_DEEP, "embed_dim": 96, "num_heads": (3, 6, 12, 24)},
-    "swin_base_cifar": {**_CIFAR, **_DEEP, "embed_dim": 128, "num_heads": (4, 8, 16, 32)},
-}  # fmt: skip
+    "swin_tiny_cifar": {**_CIFAR, **_TINY},
+    "swin_small_cifar": {**_CIFAR, **_SMALL},
+    "swin_base_cifar": {**_CIFAR, **_BASE},
+    "swin_tiny_imagenet": {**_IMAGENET, **_TINY},
+    "swin_small_imagenet": {**_IMAGENET, **_SMALL},
+    "swin_base_imagenet": {**_IMAGENET, **_BASE},
+}
 
 
 def build(

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+LIBRARY = "pytorchcv"
 VARIANTS = {"wrn28_10_cifar": {"depth": 28, "width": 10}}
 
 

@@ -1,6 +1,7 @@
-"""DeiT (arXiv 2012.12877) on CIFAR: timm's plain ViT with a class token, as in Table 1.
+"""ViT (arXiv 2010.11929) and DeiT (2012.12877): timm's plain ViT with a class token.
 
-Patches are 2x2 pixels ("DeiT uses S=2"). There is no distillation token, as there is no teacher.
+On CIFAR patches are 2x2 pixels ("DeiT uses S=2", Table 1), on ImageNet 16x16 as published. DeiT has
+no distillation token, as there is no teacher; so it is ViT, trained in another way.
 """
 
 from functools import partial
@@ -8,11 +9,16 @@ from functools import partial
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-_CIFAR = {"patch_size": 2, "depth": 12}
+LIBRARY = "timm"
+_SMALL = {"depth": 12, "embed_dim": 384, "num_heads": 6}
+_BASE = {"depth": 12, "embed_dim": 768, "num_heads": 12}
 VARIANTS = {
-    "deit_tiny_cifar": {**_CIFAR, "embed_dim": 192, "num_heads": 3},
-    "deit_small_cifar": {**_CIFAR, "embed_dim": 384, "num_heads": 6},
-    "deit_base_cifar": {**_CIFAR, "embed_dim": 768, "num_heads": 12},
+    "deit_tiny_cifar": {"patch_size": 2, "depth": 12, "embed_dim": 192, "num_heads": 3},
+    "deit_small_cifar": {"patch_size": 2, **_SMALL},
+    "deit_base_cifar": {"patch_size": 2, **_BASE},
+    "vit_base_16_imagenet": {"patch_size": 16, **_BASE},
+    "deit_small_imagenet": {"patch_size": 16, **_SMALL},
+    "deit_base_imagenet": {"patch_size": 16, **_BASE},
 }
 
 
@@ -20,7 +26,7 @@ def build(
     *, num_classes: int, img_size: int, drop_path_rate: float, patch_size: int, depth: int,
     embed_dim: int, num_heads: int,
 ) -> VisionTransformer:  # fmt: skip
-    """Build a DeiT that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
+    """Build a ViT that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
     Options: patch_size (pixels), depth (layers), embed_dim, num_heads.
 

@@ -1,0 +1,183 @@
+"""The paper's points and ours stand apart: no reader can take one for the other."""
+
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+from nestlib.paper import TABLE1, TABLE2
+from nestlib.report.pictures import drawing_style
+from nestlib.report.trade_off import Point, plot_trade_off
+
+SVG = "{http://www.w3.org/2000/svg}"
+PANELS = [f"{side}-{cost}" for cost in ("speed", "params") for side in ("paper", "here")]
+
+
+def points_of(table):
+    """Costs as if this machine were three times as fast, accuracies for NesT alone."""
+    return [
+        Point(
+            name, row.group, row.cifar10 if table is TABLE1 else row.top1, row.images_per_second,
+            row.params_m, 3 * row.images_per_second, row.params_m,
+            90.0 if name.startswith("NesT") else None, "mean ± 0.1, n = 3, <a record>",
+            "5 rounds & a GPU", getattr(row, "unsure", False),
+        )
+        for name, row in table.items()
+    ]  # fmt: skip
+
+
+def plot(points, stem="stem", machine="a GPU, fp32"):
+    return plot_trade_off(
+        points, stem=stem, accuracy_label="top-1 (%)", description="a test", machine=machine
+    )
+
+
+def panel_marks(picture, panel):
+    axes = picture.figure.axes[PANELS.index(panel)]
+    return {line.get_gid().removeprefix(f"{panel}-"): line for line in axes.lines if is_mark(line)}
+
+
+def is_mark(line):
+    return (line.get_gid() or "").startswith(tuple(PANELS))
+
+
+def notes(picture):
+    """The text under each right-hand panel."""
+    return [
+        text.get_text().replace("\n", " ")
+        for axes in picture.figure.axes[1::2]
+        for text in axes.texts
+        if isinstance(text, Annotation) and text.xycoords == "axes fraction"
+    ]
+
+
+@pytest.fixture(scope="module", params=[TABLE1, TABLE2], ids=["table1", "table2"])
+def table(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def picture(table):
+    return plot(points_of(table))
+
+
+def test_every_point_has_a_tooltip_in_every_panel(picture, table):
+    root = ElementTree.fromstring(picture.to_svg())
+    groups = {group.get("id"): group for group in root.iter(f"{SVG}g")}
+    for panel in PANELS:
+        marks = panel_marks(picture, panel)
+        assert len(marks) == len(table)
+        for slug, name in zip(marks, table):
+            for gid in (f"stem-{panel}-{slug}", f"stem-{panel}-{slug}-label"):
+                text = groups[gid].find(f"{SVG}title").text
+                assert text.startswith(f"{name}, ")
+                assert ("5 rounds & a GPU" in text) == panel.startswith("here")
+
+
+def test_filled_marks_are_of_one_source_and_hollow_ones_say_whose_accuracy_they_show(picture):
+    for panel in PANELS:
+        for slug, line in panel_marks(picture, panel).items():
+            tooltip = picture.tooltips[f"{panel}-{slug}"]
+            ours = panel.startswith("here") and slug.startswith("nest")
+            assert (line.get_markerfacecolor() == "white") == (
+                panel.startswith("here") and not ours
+            )
+            assert ("<a record>" in tooltip) == ours == (line.get_ydata()[0] == 90)
+            if line.get_markerfacecolor() == "white":
+                assert "from the paper, no record of ours" in tooltip
+    legend = [text.get_text() for legend in picture.figure.legends for text in legend.get_texts()]
+    assert "hollow: accuracy from the paper, cost measured here" in legend
+
+
+def test_speed_is_relative_to_nest_t_of_the_same_machine(picture):
+    paper, here = (panel_marks(picture, f"{side}-speed") for side in ("paper", "here"))
+    assert here["nest-t"].get_xdata()[0] == paper["nest-t"].get_xdata()[0] == 1
+    for slug in paper:
+        assert here[slug].get_xdata()[0] == pytest.approx(paper[slug].get_xdata()[0])
+
+
+def test_rows_without_a_cost_here_are_named_below():
+    points = points_of(TABLE1)
+    assert notes(plot(points)) == ["", ""]
+    points[0] = replace(points[0], images_per_second=None)
+    points[7] = replace(points[7], images_per_second=None, params_m=None)
+    picture = plot(points)
+    assert notes(picture) == [
+        "not measured here: Pyramid-164-48, PVT-B",
+        "not measured here: PVT-B",
+    ]
+    assert "pyramid-164-48" not in panel_marks(picture, "here-speed")
+    assert "pyramid-164-48" in panel_marks(picture, "here-params")
+    assert "pyramid-164-48" in panel_marks(picture, "paper-speed")
+
+
+def test_without_nest_t_no_speed_has_a_unit():
+    points = [
+        replace(p, images_per_second=None) if p.name == "NesT-T" else p for p in points_of(TABLE2)
+    ]
+    picture = plot(points)
+    assert panel_marks(picture, "here-speed") == {}
+    assert (
+        "not measured here: NesT-T measured here, but not NesT-T, the unit: " in notes(picture)[0]
+    )
+    assert all(name in notes(picture)[0] for name in TABLE2)
+
+
+def test_nothing_measured_leaves_no_mark_and_names_every_row():
+    points = [replace(p, images_per_second=None, params_m=None) for p in points_of(TABLE1)]
+    picture = plot(points, machine="not measured yet")
+    assert panel_marks(picture, "here-speed") == panel_marks(picture, "here-params") == {}
+    assert all(name in note for name in TABLE1 for note in notes(picture))
+    picture.to_svg()
+
+
+def test_unsure_rows_keep_the_papers_question_mark():
+    root = ElementTree.fromstring(plot(points_of(TABLE1)).to_svg())
+    shown = [text.text for text in root.iter(f"{SVG}text")]
+    assert shown.count("PVT-B?") == 4 and "PVT-B" not in shown
+
+
+def test_same_bytes_twice_and_two_pictures_share_no_id(table, picture):
+    first, again, second = picture, plot(points_of(table)), plot(points_of(table), stem="other")
+    assert first.to_svg() == first.to_svg() == again.to_svg()
+    ids = [
+        element.get("id")
+        for one in (first, second)
+        for element in ElementTree.fromstring(one.to_svg()).iter()
+        if element.get("id")
+    ]
+    assert len(ids) == len(set(ids))
+
+
+def test_names_overlap_neither_each_other_nor_marks(picture):
+    renderer = FigureCanvasAgg(picture.figure).get_renderer()
+    point = renderer.points_to_pixels(1)
+    with drawing_style():
+        picture.figure.draw(renderer)  # this places annotations
+    for axes in picture.figure.axes:
+        labels = [text for text in axes.texts if (text.get_gid() or "").endswith("-label")]
+        with drawing_style():  # the text alone: an annotation's own box reaches to its mark
+            boxes = [Text.get_window_extent(text, renderer) for text in labels]
+        lines = [line for line in axes.lines if is_mark(line)]
+        places = [axes.transData.transform(line.get_xydata()[0]) for line in lines]
+        marks = [Bbox([at - 2 * point, at + 2 * point]) for at in places]
+        for i, box in enumerate(boxes):
+            for other in boxes[:i] + marks:
+                shared = Bbox.intersection(box, other)
+                assert shared is None or min(shared.width, shared.height) < 0.5 * point, labels[i]
+
+
+def test_text_is_large_enough_to_print_and_inside_the_picture():
+    points = [replace(p, images_per_second=None, params_m=None) for p in points_of(TABLE1)[:9]]
+    machine = "2 threads of an Intel(R) Xeon(R) Platinum 8581C CPU @ 2.30GHz, fp32, batch 8"
+    figure = plot(points + points_of(TABLE1)[9:], machine=machine).figure
+    assert figure.get_figwidth() == 7
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    assert len(texts) > 50 and min(text.get_fontsize() for text in texts) >= 7
+    with drawing_style():
+        drawn = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    assert 0 <= drawn.x0 and drawn.x1 <= 7
+    assert 0 <= drawn.y0 and drawn.y1 <= figure.get_figheight()
