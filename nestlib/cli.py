@@ -3,6 +3,7 @@
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest bench table1
+nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
 
@@ -16,6 +17,7 @@ from typing import Annotated
 import typer
 
 from nestlib.benches import run_bench
+from nestlib.evaluations import evaluate as evaluate_models
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import open_store
@@ -98,6 +100,44 @@ def bench(
     from nestlib import report  # imported late: training needs no plots
 
     typer.echo(str(report.cost_table(table, record, [])))
+
+
+@app.command()
+def evaluate(
+    names: Annotated[list[str], typer.Argument(help="models with published weights, or recipes")],
+    dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
+    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    batch_size: Annotated[
+        int | None, typer.Option(help="images at once; default by device")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
+    seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="weights of runs are here; default runs/")
+    ] = None,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Score trained models on a test set, all in one pass; leaves a record of each."""
+    results = evaluate_models(
+        names, open_store(), dataset=dataset, data_dir=data_dir, device=device,
+        precision=precision, batch_size=batch_size, limit=limit, seed=seed, runs_dir=runs_dir,
+        committed=commit_record,
+    )  # fmt: skip
+    width = max(map(len, results))
+    for name, result in results.items():
+        if isinstance(result, str):
+            typer.echo(f"{name:<{width}}  not scored: {result}")
+            continue
+        summary = result.summary
+        typer.echo(
+            f"{name:<{width}}  top-1 {summary['top1']:6.2f} % ± {summary['top1_half_width']:.2f}  "
+            f"top-5 {summary['top5']:6.2f} %  n = {summary['images']:,}  "
+            f"{result.recipe['weights']}  {result.run_id}"
+        )
+    if any(isinstance(result, str) for result in results.values()):
+        raise typer.Exit(1)
 
 
 def process_age() -> float:

@@ -29,7 +29,7 @@ class Record:
     """One finished run: what was asked, where it ran, how it went, what came out."""
 
     run_id: str
-    kind: str  # "train" or "bench"
+    kind: str  # "train", "bench" or "evaluate"
     recipe: dict[str, Any]
     environment: dict[str, Any]
     summary: dict[str, Any]

@@ -53,6 +53,30 @@ def test_bf16_trains_nearly_as_fp32_does(tiny_recipe, tmp_path):
     assert low.epochs[-1]["train/loss"] == pytest.approx(high.epochs[-1]["train/loss"], rel=0.05)
 
 
+def test_clipped_steps_are_as_short_as_the_norm_allows(tiny_recipe, tmp_path):
+    """By SGD, with gradients clipped to norm c, n steps at most move the weights by
+    n * lr * c * (1 + 0.9 / (1 - 0.9)), momentum's geometric sum."""
+    plain = replace(
+        tiny_recipe, optimizer="sgd", weight_decay=0.0, ema_decay=None, lr_per_256=0.8,
+        drop_path_rate=0.0,
+    )  # fmt: skip
+    moved = {}
+    for clip in (None, 1e-3):
+        recipe = replace(plain, clip_grad_norm=clip)
+        sets = load_sets(recipe)
+        torch.manual_seed(0)
+        model = recipe.build_model(10)
+        before = [p.detach().clone() for p in model.parameters()]
+        result = train(
+            recipe, model, *sets, run_dir=tmp_path / str(clip), device=torch.device("cpu"),
+            progress_bar=False,
+        )  # fmt: skip
+        steps = [p.detach() - old for p, old in zip(model.parameters(), before)]
+        moved[clip] = torch.stack([s.norm() for s in steps]).norm().item()
+    assert 0 < moved[1e-3] <= result.step * recipe.peak_lr * 1e-3 * 10
+    assert moved[None] > 10 * moved[1e-3]
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 5])  # in an epoch, at its end, in a later one
 def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at, monkeypatch):
     whole = run(tiny_recipe, tmp_path / "whole")

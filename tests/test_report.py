@@ -183,10 +183,10 @@ def test_settings_name_what_a_row_has_of_its_own():
     assert by_recipe["cifar10/swin_tiny"]["Peak rate"] == "0.00025"
 
 
-def evaluation_record(name, top1, budget="paper"):
-    summary = {"top1": top1, "top5": 95.0, "images": 50_000, "sampling_half_width": 0.34,
+def evaluation_record(name, top1, limit=None):
+    summary = {"top1": top1, "top5": 95.0, "images": limit or 50_000, "top1_half_width": 0.34,
                "weights_sha256": "0123456789abcdef"}  # fmt: skip
-    recipe = {"name": name, "budget": budget}
+    recipe = {"name": name, "limit": limit}
     return Record(f"evaluate/imagenet/{name}", "evaluate", recipe, ENVIRONMENT, summary)
 
 
@@ -208,6 +208,27 @@ def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
     assert cell(table, "NesT-S", "Top-1, evaluated here") == NOT_RUN
 
 
+def test_a_part_of_imagenet_is_marked_and_never_drawn(store):
+    scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 100.0, limit=8)}
+    shown = cell(report.table2(store, scored), "NesT-T", "Top-1, evaluated here")
+    assert str(shown) == "100.00 (of 8 images)"
+    bench = bench_record("bench/table2-full-y")
+    tips = report.plot_table2(store, scored, bench, []).tooltips
+    assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
+    scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4)}
+    tips = report.plot_table2(store, scored, bench, []).tooltips
+    assert "81.40, published weights nest_tiny_jx.goog_in1k" in tips["here-speed-nest-t"]
+
+
+def test_own_runs_stand_beside_their_training_records(store):
+    name = "tiny_imagenet/nest_narrow"
+    store.add(train_record(name, 0, 10.0))
+    table = report.table2_own(store, {name: evaluation_record(name, 10.0)})
+    assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.00", "95.00"]
+    table = report.table2_own(store, {name: "no weights at x"})
+    assert [str(c) for c in table.rows[0]] == [name, NOT_RUN, "no weights at x", ""]
+
+
 def test_records_of_cifar_never_stand_under_digits():
     records = {name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items()}
     table = report.table1_quick(records)
@@ -221,9 +242,7 @@ def test_figures_table_a1_is_what_the_code_says():
     assert (root / "figures" / "table_a1.md").read_text() == text
 
 
-def test_smoke_results_are_never_shown(store):
-    scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 0.0, budget="smoke")}
-    assert cell(report.table2(store, scored), "NesT-T", "Top-1, evaluated here") == NOT_RUN
+def test_smoke_results_are_never_shown():
     smoke = bench_record("bench/table1-smoke-x", budget="smoke")
     assert cell(report.cost_table("table1", smoke, []), "NesT-T", "Measured on") == ""
     recipe = get_recipe("digits/nest_narrow").at_budget("smoke")

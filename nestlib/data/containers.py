@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,6 +30,7 @@ class ImageSet:
     """A small data set, whole in memory.
 
     images (N, 3, H, W) uint8; labels (N,) int64; mean and std of pixels in 0..1 for normalisation.
+    class_ids are the classes' folder names where class_names are words (Tiny ImageNet's wnids).
     boxes (N, K, 4) int16 or None: x0, y0, x1, y1 in pixel indices, both ends inside, -1 where an
     image has fewer than K; box_labels (N, K) int64 likewise.
 
@@ -45,6 +47,7 @@ class ImageSet:
     std: Triple
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
+    class_ids: tuple[str, ...] | None = None
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -85,6 +88,10 @@ class ImageSet:
         tensors = {name: getattr(self, name) for name in names}
         return replace(self, **{k: t.to(device) for k, t in tensors.items() if t is not None})
 
+    def read_image(self, index: int) -> Image.Image:
+        """One image as it is stored."""
+        return Image.fromarray(self.images[index].permute(1, 2, 0).cpu().numpy())
+
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -120,6 +127,7 @@ class FolderSet:
     device: str | torch.device = "cpu"
     boxes: ClassVar[None] = None
     box_labels: ClassVar[None] = None
+    class_ids: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -145,6 +153,19 @@ class FolderSet:
     def to(self, device: torch.device | str) -> "FolderSet":
         """The same set, giving its batches on `device`."""
         return replace(self, device=device)
+
+    def read_image(self, index: int) -> Image.Image:
+        """One image, RGB, of its file's own size: nothing is cropped.
+
+        Raises:
+            OSError: it cannot be read; the message names the file.
+        """
+        path = self.root / os.fsdecode(self.files[index])
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise OSError(f"cannot read image {path} ({error}); fetch the file again") from error
+        return decode_image(data, str(path))
 
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
@@ -179,12 +200,7 @@ class _Crops:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         source = self.source
-        path = source.root / os.fsdecode(source.files[index])
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise OSError(f"cannot read image {path} ({error}); fetch the file again") from error
-        image = decode_image(data, str(path))
+        image = source.read_image(index)
         if source.split == "train":
             rng = np.random.Generator(np.random.PCG64([self.seed, index]))
             image = random_crop(image, source.crop_size, rng)

@@ -190,12 +190,13 @@ def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> Im
     labels = torch.from_numpy(arrays["labels"])
     _check_content(info, split, data_dir, class_names, len(labels))
     boxes = box_labels = None
+    class_ids = tuple(arrays["class_ids"].tolist()) if "class_ids" in arrays else None
     if "boxes" in arrays:
         boxes = torch.from_numpy(arrays["boxes"])  # (N, 1, 4)
         box_labels = torch.where(boxes[..., 0] < 0, -1, labels[:, None])
     return ImageSet(
         info.name, split, torch.from_numpy(arrays["images"]), labels, class_names,
-        info.mean, info.std, boxes, box_labels,
+        info.mean, info.std, boxes, box_labels, class_ids,
     )  # fmt: skip
 
 

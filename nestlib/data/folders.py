@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-_CACHE_FORMAT = "1"  # raise it when the cached arrays change their meaning
+_CACHE_FORMAT = "2"  # raise it when the cached arrays change their meaning
 
 log_line = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
@@ -221,10 +221,13 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Imag
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Short side resized to size * 256 / 224, then the middle (size, size): the test protocol."""
-    scale = size * 256 // 224 / min(image.size)
+    """Short side resized to size * 256 / 224, then the middle (size, size): the test protocol.
+
+    Rounded as torchvision's Resize and CenterCrop do: equal to timm's evaluation, bit for bit.
+    """
+    short, to = min(image.size), size * 256 // 224
     image = image.resize(
-        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR
+        (to * image.width // short, to * image.height // short), Image.Resampling.BILINEAR
     )
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))

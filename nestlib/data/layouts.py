@@ -205,9 +205,10 @@ def _parse_boxes(lines: Iterable[str]) -> dict[str, Box]:
 
 
 def _annotate(arrays: Arrays, boxes: dict[str, Box], words: str) -> Arrays:
-    """Add boxes by file name, and words (wnid, tab, words a line) in place of wnids."""
+    """Add boxes by file name, and words (wnid, tab, words a line) for wnids, kept as class_ids."""
     by_wnid = dict(line.split("\t", 1) for line in words.splitlines())
-    arrays["class_names"] = np.array([by_wnid.get(w, w) for w in arrays["class_names"].tolist()])
+    wnids = arrays["class_ids"] = arrays["class_names"]
+    arrays["class_names"] = np.array([by_wnid.get(w, w) for w in wnids.tolist()])
     if boxes:
         rows = [boxes.get(file, (-1, -1, -1, -1)) for file in arrays["files"].tolist()]
         arrays["boxes"] = np.array(rows, dtype=np.int16)[:, None]

@@ -6,7 +6,6 @@ from nestlib.models import PUBLISHED
 from nestlib.paper import TABLE2 as PRINTED
 from nestlib.recipes import TABLE2, get_recipe
 from nestlib.records import Record, Store
-from nestlib.report.cost import is_smoke
 from nestlib.report.pictures import Picture
 from nestlib.report.table1 import describe_runs, mean_top1
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table
@@ -38,34 +37,37 @@ def table2(store: Store, evaluated: Evaluated) -> Table:
     )  # fmt: skip
 
 
-def table2_own(evaluated: Evaluated, trained: Mapping[str, Sequence[Record]]) -> Table:
+def table2_own(store: Store, evaluated: Evaluated) -> Table:
     """Models trained here, scored again by the path that scores published weights."""
     rows, notes = [], []
     for name, outcome in evaluated.items():
         top1, top5 = _scores(outcome)
-        runs = [r for r in trained.get(name, ()) if isinstance(outcome, Record)]
-        rows.append((name, mean_top1(runs, 2) or NOT_RUN, top1, top5))
+        trained = [r for r in store.find_seeds(get_recipe(name)) if isinstance(outcome, Record)]
+        rows.append((name, mean_top1(trained, 2) or NOT_RUN, top1, top5))
         notes += [f"{name}: {describe_evaluation(outcome)}"] if isinstance(outcome, Record) else []
     return Table(
-        "Our own runs on this data set, scored again from their weights",
-        ("Recipe", "Top-1 (%), training record", "Top-1 (%), evaluated", "Top-5 (%), evaluated"),
+        "Tiny ImageNet-100, 300 images a class, two epochs: our own runs scored again (chance 1 %)",
+        ("Recipe", "Top-1 (%), training record", "Top-1 (%), scored", "Top-5 (%), scored"),
         rows,
         notes,
     )
 
 
 def _scores(outcome: Record | str | None) -> tuple[Cell, Cell]:
-    if not isinstance(outcome, Record) or is_smoke(outcome):
+    if not isinstance(outcome, Record):
         return (outcome if isinstance(outcome, str) else NOT_RUN), ""
+    # A part of the images is a check of the path; it must not be read as the whole.
+    limit = outcome.recipe["limit"]
+    mark = "" if limit is None else f" (of {limit:,} images)"
     scores = (outcome.summary[name] for name in ("top1", "top5"))
-    return tuple(Number(score, outcome.run_id, 2) for score in scores)
+    return tuple(Number(score, outcome.run_id, 2, mark=mark) for score in scores)
 
 
 def describe_evaluation(record: Record) -> str:
     """n, device, checksum and record id behind an evaluated accuracy."""
     summary = record.summary
     return (
-        f"{summary['images']:,} images, sampling ± {summary['sampling_half_width']:.2f}, weights "
+        f"{summary['images']:,} images, sampling ± {summary['top1_half_width']:.2f}, weights "
         f"sha256 {summary['weights_sha256'][:12]}, {record.environment['device']}, record "
         f"{record.run_id}"
     )
@@ -81,7 +83,7 @@ def plot_table2(store: Store, evaluated: Evaluated, here: Record | None,
         if trained:
             number = mean_top1(trained, 2)
             accuracies[name] = (number.value, describe_runs("trained here", trained))
-        elif isinstance(outcome, Record) and not is_smoke(outcome):
+        elif isinstance(outcome, Record) and outcome.recipe["limit"] is None:
             source = f"published weights {PUBLISHED[recipe.model]}, {describe_evaluation(outcome)}"
             accuracies[name] = (outcome.summary["top1"], source)
     printed = {name: row.top1 for name, row in PRINTED.items()}

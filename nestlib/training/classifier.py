@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
+from nestlib.measure.accuracy import score
 from nestlib.models.weights import hash_weights, save_weights
 from nestlib.recipe import Recipe
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
@@ -209,9 +210,7 @@ class Trainer:
         with torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
-                hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-                loss = F.cross_entropy(logits, labels, reduction="sum")
-                sums += torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
+                sums += score(logits, labels)
         model.train()
         loss, top1, top5 = self.ranks.sum(sums).tolist()
         n = len(self.test_set)

@@ -1,0 +1,102 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Table 2: ImageNet, NesT against its peers
+#
+# The paper compares fourteen networks on ImageNet, most at 224x224 pixels. NesT-B leads them with 83.8 %
+# at 68 million parameters, NesT-S equals Swin-B with less than half of its parameters, and NesT-T
+# stands level with Swin-T. The weights of the three NesT models are published, and so are weights of
+# every rival, though not always of the run whose figure the paper prints ([D27](d27)).
+#
+# This notebook shows the paper's figures beside what this machine measures. Given ImageNet's
+# validation images it scores the published weights, all models in one pass over the images:
+#
+#     papermill experiments/table2.ipynb out.ipynb                            # costs alone
+#     papermill experiments/table2.ipynb out.ipynb -p imagenet_dir /data/imagenet
+#
+# `imagenet_dir` holds `val/<wnid>/<image>.JPEG`, one folder a class. image-net.org hands the images out
+# on request; the weights come from the Hugging Face hub, through timm, checked by their SHA-256.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick, gpu or paper
+imagenet_dir: str = ""  # the folder with val/<wnid>/<image>.JPEG; none: nothing is scored
+limit: int = 0  # score so many images, drawn once and for all; 0: every one
+device: str = "auto"  # auto, cpu, cuda or cuda:<index>
+precision: str = "fp32"  # fp32 or bf16
+
+# %%
+from nestlib import benches, evaluations, records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Measure what has no record yet
+
+# %% tags=["remove-output"]
+store = records.open_store()
+bench = benches.find_or_run_bench("table2", store, budget, device)
+benched = store.find_benches("table2")
+scored = evaluations.evaluate_table2(
+    store, imagenet_dir, limit=limit, device=device, precision=precision
+)
+
+# %% [markdown]
+# ## Accuracy
+
+# %% tags=["hide-input"]
+accuracy = report.table2(store, scored)
+accuracy
+
+# %% [markdown]
+# ## Accuracy against cost
+#
+# Left as the paper prints it, right with the costs that one bench measured. Rest the mouse on a mark for
+# its figures and their source.
+
+# %% tags=["hide-input"]
+picture = report.plot_table2(store, scored, bench, benched)
+picture
+
+# %% [markdown]
+# ## The same path on models trained here
+#
+# Two narrow models, trained for minutes on Tiny ImageNet-100 and scored from their weights as the published
+# ones are. The figures say that the path is sound: they equal those of the training records. They say nothing
+# about the table.
+
+# %% tags=["hide-input"]
+names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]
+rescored = evaluations.evaluate(names, store, dataset="tiny_imagenet", device=device)
+own = report.table2_own(store, rescored)
+own
+
+# %% [markdown]
+# ## Cost
+#
+# Rows are timed in turn; the last column names the machine. Figures of two machines are not comparable
+# ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
+
+# %% tags=["hide-input"]
+cost = report.cost_table("table2", bench, benched)
+cost
+
+# %% tags=["hide-input"]
+speed = report.speed_table("table2", bench, benched)
+speed
+
+# %%
+report.save("table2", budget, [accuracy, own, cost, speed], picture)

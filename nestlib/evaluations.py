@@ -1,0 +1,313 @@
+"""Which trained models are scored on a data set, where their weights come from, and their records.
+
+Published weights come from timm's repositories on the Hugging Face hub, our own from finished runs.
+"""
+
+import hashlib
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
+from nestlib.measure.accuracy import (
+    Candidate,
+    View,
+    measure_accuracy,
+    sampling_half_width,
+    view_of,
+)
+from nestlib.measure.cost import count_params
+from nestlib.measure.speed import PRECISIONS
+from nestlib.models import PUBLISHED, create_model
+from nestlib.models.weights import hash_weights, load_weights
+from nestlib.recipe import Recipe
+from nestlib.recipes import NAMED, get_recipe
+from nestlib.records import (
+    Record,
+    Store,
+    describe_environment,
+    find_project_root,
+    timestamp,
+)  # fmt: skip
+from nestlib.runs import take
+from nestlib.training.devices import resolve_device
+
+WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories
+IMAGENET_CLASSES = ("imagenet", "tiny_imagenet", "tiny_imagenet_200")  # sets of (some of) them
+BATCH_SIZES = {"cpu": 16, "cuda": 64}
+REASON_LENGTH = 500  # characters
+
+Facts = dict[str, Any]
+
+
+class HubUnreachable(OSError):
+    """Weights that are not in the cache, and no way to fetch them."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One model to be scored.
+
+    identity is all that decides its accuracy, set_options is what `load_dataset` is given, and
+    published timm's name of weights to be fetched before `build` makes the model.
+    """
+
+    name: str
+    identity: Facts
+    view: View
+    set_options: Facts
+    build: Callable[[], nn.Module]
+    published: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        slug = re.sub(r"[^a-z0-9_]+", "-", self.name.lower())
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return f"evaluate/{self.identity['dataset']}/{slug}-{digest[:8]}"
+
+
+def evaluate(
+    names: Iterable[str], store: Store, *, dataset: str, data_dir: Path | None = None,
+    device: str = "auto", precision: str = "fp32", batch_size: int | None = None,
+    limit: int | None = None, seed: int = 0, runs_dir: Path | None = None,
+    committed: bool = False, progress: bool = True,
+) -> dict[str, Record | str]:  # fmt: skip
+    """The record of each model's accuracy on a test set, or one line on why there is none.
+
+    Found records are loaded, nothing is built for them; the other models are scored together, in
+    one pass over the images where memory allows. Without images that is all that can be had.
+
+    Args:
+        names: models with published weights (nestlib.models.PUBLISHED), or recipes, whose finished
+            run must be in the store and its weights in `runs_dir`/<run id>/.
+        batch_size: default BATCH_SIZES; it decides the time, not the accuracy.
+        limit: score that many images, drawn once and for all; a check of the path, no result, so
+            it is always made anew, and the set may be a part of the published one.
+        seed: of the recipes' runs.
+        runs_dir: default runs/.
+
+    Returns:
+        By name, a record or a reason: no network for the weights, a checksum that differs, no such
+        run, a library or images that are missing, memory that runs out.
+
+    Raises:
+        ValueError: an unknown data set, precision or name, or a model of other classes.
+        DeviceError: the device cannot be used.
+    """
+    info, where = dataset_info(dataset), resolve_device(device)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit {limit} would score nothing; use 1 or more, or none for all")
+    how = {"dataset": dataset, "limit": limit, "precision": precision}
+    names = list(dict.fromkeys(names))
+    results: dict[str, Record | str] = {}
+    # One pass serves all but runs on embedded data that is drawn with options of its own.
+    missing: dict[str, list[_Request]] = {}
+    for name in names:
+        try:
+            request = (
+                _request_published(name, how) if name in PUBLISHED
+                else _request_run(name, how, info, seed, store, runs_dir)
+            )  # fmt: skip
+        except (OSError, RuntimeError, ImportError) as error:
+            results[name] = _reason(error)
+            continue
+        found = None if limit else store.find(request.run_id)
+        if found is None:
+            missing.setdefault(json.dumps(request.set_options), []).append(request)
+        else:
+            results[name] = found
+    for together in missing.values():
+        try:
+            images = _load_images(info, data_dir, limit, together[0].set_options)
+        except (OSError, ValueError) as error:
+            results |= {request.name: _reason(error) for request in together}
+            continue
+        results |= _score(
+            together, images, store, committed, device=where, precision=precision,
+            batch_size=BATCH_SIZES[where.type] if batch_size is None else batch_size,
+            progress=progress,
+        )  # fmt: skip
+    return {name: results[name] for name in names}
+
+
+def evaluate_table2(
+    store: Store, imagenet_dir: str = "", *, limit: int = 0, device: str = "auto",
+    precision: str = "fp32",
+) -> dict[str, Record | str]:  # fmt: skip
+    """Table 2's rows by their published weights, as `evaluate` scores them on ImageNet.
+
+    Args:
+        imagenet_dir: the folder that holds val/; "" loads what records there are, no more.
+        limit: 0 scores all images.
+    """
+    how = {"dataset": "imagenet", "limit": limit or None, "precision": precision}
+    if imagenet_dir:
+        return evaluate(PUBLISHED, store, data_dir=Path(imagenet_dir), device=device, **how)
+    found = {name: store.find(_request_published(name, how).run_id) for name in PUBLISHED}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _request_published(name: str, how: Facts) -> _Request:
+    if how["dataset"] not in IMAGENET_CLASSES:
+        raise ValueError(
+            f"{name} has published weights for ImageNet's classes, {how['dataset']} has others; "
+            f"choose one of {', '.join(IMAGENET_CLASSES)}"
+        )
+    weights = PUBLISHED[name]
+    view = view_of(get_pretrained_cfg(weights, allow_unregistered=False))
+    identity = {"name": name, "weights": weights, "view": asdict(view), **how}
+    build = partial(create_model, name, pretrained=True, num_classes=1000, img_size=view.image_size)
+    return _Request(name, identity, view, {}, build, weights)
+
+
+def _request_run(
+    name: str, how: Facts, info: DatasetInfo, seed: int, store: Store, runs_dir: Path | None
+) -> _Request:
+    if name not in NAMED:
+        raise ValueError(
+            f"{name!r} is neither a recipe (`nest recipes`) nor a model with published weights: "
+            f"{', '.join(PUBLISHED)}"
+        )
+    recipe = get_recipe(name, seed=seed)
+    if recipe.dataset != info.name:
+        raise ValueError(
+            f"{name} is trained on {recipe.dataset}'s classes, {info.name} has others; score it "
+            f"on {recipe.dataset}"
+        )
+    trained = store.find(recipe.run_id)
+    if trained is None:
+        raise FileNotFoundError(
+            f"no finished run {recipe.run_id}; `nest train {name} --seed {seed}` makes it"
+        )
+    # The view is what the trainer itself evaluates on: images of a given size as they are, files
+    # by the test protocol of nestlib.data.folders.
+    any_size = not info.image_sizes
+    view = View(recipe.image_size, 0.875 if any_size else 1.0, "bilinear", info.mean, info.std)
+    sha256 = trained.summary["weights_sha256"]
+    options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
+    identity = {
+        "name": name, "weights": recipe.run_id, "weights_sha256": sha256, "view": asdict(view),
+        "dataset_options": recipe.dataset_options, **how,
+    }  # fmt: skip
+    path = (runs_dir or find_project_root() / "runs") / recipe.run_id / "weights.safetensors"
+    return _Request(
+        name, identity, view, options, partial(_build_run, recipe, info.num_classes, path, sha256)
+    )
+
+
+def _build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
+    model = load_weights(recipe.build_model(num_classes), path)
+    found = hash_weights(model)
+    if found != sha256:
+        raise OSError(
+            f"{path} holds weights {found[:12]}..., the record of {recipe.run_id} names "
+            f"{sha256[:12]}...; restore the file, or delete run and record and train again"
+        )
+    return model
+
+
+def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
+    """Fetch published weights into the hub's cache, and check them before anything reads them.
+
+    Args:
+        offline: look into the cache alone.
+
+    Returns:
+        weights_file, its SHA-256 as fetched (file_sha256) and as the hub states it (hub_sha256).
+
+    Raises:
+        HubUnreachable: not in the cache, and the hub does not answer.
+        OSError: the checksums differ.
+    """
+    repo = get_pretrained_cfg(timm_name).hf_hub_id
+    title = f"{repo}/{WEIGHTS_FILE}"
+    try:
+        path = Path(hf_hub_download(repo, WEIGHTS_FILE, local_files_only=offline))
+    except LocalEntryNotFoundError as error:
+        raise HubUnreachable(
+            f"{title} is not in the cache and the Hugging Face hub does not answer; connect to the "
+            f"network, or run `hf download {repo} {WEIGHTS_FILE}` where there is one and bring "
+            "its cache here"
+        ) from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # A large file's entity tag is its SHA-256, and by its tag the cache names a file.
+    stated = path.resolve().name
+    if not re.fullmatch("[0-9a-f]{64}", stated):  # a system without links
+        stated = get_hf_file_metadata(hf_hub_url(repo, WEIGHTS_FILE)).etag
+    if found != stated:
+        raise OSError(
+            f"{title} has SHA-256 {found}, the hub states {stated}; delete {path.resolve()} and "
+            "fetch it again"
+        )
+    return {"weights_file": title, "file_sha256": found, "hub_sha256": stated}
+
+
+def _load_images(
+    info: DatasetInfo, data_dir: Path | None, limit: int | None, options: Facts
+) -> ImageSet | FolderSet:
+    images = load_dataset(info.name, "test", data_dir=data_dir, **options)
+    if limit is not None:
+        return take(images, limit)
+    published = options.get("num_images", info.num_images("test"))
+    if len(images) != published:  # its record would be taken for one of the whole set
+        raise ValueError(
+            f"{info.name} has {published} test images, {len(images)} were found; fetch the whole "
+            f"set, or score a part of it with a limit of up to {len(images)} images"
+        )
+    return images
+
+
+def _score(
+    requests: list[_Request], images: ImageSet | FolderSet, store: Store, committed: bool, **how
+) -> dict[str, Record | str]:
+    """Build the models that can be had, score them in one pass, and write their records."""
+    environment = describe_environment(how["device"])
+    results: dict[str, Record | str] = {}
+    built: dict[str, tuple[_Request, nn.Module, Facts]] = {}
+    offline = False  # one wait of half a minute for a hub that does not answer is enough
+    for request in requests:
+        try:
+            facts = fetch_weights(request.published, offline=offline) if request.published else {}
+            built[request.name] = request, request.build(), facts
+        except Exception as error:  # what hub clients and libraries raise is of a dozen types
+            results[request.name] = _reason(error)
+            offline = offline or isinstance(error, HubUnreachable)
+    candidates = [Candidate(name, model, r.view) for name, (r, model, _) in built.items()]
+    measured = measure_accuracy(candidates, images, **how) if candidates else {}
+    environment |= {
+        "finished": timestamp(),
+        "data": {images.split: {"fingerprint": images.fingerprint, "images": len(images)}},
+    }
+    for name, (request, model, facts) in built.items():
+        if "error" in measured[name]:
+            results[name] = measured[name]["error"]
+            continue
+        results[name] = Record(
+            run_id=request.run_id, kind="evaluate",
+            recipe={**request.identity, "batch_size": how["batch_size"]}, environment=environment,
+            summary={
+                **measured[name], **facts,
+                "top1_half_width": sampling_half_width(measured[name]["top1"], len(images)),
+                "num_params": count_params(model), "weights_sha256": hash_weights(model),
+            },
+        )  # fmt: skip
+        store.add(results[name], committed=committed)
+    return results
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return textwrap.shorten(text, REASON_LENGTH, placeholder=" ...")
