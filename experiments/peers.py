@@ -19,7 +19,8 @@
 # What stands behind each of the 29 rows here: whose code the model is, whether it counts what the paper
 # prints, what one pass and one training step took in the committed benches, and how it is trained.
 # Architectures come from well-kept libraries wherever one has them, fitted to the input size by
-# configuration, and run on their library's fastest path.
+# configuration. The benches run each on its library's fastest path; PVT's and CCT's attention, which
+# their libraries do not fuse, is fused here ([D23](d23)).
 #
 # The figures of the times are in the committed records named below the table; `nest bench table1` and
 # `nest bench table2` make such records.

@@ -75,8 +75,8 @@ picture
 # ## The same path on models trained here
 #
 # Two narrow models, trained for minutes on Tiny ImageNet-100 and scored from their weights as the published
-# ones are. The figures say that the path is sound: they equal those of the training records. They say nothing
-# about the table.
+# ones are. If the path is sound, the scores equal those of the training records. They say nothing about the
+# table.
 
 # %% tags=["hide-input"]
 names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]

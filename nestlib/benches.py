@@ -1,4 +1,7 @@
-"""Which models stand in a table's benchmark, for how long, and where its record goes."""
+"""Which models a benchmark times, for how long, and where its record goes.
+
+There is one for each table, of its rows, and `speed`: NesT here against timm's (nestlib.rivals).
+"""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from nestlib.data.datasets import dataset_info
 from nestlib.measure.speed import Contender, bench
 from nestlib.recipes import TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
+from nestlib.rivals import MODELS, RIVALS, Rival, measure_differences
 from nestlib.training.devices import resolve_device
 
 
@@ -22,54 +26,77 @@ class Form:
     seconds_per_round: float
     warmup: int
     time_limit_s: float | None = None
+    batch_size: int | None = None  # images; default: the bench's own
 
 
 FORMS = {
     "full": Form("all", rounds=5, seconds_per_round=1.0, warmup=2),
-    "quick": Form("all", rounds=3, seconds_per_round=0.5, warmup=1, time_limit_s=900),
+    "quick": Form("all", rounds=3, seconds_per_round=0.5, warmup=1, time_limit_s=480),
     "light": Form("light", rounds=3, seconds_per_round=1.0, warmup=2, time_limit_s=120),
-    "smoke": Form("one", rounds=1, seconds_per_round=0.1, warmup=1),
+    "smoke": Form("one", rounds=1, seconds_per_round=0.1, warmup=1, batch_size=2),
 }
+# Targets are judged by five rounds at least, so no time limit cuts them.
+SPEED_FORMS = {
+    "full": Form("all", rounds=7, seconds_per_round=1.0, warmup=3),
+    "quick": Form("all", rounds=5, seconds_per_round=0.5, warmup=2),
+    "light": Form("light", rounds=5, seconds_per_round=0.5, warmup=1),
+    "smoke": FORMS["smoke"],
+}
+ROWS = {**TABLES, "speed": RIVALS}
 # Rows that two cores time while a reader waits.
 LIGHT_ROWS = {
     "table1": ("Pyramid-164-48", "WRN28-10", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", "NesT-T"),
     "table2": ("ResNet-50", "DeiT-S", "Swin-T", "NesT-T"),
+    "speed": [name for name, rival in RIVALS.items() if len(MODELS[rival.model].builders) == 2],
 }
+SMOKE_ROW = {"table1": "NesT-T", "table2": "NesT-T", "speed": "nestlib nest_tiny_cifar"}
 BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4,
                ("table1", "cuda"): 256, ("table2", "cuda"): 128}  # fmt: skip
+# By input size, pixels.
+SPEED_BATCH_SIZES = {(224, "cpu"): 8, (32, "cpu"): 32, (224, "cuda"): 128, (32, "cuda"): 256}
 
 
-def bench_id(table: str, form: str, device: torch.device, precision: str) -> str:
-    """One bench of a table a device and precision: a new one replaces the old."""
+def bench_id(name: str, form: str, device: torch.device, precision: str) -> str:
+    """One bench a name, form, device and precision: a new one replaces the old."""
     slug = re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")
-    return f"bench/{table}-{form}-{slug}-{precision}"
+    return f"bench/{name}-{form}-{slug}-{precision}"
 
 
 def run_bench(
-    table: str, store: Store, *, form: str = "full", device: str = "auto", precision: str = "fp32",
+    name: str, store: Store, *, form: str = "full", device: str = "auto", precision: str = "fp32",
     committed: bool = False, progress: bool = True,
 ) -> Record:  # fmt: skip
-    """Time a table's models in turn and write the record.
+    """Time models in turn and write the record.
 
     Args:
-        table: "table1" or "table2".
-        form: "full" (every row, five rounds), "quick" (every row, minutes on two cores), "light"
-            (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
+        name: "table1", "table2" (their rows) or "speed" (NesT here against timm's; compiled ones
+            on a GPU alone, as compiling gains nothing on a CPU).
+        form: "full" (every row, five rounds or more), "quick" (every row, minutes on two cores),
+            "light" (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
 
     Raises:
-        ValueError: a table that has no bench, or an unknown form.
+        ValueError: an unknown bench or form, or rivals of `speed` that are not one function.
     """
-    names, how = choose_rows(table, form), FORMS[form]
     where = resolve_device(device)
+    rows = _rows_on(where, name, form)
+    how = (SPEED_FORMS if name == "speed" else FORMS)[form]
     environment = describe_environment(where)
+    if name == "speed":
+        rivals = [RIVALS[row] for row in rows]
+        models = dict.fromkeys(rival.model for rival in rivals)
+        checks = {"logit_differences": measure_differences(models, where)}
+        contenders = [_rival(rival, how, where) for rival in rivals]
+    else:
+        checks = {}
+        contenders = [_table_row(name, row, how, where) for row in rows]
     measured = bench(
-        [_contender(table, name, where) for name in names], device=where, precision=precision,
-        rounds=how.rounds, seconds_per_round=how.seconds_per_round, warmup=how.warmup,
-        time_limit_s=how.time_limit_s, progress=progress,
+        contenders, device=where, precision=precision, rounds=how.rounds,
+        seconds_per_round=how.seconds_per_round, warmup=how.warmup, time_limit_s=how.time_limit_s,
+        progress=progress,
     )  # fmt: skip
     record = Record(
-        run_id=bench_id(table, form, where, precision), kind="bench",
-        recipe={"table": table, "budget": form, **measured["settings"]},
+        run_id=bench_id(name, form, where, precision), kind="bench",
+        recipe={"table": name, "budget": form, **checks, **measured["settings"]},
         environment=environment | {"finished": timestamp()},
         summary={row["name"]: row for row in measured["rows"]},
     )  # fmt: skip
@@ -77,26 +104,49 @@ def run_bench(
     return record
 
 
-def find_or_run_bench(table: str, store: Store, budget: str, device: str = "auto") -> Record:
-    """This machine's own bench at a notebook's budget: loaded if it was made before, else made."""
+def find_or_run_bench(
+    name: str, store: Store, budget: str, device: str = "auto", precision: str = "fp32"
+) -> Record:
+    """This machine's own bench at a notebook's budget: loaded if it was made before, else made.
+
+    One of other rows, another torch or another number of threads is made again; a smoke run always.
+    """
     form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
-    found = store.find_local(bench_id(table, form, resolve_device(device), "fp32"))
-    if found is not None and form != "smoke":  # a smoke run always runs
-        return found
-    return run_bench(table, store, form=form, device=device)
+    where = resolve_device(device)
+    found = store.find_local(bench_id(name, form, where, precision))
+    if found is not None and form != "smoke":
+        then = set(found.summary), found.recipe["torch"], found.recipe["threads"]
+        if then == (set(_rows_on(where, name, form)), torch.__version__, torch.get_num_threads()):
+            return found
+    return run_bench(name, store, form=form, device=device, precision=precision)
 
 
-def choose_rows(table: str, form: str) -> list[str]:
-    """Names of a table's rows that a form of its bench times."""
-    if table not in TABLES:
-        raise ValueError(f"no bench {table!r}; there are {', '.join(TABLES)}")
+def choose_rows(name: str, form: str) -> list[str]:
+    """Names of the rows that a form of a bench times."""
+    if name not in ROWS:
+        raise ValueError(f"no bench {name!r}; there are {', '.join(ROWS)}")
     if form not in FORMS:
         raise ValueError(f"no form {form!r} of a bench; there are {', '.join(FORMS)}")
-    light = LIGHT_ROWS[table]
-    return list({"all": TABLES[table], "light": light, "one": light[-1:]}[FORMS[form].rows])
+    rows = {"all": ROWS[name], "light": LIGHT_ROWS[name], "one": [SMOKE_ROW[name]]}
+    return list(rows[FORMS[form].rows])
 
 
-def _contender(table: str, row: str, device: torch.device) -> Contender:
+def _rows_on(device: torch.device, name: str, form: str) -> list[str]:
+    """As `choose_rows`, but for what gains nothing on a device."""
+    rows = choose_rows(name, form)
+    if name != "speed" or device.type == "cuda":
+        return rows
+    return [row for row in rows if not RIVALS[row].compile]
+
+
+def _table_row(table: str, row: str, how: Form, device: torch.device) -> Contender:
     recipe = get_recipe(TABLES[table][row].recipe)
     build = partial(recipe.build_model, num_classes=dataset_info(recipe.dataset).num_classes)
-    return Contender(row, build, recipe.image_size, BATCH_SIZES[table, device.type])
+    batch_size = how.batch_size or BATCH_SIZES[table, device.type]
+    return Contender(row, build, recipe.image_size, batch_size)
+
+
+def _rival(rival: Rival, how: Form, device: torch.device) -> Contender:
+    size = MODELS[rival.model].image_size
+    batch_size = how.batch_size or SPEED_BATCH_SIZES[size, device.type]
+    return Contender(rival.name, rival.build, size, batch_size, rival.compile)

@@ -1,8 +1,9 @@
-"""`nest`: recipes, training and benchmarks from the command line.
+"""`nest`: recipes, training, benchmarks and evaluation from the command line.
 
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest bench table1
+nest bench speed
 nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
@@ -87,19 +88,23 @@ def train(
 
 @app.command()
 def bench(
-    table: Annotated[str, typer.Argument(help="table1 or table2")],
+    name: Annotated[str, typer.Argument(help="table1, table2 or speed")],
     form: Annotated[str, typer.Option(help="full, quick (for a CPU), light or smoke")] = "full",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
     commit_record: CommitRecord = False,
 ) -> None:
-    """Time a table's models in turn: images/s, memory, multiply-adds; leaves a record."""
+    """Time models in turn: a table's, or NesT here and in timm; leaves a record."""
     record = run_bench(
-        table, open_store(), form=form, device=device, precision=precision, committed=commit_record
+        name, open_store(), form=form, device=device, precision=precision, committed=commit_record
     )
     from nestlib import report  # imported late: training needs no plots
 
-    typer.echo(str(report.cost_table(table, record, [])))
+    if name == "speed":
+        typer.echo(str(report.rivals_table(record, [])))
+        typer.echo(str(report.targets_table(record, [])))
+    else:
+        typer.echo(str(report.cost_table(name, record, [])))
 
 
 @app.command()

@@ -84,7 +84,8 @@ def evaluate(
 ) -> dict[str, Record | str]:  # fmt: skip
     """The record of each model's accuracy on a test set, or one line on why there is none.
 
-    Found records are loaded, nothing is built for them; the other models are scored together, in
+    Found records are loaded, nothing is built for them (delete a record to score other images or
+    newer weights under the same name); the other models are scored together, in
     one pass over the images where memory allows. Without images that is all that can be had.
 
     Args:

@@ -21,7 +21,10 @@ from nestlib.files import write_atomically
 from nestlib.recipe import Recipe
 
 SCHEMA = 1
-PACKAGES = ("nestlib", "torch", "torchvision", "timm", "numpy")
+PACKAGES = (
+    "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
+    "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,7 @@ def some_set(names) -> ImageSet:
         (CLASSES, 1000, list(CLASSES.values())),
         (CLASSES, 3, [0, 1, 2]),  # trained on these three
         (["cat", "dog"], 2, [0, 1]),
-        (["cat", "dog"], 1000, [0, 1]),
+        (["cat", "dog"], 1000, "has 1000 outputs, things 2 classes; use one trained on these"),
         (["cat", "dog"], 1, "has 1 outputs, things 2 classes; use one trained on these classes"),
         (CLASSES, 2, "has 2 outputs, things 3 classes"),
         (CLASSES, 200, "has 200 outputs, things 3 classes named by wnids; use a model of ImageNet"),

@@ -1,16 +1,41 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from nestlib import benches
 from nestlib.benches import bench_id, choose_rows, find_or_run_bench, run_bench
+from nestlib.measure import count_gflops, count_params
+from nestlib.measure.matmul import MATMUL_SIZES
 from nestlib.recipes import TABLES
 from nestlib.records import Store
+from nestlib.report.speed import MIN_ROUNDS
+from nestlib.rivals import MODELS, RIVALS, Model, Rival, measure_differences
+
+
+@pytest.fixture(autouse=True)
+def _small_product(monkeypatch):
+    monkeypatch.setitem(MATMUL_SIZES, "cpu", 128)
 
 
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "committed", tmp_path / "local")
+
+
+def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):
+    made = find_or_run_bench("table1", store, "smoke", device="cpu")
+    rows = dict.fromkeys(choose_rows("table1", "light"), made.summary["NesT-T"])
+    light = bench_id("table1", "light", torch.device("cpu"), "fp32")
+    monkeypatch.setattr("nestlib.benches.run_bench", lambda *_, **__: "again")
+    for summary, settings in (
+        (made.summary, made.recipe),
+        (rows, made.recipe | {"torch": "1.0"}),
+        (rows, made.recipe | {"threads": 99}),
+    ):
+        store.add(replace(made, run_id=light, summary=summary, recipe=settings))
+        assert find_or_run_bench("table1", store, "quick", device="cpu") == "again"
 
 
 def test_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
@@ -20,9 +45,10 @@ def test_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     assert row["images_per_second"]["forward"]["median"] > 0
     assert row["images_per_second"]["train"]["median"] > 0
     assert record.recipe["budget"] == "smoke" and record.environment["device_kind"] == "cpu"
-    monkeypatch.setattr("nestlib.benches.bench", lambda *_, **__: pytest.fail("timed again"))
+    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed again"))
     light = bench_id("table1", "light", torch.device("cpu"), "fp32")
-    store.add(replace(record, run_id=light))
+    rows = dict.fromkeys(choose_rows("table1", "light"), row)
+    store.add(replace(record, run_id=light, summary=rows))
     assert find_or_run_bench("table1", store, "quick", device="cpu").run_id == light
     assert store.find_benches("table1") == []  # nothing is committed unasked
 
@@ -41,9 +67,97 @@ def test_bench_id_names_rows_device_and_precision():
 
 @pytest.mark.parametrize(
     ("table", "form", "message"),
-    [("table9", "full", "no bench 'table9'; there are table1, table2"),
+    [("table9", "full", "no bench 'table9'; there are table1, table2, speed"),
      ("table1", "all", "no form 'all' of a bench; there are full, quick, light, smoke")],
 )  # fmt: skip
 def test_unknown_benches_are_refused(store, table, form, message):
     with pytest.raises(ValueError, match=message):
         run_bench(table, store, form=form, device="cpu")
+
+
+PAIRS = [name for name, model in MODELS.items() if set(model.builders) == {"nestlib", "timm"}]
+CPU = torch.device("cpu")
+
+
+def test_speed_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
+    ours, theirs = MODELS["nest_tiny_cifar"].builders.values()
+    narrow = Model(32, {
+        "nestlib": partial(ours, embed_dim=24), "timm": partial(theirs, embed_dims=24),
+    })  # fmt: skip
+    monkeypatch.setitem(MODELS, "nest_tiny_cifar", narrow)
+    record = find_or_run_bench("speed", store, "smoke", "cpu")
+    (row,) = record.summary.values()
+    assert row["name"] == "nestlib nest_tiny_cifar" and row["batch_size"] == 2
+    assert row["images_per_second"]["train"]["median"] > 0 and row["compile"] is False
+    assert record.run_id.startswith("bench/speed-smoke-") and record.run_id.endswith("-fp32")
+    assert record.recipe["matmul_tflops"]["median"] > 0
+    assert list(record.recipe["logit_differences"]) == ["nest_tiny_cifar"]
+    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed again"))
+    light = bench_id("speed", "light", CPU, "bf16")
+    rows = [name for name in choose_rows("speed", "light") if not RIVALS[name].compile]
+    store.add(replace(record, run_id=light, summary=dict.fromkeys(rows, row)))
+    assert find_or_run_bench("speed", store, "quick", "cpu", "bf16").run_id == light
+
+
+@pytest.mark.parametrize(("device", "compiled"), [("cpu", 0), ("cuda", 6)])
+def test_speed_bench_compiles_on_a_gpu_alone(store, monkeypatch, device, compiled):
+    seen = []
+
+    def fake(contenders, **_):
+        seen.extend(contenders)
+        return {"settings": {}, "rows": []}
+
+    monkeypatch.setattr(benches, "bench", fake)
+    monkeypatch.setattr(benches, "measure_differences", lambda *_: {})
+    monkeypatch.setattr(benches, "resolve_device", lambda _: torch.device(device))
+    monkeypatch.setattr(benches, "describe_environment", lambda _: {})
+    monkeypatch.setattr(benches, "device_name", lambda _: device)
+    run_bench("speed", store)
+    assert len([c for c in seen if not c.compile]) == 6
+    assert len([c for c in seen if c.compile]) == compiled
+    assert {c.image_size for c in seen} == {224, 32}
+
+
+def test_forms_of_the_speed_bench():
+    """Every verdict needs five rounds."""
+    assert choose_rows("speed", "full") == choose_rows("speed", "quick") == list(RIVALS)
+    light = {RIVALS[name].model for name in choose_rows("speed", "light")}
+    assert light == set(PAIRS) == {"nest_tiny", "nest_tiny_cifar"}
+    for form in ("full", "quick", "light"):
+        how = benches.SPEED_FORMS[form]
+        assert how.rounds >= MIN_ROUNDS and how.time_limit_s is None
+    assert benches.SPEED_FORMS.keys() == benches.FORMS.keys()
+
+
+@pytest.mark.parametrize("model", PAIRS)
+def test_rivals_are_one_function_of_equal_work(model):
+    assert 0 < measure_differences([model], CPU)[model] < 1e-5
+    counts = []
+    for library in ("nestlib", "timm"):
+        with torch.device("meta"):
+            sketch = Rival(model, library).build()
+        size = MODELS[model].image_size
+        counts.append((count_params(sketch), count_gflops(sketch, size)))
+    assert counts[0] == pytest.approx(counts[1], rel=1e-9)
+
+
+def test_a_yardstick_has_nothing_to_be_compared_with():
+    assert measure_differences(["deit_small", "swin_tiny"], CPU) == {}
+
+
+def test_rivals_of_other_outputs_are_refused_before_anything_is_timed(store, monkeypatch):
+    model = MODELS["nest_tiny_cifar"]
+    timm = model.builders["timm"]
+    other = replace(model, builders=model.builders | {"timm": partial(timm, pad_type="")})
+    monkeypatch.setitem(MODELS, "nest_tiny_cifar", other)
+    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed"))
+    names = "logits of nestlib nest_tiny_cifar and timm nest_tiny_cifar differ by 0.0"
+    with pytest.raises(ValueError, match=f"{names}.* not one function"):
+        run_bench("speed", store, form="smoke", device="cpu")
+    assert not store.local.exists()
+
+
+def test_building_a_rival_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    first, second = (RIVALS["timm nest_tiny_cifar"].build().head.weight for _ in range(2))
+    assert torch.equal(first, second) and torch.equal(before, torch.get_rng_state())

@@ -86,7 +86,9 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     assert cell(report.table1(store), "NesT-T", "C10, our record") == NOT_RUN
     real = report.table1_real(store, ["cifar10/nest_narrow"])
     assert str(real.rows[0][1]) == "70.00"
-    assert str(real.rows[0][2]) == "0.90"  # 1.96 sqrt(0.7 * 0.3 / 10,000)
+    assert real.rows[0][2].value == pytest.approx(
+        100 * 1.96 * (0.7 * 0.3 / 10_000) ** 0.5, rel=1e-3
+    )
 
 
 def test_own_bench_comes_before_committed_ones_and_names_its_source():
@@ -96,10 +98,10 @@ def test_own_bench_comes_before_committed_ones_and_names_its_source():
     table = report.cost_table("table1", here, [committed])
     assert cell(table, "NesT-T", "Measured on") == HERE
     other = report.cost_table("table1", None, [committed])
-    assert cell(other, "NesT-T", "Measured on") == "record GPU"
+    assert cell(other, "NesT-T", "Measured on") == "record: a GPU, fp32"
     assert any("bench/table1-full-y" in note for note in other.notes)
     speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
-    assert str(speed) == "100.0 ± 8.0" and speed.n == 3
+    assert str(speed) == "100 ± 8" and speed.n == 3
 
 
 def failed_row(name):
@@ -114,6 +116,9 @@ def test_failed_rows_show_their_reason_and_the_others_their_numbers(store):
     record = replace(record, summary=summary)
     table = report.cost_table("table1", record, [])
     assert cell(table, "WRN28-10", "measured") == "out of memory"
+    counted = with_row(record, "WRN28-10", [], error="needs 40.0 GB")
+    row = next(r for r in report.cost_table("table1", counted, []).rows if r[0] == "WRN28-10")
+    assert str(row[2]) == "1.00" and row[7] == "needs 40.0 GB"
     assert cell(table, "NesT-T", "Measured on") == HERE
     assert cell(report.speed_table("table1", record, []), "WRN28-10", "Paper, inference").value < 1
     report.plot_table1(store, record, [])
@@ -164,11 +169,12 @@ def test_table_of_rows_holds_all_29_and_explains_what_is_off(store):
 
 
 def test_table_of_rows_shows_seconds_a_batch_of_committed_benches(store):
-    record = with_row(bench_record("bench/table2-full-y"), "Swin-T", [4.0], [2.0])
+    record = with_row(bench_record("bench/table2-full-y"), "Swin-T", [4.0, 5.0, 2.0], [2.0])
     store.add(with_row(record, "ViT-B/16", [], error="out of memory"), committed=True)
     table = report.rows_table(store)
-    assert str(cell(table, "Table 2, Swin-T", "Forward pass (s)")) == "2.000"
-    assert str(cell(table, "Table 2, Swin-T", "Training step (s)")) == "4.000"
+    forward = cell(table, "Table 2, Swin-T", "Forward pass (s)")
+    assert str(forward) == "2.00 ± 1.20" and forward.n == 3  # 8 / 5, 8 / 4 and 8 / 2
+    assert str(cell(table, "Table 2, Swin-T", "Training step (s)")) == "4.00"
     assert cell(table, "Table 2, ViT-B/16", "Forward pass (s)") == "out of memory"
 
 
@@ -196,21 +202,22 @@ def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
               "swin_tiny_imagenet": reason}  # fmt: skip
     table = report.table2(store, scored)
     assert [row[0] for row in table.rows] == list(paper.TABLE2)
-    assert str(cell(table, "NesT-T", "Top-1, evaluated here")) == "81.40"
-    assert cell(table, "NesT-T", "Top-1, evaluated here").source != PAPER
+    assert str(cell(table, "NesT-T", "Top-1, scored here")) == "81.40"
+    assert cell(table, "NesT-T", "Top-1, scored here").source != PAPER
     assert cell(table, "NesT-T", "Top-1, trained here") == NOT_RUN
-    assert cell(table, "Swin-T", "Top-1, evaluated here") == reason
-    assert cell(table, "NesT-S", "Top-1, evaluated here") == NOT_RUN
+    assert cell(table, "Swin-T", "Top-1, scored here") == "not scored"
+    assert any(f"Swin-T: not scored: {reason}" == note for note in table.notes)
+    assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
     assert any("sha256 0123456789ab" in note for note in table.notes)
     store.add(train_record("imagenet/nest_small", 0, 80.0))
     table = report.table2(store, {})
     assert str(cell(table, "NesT-S", "Top-1, trained here")) == "80.00"
-    assert cell(table, "NesT-S", "Top-1, evaluated here") == NOT_RUN
+    assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
 
 
 def test_a_part_of_imagenet_is_marked_and_never_drawn(store):
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 100.0, limit=8)}
-    shown = cell(report.table2(store, scored), "NesT-T", "Top-1, evaluated here")
+    shown = cell(report.table2(store, scored), "NesT-T", "Top-1, scored here")
     assert str(shown) == "100.00 (of 8 images)"
     bench = bench_record("bench/table2-full-y")
     tips = report.plot_table2(store, scored, bench, []).tooltips
@@ -224,9 +231,12 @@ def test_own_runs_stand_beside_their_training_records(store):
     name = "tiny_imagenet/nest_narrow"
     store.add(train_record(name, 0, 10.0))
     table = report.table2_own(store, {name: evaluation_record(name, 10.0)})
-    assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.00", "95.00"]
+    assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.00", "yes", "95.00"]
+    table = report.table2_own(store, {name: evaluation_record(name, 10.1)})
+    assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.10", "no", "95.00"]
     table = report.table2_own(store, {name: "no weights at x"})
-    assert [str(c) for c in table.rows[0]] == [name, NOT_RUN, "no weights at x", ""]
+    assert [str(c) for c in table.rows[0]] == [name, "10.00", "not scored", "", ""]
+    assert table.notes == [f"{name}: not scored: no weights at x"]
 
 
 def test_records_of_cifar_never_stand_under_digits():

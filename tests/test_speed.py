@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,14 @@ from nestlib.measure import (
     count_params,
     measure_memory_mb,
 )
+from nestlib.measure.matmul import MATMUL_SIZES, MatrixProduct
 from nestlib.models.peers import PEERS
+
+
+@pytest.fixture(autouse=True)
+def _small_product(monkeypatch):
+    """A bench of milliseconds needs no product of a tenth of a second."""
+    monkeypatch.setitem(MATMUL_SIZES, "cpu", 128)
 
 
 class Tiny(nn.Module):
@@ -42,9 +50,10 @@ class FailsInTraining(Tiny):
 
 
 def run(*contenders: tuple, **options) -> dict:
-    """Bench (name, build) pairs, as briefly as can be."""
+    """Bench (name, build) or (name, build, compile), as briefly as can be."""
     settings = {"rounds": 2, "seconds_per_round": 0.01, "warmup": 1, "progress": False} | options
-    return bench([Contender(n, b, 8, 4) for n, b in contenders], device="cpu", **settings)
+    rows = [Contender(name, build, 8, 4, *rest) for name, build, *rest in contenders]
+    return bench(rows, device="cpu", **settings)
 
 
 def test_params_are_the_trainable_ones():
@@ -114,7 +123,10 @@ def test_rows_are_complete_and_serialisable():
     (row,) = result["rows"]
     assert row["params"] == 1930 and row["gflops"] == pytest.approx(1920e-9)
     assert row["n"] == 3 and row["batch_size"] == 4 and row["memory_mb"] > 0
-    assert row["memory_kind"] == "activation peak (CPU)" and row["memory_format"] == "contiguous"
+    assert row["memory_kind"] == "activation peak (CPU)" and row["paths"]["forward"] == {
+        "memory_format": "contiguous",
+        "fused_attention": None,
+    }
     for speed in row["images_per_second"].values():
         assert len(speed["rounds"]) == 3 and min(speed["rounds"]) > 0
         assert speed["median"] == statistics.median(speed["rounds"])
@@ -155,7 +167,7 @@ def test_convnet_layout_is_chosen_and_forward_alone_is_possible():
         )
 
     (row,) = run(("convnet", convnet), train=False, precision="bf16")["rows"]
-    assert row["memory_format"] in ("contiguous", "channels_last")
+    assert row["paths"]["forward"]["memory_format"] in ("contiguous", "channels_last")
     assert list(row["images_per_second"]) == ["forward"]
 
 
@@ -175,9 +187,11 @@ class Attends(Tiny):
 
 @pytest.mark.parametrize("slow", [True, False])
 def test_attention_runs_by_its_faster_path(slow):
+    """Whichever its library has by default."""
     seen = set()
     (row,) = run(("attends", lambda: Attends(slow, seen)), rounds=1)["rows"]
-    assert seen == {True, False} and row["fused_attention"] is not slow
+    assert seen == {True, False}
+    assert all(path["fused_attention"] is not slow for path in row["paths"].values())
 
 
 def test_model_larger_than_memory_is_skipped_before_it_is_built(monkeypatch):
@@ -192,7 +206,7 @@ def test_model_larger_than_memory_is_skipped_before_it_is_built(monkeypatch):
     monkeypatch.setattr("nestlib.measure.cost._free_memory", lambda: 4 * weights)
     (row,) = run(("too large", build))["rows"]
     assert devices == ["meta"] and row["params"] == 1930 and row["gflops"] > 0
-    assert re.search(r"MemoryError: training at batch 4 needs 0.0 GB, 0.0 are free", row["error"])
+    assert re.search(r"MemoryError: .*needs 0.0 GB, 0.0 are free", row["error"])
     assert row["images_per_second"]["forward"]["median"] is None
     monkeypatch.setattr("nestlib.measure.cost._free_memory", lambda: 4 * weights + 20_000)
     assert "error" not in run(("fits", build))["rows"][0]
@@ -216,3 +230,61 @@ def test_device_peak_leaves_out_what_others_hold():
     others = torch.empty(2**28, dtype=torch.uint8, device="cuda")
     assert measure_memory_mb(model, images) == pytest.approx(alone) and others.is_cuda
     assert alone[1] == "device peak" and alone[0] >= 3 * 4  # weights, images and logits: 4 MB each
+
+
+def test_matrix_product_takes_a_turn_in_each_round(monkeypatch):
+    log, run_round = [], MatrixProduct.run_round
+
+    def logged(product, seconds):
+        log.append("product")
+        run_round(product, seconds)
+
+    monkeypatch.setattr(MatrixProduct, "run_round", logged)
+    result = run(("a", lambda: Tiny("a", log)), ("b", lambda: Tiny("b", log)), rounds=3)
+    turns = [name for i, name in enumerate(log) if i == 0 or log[i - 1] != name]
+    assert turns == ["a", "b"] + 3 * ["a", "b", "product"]  # one turn to prepare, three rounds
+    matmul = result["settings"]["matmul_tflops"]
+    assert matmul["size"] == 128 and len(matmul["rounds"]) == 3
+    assert matmul["median"] == statistics.median(matmul["rounds"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_rate_of_the_matrix_product_is_that_of_its_time(precision, monkeypatch):
+    """The clock moves a millisecond a product, so 2 * 128**3 operations give 4.19 GFLOP/s."""
+    seen, now = set(), [0.0]
+
+    def product(a, b, out):
+        seen.add(a.dtype)
+        now[0] += 1e-3
+
+    monkeypatch.setattr(torch, "mm", product)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    settings = run(precision=precision)["settings"]
+    assert seen == {torch.float32 if precision == "fp32" else torch.bfloat16}
+    rate = 2 * 128**3 / 1e-3 / 1e12
+    assert settings["matmul_tflops"]["rounds"] == pytest.approx([rate] * 2)
+
+
+def test_compiled_contender_is_compiled_after_its_path_is_chosen(monkeypatch):
+    seen, calls = set(), []
+
+    def compile_model(model, **options):
+        calls.append((type(model), options, set(seen)))
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    (plain,) = run(("plain", Tiny), rounds=1)["rows"]
+    assert not calls and plain["compile"] is False
+    (row,) = run(("compiled", lambda: Attends(True, seen), True), rounds=1)["rows"]
+    assert calls == [(Attends, {"dynamic": False}, {True, False})] and row["compile"] is True
+
+
+def test_what_does_not_compile_fails_alone(monkeypatch):
+    def fail(*_):
+        raise OSError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=fail))
+    compiled, tiny = run(("compiled", Tiny, True), ("tiny", Tiny))["rows"]
+    assert compiled["error"].startswith("BackendCompilerFailed: ") and compiled["n"] == 0
+    assert compiled["memory_mb"] > 0 and compiled["paths"]["train"]["fused_attention"] is None
+    assert tiny["n"] == 2 and "error" not in tiny

@@ -174,17 +174,16 @@ def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
     set may hold a part. Otherwise a class's output is its place in the set.
 
     Raises:
-        ValueError: fewer outputs than classes; or wnids, and outputs that are neither ImageNet's
-            nor the set's own.
+        ValueError: outputs that are neither ImageNet's nor the set's own.
     """
     ids, known = images.class_ids or images.class_names, imagenet_numbers()
     strange = [name for name in ids if name not in known]
     if num_outputs == len(known) and not strange:
         return torch.tensor([known[name] for name in ids])
-    if num_outputs == len(ids) or (num_outputs > len(ids) == len(strange)):
+    if num_outputs == len(ids):
         return torch.arange(len(ids))
     counts = f"the model has {num_outputs} outputs, {images.name} {len(ids)} classes"
-    if num_outputs < len(ids):
+    if num_outputs < len(ids) or len(strange) == len(ids):
         raise ValueError(
             f"{counts}; use one trained on these classes, or leave out the folders of those that "
             "it does not know"

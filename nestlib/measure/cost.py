@@ -63,27 +63,31 @@ def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> 
     return peak / MB, kind
 
 
-def check_fits(model: nn.Module, batch_size: int, image_size: int, train: bool) -> None:
-    """Refuse what the machine's free memory cannot hold, before the system kills the process.
+def check_fits(model: nn.Module, batch_size: int, image_size: int, train: bool) -> float:
+    """Refuse a model that the machine's free memory cannot hold, before the system kills the
+    process: Linux gives memory that it does not have.
 
-    Linux gives memory that it does not have, so a model too large for a CPU's memory would end the
-    whole run instead of raising. `model` is on the meta device, where nothing is allocated.
+    `model` is on the meta device, where nothing is allocated. Attention is counted as if it were
+    not fused, so what is needed is an upper bound.
+
+    Returns:
+        Bytes that a pass needs beside the weights (and, with `train`, AdamW's two moments).
 
     Raises:
         MemoryError: with what is needed and what is free.
     """
-    free = _free_memory()
-    if free is None:
-        return
-    weights = sum(t.nbytes for t in model.parameters())
+    held = sum(t.nbytes for t in model.parameters()) * (3 if train else 1)
     images = torch.empty(batch_size, 3, image_size, image_size, device="meta")
-    peak, _ = measure_memory_mb(model, images, train=train)
-    needed = weights * (4 if train else 1) + peak * MB  # gradients and AdamW's two moments
-    if needed > free:
-        kind = "training" if train else "inference"
-        raise MemoryError(
-            f"{kind} at batch {batch_size} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free"
-        )
+    peak = measure_memory_mb(model, images, train=train)[0] * MB  # with gradients
+    check_free(held + peak)
+    return peak
+
+
+def check_free(num_bytes: float) -> None:
+    """Raise MemoryError where the machine has less memory free than that."""
+    free = _free_memory()
+    if free is not None and num_bytes > free:
+        raise MemoryError(f"needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} are free")
 
 
 def _free_memory() -> int | None:

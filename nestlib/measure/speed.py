@@ -2,13 +2,14 @@
 
 Speeds of different runs do not compare: clocks, neighbours and libraries move. So `bench` times all
 contenders within one process, A B C A B C ..., and reports every round's value beside the median.
+A plain matrix product takes its turn too: what the machine can do at best, at that time.
 """
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 
@@ -20,11 +21,13 @@ from tqdm import tqdm
 from nestlib.measure.cost import (
     FLOP_COUNTER,
     check_fits,
+    check_free,
     count_gflops,
     count_params,
     measure_memory_mb,
     running_mode,
 )
+from nestlib.measure.matmul import MatrixProduct, fill
 
 PRECISIONS = ("fp32", "bf16")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -32,12 +35,24 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 @dataclass(frozen=True)
 class Contender:
-    """A model to be timed on images (batch_size, 3, image_size, image_size)."""
+    """A model to be timed on images (batch_size, 3, image_size, image_size).
+
+    compile: run it by torch.compile; what does not compile is the row's error.
+    """
 
     name: str
     build: Callable[[], nn.Module]
     image_size: int  # pixels
     batch_size: int
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One way to run a model; fused_attention is None where there is no choice."""
+
+    memory_format: str
+    fused_attention: bool | None
 
 
 class _Runner:
@@ -51,7 +66,7 @@ class _Runner:
         self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
         self.row = {
             "name": contender.name, "image_size": contender.image_size,
-            "batch_size": contender.batch_size, "n": 0,
+            "batch_size": contender.batch_size, "compile": contender.compile, "n": 0,
             "images_per_second": {mode: {"median": None, "rounds": []} for mode in self.steps},
         }  # fmt: skip
 
@@ -76,48 +91,75 @@ class _Runner:
             self.row["params"] = count_params(sketch)
             self.row["gflops"] = count_gflops(sketch, size)
             if self.device.type == "cpu":  # a GPU says itself that it is full
-                check_fits(sketch, batch, size, train="train" in self.steps)
+                self.pass_bytes = check_fits(sketch, batch, size, train="train" in self.steps)
         self.model = self.contender.build().to(self.device)
         self.images = torch.randn(batch, 3, size, size, device=self.device)
         with running_mode(self.model, training=False), torch.no_grad():
             num_classes = self.model(self.images[:1]).shape[-1]
         self.labels = torch.randint(num_classes, (batch,), device=self.device)
-        self._choose_path()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+        self._choose_paths()
+        self._time("forward", 1)  # cuDNN tries its algorithms now, whose work space is no result
         with self.autocast():
             self.row["memory_mb"], self.row["memory_kind"] = measure_memory_mb(
                 self.model, self.images
             )
+        if self.contender.compile:
+            # Sizes fixed: models of one class share compiled code, and after a second size torch
+            # would compile for any size, which is slower.
+            self.model = torch.compile(self.model, dynamic=False)
         for mode in self.steps:
             self._time(mode, iterations=warmup)
+        self._let_others_run()
 
-    def _choose_path(self) -> None:
-        """Keep the fastest of the model's own paths, timed on a quarter of the batch.
+    def _choose_paths(self) -> None:
+        """Keep each mode's fastest path: the least of three times, paths in turn.
 
-        A convnet can have its channels last; attention that can run fused but does not by default
-        (timm's Swin) may. Every peer shall run as fast as its library lets it.
+        A convnet can have its channels last; where a library lets attention run fused or not,
+        either may be faster: timm's Swin has the fused kernels off by default, its NesT hands them
+        tensors that they refuse. Every peer shall run as fast as its library lets it. A path that
+        fails, by a kernel's limits say, is out. A model to be compiled is compiled on the path that
+        is fastest without: to compile each takes minutes.
         """
         formats = MEMORY_FORMATS if _has_spatial_convs(self.model) else ["contiguous"]
-        unfused = [m for m in self.model.modules() if getattr(m, "fused_attn", True) is False]
-        paths, seconds = list(product(formats, [False, True] if unfused else [None])), {}
-        whole, mode = (self.images, self.labels), list(self.steps)[-1]
-        for path in paths if len(paths) > 1 else ():
-            self.images, self.labels = (part[: -(-len(part) // 4)] for part in whole)
-            self._use_path(path, unfused)
-            self._time(mode, iterations=1)
-            seconds[path] = self._time(mode, iterations=2)
-        self.images, self.labels = whole
-        path = min(seconds, key=seconds.get) if seconds else paths[0]
-        self._use_path(path, unfused)
-        self.row["memory_format"], self.row["fused_attention"] = path
+        attentions = [m for m in self.model.modules() if hasattr(m, "fused_attn")]
+        paths = [_Path(f, a) for f in formats for a in ([False, True] if attentions else [None])]
+        self.attentions, self.path = attentions, None
+        self.paths = dict.fromkeys(self.steps, paths[0])
+        if len(paths) > 1:
+            seconds = {(mode, path): [] for mode in self.steps for path in paths}
+            # A quarter of the batch says enough on a CPU; on a GPU it would time the launches.
+            whole, share = (self.images, self.labels), 4 if self.device.type == "cpu" else 1
+            self.images, self.labels = (part[: -(-len(part) // share)] for part in whole)
+            for _ in range(4):  # the first time warms up
+                for path, mode in product(paths, self.steps):
+                    self.paths[mode] = path
+                    seconds[mode, path].append(self._time_or_fail(mode))
+            self.images, self.labels = whole
+            for mode in self.steps:
+                self.paths[mode] = min(paths, key=lambda path: min(seconds[mode, path][1:]))
+            self.path = None  # the whole batch has not its layout yet
+        self.row["paths"] = {mode: asdict(path) for mode, path in self.paths.items()}
 
-    def _use_path(self, path: tuple[str, bool | None], unfused: list[nn.Module]) -> None:
-        memory_format, fused = MEMORY_FORMATS[path[0]], path[1]
+    def _time_or_fail(self, mode: str) -> float:
+        try:
+            return self._time(mode, iterations=1)
+        except RuntimeError:
+            return math.inf
+
+    def _use_path(self, path: "_Path") -> None:
+        if path == self.path:
+            return
+        memory_format = MEMORY_FORMATS[path.memory_format]
         self.model.to(memory_format=memory_format)
         self.images = self.images.contiguous(memory_format=memory_format)
-        for module in unfused:
-            module.fused_attn = fused
-        # A new optimizer, because fused AdamW's state must have the weights' layout.
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+        for state in self.optimizer.state.values():  # fused AdamW wants the weights' layout
+            for name, value in state.items():
+                if value.ndim == 4:
+                    state[name] = value.contiguous(memory_format=memory_format)
+        for module in self.attentions:
+            module.fused_attn = path.fused_attention
+        self.path = path
 
     def _forward(self) -> None:
         with torch.inference_mode(), self.autocast():
@@ -132,6 +174,7 @@ class _Runner:
 
     def _time(self, mode: str, iterations: int) -> float:
         """Seconds that so many steps take, from an idle device to an idle device."""
+        self._use_path(self.paths[mode])
         with running_mode(self.model, training=mode == "train"):
             self.synchronize()
             start = time.perf_counter()
@@ -142,18 +185,18 @@ class _Runner:
 
     def run_round(self, seconds: float) -> None:
         """Time every mode for at least `seconds` (and one step), and note its images a second."""
+        if self.device.type == "cpu":  # others were prepared since
+            check_free(self.pass_bytes)
         for mode in self.steps:
-            done, elapsed = 1, self._time(mode, iterations=1)
-            while elapsed < seconds:
-                # As many as should fill the rest: to wait for the device costs a queue refill.
-                more = math.ceil((seconds - elapsed) * done / elapsed)
-                elapsed += self._time(mode, more)
-                done += more
+            done, elapsed = fill(partial(self._time, mode), seconds)
             speeds = self.row["images_per_second"][mode]
             speeds["rounds"].append(done * self.contender.batch_size / elapsed)
             speeds["median"] = statistics.median(speeds["rounds"])
         self.row["n"] += 1
-        # While others run, only weights and optimizer state stay.
+        self._let_others_run()
+
+    def _let_others_run(self) -> None:
+        """Keep weights and optimizer state alone."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def release(self) -> None:
@@ -178,11 +221,13 @@ def bench(
     """Time contenders in turn; returns JSON-ready {"settings": {...}, "rows": [{...}, ...]}.
 
     A row holds params, gflops (multiply-adds an image), memory_mb of a forward pass at batch_size
-    and memory_kind (`measure_memory_mb`), memory_format and fused_attention (the path chosen; None
-    where the model leaves no choice), n (rounds done) and images_per_second:
-    for "forward" (evaluation mode, no gradients) and, with `train`, "train" (forward,
-    cross-entropy, backward, AdamW) the median and every round's value. A contender that fails or
-    does not fit keeps what was measured until then, gets the reason as "error", and is skipped.
+    and memory_kind (`measure_memory_mb`; of the model before it is compiled), compile, paths (each
+    mode's fastest: memory_format, and fused_attention, None where there is no choice), n (rounds
+    done) and images_per_second: for "forward" (evaluation mode, no gradients) and, with
+    `train`, "train" (forward, cross-entropy, backward, AdamW) the median and every round's value.
+    A contender that fails or does not fit keeps what was measured until then, gets the reason as
+    "error", and is skipped. settings["matmul_tflops"] holds size, median and rounds of a square
+    matrix product (nestlib.measure.matmul) in the same precision, timed at the end of each round.
 
     Args:
         precision: "fp32" or "bf16" (autocast).
@@ -204,18 +249,23 @@ def bench(
     # Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
     tf32 = torch.get_float32_matmul_precision() != "highest"
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+        matmul = MatrixProduct(torch.device(device), precision)
         with tqdm(total=len(runners) * (1 + rounds), disable=not progress, unit="turn") as bar:
             _in_turn(runners, bar, _Runner.prepare, warmup)
             rounds_done = 0
             while rounds_done < rounds:
                 began = time.perf_counter()
                 _in_turn(runners, bar, _Runner.run_round, seconds_per_round)
+                matmul.run_round(seconds_per_round)
                 now, rounds_done = time.perf_counter(), rounds_done + 1
                 if time_limit_s is not None and now + (now - began) > start + time_limit_s:
                     break
     for runner in runners:
         runner.release()
-    settings |= {"rounds_done": rounds_done, "seconds": time.perf_counter() - start, "tf32": tf32}
+    settings |= {
+        "rounds_done": rounds_done, "seconds": time.perf_counter() - start, "tf32": tf32,
+        "matmul_tflops": matmul.row,
+    }  # fmt: skip
     return {"settings": settings, "rows": [runner.row for runner in runners]}
 
 

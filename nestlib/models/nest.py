@@ -1,7 +1,7 @@
 """NesT, "Aggregating Nested Transformers" (arXiv 2105.12723): the classifier, beside Figure 1.
 
     Figure 1                                     here
-    x = Block(PatchEmbed(input_image))           block(patch_embed(images))
+    x = Block(PatchEmbed(input_image))           patch_embed(images, block_size)
     for i in range(num_hierarchy):               for level in range(num_hierarchies):
         y = Stack([T_i(x[0] + PE_i[0]), ...])        hierarchies[level](x + pos_embeds[level])
         if i < num_hierarchy - 1:
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -29,7 +30,6 @@ from nestlib.models.attention import BlockAttention
 from nestlib.models.blocks import (
     Grid,
     as_pair,
-    block,
     block_grids,
     fit_block_size,
     resize_pos_embed,
@@ -43,6 +43,26 @@ ACTIVATIONS = {
     "relu": nn.ReLU,
 }
 POS_EMBEDS = ("per_block", "shared")
+
+
+class PatchEmbed(nn.Conv2d):
+    """PatchEmbed and Block in one: a convolution whose kernel is its stride, into blocks.
+
+    Such a convolution is a linear map of each patch's pixels. Blocking the pixels before it moves
+    three channels where blocking its output would move all of them.
+    """
+
+    def forward(self, images: Tensor, block_size: int) -> Tensor:
+        """(B, 3, H, W) -> (B, T, N, C)."""
+        B, channels, H, W = images.shape
+        patch_size = self.stride[0]
+        unit = patch_size * block_size
+        x = images.reshape(
+            B, channels, H // unit, block_size, patch_size, W // unit, block_size, patch_size
+        )
+        x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # blocks, patches of a block, a patch's pixels
+        x = x.reshape(B, -1, block_size**2, channels * patch_size**2)
+        return F.linear(x, self.weight.flatten(1), self.bias)
 
 
 class TransformerLayer(nn.Module):
@@ -133,7 +153,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         self.strides = [patch_size * 2**level for level in range(levels)]  # pixels a map's step
 
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
-        self.patch_embed = nn.Conv2d(in_chans, embed_dims[0], patch_size, stride=patch_size)
+        self.patch_embed = PatchEmbed(in_chans, embed_dims[0], patch_size, stride=patch_size)
         self.pos_embeds = nn.ParameterList()
         self.hierarchies, self.aggregations = nn.ModuleList(), nn.ModuleList()
         for level, (dim, heads, depth) in enumerate(zip(embed_dims, num_heads, depths)):
@@ -193,8 +213,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         """Figure 1's loop: yields level, y (B, T, N, C) and the block grid."""
         size = tuple(images.shape[-2:])
         grids = block_grids(size, self.patch_size, self.block_size, self.num_hierarchies)
-        x = self.patch_embed(images).permute(0, 2, 3, 1)  # (B, H, W, C)
-        x = block(x, self.block_size)  # (B, T, N, C)
+        x = self.patch_embed(images, self.block_size)  # (B, T, N, C)
         for level, hierarchy in enumerate(self.hierarchies):
             y = hierarchy(x + self._pos_embed(level, grids[level]))
             yield level, y, grids[level]

@@ -142,10 +142,10 @@ def _encoder_layer(name: str, tree: Mapping, num_heads: int) -> State:
     }
 
 
-def load_weights(model: NesT, weights: Mapping[str, Tensor] | Path | str) -> NesT:
-    """Load a NesT state dict or a .safetensors file.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor] | Path | str) -> nn.Module:
+    """Load a state dict or a .safetensors file.
 
-    Weights made for another input size load: `fit_pos_embeds` resizes their embeddings.
+    A NesT's weights made for another input size load: `fit_pos_embeds` resizes their embeddings.
 
     Raises:
         FileNotFoundError: the file, and what would be right.

@@ -1,7 +1,9 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
+from nestlib.report.speed import rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
@@ -11,8 +13,10 @@ __all__ = [
     "Number",
     "Table",
     "cost_table",
+    "plot_rivals",
     "plot_table1",
     "plot_table2",
+    "rivals_table",
     "rows_table",
     "save",
     "settings_table",
@@ -23,4 +27,5 @@ __all__ = [
     "table2",
     "table2_own",
     "table_a1",
+    "targets_table",
 ]

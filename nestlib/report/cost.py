@@ -1,10 +1,11 @@
 """What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from nestlib import paper
 from nestlib.records import Record
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, significant
 
 PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
 TITLES = {"table1": "Table 1", "table2": "Table 2"}
@@ -12,16 +13,16 @@ ANCHOR = "NesT-T"  # speeds of two machines compare as ratios to this row only
 
 
 def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
-    """The paper's costs beside measured ones; a row comes from `here` if it holds it."""
+    """The paper's costs beside measured ones: of this machine's run where it timed a row, else of
+    the one committed run that timed most."""
+    runs = [run for run in (here, best_run(None, committed)) if run and not is_smoke(run)]
     rows, used = [], {}
     for name, printed in PRINTED[table].items():
-        record = find_measured(name, here, committed)
+        record = find_measured(name, runs)
         if record is not None:
-            source = HERE if record is here else record.run_id
-            used[source] = record
-            cells = _measured_cells(record, name, source)
-        else:
-            cells = [why_not(name, here, committed), *[""] * 5]
+            used[record.run_id] = record
+        source = HERE if record is here else record.run_id if record else ""
+        cells = _measured_cells(record, name, source) if record else why_not(name, runs)
         rows.append((name, *_beside_the_paper(table, printed, cells)))
     columns = {
         "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
@@ -36,7 +37,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
          "Measured on"),
         rows,
         ["Paper: inference on a single GPU, which its table does not name",
-         *(describe_bench(source, record) for source, record in used.items())],
+         *(describe_bench(HERE if r is here else r.run_id, r) for r in used.values())],
     )  # fmt: skip
 
 
@@ -53,15 +54,25 @@ def _beside_the_paper(table: str, printed, cells: list[Cell]) -> tuple[Cell, ...
 
 
 def speed_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
-    """Speed relative to NesT-T: the paper's GPU beside every machine that timed NesT-T."""
-    records = [r for r in results(here, committed) if images_per_second(r, ANCHOR)]
+    """Speed relative to NesT-T: the paper's GPU beside every machine and precision that has a run.
+
+    Of several runs of one machine and precision the one that timed most rows stands.
+    """
+    runs = {name: best_run(None, same) for name, same in _by_machine(committed).items()}
+    records = [record for record in runs.values() if record is not None]
+    if here is not None and best_run(here, ()) and here.run_id not in {r.run_id for r in records}:
+        records.insert(0, here)
     modes = [(r, mode) for r in records for mode in ("forward", "train")]
     rows = []
     for name, printed in PRINTED[table].items():
         base = PRINTED[table][ANCHOR].images_per_second
         cells = [_ratio(record, name, mode) for record, mode in modes]
         rows.append((name, Number(printed.images_per_second / base, PAPER, 2), *cells))
-    columns = [f"{_machine(r)}, {'inference' if m == 'forward' else 'training'}" for r, m in modes]
+    columns = [
+        f"{HERE if r is here else describe_machine(r)}, "
+        f"{'inference' if mode == 'forward' else 'training'}"
+        for r, mode in modes
+    ]
     return Table(
         f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
         ("Method", "Paper, inference", *columns),
@@ -71,34 +82,48 @@ def speed_table(table: str, here: Record | None, committed: Sequence[Record]) ->
     )
 
 
+def _by_machine(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(describe_machine(record), []).append(record)
+    return found
+
+
 def _ratio(record: Record, name: str, mode: str) -> Cell:
-    """A row's median speed over NesT-T's, with half the range of the rounds' own ratios."""
-    if not images_per_second(record, name, mode):
+    """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
+    ours, base = (_rounds(record, row, mode) for row in (name, ANCHOR))
+    if not ours or not base:
         return record.summary.get(name, {}).get("error", NOT_RUN)
-    ours, base = (record.summary[n]["images_per_second"][mode] for n in (name, ANCHOR))
-    if not base["median"]:
-        return NOT_RUN
-    ratios = [a / b for a, b in zip(ours["rounds"], base["rounds"])]
-    spread = (max(ratios) - min(ratios)) / 2
-    return Number(ours["median"] / base["median"], record.run_id, 2, len(ratios), spread)
+    ratios = [a / b for a, b in zip(ours, base)]
+    return significant(statistics.median(ratios), record.run_id, len(ratios), half_range(ratios))
 
 
-def _machine(record: Record) -> str:
+def half_range(values: Sequence[float]) -> float | None:
+    """Half the distance from least to largest; nothing where there is one value alone."""
+    return (max(values) - min(values)) / 2 if len(values) > 1 else None
+
+
+def _rounds(record: Record, name: str, mode: str) -> list[float]:
+    row = record.summary.get(name, {})
+    return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
+
+
+def describe_machine(record: Record) -> str:
     return f"{record.environment['device']}, {record.recipe['precision']}"
+
+
+def find_measured(name: str, runs: Sequence[Record]) -> Record | None:
+    """The first run that timed a row."""
+    return next((run for run in runs if images_per_second(run, name)), None)
 
 
 def results(here: Record | None, committed: Sequence[Record]) -> list[Record]:
     """Benches that may be shown, this machine's own first; a record is listed once."""
     found: dict[str, Record] = {}
-    for record in [here, *committed]:
+    for record in (here, *committed):
         if record is not None and not is_smoke(record):
             found.setdefault(record.run_id, record)
     return list(found.values())
-
-
-def find_measured(name: str, here: Record | None, committed: Sequence[Record]) -> Record | None:
-    """The first bench that timed a row."""
-    return next((r for r in results(here, committed) if images_per_second(r, name)), None)
 
 
 def best_run(here: Record | None, committed: Sequence[Record]) -> Record | None:
@@ -118,21 +143,25 @@ def images_per_second(record: Record, name: str, mode: str = "forward") -> float
     return row.get("images_per_second", {}).get(mode, {}).get("median")
 
 
-def why_not(name: str, here: Record | None, committed: Sequence[Record]) -> str:
-    """What a cell says of a row that no bench timed."""
-    tried = [r.summary[name] for r in results(here, committed) if name in r.summary]
-    return tried[0].get("error", NOT_RUN) if tried else NOT_RUN
+def why_not(name: str, runs: Sequence[Record]) -> list[Cell]:
+    """The measured cells of a row that no run timed: what was counted, and the reason."""
+    row, source = next(((r.summary[name], r.run_id) for r in runs if name in r.summary), ({}, ""))
+    if "params" not in row:
+        return [row.get("error", NOT_RUN), *[""] * 5]
+    return [
+        Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2), "",
+        row.get("error", NOT_RUN), "", "",
+    ]  # fmt: skip
 
 
 def _measured_cells(record: Record, name: str, source: str) -> list[Cell]:
     row = record.summary[name]
-    kind = "GPU" if record.environment["device_kind"] == "cuda" else "CPU"
     return [
         Number(row["params"] / 1e6, source, 2),
         Number(row["gflops"], source, 2),
         Number(row["memory_mb"], source, 0),
         *(_speed(row, mode, source) for mode in ("forward", "train")),
-        HERE if source == HERE else f"record {kind}",
+        HERE if source == HERE else f"record: {describe_machine(record)}",
     ]
 
 
@@ -141,8 +170,7 @@ def _speed(row: Mapping, mode: str, source: str) -> Cell:
     if measured.get("median") is None:
         return row.get("error", NOT_RUN)
     rounds = measured["rounds"]
-    spread = (max(rounds) - min(rounds)) / 2
-    return Number(measured["median"], source, 1, len(rounds), spread)
+    return significant(measured["median"], source, len(rounds), half_range(rounds))
 
 
 def describe_bench(source: str, record: Record) -> str:

@@ -1,5 +1,7 @@
 """The 29 rows of Tables 1 and 2 as they stand here: what each model is, counts, and trains by."""
 
+import statistics
+
 import torch
 
 from nestlib.data.augment import Augmentation
@@ -9,8 +11,8 @@ from nestlib.models import library_of
 from nestlib.recipe import Recipe
 from nestlib.recipes import TABLES, describe, get_recipe
 from nestlib.records import Record, Store
-from nestlib.report.cost import PRINTED, TITLES, describe_bench, find_measured, why_not
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table
+from nestlib.report.cost import PRINTED, TITLES, best_run, describe_bench, half_range
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, significant
 
 TOLERANCE = 0.02  # of the printed parameter count
 # Rows whose count is further from the printed one, and where the reason stands.
@@ -22,17 +24,15 @@ DEVIATIONS = {
 
 def rows_table(store: Store) -> Table:
     """Every row: parameters printed and here, one forward pass, one training step, its source."""
-    rows, used = [], {}
+    rows, notes = [], []
     for table, printed_rows in PRINTED.items():
-        benches = store.find_benches(table)
+        run = best_run(None, store.find_benches(table))
         for name, printed in printed_rows.items():
             recipe = get_recipe(TABLES[table][name].recipe)
             params = count_recipe_params(recipe) / 1e6
-            record = find_measured(name, None, benches)
-            seconds: list[Cell] = [why_not(name, None, benches), ""]
-            if record is not None:
-                used[record.run_id] = record
-                seconds = [_seconds(record, name, mode) for mode in ("forward", "train")]
+            seconds = (
+                [_seconds(run, name, m) for m in ("forward", "train")] if run else [NOT_RUN, ""]
+            )
             rows.append((
                 f"{TITLES[table]}, {name}",
                 Number(printed.params_m, PAPER, 1 if table == "table1" else 0),
@@ -41,39 +41,40 @@ def rows_table(store: Store) -> Table:
                 *seconds,
                 library_of(recipe.model),
             ))  # fmt: skip
+        notes += [describe_bench(TITLES[table], run)] if run else []
     return Table(
         "Every row of Tables 1 and 2",
         ("Row", "Params (M), printed", "here", "Difference", "Forward pass (s)",
          "Training step (s)", "Model from"),
         rows,
-        ["Seconds: one batch, the median of a record's rounds; a training step is forward, "
-         "cross-entropy, backward and AdamW",
-         *(describe_bench(source, record) for source, record in used.items())],
+        ["Seconds of one batch, median ± half range of a record's rounds; a training step is "
+         "forward, cross-entropy, backward and AdamW", *notes],
     )  # fmt: skip
 
 
 def count_recipe_params(recipe: Recipe) -> int:
-    """Parameters of a recipe's model with its data set's classes; nothing is allocated."""
+    """Parameters of a recipe's model with its data set's classes."""
     with torch.device("meta"):
         return count_params(recipe.build_model(dataset_info(recipe.dataset).num_classes))
 
 
 def _difference(table: str, name: str, share: float) -> str:
-    reason = DEVIATIONS[table].get(name)
     percent = round(100 * share, 1) + 0.0  # no -0.0
-    return f"{percent:+.1f} %" + (f" ({reason})" if reason else "")
+    reason = "" if abs(share) <= TOLERANCE else f" ({DEVIATIONS[table].get(name, 'unexplained')})"
+    return f"{percent:+.1f} %{reason}"
 
 
-def _seconds(record: Record, name: str, mode: str) -> Cell:
-    row = record.summary[name]
-    images_per_second = row["images_per_second"].get(mode, {}).get("median")
-    if images_per_second is None:
+def _seconds(run: Record, name: str, mode: str) -> Cell:
+    row = run.summary.get(name, {})
+    speeds = row.get("images_per_second", {}).get(mode, {}).get("rounds")
+    if not speeds:
         return row.get("error", NOT_RUN)
-    return Number(row["batch_size"] / images_per_second, record.run_id, 3)
+    seconds = [row["batch_size"] / speed for speed in speeds]
+    return significant(statistics.median(seconds), run.run_id, len(seconds), half_range(seconds))
 
 
 def settings_table() -> Table:
-    """How each row is trained here, where it differs from the published NesT recipe."""
+    """How each row is trained here."""
     rows = []
     for rows_of_table in TABLES.values():
         for row in rows_of_table.values():

@@ -1,8 +1,8 @@
 """Table 1: the paper's accuracies beside our records', and the quick runs on digits."""
 
-import math
 from collections.abc import Mapping, Sequence
 
+from nestlib.measure.accuracy import sampling_half_width
 from nestlib.paper import TABLE1 as PRINTED
 from nestlib.recipes import TABLE1, get_recipe
 from nestlib.records import Record, Store
@@ -59,9 +59,8 @@ def table1_real(store: Store, names: Sequence[str]) -> Table:
         minutes = [record.summary["train_seconds"] / 60 for record in records]
         images = records[0].environment["data"]["test"]["images"]
         top1 = mean_top1(records, 2)
-        share = top1.value / 100
         rows.append((
-            name, top1, Number(196 * math.sqrt(share * (1 - share) / images), source, 2),
+            name, top1, Number(sampling_half_width(top1.value, images), source, 2),
             str(len(records)), Number(records[0].summary["num_params"] / 1e6, source, 2),
             str(recipe.epochs), mean_of(minutes, source, 0),
         ))  # fmt: skip

@@ -1,6 +1,7 @@
 """A table whose every number says where it is from."""
 
 import html
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,12 @@ class Number:
         return text + self.mark
 
 
+def significant(value: float, source: str, n: int = 1, spread: float | None = None) -> Number:
+    """A measured value with three significant digits, and its spread to the same place."""
+    digits = min(4, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0
+    return Number(value, source, digits, n, spread)
+
+
 def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     """Mean and standard deviation over runs (the sample's, n - 1)."""
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -48,8 +55,6 @@ _PAD = "padding:0.3em 0.25em"  # ten columns fit a page
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under a caption, with notes below; shows itself in Jupyter and as text.
-
-    groups: a heading for each row, printed where it changes.
 
     Raises:
         ValueError: a row with another number of cells than there are columns.

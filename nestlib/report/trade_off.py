@@ -36,8 +36,9 @@ class Point:
     """A row of a table: what the paper prints, and what we have of it.
 
     images_per_second, params_m: measured here; accuracy: of our own records. None: not (yet).
-    accuracy_source, speed_source: where ours are from, with n and spread; read in the tooltip.
+    accuracy_source, speed_source: where ours are from; read in the tooltip.
     unsure: the paper's "?", training tends to diverge.
+    published: the accuracy is that of published weights, not of a model trained here.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Point:
     accuracy_source: str
     speed_source: str
     unsure: bool
+    published: bool = False
 
     @property
     def family(self) -> str:
@@ -59,13 +61,13 @@ class Point:
 
 @dataclass(frozen=True)
 class _Mark:
-    """A point as one panel draws it; hollow: the paper's accuracy at a cost measured here."""
+    """A point as one panel draws it, filled by where its accuracy is from (_FILLS)."""
 
     point: Point
     x: float
     y: float
     tooltip: str
-    hollow: bool = False
+    fill: str = "full"
 
 
 _SIDES, _COSTS = ("paper", "here"), ("speed", "params")
@@ -74,6 +76,12 @@ _X_LABELS = {
     "params": "parameters (millions, log scale)",
 }
 _TEXT, _MARK = 7, 6.5  # points
+# Matplotlib's fill style of a mark says whose its accuracy is.
+_FILLS = {
+    "full": "filled: accuracy and cost from the column's source",
+    "none": "hollow: accuracy from the paper, cost measured here",
+    "left": "half: published weights scored here, cost measured here",
+}
 
 
 def plot_trade_off(
@@ -93,7 +101,7 @@ def plot_trade_off(
     notes = {cost: _note(points, marks["here", cost], cost) for cost in _COSTS}
     title = textwrap.fill(f"here ({machine})", 46, break_on_hyphens=False)
     with drawing_style():
-        figure, panels = _layout(title, list(notes.values()))
+        figure, panels = _layout(title, list(notes.values()), any(p.published for p in points))
         _legend(figure, points)
         panels["paper", "speed"].set_title("paper (its GPU, not named)")
         panels["here", "speed"].set_title(title)
@@ -113,11 +121,12 @@ def plot_trade_off(
 def plot_rows(
     table: str, accuracy_label: str, printed_accuracy: Mapping[str, float],
     our_accuracy: Mapping[str, tuple[float, str]], here: Record | None,
-    committed: Sequence[Record],
+    committed: Sequence[Record], published_accuracy: Mapping[str, tuple[float, str]] = {},
 ) -> Picture:  # fmt: skip
-    """A table's rows: costs from the one bench with most rows, accuracies as handed in.
+    """A table's rows: costs from one bench (report.cost.best_run), accuracies as handed in.
 
-    our_accuracy: {row: (%, where from)}, of records alone.
+    our_accuracy: {row: (%, where from)} of models trained here, of records alone;
+    published_accuracy: likewise of published weights, as scored here.
     """
     record = best_run(here, committed)
     machine = "nothing measured yet"
@@ -128,12 +137,13 @@ def plot_rows(
     points = []
     for name, printed in PRINTED[table].items():
         row = record.summary.get(name, {}) if record else {}
-        accuracy, accuracy_source = our_accuracy.get(name, (None, ""))
+        accuracy, accuracy_source = (published_accuracy | our_accuracy).get(name, (None, ""))
         points.append(Point(
             name, printed.group, printed_accuracy[name], printed.images_per_second,
             printed.params_m, record and images_per_second(record, name),
             row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source,
             source, getattr(printed, "unsure", False),
+            name in published_accuracy and name not in our_accuracy,
         ))  # fmt: skip
     description = (
         f"{TITLES[table]}: {accuracy_label} against inference speed relative to {REFERENCE} and "
@@ -173,6 +183,7 @@ def _our_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[
         if x is None:
             continue
         hollow = point.accuracy is None
+        fill = "none" if hollow else "left" if point.published else "full"
         y = point.paper_accuracy if hollow else point.accuracy
         shown = f"{y:g}, from the paper, no record of ours"
         if not hollow:
@@ -183,7 +194,7 @@ def _our_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[
         if point.params_m is not None:
             lines.append(f"{point.params_m:.2f} M parameters")
         lines += [point.speed_source, point.group]
-        marks.append(_Mark(point, x, y, "\n".join(lines), hollow))
+        marks.append(_Mark(point, x, y, "\n".join(lines), fill))
     return marks
 
 
@@ -203,10 +214,10 @@ def _note(points: Sequence[Point], drawn: Sequence[_Mark], cost: str) -> str:
     return "\n".join(textwrap.fill(part, 54, break_on_hyphens=False) for part in parts)
 
 
-def _layout(title: str, notes: Sequence[str]) -> tuple[Figure, dict[tuple, Axes]]:
+def _layout(title: str, notes: Sequence[str], third_line: bool) -> tuple[Figure, dict[tuple, Axes]]:
     """2x2 panels of fixed size in a 7 in wide figure that is as tall as its texts need."""
     line = 0.125  # inches
-    top = 0.77 + title.count("\n") * line
+    top = 0.77 + 0.2 * third_line + title.count("\n") * line
     gap, bottom = (0.58 + len(note.splitlines()) * line for note in notes)
     panel = 2.9
     height = top + 2 * panel + gap + bottom
@@ -225,19 +236,20 @@ def _layout(title: str, notes: Sequence[str]) -> tuple[Figure, dict[tuple, Axes]
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
     groups = dict.fromkeys(point.group for point in points)
     colors = [
-        Line2D([], [], ls="", marker="s", **_fill(GROUP_COLORS[group], False), label=group)
+        Line2D([], [], ls="", marker="s", **_style(GROUP_COLORS[group], "full"), label=group)
         for group in groups
     ]
+    published = any(point.published for point in points)
     fills = [
-        Line2D([], [], ls="", marker="o", **_fill("0.3", hollow), label=label)
-        for hollow, label in (
-            (False, "filled: accuracy and cost from the column's source"),
-            (True, "hollow: accuracy from the paper, cost measured here"),
-        )
+        Line2D([], [], ls="", marker="o", **_style("0.3", fill), label=label)
+        for fill, label in _FILLS.items()
+        if fill != "left" or published
     ]
     place = {"loc": "upper left", "frameon": False, "borderpad": 0, "borderaxespad": 0}
     left, line = 0.55 / 7, 0.2 / figure.get_figheight()
-    for i, handles in enumerate((colors, fills)):
+    for i, handles in enumerate((colors, fills[:2], fills[2:])):
+        if not handles:
+            continue
         at = (left, 1 - (i + 0.6) * line)
         figure.legend(
             handles=handles, bbox_to_anchor=at, ncols=len(handles), handlelength=1, **place
@@ -255,15 +267,16 @@ def _draw(axes: Axes, marks: Sequence[_Mark], prefix: str) -> None:
         for mark in sizes:
             axes.plot(
                 mark.x, mark.y, FAMILY_MARKERS[family], zorder=3,
-                **_fill(color, mark.hollow), gid=f"{prefix}-{_slug(mark.point)}",
+                **_style(color, mark.fill), gid=f"{prefix}-{_slug(mark.point)}",
             )  # fmt: skip
 
 
-def _fill(color: str, hollow: bool) -> dict:
-    """Of a mark: all are _MARK wide; a white rim parts filled ones that overlap."""
-    if hollow:
-        return {"mfc": "white", "mec": color, "mew": 1.1, "ms": _MARK - 1.1}
-    return {"mfc": color, "mec": "white", "mew": 0.5, "ms": _MARK + 1}
+def _style(color: str, fill: str) -> dict:
+    """Of a mark: all are _MARK wide; a white rim parts full ones that overlap."""
+    if fill == "full":
+        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": _MARK + 1}
+    style = {"mfc": color, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": _MARK - 1.1}
+    return style | ({"mfc": "white"} if fill == "none" else {"fillstyle": fill})
 
 
 def _slug(point: Point) -> str:

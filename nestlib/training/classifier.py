@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from nestlib.data.augment import augment, normalize
@@ -104,7 +104,8 @@ class Trainer:
         self.total_steps = recipe.epochs * self.steps_per_epoch
         self.model = model.to(device)
         decay = recipe.ema_decay
-        self.ema = decay and AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        # timm's, as torch's AveragedModel asks the device at each step whether it is the first.
+        self.ema = decay and ModelEmaV3(self.model, decay=decay)
         self.optimizer = build_optimizer(
             self.model, recipe.optimizer, weight_decay=recipe.weight_decay
         )
@@ -138,7 +139,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update_parameters(self.model)
+            self.ema.update(self.model)
         loss = loss.detach()
         self.sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
         first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)

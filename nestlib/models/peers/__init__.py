@@ -15,12 +15,19 @@ from nestlib.models.peers import cct, convnets, pvt, pyramidnet, swin, vit, wide
 __all__ = ["LIBRARIES", "PEERS"]
 
 
+# Where Table 2's input is not 224 pixels wide.
+IMAGENET_SIZES = {
+    "efficientnet_b3_imagenet": 300, "efficientnet_b5_imagenet": 456, "vit_base_16_imagenet": 384,
+}  # fmt: skip
+
+
 def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
     """Bind one variant's sizes to its architecture's `build`."""
     variant = architecture.VARIANTS[name]
+    native = 32 if name.endswith("_cifar") else IMAGENET_SIZES.get(name, 224)
 
     def build(
-        *, num_classes: int, img_size: int, drop_path_rate: float = 0.0, **overrides
+        *, num_classes: int = 1000, img_size: int = native, drop_path_rate: float = 0.0, **overrides
     ) -> nn.Module:
         unknown = [option for option in overrides if option not in variant]
         if unknown:

@@ -2,8 +2,8 @@
 
 On CIFAR the window is 2, as the paper's authors said later (their code's issue 3; D10): Swin's own
 7 fits none of the 32, 16, 8 and 4 patch wide maps, and timm would pad them. On ImageNet patches
-(4 pixels) and window (7) are Swin's own. timm's fused window attention stays off, its default: it
-calls that path untested, and on a CPU it is no faster.
+(4 pixels) and window (7) are Swin's own. timm's fused window attention stays off, its default (it
+calls that path untested); the bench takes whichever is faster.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,181 @@
+"""Ratios to timm are those of the rounds; a target is met, missed or not measured."""
+
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from nestlib import report
+from nestlib.records import Record
+from nestlib.report.speed import MATMUL, TARGETS, Target, judge, reach
+from nestlib.report.tables import HERE, NOT_RUN, Number
+from nestlib.rivals import MODELS, RIVALS
+
+SVG = "{http://www.w3.org/2000/svg}"
+GFLOPS = {"nest_tiny": 5.0, "nest_tiny_cifar": 2.0, "deit_small": 4.0, "swin_tiny": 4.5}
+ROUNDS = 5
+
+
+def row(name, forward, train=None, **others):
+    """Timed so fast in each round."""
+    speeds = {"forward": forward, "train": train or forward}
+    return {
+        "name": name, "image_size": MODELS[RIVALS[name].model].image_size, "batch_size": 8,
+        "gflops": GFLOPS[RIVALS[name].model],
+        "paths": {"forward": {"memory_format": "channels_last", "fused_attention": None}}, **others,
+        "images_per_second": {
+            mode: {"median": sorted(r)[len(r) // 2] if r else None, "rounds": r}
+            for mode, r in speeds.items()
+        },
+    }  # fmt: skip
+
+
+def record_of(*rows, run_id="bench/speed-full-x-fp32", kind="cpu", precision="fp32", budget="full"):
+    settings = {
+        "threads": 2, "precision": precision, "torch": "2", "rounds_done": ROUNDS, "warmup": 1,
+        "seconds_per_round": 1.0, "flop_counter": "counter", "budget": budget,
+        "logit_differences": {"nest_tiny": 3e-7},
+        "matmul_tflops": {"size": 2048, "median": 0.5, "rounds": [0.5] * ROUNDS},
+    }  # fmt: skip
+    environment = {"device": f"a {kind}", "device_kind": kind, "finished": "2026-11-24",
+                   "packages": {"timm": "1"}}  # fmt: skip
+    return Record(run_id, "bench", settings, environment, {r["name"]: r for r in rows})
+
+
+def cell(table, name, column, where=None):
+    place = table.columns.index(column) if isinstance(column, str) else column
+    (found,) = [r for r in table.rows if r[0] == name and where in (None, r[-1])]
+    return found[place]
+
+
+X_FORWARD, X_TRAINING = 7, 8  # columns; two others are called "training" as well
+
+PAIR = (
+    row("nestlib nest_tiny", [20.0, 30.0, 40.0, 36.0, 30.0], [8.0] * ROUNDS),
+    row("timm nest_tiny", [10.0, 20.0, 20.0, 20.0, 20.0], [4.0, 5.0, 8.0, 8.0, 10.0]),
+)
+
+
+def test_ratios_to_timm_are_medians_of_the_rounds_own():
+    table = report.rivals_table(record_of(*PAIR), [])
+    # Round by round 2, 1.5, 2, 1.8 and 1.5 forward; 2, 1.6, 1, 1 and 0.8 in training.
+    forward, train = (
+        cell(table, "nestlib nest_tiny", column) for column in (X_FORWARD, X_TRAINING)
+    )
+    assert (forward.value, forward.spread, forward.n) == (1.8, 0.25, 5)
+    assert (train.value, train.spread) == (1.0, 0.6)
+    assert forward.source == HERE
+    assert cell(table, "timm nest_tiny", X_FORWARD) == "1"
+
+
+def test_tflops_and_share_of_the_matrix_product():
+    table = report.rivals_table(record_of(*PAIR), [])
+    # 2 x 5e9 x 30 operations a second are 0.3 TFLOP/s, 60 % of 0.5; a step is three passes.
+    assert cell(table, "nestlib nest_tiny", "TFLOP/s, forward").value == pytest.approx(0.3)
+    assert cell(table, "nestlib nest_tiny", 5).value == pytest.approx(3 * 0.08)
+    share = cell(table, "nestlib nest_tiny", "% of a matrix product, forward")
+    assert share.value == pytest.approx(60) and share.spread == pytest.approx(20)
+
+
+def test_every_run_stands_in_the_table_once_with_its_source_and_smoke_nowhere():
+    here, other = record_of(*PAIR), record_of(*PAIR, run_id="bench/speed-full-y-bf16", kind="cuda")
+    smoke = record_of(*PAIR, run_id="bench/speed-smoke-x-fp32", budget="smoke")
+    table = report.rivals_table(here, [other, replace(here), smoke])
+    assert [r[0] for r in table.rows] == 2 * ["nestlib nest_tiny", "timm nest_tiny"]
+    assert [r[-1] for r in table.rows] == [HERE, HERE, "a cuda, fp32", "a cuda, fp32"]
+    number = cell(table, "nestlib nest_tiny", 2, "a cuda, fp32")
+    assert number.source == "bench/speed-full-y-bf16"
+    assert any("nest_tiny 3e-07" in note and "2048x2048" in note for note in table.notes)
+
+
+def test_paths_are_named_for_each_step_where_they_differ():
+    fused, plain = (
+        {"memory_format": "channels_last", "fused_attention": fused} for fused in (True, False)
+    )
+    one = row("timm nest_tiny", [1.0], paths={"forward": fused, "train": fused})
+    two = row("timm deit_small", [1.0], paths={"forward": plain, "train": fused})
+    note = report.rivals_table(record_of(one, two), []).notes[-1]
+    assert note.endswith(
+        "channels last, fused attention (timm nest_tiny | timm deit_small, training step); "
+        "channels last, plain attention (timm deit_small, forward)"
+    )
+
+
+def test_what_failed_says_so_once_and_the_rest_stays():
+    failed = row("timm swin_tiny", [9.0] * ROUNDS, error="OutOfMemoryError: full")
+    failed["images_per_second"]["train"] = {"median": None, "rounds": []}
+    never = row("timm deit_small", [], error="BackendCompilerFailed: no compiler")
+    del never["paths"]
+    table = report.rivals_table(record_of(*PAIR, failed, never), [])
+    assert cell(table, "timm swin_tiny", 2).value == 9
+    (swin, deit) = [r for r in table.rows if r[0] in ("timm swin_tiny", "timm deit_small")][::-1]
+    assert swin.count("OutOfMemoryError: full") == 1 and swin[3] == "OutOfMemoryError: full"
+    assert deit[2] == "BackendCompilerFailed: no compiler" and deit[3] == ""
+
+
+def test_without_a_run_nothing_looks_like_a_number():
+    assert [r[1] for r in report.rivals_table(None, []).rows] == [NOT_RUN] * len(RIVALS)
+    targets = report.targets_table(None, [])
+    assert {r[-2] for r in targets.rows} == {"not measured"} and len(targets.rows) == len(TARGETS)
+    assert {r[-3] for r in targets.rows} == {NOT_RUN}
+    assert b"no points yet" in report.plot_rivals(None, []).to_svg()
+
+
+def test_targets_name_contenders_that_the_bench_has():
+    for target in TARGETS:
+        assert target.contender in RIVALS and target.against in (*RIVALS, MATMUL)
+
+
+TARGET = Target("cpu", "fp32", "nestlib nest_tiny", "forward", "timm nest_tiny", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "verdict"),
+    [(1.5, 5, "met"), (1.499, 5, "missed"), (2.0, 4, "not measured: 4 of 5 rounds")],
+)
+def test_a_target_is_met_from_its_bound_on_and_in_five_rounds(value, n, verdict):
+    assert judge(Number(value, "x", n=n), TARGET) == verdict
+    assert judge(None, TARGET) == "not measured"
+
+
+def test_targets_are_reached_in_their_own_unit():
+    record = record_of(*PAIR, row("timm deit_small", [50.0] * ROUNDS))
+    assert reach(record, TARGET, "x").value == 1.8
+    of_matmul = replace(TARGET, against=MATMUL, unit="TFLOP/s")
+    assert reach(record, of_matmul, "x").value == pytest.approx(0.6)
+    of_deit = replace(TARGET, against="timm deit_small", unit="TFLOP/s")
+    assert reach(record, of_deit, "x").value == pytest.approx(30 * 5 / (50 * 4))
+    assert reach(record, replace(TARGET, against="timm swin_tiny"), "x") is None
+
+
+def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
+    few = record_of(row("nestlib nest_tiny", [30.0]), row("timm nest_tiny", [10.0]), run_id="few")
+    full = record_of(*PAIR, run_id="full")
+    other = record_of(*PAIR, run_id="bf16", precision="bf16")
+    gpu = record_of(*PAIR, run_id="gpu", kind="cuda")
+
+    def first(*records):
+        return report.targets_table(records[0], records[1:]).rows[0]
+
+    assert first(few, full)[-3:] == (Number(1.8, "full", 2, 5, 0.25), "met", "full")
+    assert first(few)[-2:] == ("not measured: 1 of 5 rounds", HERE)
+    assert first(other, gpu)[-3:] == (NOT_RUN, "not measured", "")
+
+
+def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
+    never = row("timm deit_small", [], error="BackendCompilerFailed: no compiler")
+    cifar = [row(f"{library} nest_tiny_cifar", [50.0] * ROUNDS) for library in ("nestlib", "timm")]
+    runs = record_of(*PAIR, never, *cifar), record_of(*PAIR, run_id="gpu", kind="cuda")
+    picture = report.plot_rivals(runs[0], runs[1:])
+    root = ElementTree.fromstring(picture.to_svg())
+    titles = [title.text for title in root.iter(f"{SVG}title")]
+    assert len(titles) == 2 * 4 + 2 * 2
+    (text,) = [t for t in titles if t.startswith("nestlib nest_tiny, forward") and "gpu" in t]
+    assert "1.80 ± 0.25 x the TFLOP/s of timm nest_tiny, n = 5 rounds" in text
+    assert "30.0 ± 10.0 images/s at batch 8" in text
+    errors = [t for axes in picture.figure.axes for t in axes.texts if "Failed" in t.get_text()]
+    assert len(errors) == 2
+    upper, lower = picture.figure.axes[0], picture.figure.axes[2]
+    assert upper.get_position().y0 > lower.get_position().y1
+    places = upper.get_yticks()
+    assert places[3] - places[2] > places[1] - places[0]  # air between the input sizes
