@@ -56,3 +56,8 @@ def test_mistakes_are_one_line_not_a_traceback(monkeypatch, capsys, tmp_path, wo
 )
 def test_times(text, seconds):
     assert cli.parse_seconds(text) == seconds
+
+
+def test_profiles_are_named(monkeypatch, capsys):
+    code, _ = run(monkeypatch, capsys, "profile", "heat")
+    assert code == "nest: no profile 'heat'; there are roofline, growth"

@@ -1,6 +1,7 @@
 """Notebooks only call; their text twins are equal; wrong parameters stop them at once."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from test_accuracy import save_classes
 
 from nestlib.notebook import ParameterError, check_parameters, declared_parameters
+from nestlib.recipes import TABLE2
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*.ipynb"))
@@ -84,3 +87,21 @@ def test_bare_papermill_refuses_a_terminal_and_pipes_json(path):
     assert done.returncode == 0, done.stderr[-2000:]
     notebook = nbformat.reads(done.stdout, as_version=4)
     assert "wrote runs/smoke/figures/" in notebook.cells[-1].outputs[0].text
+
+
+@pytest.mark.slow
+def test_table2_is_scored_on_a_small_folder_in_imagenets_layout(path, tmp_path):
+    """End to end but for the weights, which need a network: each row then says so."""
+    if path.stem != "table2":
+        pytest.skip("Table 2's notebook alone takes ImageNet")
+    save_classes(tmp_path / "imagenet" / "val")
+    done = subprocess.run(
+        [BIN / "papermill", path, tmp_path / "out.ipynb", "-p", "budget", "smoke", "-p",
+         "imagenet_dir", str(tmp_path / "imagenet"), "-p", "limit", "12"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = (ROOT / "runs" / "smoke" / "figures" / "table2.md").read_text()
+    assert shown.count("not scored: timm/") == len(TABLE2), shown
+    assert "is not in the cache and the Hugging Face hub does not answer" in shown

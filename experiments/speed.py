@@ -1,0 +1,112 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Speed: NesT here against timm's
+#
+# Most users of NesT today run timm's. In timm's published results (RTX 4090, mixed precision, PyTorch 2.9)
+# its nest_tiny does 1,391 images/s where swin_tiny does 2,749 and deit_small 8,206, though the three cost
+# 5.8, 4.5 and 4.6 billion multiply-adds an image. One cause can be read off its code: it hands
+# `scaled_dot_product_attention` tensors of five dimensions (batch, heads, blocks, patches, width), which the
+# fused kernels refuse. Here the blocks are folded into the batch, so that there are four. That changes no
+# output: before anything is timed, both get the same weights and images, and logits that differ by more than
+# 1e-4 end the run.
+#
+# Compared are NesT-T at 224x224 and, at 32x32, NesT-T of CIFAR in the textbook's multi-head form, the only one
+# that timm can build; DeiT-S and Swin-T, timm's too, are the yardsticks. A forward pass and a training step of
+# each model run on the path that is fastest for them (channels first or last, attention fused or plain), as
+# they are and, on a GPU, compiled. On a CPU compiling gains nothing. In each round all take their turns, and
+# last a plain product of two matrices, the most that this machine can do.
+#
+#     nest bench speed                                 # the same from the command line, more rounds
+#     nest bench speed --device cuda --precision bf16
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick (the two NesT models, two minutes on two cores), gpu or paper
+device: str = "auto"  # auto, cpu, cuda or cuda:<index>
+precision: str = "fp32"  # fp32 or bf16
+
+# %%
+from nestlib import benches, records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Measure what has no record yet
+
+# %% tags=["remove-output"]
+store = records.open_store()
+bench = benches.find_or_run_bench("speed", store, budget, device, precision)
+benched = store.find_benches("speed")
+
+# %% [markdown]
+# ## Who is how fast
+#
+# Speeds of one run compare, those of two machines do not. Rest the mouse on a number for its source.
+
+# %% tags=["hide-input"]
+rivals = report.rivals_table(bench, benched)
+rivals
+
+# %% [markdown]
+# ## The same as a picture
+#
+# The models differ in work an image, so what is drawn is arithmetic a second; 1 is timm's NesT at the same
+# input size, not compiled. Ratios are taken within each round, and the ticks show how far they scatter. Rest
+# the mouse on a mark for its figures.
+
+# %% tags=["hide-input"]
+picture = report.plot_rivals(bench, benched)
+picture
+
+# %% [markdown]
+# ## Targets
+#
+# Set before the work was begun. A missed one stays here as missed.
+
+# %% tags=["hide-input"]
+targets = report.targets_table(bench, benched)
+targets
+
+# %% [markdown]
+# ## Where the time goes
+#
+# A forward pass of NesT-T, part by part, beside the least time that this machine could need for it: for its
+# arithmetic at the rate of a large matrix product, or for its bytes at the rate of a large copy, whichever is
+# more. A part near 1 times its floor has nothing left to win. `nest profile roofline` makes such a record.
+
+# %% tags=["hide-input"]
+roofline = report.show_roofline(store.find_benches("roofline"))
+roofline
+
+# %% [markdown]
+# ## Growth
+#
+# Time and memory against the batch, the image's size and the depth, one at a time. With blocks of a fixed
+# number of patches NesT's cost should grow as the pixels do; full attention has a part that grows with their
+# square, and so has NesT where the blocks are made larger with the image. `nest profile growth` makes such a
+# record.
+
+# %% tags=["hide-input"]
+growth = report.show_growth(store.find_benches("growth"))
+growth
+
+# %% tags=["hide-input"]
+growth_picture = report.draw_growth(store.find_benches("growth"))
+growth_picture
+
+# %%
+report.save("speed", budget, [rivals, targets, roofline, growth], picture)
