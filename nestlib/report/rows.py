@@ -9,7 +9,7 @@ from nestlib.data.datasets import dataset_info
 from nestlib.measure.cost import count_params
 from nestlib.models import library_of
 from nestlib.recipe import Recipe
-from nestlib.recipes import TABLES, describe, get_recipe
+from nestlib.recipes import TABLES, get_recipe
 from nestlib.records import Record, Store
 from nestlib.report.cost import PRINTED, TITLES, best_run, describe_bench, half_range
 from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, significant
@@ -77,11 +77,11 @@ def settings_table() -> Table:
     """How each row is trained here."""
     rows = []
     for rows_of_table in TABLES.values():
-        for row in rows_of_table.values():
+        for name, row in rows_of_table.items():
             recipe = get_recipe(row.recipe)
             clip = recipe.clip_grad_norm
             rows.append((
-                describe(row.recipe), row.recipe, recipe.optimizer, f"{recipe.peak_lr:.3g}",
+                name, row.recipe, recipe.optimizer, f"{recipe.peak_lr:.3g}",
                 str(recipe.batch_size), f"{recipe.epochs}, {recipe.warmup_epochs:g}",
                 f"{recipe.weight_decay:g}", f"{recipe.drop_path_rate:g}",
                 "-" if clip is None else f"{clip:g}", _name_augmentation(recipe.augmentation),
