@@ -259,6 +259,8 @@ def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
 def _load_images(
     info: DatasetInfo, data_dir: Path | None, limit: int | None, options: Facts
 ) -> ImageSet | FolderSet:
+    if limit is not None and info.name == "imagenet":
+        options = options | {"partial": True}
     images = load_dataset(info.name, "test", data_dir=data_dir, **options)
     if limit is not None:
         return take(images, limit)

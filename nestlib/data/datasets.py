@@ -75,7 +75,7 @@ _INFOS = {
               *_IMAGENET),
         _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
         _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
-              image_sizes=(), options=("num_workers",)),
+              image_sizes=(), options=("num_workers", "partial")),
     )
 }  # fmt: skip
 
@@ -111,7 +111,8 @@ def load_dataset(
         image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
         download: fetch the official files if none are there; CIFAR only.
         options: digits: digits_per_image, num_images, seed, canvas (see `make_digits`);
-            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most).
+            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most), and
+            partial, which takes folders of some classes alone.
 
     Raises:
         ValueError: an unknown name, split, size or option, or images that do not fit the set.
@@ -172,11 +173,13 @@ def _load_digits(info: DatasetInfo, split: str, size: int, options: dict[str, An
 
 
 def _load_imagenet(
-    info: DatasetInfo, split: str, data_dir: Path, size: int, num_workers: int | None = None
-) -> FolderSet:
+    info: DatasetInfo, split: str, data_dir: Path, size: int, *, num_workers: int | None = None,
+    partial: bool = False,
+) -> FolderSet:  # fmt: skip
     root, files = list_imagenet(split, data_dir)
     class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
-    _check_content(info, split, root, class_names.tolist(), len(files))
+    if not partial:
+        _check_content(info, split, root, class_names.tolist(), len(files))
     return FolderSet(
         info.name, split, root,
         np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
