@@ -19,13 +19,8 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
-from nestlib.measure.accuracy import (
-    Candidate,
-    View,
-    measure_accuracy,
-    sampling_half_width,
-    view_of,
-)
+from nestlib.data.views import View, view_of
+from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_width
 from nestlib.measure.cost import count_params
 from nestlib.measure.speed import PRECISIONS
 from nestlib.models import PUBLISHED, create_model

@@ -7,7 +7,7 @@ import torch
 from nestlib import benches
 from nestlib.benches import bench_id, choose_rows, find_or_run_bench, run_bench
 from nestlib.measure import count_gflops, count_params
-from nestlib.measure.matmul import MATMUL_SIZES
+from nestlib.measure.rates import MATMUL_SIZES
 from nestlib.recipes import TABLES
 from nestlib.records import Store
 from nestlib.report.speed import MIN_ROUNDS

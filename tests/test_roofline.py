@@ -8,13 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from nestlib.measure import count_gflops
-from nestlib.measure.roofline import (
-    Machine,
-    count_parts,
-    measure_machine,
-    name_nest_part,
-    roofline,
-)
+from nestlib.measure.parts import name_nest_part
+from nestlib.measure.rates import Machine, measure_machine
+from nestlib.measure.roofline import count_parts, roofline
 from nestlib.models.nest import NesT
 from nestlib.models.peers import PEERS
 from nestlib.report.roofline import roofline_table
@@ -149,7 +145,7 @@ def test_measuring_changes_nothing():
 
 
 def test_rates_of_the_machine_are_plausible(monkeypatch):
-    monkeypatch.setattr("nestlib.measure.roofline.RATE_SECONDS", 0.0)
+    monkeypatch.setattr("nestlib.measure.rates.RATE_SECONDS", 0.0)
     machine = measure_machine("cpu")
     assert 1e9 < machine.flops_per_second < 1e14 and 1e8 < machine.bytes_per_second < 1e13
 

@@ -19,7 +19,7 @@ from nestlib.measure import (
     count_params,
     measure_memory_mb,
 )
-from nestlib.measure.matmul import MATMUL_SIZES, MatrixProduct
+from nestlib.measure.rates import MATMUL_SIZES, MatrixProduct
 from nestlib.models.peers import PEERS
 
 

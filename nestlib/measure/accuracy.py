@@ -3,86 +3,28 @@
 To decode a JPEG takes longer than a GPU needs to classify it, so each image is decoded once for all
 models of a pass, and cut once for all that want it cut alike.
 
-B images of a batch, s pixels along a view's edge, C classes of a data set, K outputs of a model.
+B images of a batch, s pixels along a view's edge, K outputs of a model.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from timm.data import ImageNetInfo, create_transform
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nestlib.data.augment import normalize
-from nestlib.data.containers import FolderSet, ImageSet, Triple
+from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.views import View, Views, class_numbers
 from nestlib.measure.cost import running_mode
 from nestlib.measure.speed import PRECISIONS
 
-INTERPOLATIONS = ("bilinear", "bicubic")
 QUANTILE = 1.959964  # of the normal distribution, for 95 %
-
-
-@dataclass(frozen=True)
-class View:
-    """How a model wants its images.
-
-    The short side is resized to image_size / crop_pct pixels, the middle image_size square is cut
-    out, and pixels in 0..1 are normalised by mean and std. An image of image_size square stays as
-    it is under crop_pct 1.
-
-    Raises:
-        ValueError: a field out of its range; the message says what would be valid.
-    """
-
-    image_size: int
-    crop_pct: float
-    interpolation: str
-    mean: Triple
-    std: Triple
-
-    def __post_init__(self):
-        for name, holds, valid in (
-            ("image_size", self.image_size >= 1, "1 pixel or more"),
-            ("crop_pct", 0 < self.crop_pct <= 1, "more than 0 and at most 1"),
-            ("interpolation", self.interpolation in INTERPOLATIONS, " or ".join(INTERPOLATIONS)),
-        ):
-            if not holds:
-                raise ValueError(f"view: {name} is {getattr(self, name)!r}, must be {valid}")
-
-    def build_transform(self) -> Callable[[Image.Image], Tensor]:
-        """timm's evaluation transform but for normalisation: an RGB image to (3, s, s) uint8.
-
-        Published accuracies were measured with it. Bytes are what workers hand over four times
-        faster than floats; `normalize` is for the device.
-        """
-        return create_transform(
-            (3, self.image_size, self.image_size), is_training=False, normalize=False,
-            interpolation=self.interpolation, crop_pct=self.crop_pct,
-        )  # fmt: skip
-
-
-def view_of(pretrained_cfg: PretrainedCfg) -> View:
-    """The view that timm's weights were trained for, not the larger one some are best at.
-
-    Raises:
-        ValueError: images that are not square, or are not cut from the middle.
-    """
-    cfg = pretrained_cfg
-    _, height, width = cfg.input_size
-    if height != width or cfg.crop_mode != "center":
-        raise ValueError(
-            f"{cfg.architecture}.{cfg.tag} wants {height} x {width} images, crop mode "
-            f"{cfg.crop_mode!r}; a view is square and cut from the middle: give other weights"
-        )
-    return View(height, cfg.crop_pct, cfg.interpolation, tuple(cfg.mean), tuple(cfg.std))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,44 +101,6 @@ def sampling_half_width(percent: float, num_images: int) -> float:
     """
     p, n, z2 = percent / 100, num_images, QUANTILE**2
     return 100 * QUANTILE * math.sqrt(p * (1 - p) / n + z2 / (4 * n**2)) / (1 + z2 / n)
-
-
-@cache
-def imagenet_numbers() -> dict[str, int]:
-    """The output that stands for a class in models of ImageNet-1k, by the class's wnid."""
-    return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
-
-
-def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
-    """The output of a model that stands for each class of a set: (C,) int64.
-
-    Where the class folders are wnids of ImageNet-1k, 1,000 outputs are its classes, of which the
-    set may hold a part. Otherwise a class's output is its place in the set.
-
-    Raises:
-        ValueError: outputs that are neither ImageNet's nor the set's own.
-    """
-    ids, known = images.class_ids or images.class_names, imagenet_numbers()
-    strange = [name for name in ids if name not in known]
-    if num_outputs == len(known) and not strange:
-        return torch.tensor([known[name] for name in ids])
-    if num_outputs == len(ids):
-        return torch.arange(len(ids))
-    counts = f"the model has {num_outputs} outputs, {images.name} {len(ids)} classes"
-    if num_outputs < len(ids) or len(strange) == len(ids):
-        raise ValueError(
-            f"{counts}; use one trained on these classes, or leave out the folders of those that "
-            "it does not know"
-        )
-    if num_outputs == len(known):
-        raise ValueError(
-            f"{counts}, of which ImageNet-1k has not {', '.join(strange[:5])} "
-            f"({len(strange)} in all); remove these folders"
-        )
-    raise ValueError(
-        f"{counts} named by wnids; use a model of ImageNet-1k ({len(known)} outputs) or one "
-        f"trained on these {len(ids)} classes"
-    )
 
 
 def _check(candidates: Sequence[Candidate], images, precision: str, batch_size: int) -> None:
@@ -334,7 +238,7 @@ def _pass_over(
             stack.enter_context(runner.on_device())
         # Not before: weights moved under inference mode could not be trained any more.
         stack.enter_context(torch.inference_mode())
-        for views, labels in load(_Views(images, list(by_view))):
+        for views, labels in load(Views(images, list(by_view))):
             labels = labels.to(device, non_blocking=True)
             for pixels, (view, runners) in zip(views, by_view.items()):
                 batch = normalize(pixels.to(device, non_blocking=True), view.mean, view.std)
@@ -343,18 +247,3 @@ def _pass_over(
             bar.update(len(labels))
             if all(runner.error for runner in group):
                 break
-
-
-class _Views:
-    """The map from index to (one (3, s, s) uint8 a view, label) that the workers evaluate."""
-
-    def __init__(self, images: ImageSet | FolderSet, views: Sequence[View]):
-        self.images = images
-        self.transforms = [view.build_transform() for view in views]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
-        image = self.images.read_image(index)
-        return [transform(image) for transform in self.transforms], int(self.images.labels[index])

@@ -6,10 +6,9 @@ in the same process. A part far above both loses time that better code could win
 """
 
 import math
-import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,64 +19,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from nestlib.measure.cost import running_mode
+from nestlib.measure.parts import name_nest_part, name_part, operator_kind
+from nestlib.measure.rates import Machine, measure_machine
 from nestlib.measure.speed import PRECISIONS
 
 aten = torch.ops.aten
-RATE_SECONDS = 1.0  # for which the machine's own rates are tried, each
-
-# What an aten operator does, by its name without a trailing underscore; the first that fits.
-KINDS = {
-    "matrix products": r"mm|addmm",
-    "attention": r"bmm|baddbmm|_softmax|.*attention.*",  # nothing else here multiplies in batches
-    "convolutions": r"convolution",
-    "norms": r".*(layer|batch|group|rms)_norm.*",
-    "activations": r"gelu|relu|silu|hardtanh",
-    "pooling": r".*pool.*|mean",
-    "additions": r"add",
-    "copies": r"clone|copy|_to_copy|cat|stack|roll|constant_pad_nd",
-}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The rates that floors are computed from."""
-
-    flops_per_second: float  # two FLOPs a multiply-add
-    bytes_per_second: float  # read and written
-
-
-def measure_machine(device: str | torch.device, precision: str = "fp32") -> Machine:
-    """Both rates of a device, in about two seconds."""
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    return Machine(measure_matmul_rate(device, dtype), measure_bandwidth(device))
-
-
-def measure_matmul_rate(device: str | torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """FLOPs a second (two a multiply-add) of a large square matrix product, the fastest found."""
-    edge = 8192 if torch.device(device).type == "cuda" else 2048
-    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
-    return 2 * edge**3 / _fastest(partial(torch.mm, a, b, out=torch.empty_like(a)), device)
-
-
-def measure_bandwidth(device: str | torch.device) -> float:
-    """Bytes a second, read and written, of a copy too large for any cache, the fastest found."""
-    size = 2**30 if torch.device(device).type == "cuda" else 2**28  # bytes
-    source = torch.ones(size, dtype=torch.uint8, device=device)
-    return 2 * size / _fastest(partial(torch.empty_like(source).copy_, source), device)
-
-
-def _fastest(action: Callable, device: str | torch.device) -> float:
-    """Least seconds of a call: calls that a neighbour disturbs are left out."""
-    device = torch.device(device)
-    action()
-    times, end = [], time.perf_counter() + RATE_SECONDS
-    while not times or time.perf_counter() < end:
-        _synchronize(device)
-        start = time.perf_counter()
-        action()
-        _synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def roofline(
@@ -305,53 +251,3 @@ def _bytes(values) -> int:
 def _synchronize(device: torch.device) -> None:
     if device.type != "meta":
         torch.get_device_module(device).synchronize(device)
-
-
-def operator_kind(name: str) -> str:
-    """One of KINDS for an aten operator's name, "other" if none fits."""
-    name = name.removesuffix("_")
-    return next((kind for kind, names in KINDS.items() if re.fullmatch(names, name)), "other")
-
-
-def name_part(path: str, kind: str, done: Sequence[str]) -> str:
-    """The part of any model that an operator belongs to: the outermost module, and its kind.
-
-    Args:
-        path: dotted name of the innermost running module, "" for the model itself.
-        kind: `operator_kind`.
-        done: children of that module that have already run in this call.
-    """
-    return f"{path.split('.')[0]}: {kind}" if path else kind
-
-
-def name_nest_part(path: str, kind: str, done: Sequence[str]) -> str:
-    """As `name_part`, for NesT: by its modules' names, what a module itself runs by its kind."""
-    root, level, *names = [*path.split("."), "", ""]
-    if root == "hierarchies":
-        return f"hierarchy {level}: {_layer_part(names[1:-2], kind)}"
-    if root == "aggregations":
-        return f"aggregation {level}: {names[0] or _aggregation_part(kind, done)}"
-    if root == "patch_embed":
-        return "patch embedding"
-    level = sum(child.startswith("hierarchies.") for child in done)
-    if root != "" or "norm" in done:
-        return "head"
-    if level == 0 and kind == "copies":
-        return "patch embedding"
-    return f"hierarchy {level}: position embedding"
-
-
-def _layer_part(names: Sequence[str], kind: str) -> str:
-    """names: of the modules below a transformer layer, the innermost last."""
-    innermost = names[-1] if names else ""
-    if innermost == "attn":
-        return {"copies": "attention's copies", "matrix products": kind}.get(kind, "attention")
-    if innermost in ("", "drop_path"):
-        return "residual additions" if kind == "additions" else kind
-    return {"norm1": "norms", "norm2": "norms", "act": "activation"}.get(innermost, innermost)
-
-
-def _aggregation_part(kind: str, done: Sequence[str]) -> str:
-    if kind == "copies":
-        return "block" if any(child.endswith(".conv") for child in done) else "unblock"
-    return "pool" if kind == "pooling" else kind

@@ -27,7 +27,7 @@ from nestlib.measure.cost import (
     measure_memory_mb,
     running_mode,
 )
-from nestlib.measure.matmul import MatrixProduct, fill
+from nestlib.measure.rates import MatrixProduct, fill
 
 PRECISIONS = ("fp32", "bf16")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -227,7 +227,7 @@ def bench(
     `train`, "train" (forward, cross-entropy, backward, AdamW) the median and every round's value.
     A contender that fails or does not fit keeps what was measured until then, gets the reason as
     "error", and is skipped. settings["matmul_tflops"] holds size, median and rounds of a square
-    matrix product (nestlib.measure.matmul) in the same precision, timed at the end of each round.
+    matrix product (nestlib.measure.rates) in the same precision, timed at the end of each round.
 
     Args:
         precision: "fp32" or "bf16" (autocast).

@@ -1,0 +1,126 @@
+"""How trained classifiers want their test images and classes: size, crop, scale, numbering.
+
+s pixels along a view's edge, C classes of a data set, K outputs of a model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo, create_transform
+from timm.models import PretrainedCfg
+from torch import Tensor
+
+from nestlib.data.containers import FolderSet, ImageSet, Triple
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model wants its images.
+
+    The short side is resized to image_size / crop_pct pixels, the middle image_size square is cut
+    out, and pixels in 0..1 are normalised by mean and std. An image of image_size square stays as
+    it is under crop_pct 1.
+
+    Raises:
+        ValueError: a field out of its range; the message says what would be valid.
+    """
+
+    image_size: int
+    crop_pct: float
+    interpolation: str
+    mean: Triple
+    std: Triple
+
+    def __post_init__(self):
+        for name, holds, valid in (
+            ("image_size", self.image_size >= 1, "1 pixel or more"),
+            ("crop_pct", 0 < self.crop_pct <= 1, "more than 0 and at most 1"),
+            ("interpolation", self.interpolation in INTERPOLATIONS, " or ".join(INTERPOLATIONS)),
+        ):
+            if not holds:
+                raise ValueError(f"view: {name} is {getattr(self, name)!r}, must be {valid}")
+
+    def build_transform(self) -> Callable[[Image.Image], Tensor]:
+        """timm's evaluation transform but for normalisation: an RGB image to (3, s, s) uint8.
+
+        Published accuracies were measured with it. Bytes are what workers hand over four times
+        faster than floats; `normalize` is for the device.
+        """
+        return create_transform(
+            (3, self.image_size, self.image_size), is_training=False, normalize=False,
+            interpolation=self.interpolation, crop_pct=self.crop_pct,
+        )  # fmt: skip
+
+
+def view_of(pretrained_cfg: PretrainedCfg) -> View:
+    """The view that timm's weights were trained for, not the larger one some are best at.
+
+    Raises:
+        ValueError: images that are not square, or are not cut from the middle.
+    """
+    cfg = pretrained_cfg
+    _, height, width = cfg.input_size
+    if height != width or cfg.crop_mode != "center":
+        raise ValueError(
+            f"{cfg.architecture}.{cfg.tag} wants {height} x {width} images, crop mode "
+            f"{cfg.crop_mode!r}; a view is square and cut from the middle: give other weights"
+        )
+    return View(height, cfg.crop_pct, cfg.interpolation, tuple(cfg.mean), tuple(cfg.std))
+
+
+@cache
+def imagenet_numbers() -> dict[str, int]:
+    """The output that stands for a class in models of ImageNet-1k, by the class's wnid."""
+    return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
+
+
+def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
+    """The output of a model that stands for each class of a set: (C,) int64.
+
+    Where the class folders are wnids of ImageNet-1k, 1,000 outputs are its classes, of which the
+    set may hold a part. Otherwise a class's output is its place in the set.
+
+    Raises:
+        ValueError: outputs that are neither ImageNet's nor the set's own.
+    """
+    ids, known = images.class_ids or images.class_names, imagenet_numbers()
+    strange = [name for name in ids if name not in known]
+    if num_outputs == len(known) and not strange:
+        return torch.tensor([known[name] for name in ids])
+    if num_outputs == len(ids):
+        return torch.arange(len(ids))
+    counts = f"the model has {num_outputs} outputs, {images.name} {len(ids)} classes"
+    if num_outputs < len(ids) or len(strange) == len(ids):
+        raise ValueError(
+            f"{counts}; use one trained on these classes, or leave out the folders of those that "
+            "it does not know"
+        )
+    if num_outputs == len(known):
+        raise ValueError(
+            f"{counts}, of which ImageNet-1k has not {', '.join(strange[:5])} "
+            f"({len(strange)} in all); remove these folders"
+        )
+    raise ValueError(
+        f"{counts} named by wnids; use a model of ImageNet-1k ({len(known)} outputs) or one "
+        f"trained on these {len(ids)} classes"
+    )
+
+
+class Views:
+    """The map from index to (one (3, s, s) uint8 a view, label) that the workers evaluate."""
+
+    def __init__(self, images: ImageSet | FolderSet, views: Sequence[View]):
+        self.images = images
+        self.transforms = [view.build_transform() for view in views]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+        image = self.images.read_image(index)
+        return [transform(image) for transform in self.transforms], int(self.images.labels[index])

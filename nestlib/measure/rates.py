@@ -1,0 +1,101 @@
+"""What a machine can do at best: the rates of a plain matrix product and of a copy."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+# Edges of the square product: large enough that arithmetic bounds it, not memory.
+MATMUL_SIZES = {"cpu": 2048, "cuda": 8192}
+COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # larger than any cache
+RATE_SECONDS = 1.0  # for which `measure_machine` tries each rate
+
+
+class MatrixProduct:
+    """A product of square matrices in the bench's precision, and its rate in each round."""
+
+    def __init__(self, device: torch.device, precision: str):
+        size = MATMUL_SIZES[device.type]
+        # In the precision itself: autocast would convert both at each call, and that took time.
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.a, self.b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        self.out = torch.empty_like(self.a)
+        self.synchronize = partial(torch.get_device_module(device).synchronize, device)
+        self.row = {"size": size, "median": None, "rounds": []}
+        self.flops = 2 * size**3  # two a multiply-add
+        self.time(1)
+
+    def time(self, iterations: int) -> float:
+        """Seconds that so many products take."""
+        self.synchronize()
+        start = time.perf_counter()
+        for _ in range(iterations):
+            torch.mm(self.a, self.b, out=self.out)
+        self.synchronize()
+        return time.perf_counter() - start
+
+    def run_round(self, seconds: float) -> None:
+        """Note the TFLOP/s of `seconds` or more."""
+        done, elapsed = fill(self.time, seconds)
+        self.row["rounds"].append(done * self.flops / elapsed / 1e12)
+        self.row["median"] = statistics.median(self.row["rounds"])
+
+
+def fill(time_steps: Callable[[int], float], seconds: float) -> tuple[int, float]:
+    """Steps done and seconds taken, one step and `seconds` at least; `time_steps` does n steps."""
+    done, elapsed = 1, time_steps(1)
+    while elapsed < seconds:
+        # As many as should fill the rest: to wait for the device costs a queue refill.
+        more = math.ceil((seconds - elapsed) * done / elapsed)
+        elapsed += time_steps(more)
+        done += more
+    return done, elapsed
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The rates that floors are computed from."""
+
+    flops_per_second: float  # two FLOPs a multiply-add
+    bytes_per_second: float  # read and written
+
+
+def measure_machine(device: str | torch.device, precision: str = "fp32") -> Machine:
+    """Both rates of a device, the fastest found, in about two seconds."""
+    device = torch.device(device)
+    return Machine(measure_matmul_rate(device, precision), measure_bandwidth(device))
+
+
+def measure_matmul_rate(device: torch.device, precision: str = "fp32") -> float:
+    """FLOPs a second of a large square matrix product."""
+    product = MatrixProduct(device, precision)
+    return product.flops / _least_seconds(product.time)
+
+
+def measure_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of a large copy."""
+    source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    target, synchronize = torch.empty_like(source), torch.get_device_module(device).synchronize
+
+    def time_copies(iterations: int) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(iterations):
+            target.copy_(source)
+        synchronize(device)
+        return time.perf_counter() - start
+
+    time_copies(1)
+    return 2 * source.nbytes / _least_seconds(time_copies)
+
+
+def _least_seconds(time_steps: Callable[[int], float]) -> float:
+    """Of one step: steps that a neighbour disturbs are left out."""
+    times, end = [time_steps(1)], time.perf_counter() + RATE_SECONDS
+    while time.perf_counter() < end:
+        times.append(time_steps(1))
+    return min(times)
