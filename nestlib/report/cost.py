@@ -1,11 +1,10 @@
 """What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from nestlib import paper
 from nestlib.records import Record
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, significant
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
 
 PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
 TITLES = {"table1": "Table 1", "table2": "Table 2"}
@@ -91,19 +90,13 @@ def _by_machine(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _ratio(record: Record, name: str, mode: str) -> Cell:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
-    ours, base = (_rounds(record, row, mode) for row in (name, ANCHOR))
-    if not ours or not base:
-        return record.summary.get(name, {}).get("error", NOT_RUN)
-    ratios = [a / b for a, b in zip(ours, base)]
-    return significant(statistics.median(ratios), record.run_id, len(ratios), half_range(ratios))
+    ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
+    ratio = median_of([a / b for a, b in zip(ours, base)], record.run_id)
+    return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
 
 
-def half_range(values: Sequence[float]) -> float | None:
-    """Half the distance from least to largest; nothing where there is one value alone."""
-    return (max(values) - min(values)) / 2 if len(values) > 1 else None
-
-
-def _rounds(record: Record, name: str, mode: str) -> list[float]:
+def rounds_of(record: Record, name: str, mode: str) -> list[float]:
+    """Every round's images/s of a row; [] where it was not or could not be timed."""
     row = record.summary.get(name, {})
     return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
 
@@ -160,17 +153,12 @@ def _measured_cells(record: Record, name: str, source: str) -> list[Cell]:
         Number(row["params"] / 1e6, source, 2),
         Number(row["gflops"], source, 2),
         Number(row["memory_mb"], source, 0),
-        *(_speed(row, mode, source) for mode in ("forward", "train")),
+        *(
+            median_of(rounds_of(record, name, mode), source) or row.get("error", NOT_RUN)
+            for mode in ("forward", "train")
+        ),
         HERE if source == HERE else f"record: {describe_machine(record)}",
     ]
-
-
-def _speed(row: Mapping, mode: str, source: str) -> Cell:
-    measured = row["images_per_second"].get(mode, {})
-    if measured.get("median") is None:
-        return row.get("error", NOT_RUN)
-    rounds = measured["rounds"]
-    return significant(measured["median"], source, len(rounds), half_range(rounds))
 
 
 def describe_bench(source: str, record: Record) -> str:

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nestlib.records import Record
-from nestlib.report.cost import describe_machine
+from nestlib.report.cost import describe_machine, results
 from nestlib.report.pictures import Picture, drawing_style
-from nestlib.report.speed import MODES, median_of, rounds_of, rows_of, runs_of
-from nestlib.report.tables import NOT_RUN
+from nestlib.report.speed import MODES, rounds_of, rows_of
+from nestlib.report.tables import NOT_RUN, median_of
 from nestlib.rivals import RIVALS, Rival
 
 # Okabe and Ito's colours; a compiled form is hollow, so that grey print tells it too.
@@ -30,7 +30,7 @@ def plot_rivals(here: Record | None, committed: Sequence[Record]) -> Picture:
     TFLOP/s, as the yardsticks have other work an image; between two forms of NesT that ratio is
     the one of images/s.
     """
-    runs = [record for record in runs_of(here, committed) if _names(record)]
+    runs = [record for record in results(here, committed) if _names(record)]
     machines = " and ".join(describe_machine(record) for record in runs) or "nothing measured yet"
     description = (
         "Arithmetic done a second, relative to timm's uncompiled NesT at the same input size, left "

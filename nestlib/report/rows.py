@@ -1,7 +1,5 @@
 """The 29 rows of Tables 1 and 2 as they stand here: what each model is, counts, and trains by."""
 
-import statistics
-
 import torch
 
 from nestlib.data.augment import Augmentation
@@ -11,8 +9,8 @@ from nestlib.models import library_of
 from nestlib.recipe import Recipe
 from nestlib.recipes import TABLES, get_recipe
 from nestlib.records import Record, Store
-from nestlib.report.cost import PRINTED, TITLES, best_run, describe_bench, half_range
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, significant
+from nestlib.report.cost import PRINTED, TITLES, best_run, describe_bench, rounds_of
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
 
 TOLERANCE = 0.02  # of the printed parameter count
 # Rows whose count is further from the printed one, and where the reason stands.
@@ -66,11 +64,8 @@ def _difference(table: str, name: str, share: float) -> str:
 
 def _seconds(run: Record, name: str, mode: str) -> Cell:
     row = run.summary.get(name, {})
-    speeds = row.get("images_per_second", {}).get(mode, {}).get("rounds")
-    if not speeds:
-        return row.get("error", NOT_RUN)
-    seconds = [row["batch_size"] / speed for speed in speeds]
-    return significant(statistics.median(seconds), run.run_id, len(seconds), half_range(seconds))
+    seconds = [row["batch_size"] / speed for speed in rounds_of(run, name, mode)]
+    return median_of(seconds, run.run_id) or row.get("error", NOT_RUN)
 
 
 def settings_table() -> Table:

@@ -1,12 +1,12 @@
 """NesT here against timm's: speeds of one run, and the targets set beforehand."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nestlib.records import Record
-from nestlib.report.cost import describe_machine, half_range, is_smoke
-from nestlib.report.tables import HERE, NOT_RUN, Cell, Number, Table, significant
+from nestlib.report import cost
+from nestlib.report.cost import describe_machine, results
+from nestlib.report.tables import HERE, NOT_RUN, Cell, Number, Table, median_of
 from nestlib.rivals import RIVALS, Rival
 
 MODES = {"forward": "forward", "train": "training step"}
@@ -50,7 +50,7 @@ TARGETS = (
 
 def rivals_table(here: Record | None, committed: Sequence[Record]) -> Table:
     """Every run's contenders: images/s, TFLOP/s and how they stand to timm's eager form."""
-    runs = runs_of(here, committed)
+    runs = results(here, committed)
     rows = [
         _row(record, name, source_of(record, here)) for record in runs for name in rows_of(record)
     ]
@@ -69,7 +69,7 @@ def rivals_table(here: Record | None, committed: Sequence[Record]) -> Table:
 
 def targets_table(here: Record | None, committed: Sequence[Record]) -> Table:
     """The targets, each with the first run that measured it in enough rounds."""
-    rows, runs = [], runs_of(here, committed)
+    rows, runs = [], results(here, committed)
     for target in TARGETS:
         measured = [reach(r, target, source_of(r, here)) for r in runs if _fits(r, target)]
         found = [number for number in measured if number is not None]
@@ -108,15 +108,6 @@ def judge(number: Number | None, target: Target) -> str:
     return "met" if number.value >= target.at_least else "missed"
 
 
-def runs_of(here: Record | None, committed: Sequence[Record]) -> list[Record]:
-    """What may be shown, this machine's own first; a record once."""
-    found: dict[str, Record] = {}
-    for record in (here, *committed):
-        if record is not None and not is_smoke(record):
-            found.setdefault(record.run_id, record)
-    return list(found.values())
-
-
 def _fits(record: Record, target: Target) -> bool:
     return (
         record.environment["device_kind"] == target.device_kind
@@ -137,19 +128,12 @@ def rounds_of(record: Record, name: str, mode: str, unit: str = "images/s") -> l
     """Every round's images/s or TFLOP/s; [] where not measured."""
     if name == MATMUL:
         return record.recipe["matmul_tflops"]["rounds"]
-    row = record.summary.get(name, {})
-    rounds = row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
+    rounds = cost.rounds_of(record, name, mode)
     if unit == "images/s" or not rounds:
         return rounds
-    flops = 2 * row["gflops"] * 1e9 * (3 if mode == "train" else 1)  # backward: two products more
+    gflops = record.summary[name]["gflops"]
+    flops = 2 * gflops * 1e9 * (3 if mode == "train" else 1)  # backward: two products more
     return [speed * flops / 1e12 for speed in rounds]
-
-
-def median_of(values: Sequence[float], source: str) -> Number | None:
-    """With half the range as spread; None of nothing."""
-    if not values:
-        return None
-    return significant(statistics.median(values), source, len(values), half_range(values))
 
 
 def _ratio(ours: Sequence[float], base: Sequence[float], source: str) -> Number | None:

@@ -42,6 +42,14 @@ def significant(value: float, source: str, n: int = 1, spread: float | None = No
     return Number(value, source, digits, n, spread)
 
 
+def median_of(values: Sequence[float], source: str) -> Number | None:
+    """Median of rounds with half their range as spread; None of nothing."""
+    if not values:
+        return None
+    half_range = (max(values) - min(values)) / 2 if len(values) > 1 else None
+    return significant(statistics.median(values), source, len(values), half_range)
+
+
 def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     """Mean and standard deviation over runs (the sample's, n - 1)."""
     spread = statistics.stdev(values) if len(values) > 1 else None
