@@ -149,4 +149,6 @@ def _table_row(table: str, row: str, how: Form, device: torch.device) -> Contend
 def _rival(rival: Rival, how: Form, device: torch.device) -> Contender:
     size = MODELS[rival.model].image_size
     batch_size = how.batch_size or SPEED_BATCH_SIZES[size, device.type]
-    return Contender(rival.name, rival.build, size, batch_size, rival.compile)
+    return Contender(
+        rival.name, rival.build, size, batch_size, tuned=rival.tuned, compile=rival.compile
+    )

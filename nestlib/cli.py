@@ -19,7 +19,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
-from nestlib.profiles import run_profile
+from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import open_store
@@ -110,20 +110,18 @@ def bench(
 
 @app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="roofline or growth")],
+    name: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
     commit_record: CommitRecord = False,
 ) -> None:
-    """Measure what NesT-T's time goes into, or how it grows; leaves a record."""
+    """Measure what NesT's time goes into, or how it grows; leaves a record."""
     record = run_profile(
         name, open_store(), device=device, precision=precision, committed=commit_record
     )
     from nestlib import report  # imported late: training needs no plots
 
-    typer.echo(
-        str({"roofline": report.show_roofline, "growth": report.show_growth}[name]([record]))
-    )
+    typer.echo(str(report.show_profile(name, [record])))
 
 
 @app.command()

@@ -113,7 +113,7 @@ def test_speed_bench_compiles_on_a_gpu_alone(store, monkeypatch, device, compile
     monkeypatch.setattr(benches, "describe_environment", lambda _: {})
     monkeypatch.setattr(benches, "device_name", lambda _: device)
     run_bench("speed", store)
-    assert len([c for c in seen if not c.compile]) == 6
+    assert len([c for c in seen if not c.compile]) == 8
     assert len([c for c in seen if c.compile]) == compiled
     assert {c.image_size for c in seen} == {224, 32}
 

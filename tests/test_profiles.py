@@ -1,8 +1,12 @@
 """Profiles leave records that the report shows; without one it says so."""
 
+from functools import partial
+
 import pytest
 
 from nestlib import profiles, report
+from nestlib.measure.attention import attention_choices
+from nestlib.measure.input_rate import input_rates
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN
 
@@ -20,7 +24,7 @@ def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):
     record = profiles.run_profile("roofline", store, device="cpu", committed=True)
     assert record.run_id.startswith("bench/roofline-full-") and record.kind == "bench"
     (found,) = store.find_benches("roofline")
-    table = report.show_roofline([found])
+    table = report.show_profile("roofline", [found])
     assert table.rows[-1][0] == "whole pass, timed at once" and record.run_id in table.notes[0]
     assert sum(part["gflop"] for part in record.summary["parts"]) == pytest.approx(11.6, rel=0.01)
 
@@ -37,9 +41,41 @@ def test_growth_leaves_a_record_that_is_shown(store, monkeypatch):
     record = profiles.run_profile("growth", store, device="cpu", precision="bf16")
     assert asked["precision"] == "bf16" and asked["rounds"] >= 5
     assert asked["lines"] == ["batch", "pixels", "pixels", "pixels", "depth"]
-    assert report.show_growth([record]).rows == []
+    assert report.show_profile("growth", [record]).rows == []
+
+
+def test_attention_leaves_a_record_that_is_shown(store, monkeypatch):
+    monkeypatch.setattr(profiles, "SPEED_BATCH_SIZES", {(224, "cpu"): 1, (32, "cpu"): 1})
+    monkeypatch.setattr(
+        profiles, "attention_choices",
+        partial(attention_choices, rounds=2, seconds_per_round=0.0),
+    )  # fmt: skip
+    record = profiles.run_profile("attention", store, device="cpu", progress=False)
+    assert record.run_id.startswith("bench/attention-full-")
+    table = report.show_profile("attention", [record])
+    assert [row[:5] for row in table.rows][:4] == [
+        ("nest_tiny_imagenet", "0", "16", "196", "3 x 32"),
+        ("nest_tiny_imagenet", "1", "4", "196", "6 x 32"),
+        ("nest_tiny_imagenet", "2", "1", "196", "12 x 32"),
+        ("nest_tiny_cifar", "0", "64", "16", "3 x 64, one key"),
+    ]
+    assert len(table.rows) == 3 + 4 + 4 and all(number.n == 2 for number in table.rows[0][5:])
+
+
+def test_input_leaves_a_record_that_is_shown(store, monkeypatch):
+    monkeypatch.setattr(profiles, "INPUT_BATCH", {"cpu": 2})
+    monkeypatch.setattr(
+        profiles, "input_rates", partial(input_rates, rounds=1, seconds_per_round=0.0)
+    )
+    record = profiles.run_profile("input", store, device="cpu", progress=False)
+    table = report.show_profile("input", [record])
+    assert [row[0] for row in table.rows] == ["input side alone", *profiles.INPUT_RECIPES]
+    alone = table.rows[0][1].value
+    for _, rate, ratio in table.rows[1:]:
+        assert ratio.value == pytest.approx(alone / rate.value, rel=1e-2)
 
 
 def test_without_a_record_every_part_says_so():
-    for shown in (report.show_roofline([]), report.show_growth([]), report.draw_growth([])):
-        assert shown.rows == [(NOT_RUN,)] and "nest profile" in shown.notes[0]
+    shown = [report.show_profile(name, []) for name in profiles.PROFILES]
+    for table in (*shown, report.draw_growth([])):
+        assert table.rows == [(NOT_RUN,)] and "nest profile" in table.notes[0]

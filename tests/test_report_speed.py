@@ -92,22 +92,24 @@ def test_paths_are_named_for_each_step_where_they_differ():
         {"memory_format": "channels_last", "fused_attention": fused} for fused in (True, False)
     )
     one = row("timm nest_tiny", [1.0], paths={"forward": fused, "train": fused})
-    two = row("timm deit_small", [1.0], paths={"forward": plain, "train": fused})
+    two = row("timm deit_small tuned", [1.0], paths={"forward": plain, "train": fused})
     note = report.rivals_table(record_of(one, two), []).notes[-1]
     assert note.endswith(
-        "channels last, fused attention (timm nest_tiny | timm deit_small, training step); "
-        "channels last, plain attention (timm deit_small, forward)"
+        "channels last, fused attention (timm nest_tiny | timm deit_small tuned, training step); "
+        "channels last, plain attention (timm deit_small tuned, forward)"
     )
 
 
 def test_what_failed_says_so_once_and_the_rest_stays():
-    failed = row("timm swin_tiny", [9.0] * ROUNDS, error="OutOfMemoryError: full")
+    failed = row("timm swin_tiny tuned", [9.0] * ROUNDS, error="OutOfMemoryError: full")
     failed["images_per_second"]["train"] = {"median": None, "rounds": []}
-    never = row("timm deit_small", [], error="BackendCompilerFailed: no compiler")
+    never = row("timm deit_small tuned", [], error="BackendCompilerFailed: no compiler")
     del never["paths"]
     table = report.rivals_table(record_of(*PAIR, failed, never), [])
-    assert cell(table, "timm swin_tiny", 2).value == 9
-    (swin, deit) = [r for r in table.rows if r[0] in ("timm swin_tiny", "timm deit_small")][::-1]
+    assert cell(table, "timm swin_tiny tuned", 2).value == 9
+    (swin, deit) = [
+        r for r in table.rows if r[0] in ("timm swin_tiny tuned", "timm deit_small tuned")
+    ][::-1]
     assert swin.count("OutOfMemoryError: full") == 1 and swin[3] == "OutOfMemoryError: full"
     assert deit[2] == "BackendCompilerFailed: no compiler" and deit[3] == ""
 
@@ -138,13 +140,13 @@ def test_a_target_is_met_from_its_bound_on_and_in_five_rounds(value, n, verdict)
 
 
 def test_targets_are_reached_in_their_own_unit():
-    record = record_of(*PAIR, row("timm deit_small", [50.0] * ROUNDS))
+    record = record_of(*PAIR, row("timm deit_small tuned", [50.0] * ROUNDS))
     assert reach(record, TARGET, "x").value == 1.8
     of_matmul = replace(TARGET, against=MATMUL, unit="TFLOP/s")
     assert reach(record, of_matmul, "x").value == pytest.approx(0.6)
-    of_deit = replace(TARGET, against="timm deit_small", unit="TFLOP/s")
+    of_deit = replace(TARGET, against="timm deit_small tuned", unit="TFLOP/s")
     assert reach(record, of_deit, "x").value == pytest.approx(30 * 5 / (50 * 4))
-    assert reach(record, replace(TARGET, against="timm swin_tiny"), "x") is None
+    assert reach(record, replace(TARGET, against="timm swin_tiny tuned"), "x") is None
 
 
 def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
@@ -162,7 +164,7 @@ def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
 
 
 def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
-    never = row("timm deit_small", [], error="BackendCompilerFailed: no compiler")
+    never = row("timm deit_small tuned", [], error="BackendCompilerFailed: no compiler")
     cifar = [row(f"{library} nest_tiny_cifar", [50.0] * ROUNDS) for library in ("nestlib", "timm")]
     runs = record_of(*PAIR, never, *cifar), record_of(*PAIR, run_id="gpu", kind="cuda")
     picture = report.plot_rivals(runs[0], runs[1:])

@@ -159,7 +159,7 @@ def test_bad_settings_say_the_valid_ones(options, remedy):
 
 
 def test_table_names_the_floor_that_binds(nest):
-    table = roofline_table(nest, "NesT <small>", "this machine")
+    table = roofline_table(nest, "this machine")
     *rows, total, whole = table.rows
     assert [row[0] for row in rows] == [part["name"] for part in nest["parts"]]
     assert sum(row[3].value for row in rows) == pytest.approx(100) == total[3].value

@@ -24,19 +24,14 @@ class MatrixProduct:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.a, self.b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         self.out = torch.empty_like(self.a)
-        self.synchronize = partial(torch.get_device_module(device).synchronize, device)
+        self.device = device
         self.row = {"size": size, "median": None, "rounds": []}
         self.flops = 2 * size**3  # two a multiply-add
         self.time(1)
 
     def time(self, iterations: int) -> float:
         """Seconds that so many products take."""
-        self.synchronize()
-        start = time.perf_counter()
-        for _ in range(iterations):
-            torch.mm(self.a, self.b, out=self.out)
-        self.synchronize()
-        return time.perf_counter() - start
+        return time_steps(lambda: torch.mm(self.a, self.b, out=self.out), self.device, iterations)
 
     def run_round(self, seconds: float) -> None:
         """Note the TFLOP/s of `seconds` or more."""
@@ -45,13 +40,24 @@ class MatrixProduct:
         self.row["median"] = statistics.median(self.row["rounds"])
 
 
-def fill(time_steps: Callable[[int], float], seconds: float) -> tuple[int, float]:
-    """Steps done and seconds taken, one step and `seconds` at least; `time_steps` does n steps."""
-    done, elapsed = 1, time_steps(1)
+def time_steps(step: Callable[[], object], device: torch.device, iterations: int) -> float:
+    """Seconds that so many steps take, from an idle device to an idle device."""
+    synchronize = torch.get_device_module(device).synchronize
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(iterations):
+        step()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def fill(time_n: Callable[[int], float], seconds: float) -> tuple[int, float]:
+    """Steps done and seconds taken, one step and `seconds` at least; `time_n` does n steps."""
+    done, elapsed = 1, time_n(1)
     while elapsed < seconds:
         # As many as should fill the rest: to wait for the device costs a queue refill.
         more = math.ceil((seconds - elapsed) * done / elapsed)
-        elapsed += time_steps(more)
+        elapsed += time_n(more)
         done += more
     return done, elapsed
 
@@ -79,23 +85,15 @@ def measure_matmul_rate(device: torch.device, precision: str = "fp32") -> float:
 def measure_bandwidth(device: torch.device) -> float:
     """Bytes a second, read and written, of a large copy."""
     source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
-    target, synchronize = torch.empty_like(source), torch.get_device_module(device).synchronize
-
-    def time_copies(iterations: int) -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        for _ in range(iterations):
-            target.copy_(source)
-        synchronize(device)
-        return time.perf_counter() - start
-
+    target = torch.empty_like(source)
+    time_copies = partial(time_steps, lambda: target.copy_(source), device)
     time_copies(1)
     return 2 * source.nbytes / _least_seconds(time_copies)
 
 
-def _least_seconds(time_steps: Callable[[int], float]) -> float:
+def _least_seconds(time_n: Callable[[int], float]) -> float:
     """Of one step: steps that a neighbour disturbs are left out."""
-    times, end = [time_steps(1)], time.perf_counter() + RATE_SECONDS
+    times, end = [time_n(1)], time.perf_counter() + RATE_SECONDS
     while time.perf_counter() < end:
-        times.append(time_steps(1))
+        times.append(time_n(1))
     return min(times)

@@ -38,6 +38,7 @@ class Contender:
     """A model to be timed on images (batch_size, 3, image_size, image_size).
 
     compile: run it by torch.compile; what does not compile is the row's error.
+    tuned: on the fastest of its library's paths (`_Runner._choose_paths`), not as it comes.
     """
 
     name: str
@@ -45,11 +46,12 @@ class Contender:
     image_size: int  # pixels
     batch_size: int
     compile: bool = False
+    tuned: bool = True
 
 
 @dataclass(frozen=True)
 class _Path:
-    """One way to run a model; fused_attention is None where there is no choice."""
+    """One way to run a model; fused_attention is None where it is left as it comes."""
 
     memory_format: str
     fused_attention: bool | None
@@ -66,7 +68,8 @@ class _Runner:
         self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
         self.row = {
             "name": contender.name, "image_size": contender.image_size,
-            "batch_size": contender.batch_size, "compile": contender.compile, "n": 0,
+            "batch_size": contender.batch_size, "tuned": contender.tuned,
+            "compile": contender.compile, "n": 0,
             "images_per_second": {mode: {"median": None, "rounds": []} for mode in self.steps},
         }  # fmt: skip
 
@@ -121,8 +124,9 @@ class _Runner:
         fails, by a kernel's limits say, is out. A model to be compiled is compiled on the path that
         is fastest without: to compile each takes minutes.
         """
-        formats = MEMORY_FORMATS if _has_spatial_convs(self.model) else ["contiguous"]
-        attentions = [m for m in self.model.modules() if hasattr(m, "fused_attn")]
+        tuned = self.contender.tuned
+        formats = MEMORY_FORMATS if tuned and _has_spatial_convs(self.model) else ["contiguous"]
+        attentions = [m for m in self.model.modules() if tuned and hasattr(m, "fused_attn")]
         paths = [_Path(f, a) for f in formats for a in ([False, True] if attentions else [None])]
         self.attentions, self.path = attentions, None
         self.paths = dict.fromkeys(self.steps, paths[0])

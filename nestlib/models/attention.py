@@ -39,22 +39,22 @@ class BlockAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, N, C) -> (B, T, N, C)."""
         B, T, N, C = x.shape
-        qkv = self.qkv(x.reshape(B * T, N, C))
-        attend = self._multi_query if self.num_kv_heads == 1 < self.num_heads else self._multi_head
-        return self.proj(attend(qkv)).reshape(B, T, N, C)
+        q, k, v = self.split_heads(self.qkv(x.reshape(B * T, N, C)))
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).reshape(B, T, N, C))
 
-    def _multi_head(self, qkv: Tensor) -> Tensor:
-        # Four dimensions, blocks folded into the batch: the fused kernels refuse five.
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B*T, N, C + 2 * key heads * D) -> queries, keys and values, views of four dimensions.
+
+        Four, with the blocks folded into the batch: the fused kernels refuse five. Multi-head gives
+        (B*T, heads, N, D) three times; multi-query gives queries (B*T, 1, N * heads, D), keys and
+        values (B*T, 1, N, D).
+        """
         BT, N, _ = qkv.shape
-        qkv = qkv.reshape(BT, N, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B*T, heads, N, D)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(BT, N, -1)
-
-    def _multi_query(self, qkv: Tensor) -> Tensor:
+        if self.num_kv_heads == self.num_heads:
+            qkv = qkv.reshape(BT, N, 3, self.num_heads, self.head_dim)
+            return qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # With one key and value for all heads, a head is only another query: N * heads queries
         # attend to N keys, and neither side needs a transposed copy.
-        BT, N, _ = qkv.shape
         q, k, v = qkv.split([self.num_heads * self.head_dim, self.head_dim, self.head_dim], dim=-1)
-        q = q.reshape(BT, 1, N * self.num_heads, self.head_dim)
-        out = F.scaled_dot_product_attention(q, k.unsqueeze(1), v.unsqueeze(1))
-        return out.reshape(BT, N, -1)
+        return q.reshape(BT, 1, N * self.num_heads, self.head_dim), k.unsqueeze(1), v.unsqueeze(1)

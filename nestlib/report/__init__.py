@@ -1,7 +1,7 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.cost import cost_table, speed_table
-from nestlib.report.profiles import draw_growth, show_growth, show_roofline
+from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
 from nestlib.report.speed import rivals_table, targets_table
@@ -22,8 +22,7 @@ __all__ = [
     "rows_table",
     "save",
     "settings_table",
-    "show_growth",
-    "show_roofline",
+    "show_profile",
     "speed_table",
     "table1",
     "table1_quick",

@@ -1,33 +1,35 @@
-"""The newest record of each profile as tables and a picture; none yet says so."""
+"""The newest record of each profile as a table, and growth as a picture; none yet says so."""
 
 from collections.abc import Sequence
 
 from nestlib.records import Record
+from nestlib.report.attention import attention_table
 from nestlib.report.cost import describe_machine
 from nestlib.report.growth import growth_table, plot_growth
+from nestlib.report.input_rate import input_table
 from nestlib.report.pictures import Picture
 from nestlib.report.roofline import roofline_table
 from nestlib.report.tables import NOT_RUN, Table
 
+# What stands above the table while there is nothing in it, and what makes it.
+TABLES = {
+    "roofline": ("Time of a forward pass of NesT-T, and its floors", roofline_table),
+    "growth": ("Growth of time and memory", growth_table),
+    "attention": ("Attention within blocks", attention_table),
+    "input": ("Batches made without a model", input_table),
+}
 
-def show_roofline(records: Sequence[Record]) -> Table:
-    """The first record's parts (Store.find_benches puts GPUs first)."""
+
+def show_profile(name: str, records: Sequence[Record]) -> Table:
+    """The first of a profile's records (Store.find_benches puts GPUs first)."""
+    caption, build_table = TABLES[name]
     if not records:
-        return _nothing("Time of a forward pass of NesT-T, and its floors", "roofline")
-    return roofline_table(records[0].summary, "NesT-T at 224", records[0].run_id)
-
-
-def show_growth(records: Sequence[Record]) -> Table:
-    if not records:
-        return _nothing("Growth of time and memory", "growth")
-    return growth_table(records[0].summary, records[0].run_id)
+        note = f"nest profile {name} measures it"
+        return Table(caption, ("Measured",), [(NOT_RUN,)], [note])
+    return build_table(records[0].summary, records[0].run_id)
 
 
 def draw_growth(records: Sequence[Record]) -> Picture | Table:
     if not records:
-        return show_growth(records)
+        return show_profile("growth", records)
     return plot_growth(records[0].summary, "growth", describe_machine(records[0]))
-
-
-def _nothing(caption: str, profile: str) -> Table:
-    return Table(caption, ("Measured",), [(NOT_RUN,)], [f"nest profile {profile} measures it"])

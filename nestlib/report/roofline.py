@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from nestlib.report.tables import Cell, Number, Table
 
 
-def roofline_table(measured: Mapping, model: str, source: str) -> Table:
+def roofline_table(measured: Mapping, source: str) -> Table:
     """A row a part, in the order in which they run; the sum and the whole pass at the end.
 
     Args:
         measured: what `nestlib.measure.roofline.roofline` returned.
-        model: its name, for the caption.  source: a record id or HERE.
+        source: a record id or HERE.
     """
     settings, machine, parts = (measured[key] for key in ("settings", "machine", "parts"))
     rows = [_row(part, measured["parts_seconds"], source) for part in parts]
@@ -34,7 +34,7 @@ def roofline_table(measured: Mapping, model: str, source: str) -> Table:
         f"Operators that only copy: {100 * share:.1f} % of the parts' time",
     ]
     return Table(
-        f"{model}: time of a forward pass, and its floors",
+        "NesT-T at 224: time of a forward pass, and its floors",
         ("Part", "Calls", "ms", "Share (%)", "GFLOP", "MB", "Floor (ms)", "Times the floor"),
         rows,
         notes,

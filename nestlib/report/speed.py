@@ -31,7 +31,8 @@ class Target:
     unit: str = "images/s"
 
 
-# Set before the work was begun. Compiled forms are held against compiled yardsticks.
+# Set before the work was begun, against timm's NesT as it comes; tuned, it is the harder opponent
+# in the table above. Compiled forms are held against compiled and tuned ones.
 TARGETS = (
     Target("cpu", "fp32", "nestlib nest_tiny", "forward", "timm nest_tiny", 1.5),
     Target("cpu", "fp32", "nestlib nest_tiny", "train", "timm nest_tiny", 1.2),
@@ -40,10 +41,13 @@ TARGETS = (
     Target("cpu", "fp32", "nestlib nest_tiny", "forward", MATMUL, 0.7, unit="TFLOP/s"),
     Target("cpu", "fp32", "nestlib nest_tiny_cifar", "forward", MATMUL, 0.7, unit="TFLOP/s"),
     Target("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny", 3.0),
-    Target("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny compiled", 1.3),
     Target(
-        "cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm deit_small compiled", 0.6,
-        unit="TFLOP/s",
+        "cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny tuned compiled",
+        1.3,
+    ),
+    Target(
+        "cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm deit_small tuned compiled",
+        0.6, unit="TFLOP/s",
     ),
 )  # fmt: skip
 
@@ -182,7 +186,7 @@ def _notes(record: Record, source: str) -> list[str]:
         f"{rate} TFLOP/s; largest difference of logits to timm's before timing, fp32: "
         f"{differences}; multiply-adds by {settings['flop_counter']}; record {record.run_id}, "
         f"{record.environment['finished'][:10]}",
-        f"{source}, fastest path of each, tried before timing: {_paths(record)}",
+        f"{source}, how each ran, if tuned the fastest tried before timing: {_paths(record)}",
     ]
 
 
