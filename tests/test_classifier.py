@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nestlib.data.augment import Augmentation, normalize
 from nestlib.records import Store
@@ -36,6 +38,45 @@ def test_run_leaves_record_and_weights(tiny_recipe, tmp_path):
     folder = tmp_path / "runs" / tiny_recipe.run_id
     assert (folder / "weights.safetensors").is_file()
     assert json.loads((tmp_path / "local" / f"{tiny_recipe.run_id}.json").read_text())
+
+
+class Waits(TorchDispatchMode):
+    """Notes operators whose result, or its size, the host must know: a GPU would be waited for."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").split(".")[0]
+        chosen = tree_leaves(args[1:]) if name in ("index", "index_put_", "index_put") else []
+        by_mask = any(isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in chosen[:4])
+        if name in self.NAMES or by_mask:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_training_step_never_waits_for_the_device(tiny_recipe, tmp_path, optimizer):
+    """Augmentation, bf16, clipping, EMA and the sums of the epoch included."""
+    recipe = replace(
+        tiny_recipe, optimizer=optimizer, clip_grad_norm=1.0, ema_decay=0.9, precision="bf16",
+        augmentation=Augmentation(color_jitter=0.3),
+    )  # fmt: skip
+    train_set, test_set = load_sets(recipe)
+    model = recipe.build_model(train_set.num_classes)
+    trainer = Trainer(recipe, model, train_set, test_set, tmp_path, torch.device("cpu"))
+    batch = train_set.images[: recipe.batch_size], train_set.labels[: recipe.batch_size]
+    with Waits() as waits:
+        for _ in range(8):  # of both MixUp and CutMix, and of most of RandAugment's operations
+            trainer.train_step(*batch)
+    assert waits.found == []
+    with Waits() as waits:  # and the net catches what it is there for
+        loss = trainer.sums[0]
+        assert loss.item() > 0 and len(batch[0][batch[1] > 0])
+    assert waits.found == ["_local_scalar_dense", "index"]
 
 
 def test_same_seed_same_weights_other_seed_others(tiny_recipe, tmp_path):
