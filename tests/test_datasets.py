@@ -156,7 +156,7 @@ def test_a_part_of_imagenet_must_be_asked_for(tmp_path, imagenet_tree):
     for name in sorted(os.listdir(imagenet_tree / "val"))[:3]:
         (tmp_path / "val").mkdir(exist_ok=True)
         (tmp_path / "val" / name).symlink_to(imagenet_tree / "val" / name)
-    with pytest.raises(ValueError, match="1000 classes, but the test images .* have 3 .*missing"):
+    with pytest.raises(ValueError, match=r"1000 classes, but the test images .* have 3 .*missing"):
         load_dataset("imagenet", "test", data_dir=tmp_path, image_size=32)
     part = load_dataset("imagenet", "test", data_dir=tmp_path, image_size=32, partial=True)
     assert len(part) == 3 and part.labels.tolist() == [0, 1, 2]
