@@ -139,6 +139,18 @@ def test_a_target_is_met_from_its_bound_on_and_in_five_rounds(value, n, verdict)
     assert judge(None, TARGET) == "not measured"
 
 
+def test_a_yardstick_is_its_own_measure_and_tuned_is_held_against_as_it_comes():
+    rows = [
+        row("timm deit_small tuned", [50.0] * ROUNDS),
+        row("timm nest_tiny tuned", [9.0] * ROUNDS),
+    ]
+    table = report.rivals_table(record_of(*PAIR, *rows), [])
+    cells = {r[0]: r for r in table.rows}
+    assert cells["timm deit_small tuned"][6] == "1"
+    base = cells["timm nest_tiny"][2].value
+    assert cells["timm nest_tiny tuned"][6].value == pytest.approx(9 / base, rel=0.01)
+
+
 def test_targets_are_reached_in_their_own_unit():
     record = record_of(*PAIR, row("timm deit_small tuned", [50.0] * ROUNDS))
     assert reach(record, TARGET, "x").value == 1.8
