@@ -95,26 +95,20 @@ roofline = report.show_profile("roofline", store.find_benches("roofline"))
 roofline
 
 # %% [markdown]
-# ## Why one rule for attention
+# ## One rule for attention, and the input side
 #
 # NesT's blocks are short, 196 patches at 224 and 16 at 32x32, where a fused kernel may waste most of its tile
 # and copies weigh much. So the ways to attend were timed at every hierarchy, forward and in training:
 # `nest profile attention`. The rule is torch's fused attention on views of the one linear map's output.
-
-# %% tags=["hide-input"]
-attention = report.show_profile("attention", store.find_benches("attention"))
-attention
-
-# %% [markdown]
-# ## The input side
 #
 # The trainer keeps small data sets on the device as bytes and augments there in batch, each image drawing its
 # own parameters. It must never be the limit; `nest profile input` times it without a model, and beside it the
 # training steps that it feeds.
 
 # %% tags=["hide-input"]
+attention = report.show_profile("attention", store.find_benches("attention"))
 inputs = report.show_profile("input", store.find_benches("input"))
-inputs
+display(attention, inputs)
 
 # %% [markdown]
 # ## Growth
@@ -126,11 +120,7 @@ inputs
 
 # %% tags=["hide-input"]
 growth = report.show_profile("growth", store.find_benches("growth"))
-growth
-
-# %% tags=["hide-input"]
-growth_picture = report.draw_growth(store.find_benches("growth"))
-growth_picture
+display(growth, report.draw_growth(store.find_benches("growth")))
 
 # %%
 report.save(
