@@ -209,6 +209,18 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             for level, x, grid in self._hierarchy_outputs(images)
         }
 
+    def forward_with_features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Logits, and every hierarchy's output that they are computed from.
+
+        One forward pass, and logits can be differentiated by the maps.
+
+        Returns:
+            logits (B, num_classes), {level: (B, T, N, C)} in blocks (`unblock` lays them out).
+        """
+        outputs = {level: y for level, y, _ in self._hierarchy_outputs(images)}
+        pooled = self.head_drop(self.norm(outputs[self.num_hierarchies - 1]).mean((1, 2)))
+        return self.head(pooled), outputs
+
     def _hierarchy_outputs(self, images: Tensor) -> Iterator[tuple[int, Tensor, Grid]]:
         """Figure 1's loop: yields level, y (B, T, N, C) and the block grid."""
         size = tuple(images.shape[-2:])

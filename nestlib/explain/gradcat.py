@@ -1,0 +1,131 @@
+"""GradCAT: gradient-based class-aware tree traversal (the paper's Algorithm 1).
+
+From the root, whose four children are the quadrants of the top map, to one leaf block: at each
+hierarchy the step goes to the child with the highest averaged activation, the map times its
+gradient, within the part of the map that the steps before have chosen.
+
+Shapes: B images, L = num_hierarchies - 1 steps, h x w a hierarchy's map in patches.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nestlib.explain.cam import Classes, check_nest, choose_classes
+from nestlib.models.blocks import block_grids, unblock
+from nestlib.models.nest import NesT
+
+SIGNS = {"positive": 1.0, "negative": -1.0}
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """Paths of B images, root first.
+
+    path (B, L) int64: the child chosen, 0 to 3 in reading order of its 2 x 2.
+    activations (B, L, 2, 2) float32: h-hat of the four children of each step.
+    boxes (B, L, 4) int64: x0, y0, x1, y1 in pixels of the chosen nodes, both ends inside; the last
+        is the leaf block.
+    classes (B,) int64, logits (B, num_classes) float32.
+    """
+
+    path: np.ndarray
+    activations: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    logits: np.ndarray
+
+
+def gradcat(
+    model: NesT, images: Tensor, classes: Classes = None, *, sign: str = "positive"
+) -> Traversal:
+    """Walk down the tree of each image for a class, by one forward and one backward pass.
+
+    A_l is a hierarchy's output, and alpha_(l-1) = A_(l-1)[n*], which Algorithm 1 must mean by its
+    last line. For several classes of one image repeat the image.
+
+    Args:
+        images: (B, 3, H, W), normalised as the model was trained.
+        classes: one for all images or one an image; None takes the predicted ones.
+        sign: of the gradient. The paper writes -dY/dalpha and says that it points where the logit
+            grows; it is +dY/dalpha that does ("positive").
+
+    Raises:
+        TypeError: no NesT.
+        ValueError: one hierarchy alone, an odd number of patches to halve, images that do not
+            divide into blocks, a class that the model has not, or an unknown sign.
+    """
+    check_nest(model)
+    if sign not in SIGNS:
+        raise ValueError(f"sign {sign!r} is not one of {', '.join(SIGNS)}")
+    size = tuple(images.shape[-2:])
+    grids = block_grids(size, model.patch_size, model.block_size, model.num_hierarchies)
+    _check_halves(model, grids)
+    logits, outputs, chosen, gradients = _differentiate(model, images, classes)
+    B, steps = len(images), range(model.num_hierarchies - 1, 0, -1)
+    rows = torch.arange(B, device=images.device)
+    corner = torch.zeros(B, 2, dtype=torch.int64, device=images.device)  # y, x in nodes
+    path, activations, boxes = [], [], []
+    for step, level in enumerate(steps, start=1):
+        h = SIGNS[sign] * (outputs[level] * gradients[level]).mean(-1, keepdim=True)
+        plane = unblock(h, grids[level])[..., 0]  # (B, h, w)
+        nodes = _average(plane, 2**step)  # (B, 2**step, 2**step)
+        corner = 2 * corner
+        children = torch.stack(
+            [nodes[rows, corner[:, 0] + i // 2, corner[:, 1] + i % 2] for i in range(4)], 1
+        )
+        child = children.argmax(1)
+        corner = corner + torch.stack([child // 2, child % 2], 1)
+        edge = torch.tensor([size[0] >> step, size[1] >> step], device=images.device)
+        top = corner * edge
+        boxes.append(torch.cat([top.flip(1), (top + edge - 1).flip(1)], 1))
+        path.append(child)
+        activations.append(children.reshape(B, 2, 2))
+    return Traversal(
+        torch.stack(path, 1).cpu().numpy(),
+        torch.stack(activations, 1).float().cpu().numpy(),
+        torch.stack(boxes, 1).cpu().numpy(),
+        chosen.cpu().numpy(),
+        logits.float().cpu().numpy(),
+    )
+
+
+def _differentiate(
+    model: NesT, images: Tensor, classes: Classes
+) -> tuple[Tensor, dict[int, Tensor], Tensor, dict[int, Tensor]]:
+    """Logits, outputs (B, T, N, C) of the levels above the leaves, classes, and dY/d outputs."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            # Maps need a graph even where the weights are frozen.
+            logits, outputs = model.forward_with_features(images.detach().requires_grad_())
+            chosen = choose_classes(classes, logits)
+            maps = {level: y for level, y in outputs.items() if level > 0}
+            score = logits.gather(1, chosen[:, None]).sum()
+            gradients = torch.autograd.grad(score, list(maps.values()))
+    finally:
+        model.train(training)
+    maps = {level: y.detach() for level, y in maps.items()}
+    return logits.detach(), maps, chosen, dict(zip(maps, gradients))
+
+
+def _average(plane: Tensor, nodes: int) -> Tensor:
+    """(B, h, w) -> mean of each of nodes x nodes parts."""
+    B, h, w = plane.shape
+    return plane.reshape(B, nodes, h // nodes, nodes, w // nodes).mean((2, 4))
+
+
+def _check_halves(model: NesT, grids: list[tuple[int, int]]) -> None:
+    if model.num_hierarchies < 2:
+        raise ValueError("a NesT of one hierarchy has no tree to walk; use two or more")
+    down, across = (n * model.block_size for n in grids[-1])  # patches of the top map
+    if down % 2 or across % 2:
+        unit = model.patch_size * 2 ** (model.num_hierarchies - 1)
+        near = "x".join(str(unit * (n + n % 2)) for n in (down, across))
+        raise ValueError(
+            f"the top map has {down}x{across} patches, and its quadrants halve both edges; use a "
+            f"block_size or an image with even ones (nearest: images of {near})"
+        )
