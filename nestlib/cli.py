@@ -4,6 +4,7 @@ nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest bench table1
 nest bench speed
+nest explain planted
 nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
@@ -19,6 +20,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
+from nestlib.planted import run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
@@ -160,6 +162,26 @@ def evaluate(
         )
     if any(isinstance(result, str) for result in results.values()):
         raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(help="planted")] = "planted",
+    budget: Annotated[
+        str, typer.Option(help="quick, or smoke: a fresh model, no result")
+    ] = "quick",
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="weights of runs are here; default runs/")
+    ] = None,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Judge explanations where the truth is planted; leaves a record."""
+    if what != "planted":
+        raise ValueError(f"nothing to explain by the name {what!r}; there is: planted")
+    record = run_planted(open_store(), budget=budget, runs_dir=runs_dir, committed=commit_record)
+    from nestlib import report  # imported late: training needs no plots
+
+    typer.echo(str(report.grounding_table([record])))
 
 
 def process_age() -> float:

@@ -91,6 +91,15 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="cct7_3x1_cifar",
              model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
     ),
+    # For the planted truth: digits from small to those of a quadrant, so that a canvas of four is
+    # made of what the model knows. S = 4 gives 16 leaf blocks of 16 pixels.
+    "digits/nest_planted": (
+        "ours: narrow NesT (d = 48, S = 4, depth 3) on lone digits of 64x64 canvases, a CPU",
+        dict(model="nest_tiny_64",
+             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), image_size=64,
+             dataset_options=dict(canvas="plain", num_images=4096, digit_edges=[0.18, 0.43]),
+             epochs=12),
+    ),
     "cifar10/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",
         dict(

@@ -133,3 +133,26 @@ def test_default_sizes():
 def test_impossible_values_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         load_dataset("digits", "train", **options)
+
+
+def test_a_lone_digit_takes_the_edges_asked_for():
+    boxes = make_digits("test", image_size=64, digit_edges=(0.18, 0.26), num_images=64).boxes
+    edges = boxes[:, 0, 2:] - boxes[:, 0, :2] + 1
+    assert edges.max() <= 0.26 * 1.09 * 64 + 2
+    default = make_digits("test", image_size=64, num_images=64)
+    same = make_digits("test", image_size=64, num_images=64, digit_edges=(0.40, 0.86))
+    assert (default.images == same.images).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (dict(digit_edges=(0.2, 0.3), digits_per_image=2), "one digit a canvas"),
+        (dict(digit_edges=(0.3, 0.2)), "smaller first"),
+        (dict(digit_edges=(0.2, 1.5)), "within 0.1 to 0.9"),
+        (dict(digit_edges=(0.2,)), "two shares"),
+    ],
+)
+def test_edges_that_do_not_fit_are_refused(options, error):
+    with pytest.raises(ValueError, match=error):
+        make_digits("test", **options)

@@ -21,29 +21,38 @@ def build(depth=3, patch_size=1, size=16, **options) -> NesT:
     return model.double()
 
 
-def algorithm1(model: NesT, image: torch.Tensor, label: int, sign: float) -> tuple[list, list]:
+def algorithm1(
+    model: NesT, image: torch.Tensor, label: int, *, sign: str, weighting: str, maps: str
+) -> tuple[list, list]:
     """The paper's Algorithm 1 on one image, on the maps of forward hooks, by slicing planes."""
-    maps, hooks = {}, []
-    for level, hierarchy in enumerate(model.hierarchies):
+    kept, hooks = {}, []
+    modules = list(model.hierarchies)
+    if maps == "normed":
+        modules[-1] = model.norm
+    for level, module in enumerate(modules):
 
         def keep(module, inputs, output, level=level):
-            output.retain_grad()
-            maps[level] = output
+            x = inputs[0] if maps == "inputs" else output
+            x.retain_grad()
+            kept[level] = x
 
-        hooks.append(hierarchy.register_forward_hook(keep))
-    model(image[None])[0, label].backward()
+        hooks.append(module.register_forward_hook(keep))
+    model(image[None].requires_grad_())[0, label].backward()
     for hook in hooks:
         hook.remove()
     path, averages, window = [], [], None
-    for level in range(len(maps) - 1, 0, -1):
+    for level in range(len(kept) - 1, 0, -1):
         down, across = model.grids[level]
-        edge = model.block_size
-        h = torch.zeros(down * edge, across * edge).double()
-        product = (sign * maps[level] * maps[level].grad).mean(-1)[0]
+        edge, C = model.block_size, kept[level].shape[-1]
+        A, gradient = (torch.zeros(down * edge, across * edge, C).double() for _ in range(2))
         for t in range(down * across):
             y, x = t // across * edge, t % across * edge
-            h[y : y + edge, x : x + edge] = product[t].reshape(edge, edge)
-        y0, x0, tall, wide = window or (0, 0, *h.shape)
+            A[y : y + edge, x : x + edge] = kept[level][0, t].reshape(edge, edge, C)
+            gradient[y : y + edge, x : x + edge] = kept[level].grad[0, t].reshape(edge, edge, C)
+        y0, x0, tall, wide = window or (0, 0, down * edge, across * edge)
+        if weighting == "partition":
+            gradient[:] = gradient[y0 : y0 + tall, x0 : x0 + wide].mean((0, 1))
+        h = ((1 if sign == "positive" else -1) * A * gradient).mean(-1)
         half = tall // 2, wide // 2
         four = [
             h[y0 + i * half[0] : y0 + (i + 1) * half[0], x0 + j * half[1] : x0 + (j + 1) * half[1]]
@@ -59,18 +68,23 @@ def algorithm1(model: NesT, image: torch.Tensor, label: int, sign: float) -> tup
     return path, averages
 
 
-@pytest.mark.parametrize("sign", ["positive", "negative"])
+@pytest.mark.parametrize("maps", ["outputs", "normed", "inputs"])
+@pytest.mark.parametrize(
+    ("sign", "weighting"),
+    [("positive", "place"), ("negative", "place"), ("positive", "partition")],
+)
 @pytest.mark.parametrize(
     ("depth", "patch_size", "size"),
     [(2, 1, 8), (3, 1, 16), (3, 2, (32, 64)), (4, 1, 32), (5, 1, 64), (3, 4, 224)],
 )
-def test_path_is_algorithm_1s(depth, patch_size, size, sign):
+def test_path_is_algorithm_1s(depth, patch_size, size, sign, weighting, maps):
+    options = dict(sign=sign, weighting=weighting, maps=maps)
     model = build(depth, patch_size, size)
     H, W = model.img_size
     images = torch.randn(3, 3, H, W).double()
-    found = gradcat(model, images, [0, 4, 2], sign=sign)
+    found = gradcat(model, images, [0, 4, 2], **options)
     for i, label in enumerate((0, 4, 2)):
-        path, averages = algorithm1(model, images[i], label, 1.0 if sign == "positive" else -1.0)
+        path, averages = algorithm1(model, images[i], label, **options)
         assert found.path[i].tolist() == path
         np.testing.assert_allclose(
             found.activations[i].reshape(-1, 4), averages, rtol=1e-3, atol=1e-6
@@ -116,6 +130,25 @@ def test_planted_evidence_is_found_and_the_negative_sign_flees_it(quadrant):
     images[0, 1, y, x] = 1.0
     assert gradcat(model, images, 1).path.tolist() == [[quadrant, 1]]
     assert gradcat(model, images, 1, sign="negative").path[0, 0] != quadrant
+
+
+def test_the_last_layernorm_makes_the_top_step_of_raw_outputs_vanish():
+    """LN(a x) = LN(x): by Euler's theorem the map times its gradient sums to nought everywhere."""
+    model, images = build().float(), torch.randn(4, 3, 16, 16)
+    sizes = {
+        maps: abs(gradcat(model, images, 1, maps=maps).activations[:, 0]).mean()
+        for maps in ("outputs", "normed")
+    }
+    assert sizes["outputs"] < 1e-5 * sizes["normed"]
+
+
+def test_the_top_step_on_normed_maps_is_cam_without_the_bias():
+    model, images = build(), torch.randn(4, 3, 16, 16).double()
+    found = gradcat(model, images, 2, maps="normed").activations[:, 0]
+    quadrants = (cam(model, images, 2) - model.head.bias[2]).detach().reshape(4, 2, 2, 2, 2)
+    expected = quadrants.mean((2, 4)).numpy()
+    scale = np.linalg.norm(found) / np.linalg.norm(expected)  # means over places and channels
+    np.testing.assert_allclose(found, expected * scale, rtol=1e-5)
 
 
 def test_nothing_is_left_on_the_model():
@@ -170,5 +203,6 @@ def test_models_and_sizes_that_do_not_fit_are_refused():
         gradcat(build(1, 1, 4), torch.randn(1, 3, 4, 4).double())
     with pytest.raises(ValueError, match=r"3x3 patches.*nearest: images of 16x16"):
         gradcat(build(3, 1, 12), torch.randn(1, 3, 12, 12).double())
-    with pytest.raises(ValueError, match="'up' is not one of positive, negative"):
-        gradcat(build(), images, sign="up")
+    for option in ("sign", "weighting", "maps"):
+        with pytest.raises(ValueError, match=f"{option} 'up' is not one of "):
+            gradcat(build(), images, **{option: "up"})

@@ -68,7 +68,7 @@ _INFOS = {
     for info in (
         _info("digits", "digits on canvases", 32, 10, *NUM_IMAGES.values(), *_DIGITS,
               image_sizes=IMAGE_SIZES,
-              options=("digits_per_image", "num_images", "seed", "canvas")),
+              options=("digits_per_image", "num_images", "seed", "canvas", "digit_edges")),
         _info("cifar10", "CIFAR-10", 32, 10, 50_000, 10_000, *_CIFAR10),
         _info("cifar100", "CIFAR-100", 32, 100, 50_000, 10_000, *_CIFAR100),
         _info("tiny_imagenet", "Tiny ImageNet-100, 300 images a class", 64, 100, 30_000, 5_000,
@@ -110,7 +110,8 @@ def load_dataset(
         data_dir: where the images are. Default: $NESTLIB_DATA/<name>, else data/<name>.
         image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
         download: fetch the official files if none are there; CIFAR only.
-        options: digits: digits_per_image, num_images, seed, canvas (see `make_digits`);
+        options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
+            takes them;
             imagenet: num_workers, processes that decode (default: one a CPU, 8 at most), and
             partial, which takes folders of some classes alone.
 

@@ -25,6 +25,7 @@ _CHUNK = 64  # canvases drawn together: few enough for the CPU's cache, enough t
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601: how bright an RGB colour looks
 _MIN_CONTRAST = 0.4  # luma between ink and the canvas beneath it; canvases vary by less than half
 _TEST_SHARE = 0.2
+_LONE_EDGES, _QUADRANT_EDGES = (0.40, 0.86), (0.70, 0.86)  # shares of canvas and quadrant
 # Noise grids (rows, columns): clouds from coarse to fine, and bands lying and standing.
 _GRIDS = ((2, 2), (3, 3), (5, 5), (8, 8), (2, 8), (8, 2))
 
@@ -80,6 +81,7 @@ def make_digits(
     num_images: int | None = None,
     seed: int = 0,
     canvas: str = "textured",
+    digit_edges: tuple[float, float] | None = None,
 ) -> DigitCanvases:
     """Draw the canvases of one split; a longer set begins with the shorter one's canvases.
 
@@ -91,6 +93,8 @@ def make_digits(
         num_images: 4,096 for train and 1,024 for test where not given.
         seed: not negative; train and test differ under the same seed.
         canvas: "textured", or "plain" for bright digits on near black.
+        digit_edges: least and largest edge of a lone digit, as shares of the canvas's; from 0.40
+            to 0.86 where not given.
 
     Raises:
         ValueError: a value outside these ranges.
@@ -99,6 +103,7 @@ def make_digits(
         raise ValueError(f"digits have no split {split!r}; valid: 'train', 'test'")
     num_images = NUM_IMAGES[split] if num_images is None else num_images
     _check(image_size, digits_per_image, num_images, seed, canvas)
+    edges = _check_edges(digit_edges, digits_per_image)
     chunks = [
         _draw_chunk(
             np.random.Generator(np.random.PCG64([seed, int(split == "test"), chunk])),
@@ -106,6 +111,7 @@ def make_digits(
             image_size,
             digits_per_image,
             canvas,
+            edges,
         )
         for chunk in range(-(-num_images // _CHUNK))
     ]
@@ -128,12 +134,29 @@ def _check(image_size: int, digits_per_image: int, num_images: int, seed: int, c
         raise ValueError(f"digits: canvas={canvas!r} is unknown; choose 'textured' or 'plain'")
 
 
+def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tuple[float, float]:
+    if edges is None:
+        return _LONE_EDGES if digits_per_image == 1 else _QUADRANT_EDGES
+    if digits_per_image != 1:
+        raise ValueError(
+            f"digits: digit_edges={edges!r} goes with one digit a canvas; leave it out for "
+            f"digits_per_image={digits_per_image}"
+        )
+    if len(edges) != 2 or not 0.1 <= edges[0] <= edges[1] <= 0.9:
+        raise ValueError(
+            f"digits: digit_edges={edges!r} must be two shares of the canvas's edge, the smaller "
+            "first, within 0.1 to 0.9"
+        )
+    return edges[0], edges[1]
+
+
 def _draw_chunk(
     rng: np.random.Generator,
     by_class: tuple[np.ndarray, ...],
     size: int,
     num_digits: int,
     canvas: str,
+    edges: tuple[float, float],
 ) -> DigitCanvases:
     classes = rng.permuted(np.tile(np.arange(NUM_CLASSES), (_CHUNK, 1)), axis=1)[:, :num_digits]
     choice = rng.random(classes.shape)
@@ -144,7 +167,7 @@ def _draw_chunk(
         ]
     )  # (B, K)
     scans, _ = _load_scans()
-    ink = _place(rng, scans[samples], size)  # (B, K, S, S)
+    ink = _place(rng, scans[samples], size, edges)  # (B, K, S, S)
     paint = _textured_canvas if canvas == "textured" else _plain_canvas
     picture = paint(rng, size).reshape(_CHUNK, -1, 3)  # (B, S*S, 3)
     alpha = ink.reshape(_CHUNK, num_digits, -1)  # (B, K, S*S); no two digits share a pixel
@@ -157,26 +180,31 @@ def _draw_chunk(
     return DigitCanvases(images, classes[:, 0], _bound(ink), classes, samples)
 
 
-def _place(rng: np.random.Generator, scans: np.ndarray, size: int) -> np.ndarray:
-    """Enlarge scans (B, K, 8, 8) to random sizes at random places: opacity (B, K, S, S)."""
+def _place(
+    rng: np.random.Generator, scans: np.ndarray, size: int, edges: tuple[float, float]
+) -> np.ndarray:
+    """Enlarge scans (B, K, 8, 8) to random sizes at random places: opacity (B, K, S, S).
+
+    edges are shares of the canvas, of a quadrant where there are several digits.
+    """
     num_digits = scans.shape[1]
     shape = scans.shape[:2]
     if num_digits == 1:
         region, corner = size, np.zeros((*shape, 2))
-        edge = rng.uniform(0.40, 0.86, shape) * region
+        edge = rng.uniform(*edges, shape) * region
     else:
         region = size // 2
         quadrants = rng.permuted(np.tile(np.arange(4), (_CHUNK, 1)), axis=1)[:, :num_digits]
         quadrants.sort(axis=1)  # reading order, so that "the first digit" is one a reader can name
         corner = np.stack([quadrants // 2, quadrants % 2], axis=-1) * region
-        edge = rng.uniform(0.70, 0.86, shape) * region
-    edges = edge[..., None] * np.exp(rng.uniform(-0.08, 0.08, (*shape, 2)))  # height, width
+        edge = rng.uniform(*edges, shape) * region
+    extent = edge[..., None] * np.exp(rng.uniform(-0.08, 0.08, (*shape, 2)))  # height, width
     # One pixel free all round keeps swelling strokes out of the neighbour's quadrant.
-    edges = np.minimum(edges, region - 2)
-    origin = corner + 1 + rng.random((*shape, 2)) * (region - 2 - edges)
+    extent = np.minimum(extent, region - 2)
+    origin = corner + 1 + rng.random((*shape, 2)) * (region - 2 - extent)
     rows, columns = (
         _cubic_weights(
-            (np.arange(size) + 0.5 - origin[..., axis, None]) / edges[..., axis, None] * 8 - 0.5
+            (np.arange(size) + 0.5 - origin[..., axis, None]) / extent[..., axis, None] * 8 - 0.5
         )
         for axis in (0, 1)
     )  # (B, K, S, 8) each

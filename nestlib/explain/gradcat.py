@@ -18,6 +18,15 @@ from nestlib.models.blocks import block_grids, unblock
 from nestlib.models.nest import NesT
 
 SIGNS = {"positive": 1.0, "negative": -1.0}
+WEIGHTINGS = {
+    "place": "every place's activation is weighted by its own gradient, as Algorithm 1 is written",
+    "partition": "by the gradient's mean over the partition alpha, as GradCAM has it",
+}
+MAPS = {
+    "outputs": "what a hierarchy puts out",
+    "normed": "likewise, but the top one after the last LayerNorm",
+    "inputs": "what goes into a hierarchy, position embeddings included",
+}
 
 
 @dataclass(frozen=True)
@@ -39,39 +48,46 @@ class Traversal:
 
 
 def gradcat(
-    model: NesT, images: Tensor, classes: Classes = None, *, sign: str = "positive"
-) -> Traversal:
+    model: NesT, images: Tensor, classes: Classes = None, *, sign: str = "positive",
+    weighting: str = "place", maps: str = "normed",
+) -> Traversal:  # fmt: skip
     """Walk down the tree of each image for a class, by one forward and one backward pass.
 
-    A_l is a hierarchy's output, and alpha_(l-1) = A_(l-1)[n*], which Algorithm 1 must mean by its
-    last line. For several classes of one image repeat the image.
+    alpha_(l-1) = A_(l-1)[n*], which Algorithm 1 must mean by its last line. For several classes of
+    one image repeat the image.
 
     Args:
         images: (B, 3, H, W), normalised as the model was trained.
         classes: one for all images or one an image; None takes the predicted ones.
         sign: of the gradient. The paper writes -dY/dalpha and says that it points where the logit
             grows; it is +dY/dalpha that does ("positive").
+        weighting: one of WEIGHTINGS.
+        maps: what A_l is, one of MAPS; the paper leaves it open. The last LayerNorm does not see
+            the scale of its input, so with "outputs" and "place" the top step compares noughts.
 
     Raises:
         TypeError: no NesT.
         ValueError: one hierarchy alone, an odd number of patches to halve, images that do not
-            divide into blocks, a class that the model has not, or an unknown sign.
+            divide into blocks, a class that the model has not, or an unknown option.
     """
     check_nest(model)
-    if sign not in SIGNS:
-        raise ValueError(f"sign {sign!r} is not one of {', '.join(SIGNS)}")
+    for name, value, valid in (
+        ("sign", sign, SIGNS), ("weighting", weighting, WEIGHTINGS), ("maps", maps, MAPS)
+    ):  # fmt: skip
+        if value not in valid:
+            raise ValueError(f"{name} {value!r} is not one of {', '.join(valid)}")
     size = tuple(images.shape[-2:])
     grids = block_grids(size, model.patch_size, model.block_size, model.num_hierarchies)
     _check_halves(model, grids)
-    logits, outputs, chosen, gradients = _differentiate(model, images, classes)
-    B, steps = len(images), range(model.num_hierarchies - 1, 0, -1)
-    rows = torch.arange(B, device=images.device)
-    corner = torch.zeros(B, 2, dtype=torch.int64, device=images.device)  # y, x in nodes
+    logits, chosen, layers, gradients = _differentiate(model, images, classes, maps)
+    rows = torch.arange(len(images), device=images.device)
+    corner = torch.zeros(len(images), 2, dtype=torch.int64, device=images.device)  # y, x in nodes
     path, activations, boxes = [], [], []
-    for step, level in enumerate(steps, start=1):
-        h = SIGNS[sign] * (outputs[level] * gradients[level]).mean(-1, keepdim=True)
-        plane = unblock(h, grids[level])[..., 0]  # (B, h, w)
-        nodes = _average(plane, 2**step)  # (B, 2**step, 2**step)
+    for step, level in enumerate(range(model.num_hierarchies - 1, 0, -1), start=1):
+        A, gradient = (unblock(x[level], grids[level]) for x in (layers, gradients))  # (B, h, w, C)
+        if weighting == "partition":
+            gradient = _spread(_average(gradient, 2 ** (step - 1)), A.shape)
+        nodes = _average(SIGNS[sign] * A * gradient, 2**step).mean(-1)  # (B, 2**step, 2**step)
         corner = 2 * corner
         children = torch.stack(
             [nodes[rows, corner[:, 0] + i // 2, corner[:, 1] + i % 2] for i in range(4)], 1
@@ -82,7 +98,7 @@ def gradcat(
         top = corner * edge
         boxes.append(torch.cat([top.flip(1), (top + edge - 1).flip(1)], 1))
         path.append(child)
-        activations.append(children.reshape(B, 2, 2))
+        activations.append(children.reshape(-1, 2, 2))
     return Traversal(
         torch.stack(path, 1).cpu().numpy(),
         torch.stack(activations, 1).float().cpu().numpy(),
@@ -93,29 +109,37 @@ def gradcat(
 
 
 def _differentiate(
-    model: NesT, images: Tensor, classes: Classes
-) -> tuple[Tensor, dict[int, Tensor], Tensor, dict[int, Tensor]]:
-    """Logits, outputs (B, T, N, C) of the levels above the leaves, classes, and dY/d outputs."""
+    model: NesT, images: Tensor, classes: Classes, maps: str
+) -> tuple[Tensor, Tensor, dict[int, Tensor], dict[int, Tensor]]:
+    """Logits, classes, maps (B, T, N, C) of the levels above the leaves, and dY/d maps."""
     training = model.training
     model.eval()
     try:
         with torch.enable_grad():
             # Maps need a graph even where the weights are frozen.
-            logits, outputs = model.forward_with_features(images.detach().requires_grad_())
+            logits, layers = model.forward_with_features(images.detach().requires_grad_())
             chosen = choose_classes(classes, logits)
-            maps = {level: y for level, y in outputs.items() if level > 0}
+            A = dict(enumerate(layers[maps][1:], start=1))
             score = logits.gather(1, chosen[:, None]).sum()
-            gradients = torch.autograd.grad(score, list(maps.values()))
+            gradients = torch.autograd.grad(score, list(A.values()))
     finally:
         model.train(training)
-    maps = {level: y.detach() for level, y in maps.items()}
-    return logits.detach(), maps, chosen, dict(zip(maps, gradients))
+    A = {level: x.detach() for level, x in A.items()}
+    return logits.detach(), chosen, A, dict(zip(A, gradients))
 
 
 def _average(plane: Tensor, nodes: int) -> Tensor:
-    """(B, h, w) -> mean of each of nodes x nodes parts."""
-    B, h, w = plane.shape
-    return plane.reshape(B, nodes, h // nodes, nodes, w // nodes).mean((2, 4))
+    """(B, h, w, C) -> mean of each of nodes x nodes parts, (B, nodes, nodes, C)."""
+    B, h, w, C = plane.shape
+    return plane.reshape(B, nodes, h // nodes, nodes, w // nodes, C).mean((2, 4))
+
+
+def _spread(nodes: Tensor, shape: torch.Size) -> Tensor:
+    """(B, n, n, C) -> (B, h, w, C), every node's value all over its part."""
+    B, h, w, C = shape
+    n = nodes.shape[1]
+    whole = nodes[:, :, None, :, None].expand(B, n, h // n, n, w // n, C)
+    return whole.reshape(B, h, w, C)
 
 
 def _check_halves(model: NesT, grids: list[tuple[int, int]]) -> None:

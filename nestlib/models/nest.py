@@ -189,7 +189,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last hierarchy after its LayerNorm, on the image plane: (B, C, H, W)."""
-        *_, (_, y, grid) = self._hierarchy_outputs(images)
+        *_, (_, _, y, grid) = self._run_hierarchies(images)
         return unblock(self.norm(y), grid).permute(0, 3, 1, 2)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -205,30 +205,36 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             last LayerNorm (`forward_features` gives the last map after it).
         """
         return {
-            level: unblock(x, grid).permute(0, 3, 1, 2)
-            for level, x, grid in self._hierarchy_outputs(images)
+            level: unblock(y, grid).permute(0, 3, 1, 2)
+            for level, _, y, grid in self._run_hierarchies(images)
         }
 
-    def forward_with_features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        """Logits, and every hierarchy's output that they are computed from.
+    def forward_with_features(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        """Logits, and the maps of every hierarchy that they are computed from.
 
         One forward pass, and logits can be differentiated by the maps.
 
         Returns:
-            logits (B, num_classes), {level: (B, T, N, C)} in blocks (`unblock` lays them out).
+            logits (B, num_classes), and lists of (B, T, N, C) by hierarchy in blocks (`unblock`
+            lays them out): "inputs" with their position embeddings, "outputs", and "normed", which
+            are the outputs but for the last one, taken after the last LayerNorm.
         """
-        outputs = {level: y for level, y, _ in self._hierarchy_outputs(images)}
-        pooled = self.head_drop(self.norm(outputs[self.num_hierarchies - 1]).mean((1, 2)))
-        return self.head(pooled), outputs
+        inputs, outputs = zip(*((x, y) for _, x, y, _ in self._run_hierarchies(images)))
+        normed = self.norm(outputs[-1])
+        maps = {
+            "inputs": list(inputs), "outputs": list(outputs), "normed": [*outputs[:-1], normed]
+        }  # fmt: skip
+        return self.head(self.head_drop(normed.mean((1, 2)))), maps
 
-    def _hierarchy_outputs(self, images: Tensor) -> Iterator[tuple[int, Tensor, Grid]]:
-        """Figure 1's loop: yields level, y (B, T, N, C) and the block grid."""
+    def _run_hierarchies(self, images: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Grid]]:
+        """Figure 1's loop: yields level, what goes in, what comes out (B, T, N, C), the grid."""
         size = tuple(images.shape[-2:])
         grids = block_grids(size, self.patch_size, self.block_size, self.num_hierarchies)
         x = self.patch_embed(images, self.block_size)  # (B, T, N, C)
         for level, hierarchy in enumerate(self.hierarchies):
-            y = hierarchy(x + self._pos_embed(level, grids[level]))
-            yield level, y, grids[level]
+            x = x + self._pos_embed(level, grids[level])
+            y = hierarchy(x)
+            yield level, x, y, grids[level]
             if level < self.num_hierarchies - 1:
                 x = self.aggregations[level](y, grids[level])  # (B, T / 4, N, C')
 

@@ -1,6 +1,7 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.grounding import grounding_table
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
@@ -15,6 +16,7 @@ __all__ = [
     "Table",
     "cost_table",
     "draw_growth",
+    "grounding_table",
     "plot_rivals",
     "plot_table1",
     "plot_table2",

@@ -1,0 +1,143 @@
+"""GradCAT, CAM and their like on planted truth: narrow NesTs on the digits, and their record."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import load_dataset
+from nestlib.explain.cam import cam
+from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
+from nestlib.measure.grounding import (
+    Way,
+    faithfulness,
+    grounding,
+    interval,
+    point_by_gradcat,
+    point_by_map,
+)
+from nestlib.models.nest import NesT
+from nestlib.models.weights import load_weights
+from nestlib.recipe import Recipe, to_dict
+from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
+from nestlib.runs import carry_out, collect
+from nestlib.training.devices import resolve_device
+
+RECIPE = "digits/nest_planted"
+SEEDS = (0, 1, 2)
+CANVASES = {
+    "four": dict(digits_per_image=4, num_images=256),
+    "small": dict(digit_edges=(0.18, 0.26), num_images=1024),
+}
+SMOKE_IMAGES = 8
+WAYS: dict[str, Way] = {
+    f"GradCAT, {sign}, {weighting}, {maps}": point_by_gradcat(
+        sign=sign, weighting=weighting, maps=maps
+    )
+    for maps in MAPS
+    for weighting in WEIGHTINGS
+    for sign in SIGNS
+} | {"CAM": point_by_map(cam)}
+
+
+def run_planted(
+    store: Store, *, budget: str = "quick", seeds: tuple[int, ...] = SEEDS,
+    runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
+) -> Record:  # fmt: skip
+    """Judge every way on both kinds of canvases with each seed's model; writes a record.
+
+    Models whose weights are not in `runs_dir` are trained first, minutes each on a CPU.
+    """
+    runs_dir = runs_dir or find_project_root() / "runs"
+    seeds = seeds[:1] if budget == "smoke" else seeds
+    recipes = [get_recipe(RECIPE, seed=seed) for seed in seeds]
+    environment = describe_environment(resolve_device("cpu"))
+    models = (
+        {0: recipes[0].build_model(10)} if budget == "smoke"
+        else trained_models(recipes, store, runs_dir)
+    )  # fmt: skip
+    canvases = {name: load_canvases(name, budget) for name in CANVASES}
+    rows = [
+        _judge(model, seed, canvases, progress and budget != "smoke")
+        for seed, model in tqdm(models.items(), desc="models", disable=not progress)
+    ]
+    record = Record(
+        run_id=f"planted/{RECIPE.split('/')[1]}-{budget}-{recipes[0].config_hash}",
+        kind="explain", recipe=to_dict(replace(recipes[0], budget=budget)),
+        environment=environment | {"finished": timestamp()},
+        summary={
+            "seeds": list(seeds),
+            "runs": [recipe.run_id for recipe in recipes],
+            "canvases": {name: len(images) for name, images in canvases.items()},
+            "models": rows,
+            "together": _together(rows),
+        },
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[int, NesT]:
+    """{seed: model}; trains those whose weights are missing, side by side.
+
+    Raises:
+        FileNotFoundError: a record without its weights; the message says what to delete or fetch.
+    """
+    collect({RECIPE: recipes}, store, processes=2, device="cpu", runs_dir=runs_dir)
+    models = {}
+    for recipe in recipes:
+        path = runs_dir / recipe.run_id / "weights.safetensors"
+        if not path.is_file():  # the record came with the checkout, its weights did not
+            nowhere = Store(runs_dir / "retrained", runs_dir / "retrained")
+            carry_out(recipe, nowhere, device="cpu", runs_dir=runs_dir)
+        model = recipe.build_model(num_classes=10)
+        load_weights(model, path)
+        models[recipe.seed] = model.eval()
+    return models
+
+
+def load_canvases(name: str, budget: str = "quick") -> ImageSet:
+    """The canvases of test scans that the ways are judged on: one of CANVASES."""
+    options = CANVASES[name] | ({"num_images": SMOKE_IMAGES} if budget == "smoke" else {})
+    return load_dataset("digits", "test", image_size=64, canvas="plain", **options)
+
+
+def _judge(model: NesT, seed: int, canvases: dict[str, ImageSet], progress: bool) -> dict:
+    row = {
+        name: grounding(model, images, WAYS, progress=progress) for name, images in canvases.items()
+    }
+    blanked = {
+        name: faithfulness(model, canvases["small"], WAYS[name], seed=seed, progress=progress)
+        for name in WAYS if "negative" not in name
+    }  # fmt: skip
+    return {"seed": seed, **row, "blanking": blanked}
+
+
+def _together(rows: list[dict]) -> dict:
+    """Rates over all models, in shares: of all queries with Wilson's interval, and each model's."""
+    out = {}
+    for name in CANVASES:
+        n = rows[0][name]["queries"]
+        out[name] = {"queries": n * len(rows), "chance": rows[0][name]["chance"], "ways": {}}
+        for way in WAYS:
+            for part in ("quadrant", "leaf"):
+                hits = [row[name]["ways"][way][part] for row in rows]
+                out[name]["ways"].setdefault(way, {})[part] = {
+                    "rate": sum(hits) / (n * len(rows)),
+                    "interval": interval(sum(hits), n * len(rows)),
+                    "of_each_model": [hit / n for hit in hits],
+                }
+    n = sum(row["blanking"]["CAM"]["canvases"] for row in rows)
+    out["blanking"] = {
+        way: {
+            "rate": sum(row["blanking"][way]["wins"] for row in rows) / n,
+            "interval": interval(sum(row["blanking"][way]["wins"] for row in rows), n),
+            "chosen": float(np.mean([row["blanking"][way]["chosen"] for row in rows])),
+            "random": float(np.mean([row["blanking"][way]["random"] for row in rows])),
+        }
+        for way in rows[0]["blanking"]
+    }  # fmt: skip
+    return out

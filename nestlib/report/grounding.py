@@ -1,0 +1,60 @@
+"""How often explanations point at the digit that they were asked for."""
+
+from collections.abc import Sequence
+
+from nestlib.records import Record
+from nestlib.report.tables import NOT_RUN, Cell, Number, Table
+
+TITLE = "Planted truth: hits of the digit asked for (%)"
+COLUMNS = {
+    "four digits, quadrant": ("four", "quadrant"),
+    "four digits, leaf block": ("four", "leaf"),
+    "one small digit, quadrant": ("small", "quadrant"),
+    "one small digit, leaf block": ("small", "leaf"),
+}
+
+
+def grounding_table(records: Sequence[Record]) -> Table:
+    """A row a way to explain, from a record of `nest explain planted`; none: not run yet."""
+    head = ("Way", *COLUMNS, "blanking it costs more than a random block")
+    if not records:
+        return Table(TITLE, head, [(NOT_RUN, *[""] * (len(head) - 1))], [])
+    record = records[0]
+    summary, source = record.summary, record.run_id
+    together, models = summary["together"], len(summary["seeds"])
+    chance: tuple[Cell, ...] = tuple(
+        Number(100 * together[canvas]["chance"][part], source) for canvas, part in COLUMNS.values()
+    )
+    rows = [("a block at random (exact)", *chance, Number(50.0, source))]
+    for way in together["four"]["ways"]:
+        hits = [together[canvas]["ways"][way][part] for canvas, part in COLUMNS.values()]
+        blanked = together["blanking"].get(way)
+        rows.append((
+            way,
+            *(_rate(hit, canvas, together, source)
+              for hit, (canvas, _) in zip(hits, COLUMNS.values())),
+            _rate(blanked, "blanking", together, source, summary) if blanked else "",
+        ))  # fmt: skip
+    shares = together["small"]["ways"]["CAM"]["leaf"]["of_each_model"]
+    of_each = [f"seed {seed}: {100 * share:.1f}" for seed, share in zip(summary["seeds"], shares)]
+    return Table(
+        TITLE, head, rows,
+        [
+            f"{source}: {models} models ({', '.join(summary['runs'])}), "
+            f"{record.environment['device']}; ± half of Wilson's 95 % interval over all queries",
+            "Four digits: each of a canvas's four asked for in turn; a leaf block hits where it "
+            "holds at least half as much of the digit's box as the block that holds most",
+            "GradCAT, the gradient's sign, what it weights, which maps; CAM and GradCAM: the place "
+            "of the map's maximum",
+            f"How far models differ: CAM's leaf block, one small digit, {'; '.join(of_each)}",
+        ],
+    )  # fmt: skip
+
+
+def _rate(hit: dict, canvas: str, together: dict, source: str, summary: dict | None = None):
+    low, high = hit["interval"]
+    if summary is None:
+        n = together[canvas]["queries"]
+    else:
+        n = summary["canvases"]["small"] * len(summary["seeds"])
+    return Number(100 * hit["rate"], source, 1, n, 50 * (high - low))

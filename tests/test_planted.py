@@ -1,0 +1,51 @@
+"""The planted-truth runner and its table, on a smoke run."""
+
+import pytest
+from typer.testing import CliRunner
+
+from nestlib.cli import app
+from nestlib.planted import CANVASES, WAYS, load_canvases, run_planted
+from nestlib.records import Store
+from nestlib.report import grounding_table
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    return run_planted(Store(folder, folder), budget="smoke", progress=False)
+
+
+def test_every_way_is_judged_on_every_canvas(record):
+    (row,) = record.summary["models"]
+    assert len(WAYS) == 13
+    for name, per_image in (("four", 4), ("small", 1)):
+        assert set(row[name]["ways"]) == set(WAYS)
+        assert row[name]["queries"] == 8 * per_image
+    together = record.summary["together"]
+    rate = together["four"]["ways"]["CAM"]["leaf"]
+    assert rate["rate"] == row["four"]["ways"]["CAM"]["leaf"] / 32
+    assert rate["interval"][0] <= rate["rate"] <= rate["interval"][1]
+    assert record.recipe["budget"] == "smoke" and "smoke" in record.run_id
+
+
+def test_the_table_names_its_record_and_chance(record):
+    text = str(grounding_table([record]))
+    assert record.run_id in text and "25.0" in text
+    assert all(way in text for way in WAYS)
+    assert "not run yet" in str(grounding_table([]))
+
+
+def test_small_digits_are_small_and_four_are_in_four_quadrants():
+    small = load_canvases("small", "smoke").boxes[:, 0]
+    assert (small[:, 2:] - small[:, :2] < 0.3 * 64).all()
+    assert load_canvases("four", "smoke").boxes.shape == (
+        8,
+        CANVASES["four"]["digits_per_image"],
+        4,
+    )
+
+
+def test_the_command_refuses_what_is_not_there():
+    result = CliRunner().invoke(app, ["explain", "truth"])
+    assert isinstance(result.exception, ValueError)
+    assert "'truth'; there is: planted" in str(result.exception)
