@@ -163,6 +163,35 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="deit_tiny_cifar",
              model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **MINUTES),
     ),
+    "tiny_imagenet/resnet_narrow": (
+        "ours: narrow ResNet (10 layers, stride 8: 8x8 places), likewise",
+        dict(model="resnet50_wsol", model_options=dict(architecture="resnet10t"), **MINUTES),
+    ),
+    "tiny_imagenet/adl_narrow": (
+        "ours: ADL on that ResNet, likewise",
+        dict(model="resnet50_adl", model_options=dict(architecture="resnet10t"), **MINUTES),
+    ),
+    "tiny_imagenet/acol_narrow": (
+        "ours: ACoL on that ResNet, its classifiers 128 wide, likewise",
+        dict(model="resnet50_acol", model_options=dict(architecture="resnet10t", hidden=128),
+             **MINUTES),
+    ),
+    # Figure 8's rivals at 64x64. The ResNets train by the recipe of NesT beside them, since neither
+    # ADL's nor ACoL's is of 64-pixel images; DeiT's patches give as many tokens as NesT's map.
+    "tiny_imagenet/nest_small": ("NesT-S at 64x64, likewise (D9)", dict(model="nest_small_64")),
+    "tiny_imagenet/resnet50": (
+        "Figure 8, ResNet-50 at 64x64, stride 8", dict(model="resnet50_wsol", drop_path_rate=0.0),
+    ),
+    "tiny_imagenet/adl": (
+        "Figure 8, ADL on that ResNet-50", dict(model="resnet50_adl", drop_path_rate=0.0),
+    ),
+    "tiny_imagenet/acol": (
+        "Figure 8, ACoL on that ResNet-50", dict(model="resnet50_acol", drop_path_rate=0.0),
+    ),
+    "tiny_imagenet/deit_small": (
+        "Figure 8, DeiT-S at 64x64: S = 4",
+        dict(model="deit_small_cifar", model_options=dict(patch_size=4)),
+    ),
     "tiny_imagenet/nest_tiny": (
         "NesT-T at 64x64 (S = 2, depth 4, n = 16: our choice, D9)", dict(model="nest_tiny_64"),
     ),

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nestlib.data.augment import Augmentation, normalize
+from nestlib.recipes import get_recipe
 from nestlib.records import Store
 from nestlib.runs import carry_out, load_sets
 from nestlib.training.checkpoint import CheckpointError
@@ -358,3 +359,25 @@ def test_two_processes_train_as_one(tiny_recipe, tmp_path):
     )  # fmt: skip
     for one, two in zip(alone.history, histories[0], strict=True):
         assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_both_of_acols_classifiers_learn(tmp_path):
+    """Its forward takes targets, and the loss is the sum of both cross entropies."""
+    recipe = get_recipe(
+        "digits/nest_narrow", model="resnet50_acol", train_limit=16, test_limit=16, batch_size=8,
+        model_options=dict(architecture="resnet10t", hidden=0), epochs=1, warmup_epochs=0,
+    )  # fmt: skip
+    train_set, test_set = load_sets(recipe)
+    torch.manual_seed(0)
+    model = recipe.build_model(10)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = Trainer(recipe, model, train_set, test_set, tmp_path, torch.device("cpu"))
+    images = torch.randn(4, 3, 32, 32)
+    targets = torch.nn.functional.one_hot(torch.arange(4), 10).float()
+    first, second = model(images, targets)
+    expected = -(targets * (first.log_softmax(1) + second.log_softmax(1))).sum(1).mean()
+    model.load_state_dict(model.state_dict())
+    torch.testing.assert_close(trainer._loss(images, targets), expected)
+    trainer.run(None, 300, False)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name for name in before if name.startswith("classifier")} <= moved

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from nestlib.models.nest import NEST_MODELS, NesT
-from nestlib.models.peers import LIBRARIES, PEERS
+from nestlib.models.peers import LIBRARIES, LOCALIZERS, PEERS
 from nestlib.models.weights import load_published
 
 __all__ = ["NesT", "create_model", "list_models"]
@@ -35,7 +35,7 @@ PUBLISHED = {
 
 def list_models() -> list[str]:
     """Names that `create_model` takes, NesT first."""
-    return [*NEST_MODELS, *PEERS]
+    return [*NEST_MODELS, *PEERS, *LOCALIZERS]
 
 
 def library_of(name: str) -> str:
@@ -67,7 +67,7 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
         _check_options(name, build, options)
         model = build(**{**defaults, **options})
     else:
-        model = PEERS[name](**options)
+        model = (PEERS | LOCALIZERS)[name](**options)
     return load_published(model, PUBLISHED[name]) if pretrained else model
 
 

@@ -10,9 +10,19 @@ from types import ModuleType
 
 from torch import nn
 
-from nestlib.models.peers import cct, convnets, pvt, pyramidnet, swin, vit, wide_resnet
+from nestlib.models.peers import (
+    acol,
+    adl,
+    cct,
+    convnets,
+    pvt,
+    pyramidnet,
+    swin,
+    vit,
+    wide_resnet,
+)
 
-__all__ = ["LIBRARIES", "PEERS"]
+__all__ = ["LIBRARIES", "LOCALIZERS", "PEERS"]
 
 
 # Where Table 2's input is not 224 pixels wide.
@@ -51,3 +61,9 @@ PEERS: dict[str, Callable[..., nn.Module]] = {
     name: _builder(name, architecture) for name, architecture in _ARCHITECTURES.items()
 }
 LIBRARIES = {name: architecture.LIBRARY for name, architecture in _ARCHITECTURES.items()}
+# Rivals in weakly supervised localization, in no table of the paper: peers with `class_maps` too.
+_LOCALIZERS = {name: architecture for architecture in (adl, acol) for name in architecture.VARIANTS}
+LOCALIZERS: dict[str, Callable[..., nn.Module]] = {
+    name: _builder(name, architecture) for name, architecture in _LOCALIZERS.items()
+}
+LIBRARIES |= {name: architecture.LIBRARY for name, architecture in _LOCALIZERS.items()}
