@@ -1,6 +1,7 @@
 """GradCAT, CAM and their like on planted truth: narrow NesTs on the digits, and their record."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import load_dataset
+from nestlib.explain.baselines import class_maps
 from nestlib.explain.cam import cam
 from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
 from nestlib.measure.grounding import (
@@ -40,7 +42,11 @@ WAYS: dict[str, Way] = {
     for maps in MAPS
     for weighting in WEIGHTINGS
     for sign in SIGNS
-} | {"CAM": point_by_map(cam)}
+} | {
+    "CAM": point_by_map(cam),
+    "Grad-CAM": point_by_map(partial(class_maps, "gradcam")),
+    "Grad-CAM++": point_by_map(partial(class_maps, "gradcam++")),
+}
 
 
 def run_planted(

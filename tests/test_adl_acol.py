@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nestlib.explain import class_maps
+from nestlib.models import create_model
 from nestlib.models.peers import LOCALIZERS
 from nestlib.models.peers.acol import erase, normalize_maps
 from nestlib.models.peers.adl import AttentionDropout
@@ -326,3 +328,15 @@ def test_only_acol_takes_targets():
     """What the trainer can tell it by."""
     takes = {n for n in NAMES if "targets" in inspect.signature(build_narrow(n).forward).parameters}
     assert takes == {"resnet50_acol"}
+
+
+@pytest.mark.parametrize("name", ["resnet50_wsol", "resnet50_adl"])
+def test_the_one_interface_to_class_maps_takes_them(name):
+    model = create_model(
+        name, num_classes=5, img_size=64, drop_path_rate=0.0, architecture="resnet10t"
+    )
+    images, classes = torch.randn(2, 3, 64, 64), torch.tensor([1, 4])
+    own = model.class_maps(images, classes)
+    assert own.shape == (2, 8, 8)
+    torch.testing.assert_close(class_maps("cam", model, images, classes), own)
+    assert class_maps("gradcam++", model, images, classes).shape == (2, 8, 8)

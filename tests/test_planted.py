@@ -17,7 +17,7 @@ def record(tmp_path_factory):
 
 def test_every_way_is_judged_on_every_canvas(record):
     (row,) = record.summary["models"]
-    assert len(WAYS) == 13
+    assert len(WAYS) == 15
     for name, per_image in (("four", 4), ("small", 1)):
         assert set(row[name]["ways"]) == set(WAYS)
         assert row[name]["queries"] == 8 * per_image

@@ -79,6 +79,22 @@ class ClassMapResNet(nn.Module):
         """Images (B, 3, H, W) -> logits (B, K)."""
         return self.resnet(images)
 
+    # timm's interface, which Grad-CAM takes.
+
+    @property
+    def num_features(self) -> int:
+        return self.resnet.num_features
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> the last map (B, C, h, w)."""
+        return self.resnet.forward_features(images)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.resnet.forward_head(x, pre_logits=pre_logits)
+
+    def get_classifier(self) -> nn.Module:
+        return self.resnet.get_classifier()
+
     @torch.no_grad()
     def class_maps(self, images: Tensor, classes: Tensor) -> Tensor:
         """The share of every place in a class's logit, bias included: (B, h, w), mean = the logit.

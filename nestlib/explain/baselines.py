@@ -1,0 +1,236 @@
+"""Class maps of NesT and of its rivals in the paper's figures 8 and A4, by one call.
+
+"cam": Zhou et al. (arXiv 1512.04150) and nestlib.explain.cam, for any linear head over a mean.
+"gradcam", "gradcam++": arXiv 1610.02391 and 1710.11063, computed by pytorch-grad-cam. "rollout":
+Abnar and Zuidema (2005.00928), as improved by github.com/jacobgil/vit-explain, the paper's [18].
+
+Shapes: B images, C channels and h x w places of the last map, K classes; N tokens, L layers of a
+vision transformer.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from timm.models.vision_transformer import Attention, VisionTransformer
+from torch import Tensor, nn
+
+from nestlib.explain.cam import Classes, cam, choose_classes
+from nestlib.models.nest import NesT
+
+
+def class_maps(method: str, model: nn.Module, images: Tensor, classes: Classes = None) -> Tensor:
+    """Maps (B, h, w) on the model's own grid, neither resized nor normalised; high where it looked.
+
+    "cam": any sign, and its mean is the logit. "gradcam" and "gradcam++": 0 or more; on a linear
+    head over a mean Grad-CAM is relu(cam - bias) / (h w), so it adds nothing to CAM but a ReLU.
+    "rollout": shares of the class token's attention, the same for every class. All run a batch at
+    once and leave the model as it was: its mode, its gradients, its hooks.
+
+    Args:
+        method: one of METHODS.
+        model: a nestlib NesT; for the first three also a timm convnet, for "rollout" a timm
+            VisionTransformer with a class token.
+        images: (B, 3, H, W), normalised as the model was trained.
+        classes: one for all images or one an image; None takes the predicted ones.
+
+    Raises:
+        ValueError: an unknown method, classes that the model has not, or a size it does not take.
+        TypeError: a model that the method cannot explain.
+        ImportError: "gradcam" or "gradcam++" without the package grad-cam.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    with _evaluating(model):
+        return METHODS[method](model, images, classes)
+
+
+def rollout(attentions: Tensor, discard: float = 0.9, *, columns: bool = False) -> Tensor:
+    """How much of every token has reached every other after L layers: (B, N, N), rows sum to 1.
+
+    In every layer the lowest `discard` of an image's values become 0, all but the class token's
+    attention to itself; the identity is added for the skip connection; rows are scaled to sum to 1.
+
+    Args:
+        attentions: (L, B, N, N), one matrix a layer, first layer first.
+        discard: share of values, from 0 (plain rollout) to 1.
+        columns: divide column j by the sum of row j, as [18]'s code does by a missing keepdim;
+            rows then do not sum to 1.
+
+    Raises:
+        ValueError: discard is no share.
+    """
+    if not 0 <= discard <= 1:
+        raise ValueError(f"discard {discard} is no share: give 0 to 1")
+    N = attentions.shape[-1]
+    flat = attentions.flatten(2)
+    lowest = flat.topk(int(N * N * discard), largest=False).indices
+    kept = flat.scatter(2, lowest, 0.0)
+    kept[..., 0] = flat[..., 0]
+    mixed = kept.unflatten(2, (N, N)) + torch.eye(N, dtype=kept.dtype, device=kept.device)
+    mixed = mixed / mixed.sum(-1).unsqueeze(-2 if columns else -1)
+    joint = mixed[0]
+    for layer in mixed[1:]:
+        joint = layer @ joint
+    return joint
+
+
+def largest_attentions(model: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (B, K), and every layer's attention, the largest of its heads: (L, B, N, N).
+
+    Computed from queries and keys, as timm's fused attention has no matrix to look at.
+
+    Raises:
+        TypeError: no timm VisionTransformer of plain attention layers.
+    """
+    layers = [getattr(block, "attn", None) for block in getattr(model, "blocks", [])]
+    plain = layers and all(isinstance(attn, Attention) for attn in layers)
+    if not isinstance(model, VisionTransformer) or not plain:
+        raise TypeError(
+            f"{type(model).__name__} has no attention over all patches to roll out; give a timm "
+            "VisionTransformer (deit_*, vit_*)"
+        )
+    found = []
+
+    def keep(attn: Attention, module: nn.Module, inputs: tuple, qkv: Tensor) -> None:
+        found.append(_attention(attn, qkv).amax(1))
+
+    hooks = [attn.qkv.register_forward_hook(partial(keep, attn)) for attn in layers]
+    try:
+        with _evaluating(model), torch.no_grad():
+            logits = model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return logits, torch.stack(found)
+
+
+def _attention(attn: Attention, qkv: Tensor) -> Tensor:
+    """Output of timm's linear map, (B, N, 3 heads D) -> softmax(q k^T / sqrt(D)), (B, heads, N, N).
+
+    In fp32 at least: ranks among thousands of values decide what rollout discards.
+    """
+    B, N, _ = qkv.shape
+    q, k, _ = qkv.reshape(B, N, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k = (_at_least_fp32(x) for x in (attn.q_norm(q), attn.k_norm(k)))
+    return (q * attn.scale @ k.transpose(-2, -1)).softmax(-1)
+
+
+def _rollout_map(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
+    """The class token's row of the rollout, on the grid of patches."""
+    if isinstance(model, VisionTransformer) and model.cls_token is None:
+        raise TypeError(
+            "this VisionTransformer has no class token whose attention could be rolled out; "
+            "build it with class_token=True"
+        )
+    try:
+        logits, attentions = largest_attentions(model, images)
+    except AssertionError as error:  # timm's for a size it was not built for
+        raise ValueError(f"images {tuple(images.shape[-2:])} do not fit: {error}") from error
+    choose_classes(classes, logits)  # the map is the same for all, but a wrong one is a mistake
+    row = rollout(attentions)[:, 0, model.num_prefix_tokens :]
+    grid = model.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
+    return row.unflatten(1, grid)
+
+
+def _cam(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
+    """CAM, exact or refused: the mean of every class's map is compared with its logit."""
+    if isinstance(model, NesT):
+        return cam(model, images, classes)
+    features, name = _last_map(model, images), type(model).__name__
+    head = model.get_classifier()
+    if not isinstance(head, nn.Linear) or head.in_features != features.shape[1]:
+        raise TypeError(
+            f"{name} has no linear head over the {features.shape[1]} channels of its last map, "
+            "so it has no exact CAM; use gradcam"
+        )
+    with torch.no_grad():
+        maps, logits = head(features.permute(0, 2, 3, 1)), model.forward_head(features)
+    # Loose enough for TF32 and bf16; another pooling or a layer between is far outside.
+    bound = torch.finfo(maps.dtype).eps ** (1 / 3) * maps.abs().max()
+    if (maps.mean((1, 2)) - logits).abs().max() > bound:
+        raise TypeError(
+            f"{name}'s logits are not its head's means over the last map, so it has no exact CAM; "
+            "use gradcam"
+        )
+    chosen = choose_classes(classes, logits)
+    return maps[torch.arange(len(maps), device=maps.device), :, :, chosen]
+
+
+def _grad_cam(method: str, model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
+    """A class of pytorch-grad-cam weighs the last map, the one that the head pools.
+
+    Only its weights and weighted sum are used. Its call would hook a layer, zero and fill the
+    weights' gradients, and return maps resized and scaled to 0..1 one by one; hooked to a NesT's
+    norm, which has its channels last, it would return nonsense without a word.
+
+    Grad-CAM++ is derived for maps of 0 or more, as a ReLU leaves; on others (NesT's LayerNorm,
+    EfficientNet's SiLU) its denominator can cross 0.
+    """
+    try:
+        import pytorch_grad_cam
+    except ImportError as error:
+        raise ImportError("gradcam and gradcam++ need `pip install grad-cam`") from error
+    features = _last_map(model, images).requires_grad_()
+    with torch.enable_grad():
+        logits = model.forward_head(features)
+        chosen = choose_classes(classes, logits)
+        score = logits.gather(1, chosen[:, None]).sum()
+        (gradients,) = torch.autograd.grad(score, features)
+    explainer = getattr(pytorch_grad_cam, method)(model, target_layers=[])  # so it hooks nothing
+    maps = explainer.get_cam_image(images, None, None, _numpy(features), _numpy(gradients))
+    return torch.from_numpy(maps).to(images.device).relu()
+
+
+def _last_map(model: nn.Module, images: Tensor) -> Tensor:
+    """The map (B, C, h, w) that the head pools, without a graph.
+
+    Raises:
+        TypeError: a model without timm's interface, with tokens, or with channels last.
+    """
+    name = type(model).__name__
+    missing = [
+        method for method in ("forward_features", "forward_head", "get_classifier")
+        if not hasattr(model, method)
+    ]  # fmt: skip
+    if missing:
+        raise TypeError(f"{name} has no {missing[0]}; give a nestlib NesT or a timm convnet")
+    with torch.no_grad():
+        features = model.forward_features(images)
+    channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
+    if features.ndim != 4 or features.shape[1] != model.num_features or channels_last:
+        raise TypeError(
+            f"{name}'s last features {tuple(features.shape)} are no map (B, C, h, w) of "
+            f"{model.num_features} channels; for a class-token model use rollout"
+        )
+    return features.detach()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; after it every module's own mode again (a frozen BatchNorm's too)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return _at_least_fp32(x.detach()).cpu().numpy()
+
+
+METHODS: dict[str, Callable[[nn.Module, Tensor, Classes], Tensor]] = {
+    "cam": _cam,
+    "gradcam": partial(_grad_cam, "GradCAM"),
+    "gradcam++": partial(_grad_cam, "GradCAMPlusPlus"),
+    "rollout": _rollout_map,
+}
