@@ -10,12 +10,14 @@ from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
 from nestlib.report.tables import Number, Table, save
+from nestlib.report.tree import draw_trees
 
 __all__ = [
     "Number",
     "Table",
     "cost_table",
     "draw_growth",
+    "draw_trees",
     "grounding_table",
     "plot_rivals",
     "plot_table1",

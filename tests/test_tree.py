@@ -1,0 +1,49 @@
+"""Trees as pictures: what is drawn is the traversal."""
+
+import numpy as np
+import pytest
+
+from nestlib.explain import Traversal
+from nestlib.report.tree import draw_trees
+
+
+def make_traversal(rows):
+    rng = np.random.default_rng(0)
+    activations = rng.normal(size=(rows, 2, 2, 2)).astype(np.float32)
+    path = activations.reshape(rows, 2, 4).argmax(-1)
+    y, x = path // 2, path % 2
+    outer = np.stack([32 * x[:, 0], 32 * y[:, 0]], 1)
+    inner = outer + 16 * np.stack([x[:, 1], y[:, 1]], 1)
+    boxes = np.stack([np.hstack([outer, outer + 31]), np.hstack([inner, inner + 15])], 1)
+    logits = rng.normal(size=(rows, 10)).astype(np.float32)
+    return Traversal(path, activations, boxes, np.arange(rows), logits)
+
+
+def test_every_node_tells_its_value():
+    traversal = make_traversal(4)
+    image = np.zeros((64, 64, 3), np.uint8)
+    picture = draw_trees(image, traversal, list("abcd"), "trees")
+    assert len(picture.tooltips) == 4 * 2 * 4
+    value = traversal.activations[2].reshape(2, 4)[1, 3]
+    assert picture.tooltips["class2-step1-3"] == f"c, step 2, lower right: {value:.4g}"
+    svg = picture.to_svg().decode()
+    assert svg.count("<title>") >= 32 and f"logit {traversal.logits[1, 1]:.2f}" in svg
+    assert svg == draw_trees(image, traversal, list("abcd"), "trees").to_svg().decode()
+
+
+def test_frames_lie_where_the_boxes_are():
+    traversal = make_traversal(1)
+    axes = draw_trees(np.zeros((64, 64, 3), np.uint8), traversal, ["a"], "t").figure.axes[0]
+    quadrant, leaf = axes.patches
+    x0, y0, x1, y1 = traversal.boxes[0, 0]
+    assert (quadrant.get_x(), quadrant.get_y()) == (x0 - 0.5, y0 - 0.5)
+    assert (quadrant.get_width(), quadrant.get_height()) == (x1 - x0 + 1, y1 - y0 + 1)
+    assert leaf.get_width() < quadrant.get_width()
+
+
+def test_what_does_not_fit_a_picture_is_refused():
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="5 classes do not fit"):
+        draw_trees(image, make_traversal(5), list("abcde"), "t")
+    with pytest.raises(ValueError, match="1 class names for 2 rows"):
+        draw_trees(image, make_traversal(2), ["a"], "t")
