@@ -20,7 +20,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
-from nestlib.planted import run_planted
+from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
@@ -178,7 +178,9 @@ def explain(
     """Judge explanations where the truth is planted; leaves a record."""
     if what != "planted":
         raise ValueError(f"nothing to explain by the name {what!r}; there is: planted")
-    record = run_planted(open_store(), budget=budget, runs_dir=runs_dir, committed=commit_record)
+    record = run_planted(
+        open_store(), budget=budget, num_models=models, runs_dir=runs_dir, committed=commit_record
+    )
     from nestlib import report  # imported late: training needs no plots
 
     typer.echo(str(report.grounding_table([record])))

@@ -29,7 +29,7 @@ from nestlib.runs import carry_out, collect
 from nestlib.training.devices import resolve_device
 
 RECIPE = "digits/nest_planted"
-SEEDS = (0, 1, 2)
+MODELS = 3  # of seeds 0, 1, 2
 CANVASES = {
     "four": dict(digits_per_image=4, num_images=256),
     "small": dict(digit_edges=(0.18, 0.26), num_images=1024),
@@ -50,15 +50,20 @@ WAYS: dict[str, Way] = {
 
 
 def run_planted(
-    store: Store, *, budget: str = "quick", seeds: tuple[int, ...] = SEEDS,
+    store: Store, *, budget: str = "quick", num_models: int = MODELS,
     runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
 ) -> Record:  # fmt: skip
     """Judge every way on both kinds of canvases with each seed's model; writes a record.
 
     Models whose weights are not in `runs_dir` are trained first, minutes each on a CPU.
+
+    Raises:
+        ValueError: less than one model.
     """
+    if num_models < 1:
+        raise ValueError(f"num_models is {num_models}; give 1 or more")
     runs_dir = runs_dir or find_project_root() / "runs"
-    seeds = seeds[:1] if budget == "smoke" else seeds
+    seeds = range(1 if budget == "smoke" else num_models)
     recipes = [get_recipe(RECIPE, seed=seed) for seed in seeds]
     environment = describe_environment(resolve_device("cpu"))
     models = (

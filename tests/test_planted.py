@@ -49,3 +49,8 @@ def test_the_command_refuses_what_is_not_there():
     result = CliRunner().invoke(app, ["explain", "truth"])
     assert isinstance(result.exception, ValueError)
     assert "'truth'; there is: planted" in str(result.exception)
+
+
+def test_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_models is 0"):
+        run_planted(Store(tmp_path, tmp_path), num_models=0)
