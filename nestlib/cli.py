@@ -170,6 +170,7 @@ def explain(
     budget: Annotated[
         str, typer.Option(help="quick, or smoke: a fresh model, no result")
     ] = "quick",
+    models: Annotated[int, typer.Option(help="how many, of seeds 0, 1, ...")] = MODELS,
     runs_dir: Annotated[
         Path | None, typer.Option(help="weights of runs are here; default runs/")
     ] = None,

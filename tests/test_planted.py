@@ -54,3 +54,10 @@ def test_the_command_refuses_what_is_not_there():
 def test_no_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="num_models is 0"):
         run_planted(Store(tmp_path, tmp_path), num_models=0)
+
+
+def test_the_command_prints_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["explain", "planted", "--budget", "smoke"])
+    assert result.exit_code == 0 and "Planted truth" in result.stdout
+    assert list(tmp_path.glob("runs/records/planted/*.json"))
