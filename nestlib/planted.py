@@ -31,8 +31,8 @@ from nestlib.training.devices import resolve_device
 RECIPE = "digits/nest_planted"
 MODELS = 3  # of seeds 0, 1, 2
 CANVASES = {
-    "four": dict(digits_per_image=4, num_images=256),
-    "small": dict(digit_edges=(0.18, 0.26), num_images=1024),
+    "four": dict(digits_per_image=4, num_images=128),
+    "small": dict(digit_edges=(0.18, 0.26), num_images=512),
 }
 SMOKE_IMAGES = 8
 WAYS: dict[str, Way] = {
