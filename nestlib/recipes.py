@@ -98,7 +98,7 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="nest_tiny_64",
              model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), image_size=64,
              dataset_options=dict(canvas="plain", num_images=4096, digit_edges=[0.18, 0.43]),
-             lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=8),
+             lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=16),
     ),
     "cifar10/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",

@@ -1,0 +1,129 @@
+"""Boxes from class maps: weakly supervised localization as Zhou et al. do it (arXiv 1512.04150).
+
+A map is resized to the image and cut at a threshold; the box goes around the largest connected
+component of what stays. Which threshold is best differs by method, so boxes are found for many.
+
+Shapes: N maps of h x w places, images of H x W pixels, T thresholds. A box is x0, y0, x1, y1 in
+pixel indices, both ends inside.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+THRESHOLDS = tuple(i / 20 for i in range(21))  # the paper's (appendix A.5): 0, 0.05, ..., 1
+COUNT_SINGLY = 12  # components: to count the pixels of so few one by one beats a histogram
+
+
+def find_boxes(
+    maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float] = THRESHOLDS
+) -> np.ndarray:
+    """The box that every map gives at every threshold: (N, T, 4) int64.
+
+    The mask at t holds the pixels of `scale_map` with value >= t. Its maximum is 1, so t is a
+    share of it, and >= keeps every mask from being empty: all pixels at 0, the largest ones at 1.
+    Boxes go around the 8-connected component with most pixels, holes not counted; of equal ones
+    around the one that cv2.connectedComponents numbers first. A constant map gives the whole image
+    at every threshold.
+
+    Threads gained nothing, as the steps are short; to use more cores, share out the maps among
+    processes.
+
+    Args:
+        maps: (N, h, w), any sign and scale; computed in float32.
+        image_size: (H, W), in whose pixels the boxes are.
+        thresholds: shares of the range of a map, 0 to 1, in any order.
+
+    Raises:
+        ValueError: maps that are no (N, h, w) or not finite, thresholds outside 0 to 1.
+    """
+    maps = check_maps(maps, image_size, thresholds)
+    order = np.argsort(thresholds)
+    boxes = np.empty((len(maps), len(thresholds), 4), np.int64)
+    ascending = [thresholds[k] for k in order]
+    for i, map_ in enumerate(maps):
+        boxes[i, order] = _nested_boxes(scale_map(map_, image_size), ascending)
+    return boxes
+
+
+def scale_map(map_: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32 -> (H, W) float32 from 0 to 1: resized bilinearly, then min-max normalised.
+
+    Half-pixel centres and no antialiasing, as cv2.INTER_LINEAR. A constant map becomes 1, since
+    every place is its maximum; only its own places tell, as to resize it may add rounding noise.
+    """
+    H, W = image_size
+    resized = cv2.resize(map_, (W, H), interpolation=cv2.INTER_LINEAR)
+    low, high = resized.min(), resized.max()
+    if low == high or map_.min() == map_.max():
+        return np.ones_like(resized)
+    return (resized - low) / (high - low)
+
+
+def check_maps(
+    maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float]
+) -> np.ndarray:
+    """The maps as float32.
+
+    Raises:
+        ValueError: what `find_boxes` says.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or 0 in maps.shape[1:]:
+        raise ValueError(f"maps have shape {maps.shape}; give (N, h, w)")
+    with np.errstate(over="ignore", invalid="ignore"):
+        maps = maps.astype(np.float32, copy=False)
+        finite = np.isfinite(maps.max((1, 2)) - maps.min((1, 2)))
+    if not finite.all():
+        raise ValueError(
+            f"map {np.flatnonzero(~finite)[0]} has NaN or infinite values, or a range that float32 "
+            "cannot hold; give finite maps"
+        )
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(f"image_size {image_size} is no size; give (H, W) in pixels")
+    outside = [t for t in thresholds if not 0 <= t <= 1]
+    if outside:
+        raise ValueError(f"threshold {outside[0]} is no share of a map's maximum; give 0 to 1")
+    return maps
+
+
+def _nested_boxes(scaled: np.ndarray, thresholds: Sequence[float]) -> list[tuple[int, ...]]:
+    """The box at every threshold, which must ascend: each mask then lies in the one before it."""
+    boxes: list[tuple[int, ...]] = []
+    left = top = 0
+    size_before = None
+    for threshold in thresholds:
+        mask = scaled >= np.float32(threshold)
+        size = np.count_nonzero(mask)
+        if size == size_before:  # and so the same mask
+            boxes.append(boxes[-1])
+            continue
+        size_before = size
+        mask = mask.view(np.uint8)
+        x, y, w, h = cv2.boundingRect(mask)
+        # Cut at even places only: cv2 numbers components by blocks of 2 x 2, and ties go by number.
+        x_cut, y_cut = x - x % 2, y - y % 2
+        cut = slice(y_cut, y + h), slice(x_cut, x + w)
+        scaled, left, top = scaled[cut], left + x_cut, top + y_cut
+        x, y, w, h = _largest_component(mask[cut], (x - x_cut, y - y_cut, w, h))
+        boxes.append((left + x, top + y, left + x + w - 1, top + y + h - 1))
+    return boxes
+
+
+def _largest_component(
+    mask: np.ndarray, whole: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """x, y, width and height of the largest component of a (H, W) mask; all of them fill `whole`.
+
+    cv2.connectedComponentsWithStats gives the same at several times the cost.
+    """
+    count, labels = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
+    if count == 2:  # the background is one
+        return whole
+    if count <= COUNT_SINGLY:
+        areas = [np.count_nonzero(labels == k) for k in range(1, count)]
+    else:
+        areas = np.bincount(labels.ravel())[1:]
+    largest = labels == 1 + np.argmax(areas)
+    return cv2.boundingRect(largest.view(np.uint8))
