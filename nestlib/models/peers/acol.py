@@ -15,6 +15,8 @@ output_stride is that of adl.py: 8, the default, leaves 8x8 places of a 64-pixel
 Shapes: B images, C channels, h x w places, K classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,8 @@ from nestlib.models.peers.adl import build_resnet, check_classes
 LIBRARY = "timm"
 VARIANTS = {
     "resnet50_acol": {
-        "architecture": "resnet50", "output_stride": 8, "delta": 0.6, "hidden": 1024,
+        "architecture": "resnet50", "output_stride": 8, "channels": None, "delta": 0.6,
+        "hidden": 1024,
     },
 }  # fmt: skip
 
@@ -131,6 +134,7 @@ def build(
     output_stride: int,
     delta: float,
     hidden: int,
+    channels: Sequence[int] | None,
 ) -> ACoL:
     """Build an ACoL that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
@@ -138,7 +142,8 @@ def build(
 
     Options: architecture (a ResNet of timm's), output_stride (8, 16 or 32 pixels a place of the
     map), delta (the normalised attention that erases; the paper tries 0.5 to 0.9), hidden (the
-    width of a classifier's two 3x3 convolutions; 0 leaves its 1x1 convolution alone).
+    width of a classifier's two 3x3 convolutions; 0 leaves its 1x1 convolution alone), channels (of
+    the four stages; the architecture's own where None).
 
     Raises:
         ValueError: an architecture or output_stride that is not there, images too small for a map,
@@ -149,7 +154,7 @@ def build(
     if hidden < 0:
         raise ValueError(f"hidden {hidden} is negative; use 1024 as published, or 0 for none")
     resnet = build_resnet(
-        architecture, output_stride, img_size,
+        architecture, output_stride, img_size, channels,
         num_classes=0, global_pool="", drop_path_rate=drop_path_rate,
     )  # fmt: skip
     return ACoL(

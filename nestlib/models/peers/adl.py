@@ -14,6 +14,8 @@ which puts the layer in the same three places.
 Shapes: B images, C channels, h x w places, K classes.
 """
 
+from collections.abc import Sequence
+
 import timm
 import torch
 from timm.models import is_model_in_modules
@@ -24,10 +26,10 @@ STRIDES = (8, 16, 32)
 # (stage, block), the last of a stage is -1; ResNets with one block a stage have one layer for two.
 PUBLISHED_PLACES = ((3, 0), (4, 0), (4, -1))
 VARIANTS = {
-    "resnet50_wsol": {"architecture": "resnet50", "output_stride": 8},
+    "resnet50_wsol": {"architecture": "resnet50", "output_stride": 8, "channels": None},
     "resnet50_adl": {
-        "architecture": "resnet50", "output_stride": 8, "drop_rate": 0.75, "gamma": 0.9,
-        "places": PUBLISHED_PLACES,
+        "architecture": "resnet50", "output_stride": 8, "channels": None,
+        "drop_rate": 0.75, "gamma": 0.9, "places": PUBLISHED_PLACES,
     },
 }  # fmt: skip
 
@@ -132,7 +134,9 @@ def check_classes(classes: Tensor, num_images: int, num_classes: int) -> None:
         )
 
 
-def build_resnet(architecture: str, output_stride: int, img_size: int, **options) -> nn.Module:
+def build_resnet(
+    architecture: str, output_stride: int, img_size: int, channels: Sequence[int] | None, **options
+) -> nn.Module:
     """Build timm's ResNet for class maps of at least 2x2 places; options are timm's.
 
     Raises:
@@ -150,6 +154,10 @@ def build_resnet(architecture: str, output_stride: int, img_size: int, **options
             f"img_size {img_size} leaves one place at output_stride {output_stride}, nothing to "
             f"localize; use images wider than that, or output_stride 8"
         )
+    if channels is not None:
+        if len(channels) != 4 or min(channels) < 1:
+            raise ValueError(f"channels {channels} are not four widths; timm's: 64, 128, 256, 512")
+        options["channels"] = tuple(channels)
     return timm.create_model(architecture, output_stride=output_stride, **options)
 
 
@@ -160,6 +168,7 @@ def build(
     drop_path_rate: float,
     architecture: str,
     output_stride: int,
+    channels: Sequence[int] | None,
     drop_rate: float = 0.75,
     gamma: float = 0.9,
     places: tuple[tuple[int, int], ...] = (),
@@ -169,15 +178,15 @@ def build(
     It takes images of any size; of img_size only the map's places are checked.
 
     Options: architecture (a ResNet of timm's), output_stride (8, 16 or 32 pixels a place of the
-    map), drop_rate and gamma (of AttentionDropout), places (the (stage, block) that it follows:
-    stages from 1, blocks from 0).
+    map), channels (of the four stages; None for the architecture's own), drop_rate and gamma (of
+    AttentionDropout), places (the (stage, block) that it follows: stages from 1, blocks from 0).
 
     Raises:
         ValueError: an architecture or output_stride that is not there, images too small for a map,
             a drop_rate or gamma outside 0 and 1, or a place that the ResNet has not.
     """
     resnet = build_resnet(
-        architecture, output_stride, img_size,
+        architecture, output_stride, img_size, channels,
         num_classes=num_classes, drop_path_rate=drop_path_rate,
     )  # fmt: skip
     for block in _blocks(resnet, places):
