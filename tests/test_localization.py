@@ -1,0 +1,123 @@
+"""Localization's scores: against torchvision's IoU, cases by hand and the definitions in a loop."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from nestlib.measure.localization import (
+    best_iou,
+    count_contour_disagreements,
+    iou,
+    score_localization,
+)
+
+
+def random_boxes(rng, *shape):
+    low = rng.integers(0, 40, (*shape, 2))
+    return np.concatenate([low, low + rng.integers(0, 24, (*shape, 2))], -1)
+
+
+def test_iou_is_torchvisions():
+    """Ours end inside, torchvision's behind the last pixel."""
+    rng = np.random.default_rng(0)
+    a, b = random_boxes(rng, 50), random_boxes(rng, 60)
+    theirs = box_iou(
+        *(torch.tensor(x + np.array([0, 0, 1, 1]), dtype=torch.float64) for x in (a, b))
+    )
+    np.testing.assert_allclose(iou(a[:, None], b[None]), theirs.numpy(), rtol=1e-12)
+
+
+def test_boxes_of_one_pixel_have_an_area():
+    assert iou([3, 3, 3, 3], [3, 3, 3, 3]) == 1
+    assert iou([3, 3, 3, 3], [4, 3, 4, 3]) == 0
+
+
+def test_the_best_of_several_true_boxes_counts_and_padding_does_not():
+    boxes = np.array([[[0, 0, 9, 9]]])
+    truth = np.array([[[20, 20, 29, 29], [0, 0, 9, 4], [-1, -1, -1, -1]]])
+    assert best_iou(boxes, truth).tolist() == [[0.5]]
+
+
+def test_scores_by_hand():
+    """Four images, two thresholds: IoU 1, 0.5, 0.25 and 0 at the first; 0.25 for all else."""
+    truth = np.tile([0, 0, 9, 9], (4, 1, 1))
+    first = [[0, 0, 9, 9], [0, 0, 9, 4], [0, 0, 4, 4], [20, 20, 29, 29]]
+    boxes = np.stack([np.array(first), np.tile([0, 0, 4, 4], (4, 1))], 1)
+    scores = score_localization(boxes, truth, np.array([True, False, True, True]), (0.2, 0.4))
+    assert scores["gt_known"]["errors"] == [50, 100]
+    assert scores["top1"]["errors"] == [75, 100]
+    assert scores["top1"]["best"]["threshold"] == 0.2
+    assert scores["max_box_acc"] == {0.3: 50, 0.5: 50, 0.7: 25}
+    assert scores["max_box_acc_v2"] == pytest.approx(125 / 3)
+
+
+def test_scores_are_their_definitions():
+    rng = np.random.default_rng(3)
+    N, thresholds = 61, (0.1, 0.3, 0.5)
+    boxes, truth = random_boxes(rng, N, 3), random_boxes(rng, N, 1)
+    boxes[:30, 1] = truth[:30, 0]  # so that one threshold is better
+    right = rng.random(N) < 0.6
+    scores = score_localization(boxes, truth, right, thresholds, seed=5)
+    misses = np.array([
+        [not (right[i] and iou(boxes[i, j], truth[i, 0]) >= 0.5) for j in range(3)]
+        for i in range(N)
+    ])  # fmt: skip
+    assert scores["top1"]["errors"] == pytest.approx(100 * misses.mean(0))
+    assert scores["top1"]["best"]["error"] == pytest.approx(100 * misses.mean(0).min())
+    order = np.random.default_rng(5).permutation(N)
+    first, second = order[:31], order[31:]
+    by_second, by_first = misses[second].sum(0).argmin(), misses[first].sum(0).argmin()
+    total = misses[first, by_second].sum() + misses[second, by_first].sum()
+    held_out = scores["top1"]["held_out"]
+    assert held_out["error"] == pytest.approx(100 * total / N)
+    assert held_out["thresholds"] == [thresholds[by_second], thresholds[by_first]]
+
+
+def test_choosing_on_what_is_scored_flatters():
+    """Boxes without any skill: the best of 21 thresholds beats the one chosen elsewhere."""
+    rng = np.random.default_rng(4)
+    gaps = []
+    for seed in range(20):
+        boxes, truth = random_boxes(rng, 60, 21), random_boxes(rng, 60, 1)
+        scores = score_localization(boxes, truth, np.ones(60, bool), seed=seed)["gt_known"]
+        gaps.append(scores["held_out"]["error"] - scores["best"]["error"])
+    assert min(gaps) >= 0
+    assert np.mean(gaps) > 1
+
+
+def test_contours_disagree_on_rings_and_agree_on_discs():
+    """By contour area a thin ring is larger than a disc of more pixels within none of it."""
+    ring = np.zeros((32, 32), np.float32)
+    ring[1:15, 1:15] = 1
+    ring[2:14, 2:14] = 0  # 52 pixels, its contour encloses 169
+    ring[18:28, 18:28] = 1  # 100 pixels, its contour encloses 81
+    assert count_contour_disagreements(ring[None], (32, 32), [0.5]) == 1
+    disc = np.zeros((32, 32), np.float32)
+    disc[18:28, 18:28] = 1
+    assert count_contour_disagreements(np.stack([disc, ring]), (32, 32), [0.5]) == 0.5
+
+
+BOX = [[[0, 0, 9, 9]], [[0, 0, 9, 9]]]
+
+
+@pytest.mark.parametrize(
+    "boxes, truth, right, message",
+    [
+        (BOX, BOX, [True], r"boxes have shape \(2, 1, 4\)"),
+        (BOX, BOX, [1, 0], "predicted_right is int64"),
+        (BOX[:1], BOX[:1], [True], "1 images cannot be halved"),
+        (BOX, BOX[:1], [True, True], "truth_boxes have shape"),
+        ([[[5, 0, 4, 9]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box"),
+        (BOX, [[[0, 0, 9, 9]], [[0, -3, 9, 9]]], [True, True], r"truth_boxes\[1, 0\] is no box"),
+        (BOX, [[[0, 0, 9, 9]], [[-1] * 4]], [True, True], "image 1 has no true box"),
+    ],
+)
+def test_bad_input_is_named(boxes, truth, right, message):
+    with pytest.raises(ValueError, match=message):
+        score_localization(np.array(boxes), np.array(truth), np.array(right), [0.5])
+
+
+def test_nothing_to_compare_is_said():
+    with pytest.raises(ValueError, match="no masks"):
+        count_contour_disagreements(np.zeros((0, 7, 7)), (64, 64))
