@@ -199,11 +199,16 @@ def _request_run(
     }  # fmt: skip
     path = (runs_dir or find_project_root() / "runs") / recipe.run_id / "weights.safetensors"
     return _Request(
-        name, identity, view, options, partial(_build_run, recipe, info.num_classes, path, sha256)
+        name, identity, view, options, partial(build_run, recipe, info.num_classes, path, sha256)
     )
 
 
-def _build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
+def build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
+    """A run's model with the weights that its record names.
+
+    Raises:
+        OSError: no such file, or other weights in it.
+    """
     model = load_weights(recipe.build_model(num_classes), path)
     found = hash_weights(model)
     if found != sha256:

@@ -342,6 +342,22 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
     }  # fmt: skip
 
 
+def plan_figure8(budget: str, seed: int = 0) -> dict[str, Recipe]:
+    """The recipe of each of figure 8's rows at a budget: the narrow relatives for smoke and quick.
+
+    Raises:
+        ValueError: an unknown budget.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
+    if budget in ("gpu", "paper"):
+        return {row: get_recipe(entry.recipe, seed=seed) for row, entry in FIGURE8.items()}
+    return {
+        row: get_recipe(entry.quick, seed=seed, epochs=FIGURE8_QUICK_EPOCHS).at_budget(budget)
+        for row, entry in FIGURE8.items()
+    }
+
+
 def get_recipe(name: str, **changes: Any) -> Recipe:
     """A named recipe, with fields changed: `get_recipe("cifar10/nest_tiny", seed=1)`.
 

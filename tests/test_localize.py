@@ -5,20 +5,7 @@ import numpy as np
 import pytest
 
 from nestlib.explain.localize import THRESHOLDS, find_boxes, scale_map
-
-
-def plain_boxes(maps, image_size, thresholds):
-    """As anyone would write it: cv2.connectedComponentsWithStats of every mask by itself."""
-    boxes = []
-    for map_ in maps:
-        resized = cv2.resize(map_, image_size[::-1], interpolation=cv2.INTER_LINEAR)
-        scaled = (resized - resized.min()) / (resized.max() - resized.min())
-        for threshold in thresholds:
-            mask = (scaled >= np.float32(threshold)).astype(np.uint8)
-            _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            x, y, w, h, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
-            boxes.append([x, y, x + w - 1, y + h - 1])
-    return np.array(boxes).reshape(len(maps), len(thresholds), 4)
+from nestlib.measure.localization import boxes_one_by_one
 
 
 def random_maps(kind, shape, seed=0):
@@ -38,7 +25,7 @@ def random_maps(kind, shape, seed=0):
 def test_boxes_equal_the_plain_loop(kind, places, image_size):
     maps = random_maps(kind, (24, *places))
     found = find_boxes(maps, image_size)
-    assert (found == plain_boxes(maps, image_size, THRESHOLDS)).all()
+    assert (found == boxes_one_by_one(maps, image_size, THRESHOLDS)).all()
 
 
 def test_of_equal_components_the_first_is_taken():
@@ -49,7 +36,7 @@ def test_of_equal_components_the_first_is_taken():
         for y, x in zip(rng.integers(0, 9, 5), rng.integers(0, 11, 5)):
             map_[y, x] = 1
         assert (
-            find_boxes(map_[None], (9, 11)) == plain_boxes(map_[None], (9, 11), THRESHOLDS)
+            find_boxes(map_[None], (9, 11)) == boxes_one_by_one(map_[None], (9, 11), THRESHOLDS)
         ).all()
 
 
