@@ -26,6 +26,7 @@ from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import open_store
 from nestlib.runs import carry_out
+from nestlib.trained import commit_weights
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
 from nestlib.training.devices import DeviceError
@@ -87,6 +88,19 @@ def train(
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
         f"{record.environment['device']}"
     )
+
+
+@app.command()
+def export(
+    recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
+    seed: Annotated[int, typer.Option(help="of its run")] = 0,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="weights of runs are here; default runs/")
+    ] = None,
+) -> None:
+    """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
+    path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
+    typer.echo(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()

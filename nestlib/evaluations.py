@@ -24,17 +24,16 @@ from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_
 from nestlib.measure.cost import count_params
 from nestlib.measure.speed import PRECISIONS
 from nestlib.models import PUBLISHED, create_model
-from nestlib.models.weights import hash_weights, load_weights
-from nestlib.recipe import Recipe
+from nestlib.models.weights import hash_weights
 from nestlib.recipes import NAMED, get_recipe
 from nestlib.records import (
     Record,
     Store,
     describe_environment,
-    find_project_root,
     timestamp,
 )  # fmt: skip
 from nestlib.runs import take
+from nestlib.trained import build_run, find_run, weights_path
 from nestlib.training.devices import resolve_device
 
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories
@@ -182,11 +181,7 @@ def _request_run(
             f"{name} is trained on {recipe.dataset}'s classes, {info.name} has others; score it "
             f"on {recipe.dataset}"
         )
-    trained = store.find(recipe.run_id)
-    if trained is None:
-        raise FileNotFoundError(
-            f"no finished run {recipe.run_id}; `nest train {name} --seed {seed}` makes it"
-        )
+    trained = find_run(recipe, store)
     # The view is what the trainer itself evaluates on: images of a given size as they are, files
     # by the test protocol of nestlib.data.folders.
     any_size = not info.image_sizes
@@ -197,26 +192,10 @@ def _request_run(
         "name": name, "weights": recipe.run_id, "weights_sha256": sha256, "view": asdict(view),
         "dataset_options": recipe.dataset_options, **how,
     }  # fmt: skip
-    path = (runs_dir or find_project_root() / "runs") / recipe.run_id / "weights.safetensors"
+    path = weights_path(recipe, runs_dir)
     return _Request(
         name, identity, view, options, partial(build_run, recipe, info.num_classes, path, sha256)
     )
-
-
-def build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
-    """A run's model with the weights that its record names.
-
-    Raises:
-        OSError: no such file, or other weights in it.
-    """
-    model = load_weights(recipe.build_model(num_classes), path)
-    found = hash_weights(model)
-    if found != sha256:
-        raise OSError(
-            f"{path} holds weights {found[:12]}..., the record of {recipe.run_id} names "
-            f"{sha256[:12]}...; restore the file, or delete run and record and train again"
-        )
-    return model
 
 
 def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:

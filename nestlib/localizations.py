@@ -11,7 +11,6 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.evaluations import build_run
 from nestlib.explain.baselines import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.measure.localization import (
@@ -22,7 +21,8 @@ from nestlib.measure.localization import (
 from nestlib.models.peers.acol import ACoL
 from nestlib.recipe import Recipe, to_dict
 from nestlib.recipes import plan_figure8
-from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
+from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.trained import build_run, weights_path
 from nestlib.training.devices import resolve_device
 
 METHODS = {
@@ -39,7 +39,7 @@ TIMED_MAPS, TIMED_SIZE, ALTERNATIONS = 200, (224, 224), 5
 
 
 def localize_figure8(
-    store: Store, *, budget: str = "quick", data_dir: Path | None = None,
+    store: Store, *, budget: str = "quick", dataset: str = "digits", data_dir: Path | None = None,
     runs_dir: Path | None = None, device: str = "auto", seed: int = 0, committed: bool = False,
     progress: bool = True,
 ) -> dict[str, Record | str]:  # fmt: skip
@@ -57,7 +57,7 @@ def localize_figure8(
     """
     where = resolve_device(device)
     results: dict[str, Record | str] = {}
-    for row, recipe in plan_figure8(budget, seed).items():
+    for row, recipe in plan_figure8(budget, dataset, seed).items():
         found = None if budget == "smoke" else store.find(f"localize/{recipe.run_id}")
         try:
             results[row] = found or _localize(
@@ -123,7 +123,7 @@ def _localize(
     if smoke:
         model = recipe.build_model(images.num_classes).eval()
     else:
-        path = (runs_dir or find_project_root() / "runs") / recipe.run_id / "weights.safetensors"
+        path = weights_path(recipe, runs_dir)
         sha256 = trained.summary["weights_sha256"]
         model = build_run(recipe, images.num_classes, path, sha256).eval()
     model.to(device)

@@ -26,6 +26,7 @@ from nestlib.recipe import Recipe, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
 from nestlib.runs import carry_out, collect
+from nestlib.trained import weights_path
 from nestlib.training.devices import resolve_device
 
 RECIPE = "digits/nest_planted"
@@ -100,7 +101,7 @@ def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[
     collect({RECIPE: recipes}, store, processes=2, device="cpu", runs_dir=runs_dir)
     models = {}
     for recipe in recipes:
-        path = runs_dir / recipe.run_id / "weights.safetensors"
+        path = weights_path(recipe, runs_dir)
         if not path.is_file():  # the record came with the checkout, its weights did not
             nowhere = Store(runs_dir / "retrained", runs_dir / "retrained")
             carry_out(recipe, nowhere, device="cpu", runs_dir=runs_dir)

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 NARROW_RESNET = dict(architecture="resnet10t", channels=[32, 64, 128, 256])
+DIGITS_RESNET = dict(architecture="resnet10t", channels=[16, 32, 64, 128])
 S2_DEPTH3 = {"num_hierarchies": 3, "patch_size": 2}
 
 # The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
@@ -49,6 +50,14 @@ CIFAR_CONVNET = dict(
 MINUTES = dict(
     augmentation=replace(CROPS_AND_FLIPS, crop_padding=4), epochs=2, warmup_epochs=0.2,
     batch_size=128, lr_per_256=4e-3, drop_path_rate=0.0, precision="fp32", budget="quick",
+)  # fmt: skip
+
+# For the planted truth and for boxes: lone digits from small to those of a quadrant, so that a
+# canvas of four is made of what the model knows.
+LONE_DIGITS = dict(
+    image_size=64,
+    dataset_options=dict(canvas="plain", num_images=4096, digit_edges=[0.18, 0.43]),
+    lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=16,
 )  # fmt: skip
 
 # DeiT's and Swin's own augmentation of ImageNet has no colour jitter beside RandAugment.
@@ -92,14 +101,33 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="cct7_3x1_cifar",
              model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
     ),
-    # For the planted truth: digits from small to those of a quadrant, so that a canvas of four is
-    # made of what the model knows. S = 4 gives 16 leaf blocks of 16 pixels.
+    # S = 4 gives 16 leaf blocks of 16 pixels.
     "digits/nest_planted": (
         "ours: narrow NesT (d = 48, S = 4, depth 3) on lone digits of 64x64 canvases, a CPU",
         dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), image_size=64,
-             dataset_options=dict(canvas="plain", num_images=4096, digit_edges=[0.18, 0.43]),
-             lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=16),
+             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), **LONE_DIGITS),
+    ),
+    "digits/nest_planted_depth2": (
+        "ours: that NesT at depth 2, whose last map has 8x8 places as its rivals' below",
+        dict(model="nest_tiny_64",
+             model_options=dict(embed_dim=48, num_hierarchies=2, patch_size=4), **LONE_DIGITS),
+    ),
+    "digits/deit_planted": (
+        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise",
+        dict(model="deit_tiny_cifar",
+             model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **LONE_DIGITS),
+    ),
+    "digits/resnet_planted": (
+        "ours: narrow ResNet (10 layers, stride 8), likewise",
+        dict(model="resnet50_wsol", model_options=DIGITS_RESNET, **LONE_DIGITS),
+    ),
+    "digits/adl_planted": (
+        "ours: ADL on that ResNet, likewise",
+        dict(model="resnet50_adl", model_options=DIGITS_RESNET, **LONE_DIGITS),
+    ),
+    "digits/acol_planted": (
+        "ours: ACoL on that ResNet, its classifiers 64 wide, likewise",
+        dict(model="resnet50_acol", model_options=dict(**DIGITS_RESNET, hidden=64), **LONE_DIGITS),
     ),
     "cifar10/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",
@@ -296,15 +324,32 @@ TABLE2: dict[str, Row] = {
     "NesT-S": Row("imagenet/nest_small"),
     "NesT-B": Row("imagenet/nest_base"),
 }
-# Figure 8's rows. The narrow relatives train six epochs, so an hour for all on two cores.
-FIGURE8: dict[str, Row] = {
-    "DeiT RollOut": Row("tiny_imagenet/deit_small", "tiny_imagenet/deit_narrow"),
-    "ADL": Row("tiny_imagenet/adl", "tiny_imagenet/adl_narrow"),
-    "ACoL": Row("tiny_imagenet/acol", "tiny_imagenet/acol_narrow"),
-    "R50 GradCAM++": Row("tiny_imagenet/resnet50", "tiny_imagenet/resnet_narrow"),
-    "NesT CAM": Row("tiny_imagenet/nest_small", "tiny_imagenet/nest_narrow_depth2"),
-}
-FIGURE8_QUICK_EPOCHS = 6
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """A row of figure 8: its recipe on Tiny ImageNet, and narrow relatives on two data sets."""
+
+    recipe: str
+    narrow: str
+    digits: str
+
+
+FIGURE8: dict[str, Localizer] = {
+    "DeiT RollOut": Localizer(
+        "tiny_imagenet/deit_small", "tiny_imagenet/deit_narrow", "digits/deit_planted"
+    ),
+    "ADL": Localizer("tiny_imagenet/adl", "tiny_imagenet/adl_narrow", "digits/adl_planted"),
+    "ACoL": Localizer("tiny_imagenet/acol", "tiny_imagenet/acol_narrow", "digits/acol_planted"),
+    "R50 GradCAM++": Localizer(
+        "tiny_imagenet/resnet50", "tiny_imagenet/resnet_narrow", "digits/resnet_planted"
+    ),
+    "NesT CAM": Localizer(
+        "tiny_imagenet/nest_small", "tiny_imagenet/nest_narrow_depth2",
+        "digits/nest_planted_depth2",
+    ),
+}  # fmt: skip
+FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
 TABLES = {"table1": TABLE1, "table2": TABLE2}
 
 # Table 1's rows on CIFAR-100: the same recipes but for the data, and one rate of CCT's authors.
@@ -342,20 +387,34 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
     }  # fmt: skip
 
 
-def plan_figure8(budget: str, seed: int = 0) -> dict[str, Recipe]:
-    """The recipe of each of figure 8's rows at a budget: the narrow relatives for smoke and quick.
+def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """The recipe of each of figure 8's rows on a data set at a budget.
+
+    smoke and quick take narrow relatives, on the digits or on Tiny ImageNet; gpu and paper the rows
+    themselves, on Tiny ImageNet.
 
     Raises:
-        ValueError: an unknown budget.
+        ValueError: an unknown budget, or a data set that the budget does not train on.
     """
     if budget not in BUDGETS:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    if budget in ("gpu", "paper"):
+    small = budget in ("smoke", "quick")
+    if dataset not in (("digits", "tiny_imagenet") if small else ("tiny_imagenet",)):
+        raise ValueError(
+            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke and quick, "
+            "tiny_imagenet with all"
+        )
+    if not small:
         return {row: get_recipe(entry.recipe, seed=seed) for row, entry in FIGURE8.items()}
-    return {
-        row: get_recipe(entry.quick, seed=seed, epochs=FIGURE8_QUICK_EPOCHS).at_budget(budget)
-        for row, entry in FIGURE8.items()
-    }
+    if dataset == "digits":
+        recipes = {row: get_recipe(entry.digits, seed=seed) for row, entry in FIGURE8.items()}
+    else:
+        epochs = FIGURE8_NARROW_EPOCHS
+        recipes = {
+            row: get_recipe(entry.narrow, seed=seed, epochs=epochs)
+            for row, entry in FIGURE8.items()
+        }
+    return {row: recipe.at_budget(budget) for row, recipe in recipes.items()}
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:

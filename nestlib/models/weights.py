@@ -160,12 +160,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor] | Path | str) -
     return model
 
 
-def save_weights(model: NesT, path: Path | str, *, half: bool = False) -> None:
+def save_weights(
+    model: nn.Module, path: Path | str, *, half: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
     """Write a state dict as .safetensors; `half` stores float16 (a file half as large)."""
     state = model.state_dict()
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    data = save({name: t.contiguous().cpu() for name, t in state.items()})
+    data = save({name: t.contiguous().cpu() for name, t in state.items()}, metadata=metadata)
     write_atomically(Path(path), data)
 
 

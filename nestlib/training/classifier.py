@@ -31,6 +31,7 @@ from nestlib.training.seeding import derive_seed, epoch_order, seed_step
 from nestlib.training.stopping import Clock, stop_signal
 
 CHECKPOINT_FORMAT = 1
+RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
 EVALUATION_BATCH = 250  # at most 65,535 blocks even at depth 5: a limit of fused attention kernels
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
 
@@ -275,7 +276,7 @@ class Trainer:
         self._save(clock)
         evaluated = self.ema.module if self.ema else self.model
         if finished and self.ranks.is_main:
-            save_weights(evaluated, self.run_dir / "weights.safetensors")
+            save_weights(evaluated, self.run_dir / RUN_WEIGHTS)
         return TrainResult(
             finished, self.progress.step, self.progress.history, self.progress.train_seconds,
             hash_weights(evaluated), self.ranks.is_main,

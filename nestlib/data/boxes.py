@@ -1,0 +1,110 @@
+"""ImageNet's boxes: the XML files that image-net.org hands out beside the images.
+
+N images, at most K boxes an image, s pixels along the edge of a square that an image is resized to.
+"""
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nestlib.data.containers import FolderSet
+
+# Where the files lie below the images' folder: as the competition's archive and the box archives
+# (ILSVRC2012_bbox_val_v3.tgz) unpack, or in a folder of their own.
+FOLDERS = (
+    "ILSVRC/Annotations/CLS-LOC/{0}", "Annotations/CLS-LOC/{0}", "bbox/{0}", "boxes/{0}",
+    "bbox_{0}", "{0}",
+)  # fmt: skip
+
+
+def load_imagenet_boxes(
+    images: FolderSet, image_size: int, *, boxes_dir: Path | None = None, progress: bool = True
+) -> np.ndarray:
+    """Boxes of each image's own class, in the pixels of the whole image resized to a square.
+
+    Files give edges in the pixels of the original; these are scaled and rounded, and a box covers
+    one pixel at least. Objects of other classes are left out.
+
+    Args:
+        image_size: s.
+        boxes_dir: the folder with <image>.xml, or with <wnid>/<image>.xml; None looks for it in
+            and beside the images' folder.
+
+    Returns:
+        (N, K, 4) int64: x0, y0, x1, y1 in pixel indices, both ends inside, -1 where an image has
+        fewer than K.
+
+    Raises:
+        FileNotFoundError: no such folder, or an image without its file; the message says where
+            they were looked for and how to get them.
+        ValueError: a file that is no annotation, or has no box of the image's class.
+    """
+    folder = _find_folder(images, boxes_dir)
+    found = []
+    paths = [Path(os.fsdecode(file)) for file in images.files.tolist()]
+    for path, label in tqdm(
+        zip(paths, images.labels.tolist()), "boxes", len(paths), False, unit="file", delay=2,
+        disable=not progress,
+    ):  # fmt: skip
+        wnid = images.class_names[label]
+        file = folder / f"{path.stem}.xml"
+        if not file.is_file():
+            file = folder / wnid / file.name
+        found.append(_read_boxes(file, wnid, image_size))
+    boxes = np.full((len(found), max(map(len, found)), 4), -1, np.int64)
+    for row, of_image in zip(boxes, found):
+        row[: len(of_image)] = of_image
+    return boxes
+
+
+def _find_folder(images: FolderSet, boxes_dir: Path | None) -> Path:
+    split = "train" if images.split == "train" else "val"
+    if boxes_dir is not None:
+        folders = [Path(boxes_dir)]
+    else:
+        roots = (images.root, images.root.parent)
+        folders = [root / folder.format(split) for root in roots for folder in FOLDERS]
+    stem, wnid = Path(os.fsdecode(images.files[0])).stem, images.class_names[images.labels[0]]
+    for folder in folders:
+        if (folder / f"{stem}.xml").is_file() or (folder / wnid / f"{stem}.xml").is_file():
+            return folder
+    looked = "".join(f"\n  - {folder}" for folder in folders)
+    raise FileNotFoundError(
+        f"no box file {stem}.xml of {images.name} {images.split}; looked in{looked}\nimage-net.org "
+        "hands out ILSVRC2012_bbox_val_v3.tgz beside the images: unpack it into one of these"
+    )
+
+
+def _read_boxes(file: Path, wnid: str, image_size: int) -> np.ndarray:
+    """The boxes of one class in one file, on the resized image: (k, 4), k >= 1."""
+    try:
+        root = ET.fromstring(file.read_bytes())
+        size = np.array([_number(root, f"size/{name}") for name in ("width", "height")] * 2)
+        edges = np.array([
+            [_number(found, f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
+            for found in root.iter("object") if found.findtext("name") == wnid
+        ])  # fmt: skip
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"no box file {file}; unpack the whole of ILSVRC2012_bbox_val_v3.tgz"
+        ) from None
+    except (ET.ParseError, ValueError) as error:
+        raise ValueError(f"{file} is no annotation of boxes ({error}); fetch it again") from error
+    if not len(edges):
+        raise ValueError(f"{file} has no box of its image's class {wnid}; fetch it again")
+    if size.min() < 1:
+        raise ValueError(f"{file} says that its image has no pixels; fetch it again")
+    pixels = np.rint(edges * image_size / size).astype(np.int64)
+    first = pixels[:, :2].clip(0, image_size - 1)
+    last = np.maximum(pixels[:, 2:].clip(max=image_size) - 1, first)
+    return np.concatenate([first, last], 1)
+
+
+def _number(element: ET.Element, path: str) -> float:
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f"{path} is missing")
+    return float(text)

@@ -1,0 +1,122 @@
+"""Models trained here, with the weights that their records name.
+
+A run leaves its weights under runs/, out of git. Those worth looking into without training them
+first are committed too, rounded to fp16: experiments/weights/<run id>.safetensors. Such a file says
+in its metadata which run it is of and the SHA-256 of the weights that it was rounded from, which
+must be the record's.
+"""
+
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import nn
+
+from nestlib.data.datasets import dataset_info
+from nestlib.models.weights import hash_weights, load_weights, save_weights
+from nestlib.recipe import Recipe
+from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store, find_project_root, open_store
+from nestlib.training.classifier import RUN_WEIGHTS
+
+LARGEST_MB = 16  # of a committed file
+
+
+def load_trained(
+    name: str, *, seed: int = 0, store: Store | None = None, runs_dir: Path | None = None
+) -> nn.Module:
+    """A named recipe's model as it was trained here, in evaluation mode on the CPU.
+
+    The run's own weights are taken where they are, else the committed ones.
+
+    Args:
+        name: a recipe (`nest recipes`).
+        store, runs_dir: default those of the project that the working folder lies in.
+
+    Raises:
+        ValueError: no such recipe.
+        FileNotFoundError: no record, or no weights; the message says which command makes them.
+        OSError: weights of another run than the record's.
+    """
+    recipe, store = get_recipe(name, seed=seed), store or open_store()
+    record = find_run(recipe, store)
+    num_classes, sha256 = dataset_info(recipe.dataset).num_classes, record.summary["weights_sha256"]
+    full = weights_path(recipe, runs_dir)
+    if full.is_file():
+        return build_run(recipe, num_classes, full, sha256).eval()
+    half = committed_path(recipe, store)
+    if not half.is_file():
+        raise FileNotFoundError(
+            f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
+            f"delete its record and run `nest train {name} --seed {seed}`"
+        )
+    with safe_open(half, framework="pt") as file:
+        source = (file.metadata() or {}).get("rounded_from_sha256", "unknown")
+    if source != sha256:
+        raise OSError(
+            f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
+            f"names {sha256[:12]}...; restore the file"
+        )
+    return load_weights(recipe.build_model(num_classes), half).eval()
+
+
+def commit_weights(recipe: Recipe, store: Store, *, runs_dir: Path | None = None) -> Path:
+    """Round a finished run's weights to fp16 beside the committed records, and return the file.
+
+    Raises:
+        FileNotFoundError: no record, or no weights of it.
+        OSError: weights of another run than the record's.
+        ValueError: a model too large to be committed.
+    """
+    record = find_run(recipe, store)
+    if record.summary["num_params"] * 2 > LARGEST_MB * 2**20:
+        raise ValueError(
+            f"{recipe.run_id} has {record.summary['num_params'] / 1e6:.1f} M parameters, more than "
+            f"{LARGEST_MB} MB in fp16; publish such weights with push_to_hub"
+        )
+    full = weights_path(recipe, runs_dir)
+    sha256 = record.summary["weights_sha256"]
+    model = build_run(recipe, dataset_info(recipe.dataset).num_classes, full, sha256)
+    path = committed_path(recipe, store)
+    said = {"run_id": recipe.run_id, "rounded_from_sha256": sha256}
+    save_weights(model, path, half=True, metadata=said)
+    return path
+
+
+def build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
+    """A run's model with the weights that its record names, in fp32.
+
+    Raises:
+        OSError: no such file, or other weights in it.
+    """
+    model = load_weights(recipe.build_model(num_classes), path)
+    found = hash_weights(model)
+    if found != sha256:
+        raise OSError(
+            f"{path} holds weights {found[:12]}..., the record of {recipe.run_id} names "
+            f"{sha256[:12]}...; restore the file, or delete run and record and train again"
+        )
+    return model
+
+
+def find_run(recipe: Recipe, store: Store) -> Record:
+    """The record of a finished run.
+
+    Raises:
+        FileNotFoundError: there is none; the message says which command makes it.
+    """
+    record = store.find(recipe.run_id)
+    if record is None:
+        raise FileNotFoundError(
+            f"no finished run {recipe.run_id}; `nest train {recipe.name} --seed {recipe.seed}` "
+            "makes it"
+        )
+    return record
+
+
+def weights_path(recipe: Recipe, runs_dir: Path | None = None) -> Path:
+    """Where a run of `runs_dir` (default runs/) leaves its weights."""
+    return (runs_dir or find_project_root() / "runs") / recipe.run_id / RUN_WEIGHTS
+
+
+def committed_path(recipe: Recipe, store: Store) -> Path:
+    return store.committed.parent / "weights" / f"{recipe.run_id}.safetensors"
