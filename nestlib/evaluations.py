@@ -116,7 +116,7 @@ def evaluate(
                 else _request_run(name, how, info, seed, store, runs_dir)
             )  # fmt: skip
         except (OSError, RuntimeError, ImportError) as error:
-            results[name] = _reason(error)
+            results[name] = reason_of(error)
             continue
         found = None if limit else store.find(request.run_id)
         if found is None:
@@ -127,7 +127,7 @@ def evaluate(
         try:
             images = _load_images(info, data_dir, limit, together[0].set_options)
         except (OSError, ValueError) as error:
-            results |= {request.name: _reason(error) for request in together}
+            results |= {request.name: reason_of(error) for request in together}
             continue
         results |= _score(
             together, images, store, committed, device=where, precision=precision,
@@ -265,7 +265,7 @@ def _score(
             facts = fetch_weights(request.published, offline=offline) if request.published else {}
             built[request.name] = request, request.build(), facts
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
-            results[request.name] = _reason(error)
+            results[request.name] = reason_of(error)
             offline = offline or isinstance(error, HubUnreachable)
     candidates = [Candidate(name, model, r.view) for name, (r, model, _) in built.items()]
     measured = measure_accuracy(candidates, images, **how) if candidates else {}
@@ -290,6 +290,7 @@ def _score(
     return results
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What went wrong, in one line of a table's notes."""
     text = str(error) or type(error).__name__
     return textwrap.shorten(text, REASON_LENGTH, placeholder=" ...")

@@ -13,7 +13,7 @@ from torch import nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.models.weights import hash_weights, load_weights, save_weights
-from nestlib.recipe import Recipe
+from nestlib.recipe import Recipe, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root, open_store
 from nestlib.training.classifier import RUN_WEIGHTS
@@ -47,7 +47,7 @@ def load_trained(
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
-            f"delete its record and run `nest train {name} --seed {seed}`"
+            f"delete its record and run `{train_command(recipe)}`"
         )
     with safe_open(half, framework="pt") as file:
         source = (file.metadata() or {}).get("rounded_from_sha256", "unknown")
@@ -107,10 +107,16 @@ def find_run(recipe: Recipe, store: Store) -> Record:
     record = store.find(recipe.run_id)
     if record is None:
         raise FileNotFoundError(
-            f"no finished run {recipe.run_id}; `nest train {recipe.name} --seed {recipe.seed}` "
-            "makes it"
+            f"no finished run {recipe.run_id}; `{train_command(recipe)}` makes it"
         )
     return record
+
+
+def train_command(recipe: Recipe) -> str:
+    """What makes a recipe's run, the fields that differ from those of its name included."""
+    named, own = to_dict(get_recipe(recipe.name, seed=recipe.seed)), to_dict(recipe)
+    changes = [f" --set {key}={own[key]}" for key in own if own[key] != named[key]]
+    return f"nest train {recipe.name} --seed {recipe.seed}{''.join(changes)}"
 
 
 def weights_path(recipe: Recipe, runs_dir: Path | None = None) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import ImageNetInfo, create_transform
@@ -124,3 +125,22 @@ class Views:
     def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
         image = self.images.read_image(index)
         return [transform(image) for transform in self.transforms], int(self.images.labels[index])
+
+
+class WholeImages:
+    """The map from index to (the whole image as (3, s, s) uint8, label): its aspect is not kept.
+
+    For boxes, which a crop would cut; as wsolevaluation does (torchvision's Resize((s, s))).
+    """
+
+    def __init__(self, images: ImageSet | FolderSet, image_size: int, interpolation: str):
+        self.images, self.size = images, (image_size, image_size)
+        self.filter = Image.Resampling[interpolation.upper()]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.images.read_image(index).resize(self.size, self.filter)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return pixels, int(self.images.labels[index])

@@ -1,0 +1,86 @@
+"""ImageNet's boxes follow the resized image; files that are missing or damaged are named."""
+
+import numpy as np
+import pytest
+from test_accuracy import read_folder, save_classes
+from test_localizations import write_boxes
+
+from nestlib.data.boxes import FOLDERS, load_imagenet_boxes
+
+OTHER = "n00000001"
+
+
+@pytest.fixture
+def images(tmp_path):
+    save_classes(tmp_path / "imagenet" / "val")
+    return read_folder(tmp_path / "imagenet")
+
+
+def wnid_of(images, index):
+    return images.class_names[images.labels[index]]
+
+
+def write_all(images, folder, edges=(10, 20, 30, 60), size=(100, 200)):
+    for index in range(len(images)):
+        write_boxes(folder, f"{index:02}", size, [(wnid_of(images, index), edges)])
+
+
+def test_boxes_are_scaled_with_the_image(images):
+    write_all(images, images.root / "bbox" / "val")
+    boxes = load_imagenet_boxes(images, 50)
+    assert boxes.shape == (len(images), 1, 4)
+    # Edges 10 and 30 of 100 become 5 and 15 of 50, so pixels 5 to 14; so do 20 and 60 of 200.
+    assert (boxes == [5, 5, 14, 14]).all()
+    assert (load_imagenet_boxes(images, 100) == [10, 10, 29, 29]).all()
+
+
+def test_a_whole_box_covers_all_pixels_and_a_tiny_one_covers_one(images):
+    folder = images.root / "bbox" / "val"
+    write_all(images, folder, (0, 0, 100, 200))
+    write_boxes(folder, "00", (100, 200), [(wnid_of(images, 0), (100, 200, 100, 200))])
+    boxes = load_imagenet_boxes(images, 32)
+    assert boxes[0, 0].tolist() == [31, 31, 31, 31]
+    assert (boxes[1:] == [0, 0, 31, 31]).all()
+
+
+def test_images_of_several_objects_are_padded_and_other_classes_left_out(images):
+    folder = images.root / "bbox" / "val"
+    write_all(images, folder)
+    own = wnid_of(images, 3)
+    several = [(own, (0, 0, 50, 50)), (OTHER, (0, 0, 9, 9)), (own, (50, 100, 100, 200))]
+    write_boxes(folder, "03", (100, 200), several)
+    boxes = load_imagenet_boxes(images, 100)
+    assert boxes[3].tolist() == [[0, 0, 49, 24], [50, 50, 99, 99]]
+    assert (boxes[np.arange(len(images)) != 3, 1] == -1).all()
+
+
+@pytest.mark.parametrize("layout", FOLDERS[:-1])
+def test_the_layouts_are_found(images, layout):
+    write_all(images, images.root / layout.format("val"))
+    assert len(load_imagenet_boxes(images, 50)) == len(images)
+
+
+def test_files_by_class_are_found_where_they_are_said_to_be(images, tmp_path):
+    for index in range(len(images)):
+        wnid = wnid_of(images, index)
+        write_boxes(tmp_path / "xml" / wnid, f"{index:02}", (100, 200), [(wnid, (0, 0, 9, 9))])
+    assert len(load_imagenet_boxes(images, 50, boxes_dir=tmp_path / "xml")) == len(images)
+
+
+def test_what_is_missing_or_damaged_is_named(images):
+    folder = images.root / "bbox" / "val"
+    with pytest.raises(FileNotFoundError, match=r"(?s)no box file 00\.xml.*ILSVRC2012_bbox_val_v3"):
+        load_imagenet_boxes(images, 50)
+    write_all(images, folder)
+    (folder / "05.xml").write_text("<annotation>")
+    with pytest.raises(ValueError, match=r"05\.xml is no annotation of boxes"):
+        load_imagenet_boxes(images, 50)
+    write_boxes(folder, "05", (100, 200), [(OTHER, (0, 0, 9, 9))])
+    with pytest.raises(ValueError, match=rf"05\.xml has no box .* {wnid_of(images, 5)}"):
+        load_imagenet_boxes(images, 50)
+    (folder / "05.xml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no box file .*05\.xml"):
+        load_imagenet_boxes(images, 50)
+    write_boxes(folder, "05", ("", 200), [(wnid_of(images, 5), (0, 0, 9, 9))])
+    with pytest.raises(ValueError, match=r"05\.xml is no annotation"):
+        load_imagenet_boxes(images, 50)
