@@ -5,6 +5,7 @@ nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest bench table1
 nest bench speed
 nest explain planted
+nest explain figure8 --dataset imagenet --data-dir data/imagenet
 nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 """
@@ -20,6 +21,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
+from nestlib.localizations import localize_figure8, localize_imagenet
 from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
@@ -180,25 +182,39 @@ def evaluate(
 
 @app.command()
 def explain(
-    what: Annotated[str, typer.Argument(help="planted")] = "planted",
+    what: Annotated[str, typer.Argument(help="planted or figure8")] = "planted",
     budget: Annotated[
-        str, typer.Option(help="quick, or smoke: a fresh model, no result")
+        str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
     ] = "quick",
-    models: Annotated[int, typer.Option(help="how many, of seeds 0, 1, ...")] = MODELS,
+    models: Annotated[int, typer.Option(help="planted: how many, of seeds 0, 1, ...")] = MODELS,
+    dataset: Annotated[
+        str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
+    ] = "digits",
+    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    limit: Annotated[int, typer.Option(help="imagenet: so many images, no result; 0 all")] = 0,
+    seed: Annotated[int, typer.Option(help="figure8: of the recipes' runs")] = 0,
     runs_dir: Annotated[
         Path | None, typer.Option(help="weights of runs are here; default runs/")
     ] = None,
+    device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:
-    """Judge explanations where the truth is planted; leaves a record."""
-    if what != "planted":
-        raise ValueError(f"nothing to explain by the name {what!r}; there is: planted")
-    record = run_planted(
-        open_store(), budget=budget, num_models=models, runs_dir=runs_dir, committed=commit_record
-    )
+    """Judge explanations by planted truth, or by boxes (figure 8); leaves records."""
     from nestlib import report  # imported late: training needs no plots
 
-    typer.echo(str(report.grounding_table([record])))
+    store, how = open_store(), {"committed": commit_record}
+    if what == "planted":
+        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
+        typer.echo(str(report.grounding_table([run_planted(store, **how)])))
+    elif what == "figure8" and dataset == "imagenet":
+        results = localize_imagenet(store, data_dir or "", limit=limit, device=device, **how)
+        typer.echo(str(report.localization_table(dataset, results)))
+    elif what == "figure8":
+        how |= {"budget": budget, "dataset": dataset, "data_dir": data_dir, "runs_dir": runs_dir}
+        results = localize_figure8(store, seed=seed, device=device, **how)
+        typer.echo(str(report.localization_table(dataset, results)))
+    else:
+        raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
 
 
 def process_age() -> float:

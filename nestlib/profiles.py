@@ -8,6 +8,7 @@ from nestlib.benches import SPEED_BATCH_SIZES, bench_id
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.attention import attention_choices
+from nestlib.measure.explaining import explaining_costs
 from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
 from nestlib.measure.roofline import roofline
@@ -22,6 +23,7 @@ PROFILES = {
     "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
     "attention": "ways to attend within blocks, at every hierarchy of NesT-T",
     "input": "batches made without a model, beside the training steps that use them",
+    "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
 }
 MODEL = "nest_tiny_imagenet"
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
@@ -35,6 +37,8 @@ ATTENDING = {
 }
 INPUT_RECIPES = ("cifar10/nest_tiny", "cifar10/nest_tiny_s2_depth3")
 INPUT_BATCH = {"cpu": 32, "cuda": 192}  # 192 is the recipes' own
+EXPLAINED = (MODEL, "nest_tiny_cifar")
+EXPLAINED_IMAGES = 64
 INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape: what they show costs no time
 
 
@@ -52,7 +56,8 @@ def run_profile(
     where = resolve_device(device)
     environment = describe_environment(where)
     measure = {
-        "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input
+        "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input,
+        "explaining": _explaining,
     }[name]  # fmt: skip
     recipe = {"profile": name, "precision": precision, "budget": "full"}
     if name in ("roofline", "growth"):
@@ -102,6 +107,13 @@ def _input(device: torch.device, precision: str, progress: bool) -> dict:
         _noise(info, device), recipe.augmentation, models, INPUT_BATCH[device.type],
         precision=precision, progress=progress,
     )  # fmt: skip
+
+
+def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
+    if precision != "fp32":
+        raise ValueError(f"explaining is measured in fp32, not {precision}")
+    models = {name: create_model(name) for name in EXPLAINED}
+    return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
 
 
 def _noise(info, device: torch.device) -> ImageSet:

@@ -37,7 +37,15 @@ def load_trained(
         FileNotFoundError: no record, or no weights; the message says which command makes them.
         OSError: weights of another run than the record's.
     """
-    recipe, store = get_recipe(name, seed=seed), store or open_store()
+    return load_run(get_recipe(name, seed=seed), store or open_store(), runs_dir)
+
+
+def load_run(recipe: Recipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
+    """As `load_trained`, of a recipe that need not be a named one.
+
+    Raises:
+        FileNotFoundError, OSError: as `load_trained`.
+    """
     record = find_run(recipe, store)
     num_classes, sha256 = dataset_info(recipe.dataset).num_classes, record.summary["weights_sha256"]
     full = weights_path(recipe, runs_dir)

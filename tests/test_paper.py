@@ -48,3 +48,11 @@ def test_table2_as_printed():
         ours = [row.image_size, row.params_m, row.gflops, row.images_per_second, row.top1]
         assert ours == numbers, name
         assert row.group.replace(", ", " ").replace(" attention", "-attention") == group
+
+
+@needs_reference
+def test_figure8_as_printed():
+    reference = yaml.safe_load(REFERENCE.read_text())["figure8_right"]
+    assert paper.FIGURE8 == reference["rows"]
+    cited = next(note for note in reference["notes"] if "cited" in note)
+    assert all(name in cited.split(";")[1] for name in paper.FIGURE8_CITED)

@@ -6,6 +6,7 @@ import pytest
 
 from nestlib import profiles, report
 from nestlib.measure.attention import attention_choices
+from nestlib.measure.explaining import STEPS, explaining_costs
 from nestlib.measure.input_rate import input_rates
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN
@@ -79,3 +80,19 @@ def test_without_a_record_every_part_says_so():
     shown = [report.show_profile(name, []) for name in profiles.PROFILES]
     for table in (*shown, report.draw_growth([])):
         assert table.rows == [(NOT_RUN,)] and "nest profile" in table.notes[0]
+
+
+def test_explaining_leaves_a_record_that_is_shown(store, monkeypatch):
+    monkeypatch.setattr(profiles, "EXPLAINED", ("nest_tiny_cifar",))
+    monkeypatch.setattr(profiles, "EXPLAINED_IMAGES", 2)
+    monkeypatch.setattr(profiles, "explaining_costs", partial(explaining_costs, rounds=3))
+    record = profiles.run_profile("explaining", store, device="cpu", progress=False)
+    (measured,) = record.summary["rows"]
+    assert set(measured["seconds"]) == set(STEPS)
+    (row,) = report.show_profile("explaining", [record]).rows
+    ratios = [a / b for a, b in zip(*(measured["seconds"][s] for s in list(STEPS)[1::-1]))]
+    assert row[0] == "nest_tiny_cifar" and row[3].n == 3
+    assert row[3].value == sorted(ratios)[1] and row[3].source == record.run_id
+    assert row[-1] == ("yes" if row[3].value <= 1.3 else "no")
+    with pytest.raises(ValueError, match="explaining is measured in fp32, not bf16"):
+        profiles.run_profile("explaining", store, device="cpu", precision="bf16")

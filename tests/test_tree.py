@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nestlib.explain import Traversal
-from nestlib.report.tree import draw_trees
+from nestlib.report.tree import draw_trees, draw_walks
 
 
 def make_traversal(rows):
@@ -47,3 +47,17 @@ def test_what_does_not_fit_a_picture_is_refused():
         draw_trees(image, make_traversal(5), list("abcde"), "t")
     with pytest.raises(ValueError, match="1 class names for 2 rows"):
         draw_trees(image, make_traversal(2), ["a"], "t")
+
+
+def test_walks_of_several_images_are_framed_on_their_own_image():
+    images = np.zeros((3, 64, 64, 3), np.uint8)
+    traversal = make_traversal(3)
+    picture = draw_walks(images, traversal, list("abc"), "walks")
+    framed = [axes for axes in picture.figure.axes if axes.images]
+    assert len(framed) == 3 and len(picture.tooltips) == 3 * 2 * 4
+    for axes, boxes in zip(framed, traversal.boxes):
+        assert [patch.get_x() for patch in axes.patches] == [
+            x - 0.5 + inset for inset, x in enumerate(boxes[:, 0])
+        ]
+    with pytest.raises(ValueError, match="3 images, 3 walks and 2 names"):
+        draw_walks(images, traversal, list("ab"), "walks")

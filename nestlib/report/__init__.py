@@ -2,6 +2,13 @@
 
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.grounding import grounding_table
+from nestlib.report.localization import (
+    boxes_table,
+    figure8,
+    localization_table,
+    plot_localization,
+)
+from nestlib.report.maps import draw_maps
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
@@ -10,15 +17,21 @@ from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
 from nestlib.report.tables import Number, Table, save
-from nestlib.report.tree import draw_trees
+from nestlib.report.tree import draw_trees, draw_walks
 
 __all__ = [
     "Number",
     "Table",
+    "boxes_table",
     "cost_table",
     "draw_growth",
+    "draw_maps",
     "draw_trees",
+    "draw_walks",
+    "figure8",
     "grounding_table",
+    "localization_table",
+    "plot_localization",
     "plot_rivals",
     "plot_table1",
     "plot_table2",

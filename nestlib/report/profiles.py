@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from nestlib.records import Record
 from nestlib.report.attention import attention_table
 from nestlib.report.cost import describe_machine
+from nestlib.report.explaining import explaining_table
 from nestlib.report.growth import growth_table, plot_growth
 from nestlib.report.input_rate import input_table
 from nestlib.report.pictures import Picture
@@ -17,6 +18,7 @@ TABLES = {
     "growth": ("Growth of time and memory", growth_table),
     "attention": ("Attention within blocks", attention_table),
     "input": ("Batches made without a model", input_table),
+    "explaining": ("Looking into a NesT: its cost", explaining_table),
 }
 
 

@@ -125,8 +125,8 @@ class Table:
     __repr__ = __str__
 
 
-def save(stem: str, budget: str, tables: Sequence[Table], picture: Picture | None = None) -> None:
-    """Write figures/<stem>.md and, with a picture, figures/<stem>.svg; print what was written.
+def save(stem: str, budget: str, tables: Sequence[Table], *pictures: Picture) -> None:
+    """Write figures/<stem>.md, and each picture by its own stem as .svg; print what was written.
 
     A smoke run writes under runs/smoke instead: it has no result that could replace one.
     """
@@ -135,7 +135,8 @@ def save(stem: str, budget: str, tables: Sequence[Table], picture: Picture | Non
     text = "\n".join(table.to_markdown() for table in tables)
     write_atomically(folder / f"{stem}.md", text.encode())
     written = [folder / f"{stem}.md"]
-    if picture is not None:
-        write_atomically(folder / f"{stem}.svg", picture.to_svg())
-        written.append(folder / f"{stem}.svg")
+    for picture in pictures:
+        path = folder / f"{picture.stem}.svg"
+        write_atomically(path, picture.to_svg())
+        written.append(path)
     print("wrote", ", ".join(str(path.relative_to(root)) for path in written))

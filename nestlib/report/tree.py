@@ -1,4 +1,4 @@
-"""Figures 3 and 8: an image with its chosen blocks framed, and the tree that each class walks."""
+"""Figures 3 and 8: images with their chosen blocks framed, and the tree that each class walks."""
 
 from collections.abc import Sequence
 
@@ -38,21 +38,68 @@ def draw_trees(
     with drawing_style():
         figure = Figure(figsize=(7.2, max(2.2, 1.05 * rows)), layout="constrained")
         grid = figure.add_gridspec(rows, 2, width_ratios=(1, 1.9))
-        _draw_image(figure.add_subplot(grid[:, 0]), image, traversal)
+        _draw_image(figure.add_subplot(grid[:, 0]), image, traversal.boxes, COLORS)
         tooltips = {}
-        for row, name in enumerate(class_names):
-            tooltips |= _draw_tree(figure.add_subplot(grid[row, 1]), traversal, row, name)
-    said = "; ".join(
+        for row, (name, color) in enumerate(zip(class_names, COLORS)):
+            axes = figure.add_subplot(grid[row, 1])
+            tooltips |= _draw_tree(axes, traversal, row, name, color)
+            axes.set_xlim(left=-0.55)
+            label = _label(traversal, row, name)
+            axes.text(-0.5, 1.5, label, color=color, weight="bold", va="center")
+    text = f"An image and the paths of its classes. {_say(traversal, class_names)}."
+    return Picture(figure, stem, text, tooltips)
+
+
+def draw_walks(
+    images: np.ndarray, traversal: Traversal, class_names: Sequence[str], stem: str
+) -> Picture:
+    """Several images, each with the walk of one class, two a line: figure 8, left.
+
+    Args:
+        images: (B, H, W, 3) uint8, what the model saw without its normalisation.
+        traversal: a row an image.
+        class_names: one an image.
+
+    Raises:
+        ValueError: another number of rows or names than images.
+    """
+    B = len(images)
+    if not B == len(traversal.path) == len(class_names):
+        raise ValueError(
+            f"{B} images, {len(traversal.path)} walks and {len(class_names)} names; give as many "
+            "of each"
+        )
+    lines, tooltips = -(-B // 2), {}
+    with drawing_style():
+        figure = Figure(figsize=(7.2, 1.45 * lines), layout="constrained")
+        grid = figure.add_gridspec(lines, 4, width_ratios=(1, 1.8, 1, 1.8))
+        for row, (image, name) in enumerate(zip(images, class_names)):
+            line, half = divmod(row, 2)
+            framed = figure.add_subplot(grid[line, 2 * half])
+            _draw_image(framed, image, traversal.boxes[row : row + 1], COLORS)
+            framed.set_title(_label(traversal, row, name).replace("\n", ", "), color=COLORS[0])
+            axes = figure.add_subplot(grid[line, 2 * half + 1])
+            tooltips |= _draw_tree(axes, traversal, row, name, COLORS[0])
+    text = f"Images and the path of one class of each. {_say(traversal, class_names)}."
+    return Picture(figure, stem, text, tooltips)
+
+
+def _label(traversal: Traversal, row: int, name: str) -> str:
+    return f"{name}\nlogit {traversal.logits[row, traversal.classes[row]]:.2f}"
+
+
+def _say(traversal: Traversal, class_names: Sequence[str]) -> str:
+    return "; ".join(
         f"{name}: " + ", then ".join(CHILDREN[child] for child in path)
         for name, path in zip(class_names, traversal.path)
     )
-    return Picture(figure, stem, f"An image and the paths of its classes. {said}.", tooltips)
 
 
-def _draw_image(axes: Axes, image: np.ndarray, traversal: Traversal) -> None:
+def _draw_image(axes: Axes, image: np.ndarray, walks: np.ndarray, colors: Sequence[str]) -> None:
+    """walks: boxes (walks, L, 4), framed in a colour each."""
     axes.imshow(image, interpolation="nearest")
     axes.axis("off")
-    for boxes, color in zip(traversal.boxes, COLORS):
+    for boxes, color in zip(walks, colors):
         for box, inset in zip(boxes, range(len(boxes))):
             x0, y0, x1, y1 = np.add(box, (inset, inset, -inset, -inset))
             leaf = inset == len(boxes) - 1
@@ -63,14 +110,12 @@ def _draw_image(axes: Axes, image: np.ndarray, traversal: Traversal) -> None:
             ))  # fmt: skip
 
 
-def _draw_tree(axes: Axes, traversal: Traversal, row: int, name: str) -> dict[str, str]:
+def _draw_tree(axes: Axes, traversal: Traversal, row: int, name: str, color: str) -> dict[str, str]:
     """One class's walk, left to right: the root, then the four children of each chosen node."""
     path, values = traversal.path[row], traversal.activations[row].reshape(-1, 4)
-    color, tooltips = COLORS[row], {}
-    logit = traversal.logits[row, traversal.classes[row]]
+    tooltips = {}
     axes.axis("off")
-    axes.set(xlim=(-0.55, len(path) + 0.5), ylim=(-0.6, 3.6))
-    axes.text(-0.5, 1.5, f"{name}\nlogit {logit:.2f}", color=color, weight="bold", va="center")
+    axes.set(xlim=(0, len(path) + 0.5), ylim=(-0.6, 3.6))
     start = (0.05, 1.5)
     for step, (child, four) in enumerate(zip(path, values)):
         x = step + 0.55

@@ -1,0 +1,115 @@
+"""Figure 8's tables and curves, and figure A4's maps, show what records and maps hold."""
+
+import numpy as np
+import pytest
+
+from nestlib.explain.localize import THRESHOLDS, find_boxes
+from nestlib.localizations import METHODS, NO_WEIGHTS
+from nestlib.measure.localization import score_localization
+from nestlib.paper import FIGURE8, FIGURE8_LATER
+from nestlib.records import Record
+from nestlib.report import boxes_table, draw_maps, figure8, localization_table, plot_localization
+from nestlib.report.localization import STYLES
+from nestlib.report.tables import NOT_RUN, PAPER
+
+
+def make_record(row, seed=0, **recipe):
+    rng = np.random.default_rng(seed)
+    maps = rng.random((40, 4, 4), np.float32)
+    low = rng.integers(0, 30, (40, 1, 2))
+    truth = np.concatenate([low, low + 33], -1)
+    right = rng.random(40) < 0.5
+    scores = score_localization(find_boxes(maps, (64, 64)), truth, right)
+    timed = {"ours": [1.0, 2.0, 1.0], "one_by_one": [3.0, 5.0, 4.0]}
+    return Record(
+        f"localize/{row}", "explain", {"name": "digits/x", "epochs": 3, **recipe},
+        {"device": "CPU"},
+        {"row": row, "method": METHODS[row], "map_size": [4, 4], "image_size": [64, 64],
+         "top1_error": 100 * float((~right).mean()), **scores, "contours_disagree": 0.25,
+         "seconds": {"maps": 1.0, "boxes": 2.0},
+         "boxes_timed": {"maps": 200, "image_size": [224, 224], "seconds": timed}},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results():
+    made = {row: make_record(row, seed) for seed, row in enumerate(METHODS)}
+    return made | {"ADL": "no weights at x"}
+
+
+def test_the_table_shows_each_records_errors(results):
+    table = localization_table("digits", results)
+    rows = {row[0]: row for row in table.rows}
+    record = results["NesT CAM"]
+    shown = rows["NesT CAM"]
+    assert shown[2].value == record.summary["top1_error"]
+    for cell, (score, way) in zip(shown[3:7], [
+        ("top1", "best"), ("top1", "held_out"), ("gt_known", "best"), ("gt_known", "held_out")
+    ]):  # fmt: skip
+        found = record.summary[score][way]
+        assert (cell.value, cell.source, cell.n) == (found["error"], record.run_id, 40)
+        assert cell.spread == pytest.approx((found["interval"][1] - found["interval"][0]) / 2)
+    assert shown[7].value == record.summary["gt_known"]["best"]["threshold"]
+    assert rows["ADL"][1] == NOT_RUN and "ADL: no weights at x" in table.notes
+    assert rows["the whole image"][5].value == record.summary["gt_known"]["errors"][0]
+
+
+def test_the_papers_table_stands_beside_scores_and_later_methods():
+    unscored = figure8({row: "needs images" for row in METHODS})
+    assert [row[2].value for row in unscored.rows[:5]] == list(FIGURE8.values())
+    assert all(row[2].source == PAPER and row[3] == NOT_RUN for row in unscored.rows[:5])
+    assert [row[0] for row in unscored.rows[5:]] == list(FIGURE8_LATER)
+    record = make_record("NesT CAM", weights="nest_small_jx", limit=40)
+    scored = figure8({row: NO_WEIGHTS for row in METHODS} | {"NesT CAM": record})
+    cell = scored.rows[4][3]
+    assert cell.value == record.summary["top1"]["best"]["error"]
+    assert "(of 40 images)" in str(cell)  # a part must not be read as the whole
+
+
+def test_boxes_are_timed_per_map():
+    table = boxes_table([make_record("NesT CAM")])
+    _, _, minutes, ratio, contours = table.rows[0]
+    assert minutes.value == pytest.approx(50_000 / 200 / 60)
+    assert ratio.value == 3.0 and ratio.n == 3 and contours.value == 25
+    assert boxes_table([]).rows[0][0] == NOT_RUN
+
+
+def test_curves_are_the_errors_and_the_best_is_marked(results):
+    picture = plot_localization({"digits": results, "tiny_imagenet": {}}, "figure8")
+    (axes,) = picture.figure.axes
+    curves = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+    assert set(curves) == set(METHODS) - {"ADL"}
+    found = results["ACoL"].summary["gt_known"]
+    assert list(curves["ACoL"].get_xdata()) == list(THRESHOLDS)
+    assert list(curves["ACoL"].get_ydata()) == found["errors"]
+    assert f"ACoL: {found['best']['error']:.1f} %" in picture.tooltips["digits-acol"]
+    assert picture.to_svg() == picture.to_svg()
+    assert plot_localization({"digits": {}}, "figure8").rows == [(NOT_RUN,)]
+
+
+def test_every_row_has_its_own_look():
+    assert set(STYLES) == set(METHODS)
+    assert len({color for color, *_ in STYLES.values()}) == len(STYLES)
+    assert len({marker for *_, marker in STYLES.values()}) == len(STYLES)
+
+
+# Maps
+
+
+def test_maps_are_drawn_with_the_box_of_their_threshold():
+    images = np.full((2, 32, 32, 3), 90, np.uint8)
+    maps = np.zeros((2, 4, 4), np.float32)
+    maps[:, 1:3, 1:3] = 1
+    truth = np.array([[[4, 4, 11, 11], [-1, -1, -1, -1]]] * 2)
+    picture = draw_maps(images, ["a", "b"], {"CAM": maps, "other": maps}, {"CAM": 0.5}, truth, "m")
+    first, cam, other = picture.figure.axes[:3]
+    assert (len(first.patches), len(cam.patches), len(other.patches)) == (1, 2, 1)
+    found = cam.patches[0]
+    (box,) = find_boxes(maps[:1], (32, 32), [0.5])[0]
+    assert (found.get_x(), found.get_y()) == (box[0] - 0.5, box[1] - 0.5)
+    assert found.get_width() == box[2] - box[0] + 1
+    assert first.patches[0].get_width() == 8
+    shown = cam.images[-1].get_array()
+    assert shown.min() == 0 and shown.max() == 1 and shown.argmax() // 32 in range(8, 24)
+    with pytest.raises(ValueError, match="1 CAM for 2 images"):
+        draw_maps(images, ["a", "b"], {"CAM": maps[:1]}, {}, None, "m")
