@@ -3,17 +3,22 @@
 Images are the first of a set, or those named by a parameter; none is picked for its looks.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from nestlib.data.augment import normalize
-from nestlib.data.containers import ImageSet
+from nestlib.data.boxes import load_imagenet_boxes
+from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
+from nestlib.data.views import WholeImages, class_numbers
 from nestlib.explain.gradcat import Traversal, gradcat
-from nestlib.localizations import METHODS, maps_of
+from nestlib.localizations import METHODS, load_published_row, maps_of
 from nestlib.models.nest import NesT
 from nestlib.planted import RECIPE, load_canvases
 from nestlib.recipes import get_recipe, plan_figure8
@@ -21,6 +26,19 @@ from nestlib.records import Store
 from nestlib.trained import load_run, load_trained
 
 PLANTED_SEED = 2  # whose weights are committed
+# First words of ImageNet's classes and their wnids; the paper names the classes, not the images.
+FIGURE8_CLASSES = {
+    "radio telescope": "n04044716",
+    "lighter": "n03666591",
+    "mouse": "n03793489",
+    "wooden spoon": "n04597913",
+}
+FIGURE_A4_CLASSES = {
+    "king penguin": "n02056570",
+    "house finch": "n01532829",
+    "bittern": "n02011460",
+}
+WALKING_ROW = "NesT CAM"  # whose model, NesT-S, walks in figure 8
 FIGURE_A4 = ("R50 GradCAM++", "DeiT RollOut", "NesT CAM")  # its columns, in the paper's order
 
 
@@ -106,6 +124,67 @@ def map_images(
         maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], count, progress=False)
     titles = tuple(images.class_names[k].split(",")[0] for k in labels)
     return Maps(_pixels(chosen), titles, images.boxes[firsts].numpy().astype(int), maps)
+
+
+def walk_imagenet(imagenet_dir: Path | str) -> Walks:
+    """Figure 8, left, by the published NesT-S: the first validation image of each of its classes.
+
+    Images are whole, resized to 224x224, and walked for the predicted class.
+
+    Raises:
+        OSError: no images, or no weights.
+    """
+    images, firsts = _first_images(imagenet_dir, FIGURE8_CLASSES)
+    model, facts = load_published_row(WALKING_ROW)
+    pixels, batch = _whole(images, firsts, facts["view"])
+    traversal = gradcat(model, batch)
+    info = ImageNetInfo()
+    names = (info.index_to_description(k).split(",")[0] for k in traversal.classes)
+    return Walks(
+        _pixels(pixels), traversal,
+        tuple(n if n == true else f"{n} (true: {true})" for n, true in zip(names, FIGURE8_CLASSES)),
+    )  # fmt: skip
+
+
+def map_imagenet(imagenet_dir: Path | str, boxes_dir: Path | str = "") -> Maps:
+    """Figure A4 by published weights: the first validation image of each of its classes.
+
+    Raises:
+        OSError: no images, no boxes, or no weights.
+    """
+    images, firsts = _first_images(imagenet_dir, FIGURE_A4_CLASSES)
+    images = replace(images, files=images.files[firsts], labels=images.labels[firsts])
+    labels = class_numbers(images, 1000)[images.labels]
+    maps = {}
+    for row in FIGURE_A4:
+        model, facts = load_published_row(row)
+        pixels, batch = _whole(images, range(len(images)), facts["view"])
+        maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], len(images), progress=False)
+    boxes = load_imagenet_boxes(
+        images, pixels.shape[-1], boxes_dir=Path(boxes_dir) if boxes_dir else None
+    )
+    return Maps(_pixels(pixels), tuple(FIGURE_A4_CLASSES), boxes, maps)
+
+
+def _first_images(
+    imagenet_dir: Path | str, classes: Mapping[str, str]
+) -> tuple[FolderSet, list[int]]:
+    images = load_dataset("imagenet", "test", data_dir=Path(imagenet_dir), partial=True)
+    missing = [wnid for wnid in classes.values() if wnid not in images.class_names]
+    if missing:
+        raise FileNotFoundError(
+            f"{images.root} has no validation images of {', '.join(missing)}; give the folder that "
+            "holds val/<wnid>/ of all classes"
+        )
+    labels = [images.class_names.index(wnid) for wnid in classes.values()]
+    return images, [int((images.labels == label).nonzero()[0]) for label in labels]
+
+
+def _whole(images: FolderSet, indices: Iterable[int], view: dict) -> tuple[Tensor, Tensor]:
+    """Whole images as a model wants them: (N, 3, s, s) uint8, and normalised."""
+    whole = WholeImages(images, view["whole_image_at"], view["interpolation"])
+    pixels = torch.stack([whole[index][0] for index in indices])
+    return pixels, normalize(pixels, view["mean"], view["std"])
 
 
 def _planted_model(budget: str) -> nn.Module:

@@ -141,13 +141,35 @@ def localize_imagenet(
             continue
         try:
             images = images or _list_images(Path(imagenet_dir), limit)
-            facts = fetch_weights(identity["weights"], offline=offline)
-            subject = _published(row, identity | facts, images, boxes_dir, where, progress)
+            model, facts = load_published_row(row, offline=offline)
+            model = model.to(where)
+            subject = _published(row, model, identity | facts, images, boxes_dir, where, progress)
             results[row] = _localize(subject, store, where, committed and not limit, progress)
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
             results[row] = reason_of(error)
             offline = offline or isinstance(error, HubUnreachable)
     return results
+
+
+def load_published_row(row: str, *, offline: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """A row's model with its published weights, in evaluation mode, and where these are from.
+
+    Args:
+        row: one of PUBLISHED_ROWS.
+        offline: look into the hub's cache alone.
+
+    Returns:
+        The model, and its identity: weights, their file and checksums, the view of an image.
+
+    Raises:
+        HubUnreachable: not in the cache, and the hub does not answer.
+        OSError: the checksums differ.
+    """
+    identity = _identify(PUBLISHED_ROWS[row], limit=0)
+    facts = fetch_weights(identity["weights"], offline=offline)
+    size = identity["view"]["whole_image_at"]
+    model = create_model(identity["name"], pretrained=True, num_classes=1000, img_size=size)
+    return model.eval(), {"view": identity["view"], **facts}
 
 
 def maps_of(
@@ -269,7 +291,7 @@ def _list_images(folder: Path, limit: int) -> FolderSet:
 
 
 def _published(
-    row: str, identity: dict[str, Any], images: FolderSet, boxes_dir: Path | str,
+    row: str, model: nn.Module, identity: dict[str, Any], images: FolderSet, boxes_dir: Path | str,
     device: torch.device, progress: bool,
 ) -> _Subject:  # fmt: skip
     view = identity["view"]
@@ -277,7 +299,6 @@ def _published(
     boxes = load_imagenet_boxes(
         images, size, boxes_dir=Path(boxes_dir) if boxes_dir else None, progress=progress
     )
-    model = create_model(identity["name"], pretrained=True, num_classes=1000, img_size=size)
     numbers = class_numbers(images, 1000)
 
     def batches() -> Batches:
@@ -290,7 +311,7 @@ def _published(
             yield batch, numbers[labels].to(device)
 
     return _Subject(
-        row, _imagenet_id(identity), identity, model.eval().to(device), batches(), (size, size),
+        row, _imagenet_id(identity), identity, model, batches(), (size, size),
         boxes, _describe(images),
     )  # fmt: skip
 

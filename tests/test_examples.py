@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from test_localizations import hub, write_boxes  # noqa: F401 (a fixture)
 
 from nestlib.data.augment import normalize
-from nestlib.examples import FIGURE_A4, map_images, walk_four_digits, walk_lone_digits
+from nestlib.examples import (
+    FIGURE8_CLASSES,
+    FIGURE_A4,
+    FIGURE_A4_CLASSES,
+    map_imagenet,
+    map_images,
+    walk_four_digits,
+    walk_imagenet,
+    walk_lone_digits,
+)
 from nestlib.explain import gradcat
 from nestlib.planted import load_canvases
 from nestlib.records import Store
@@ -45,3 +56,45 @@ def test_smoke_takes_untrained_models(tmp_path):
     assert maps.titles == ("0", "1") and np.ndim(maps.boxes) == 3
     with pytest.raises(OSError, match="no finished run digits/resnet_planted"):
         map_images(store)
+
+
+# ImageNet
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """Two images of each class that the figures show, of brightness by class, with boxes."""
+    folder = tmp_path / "imagenet"
+    for k, wnid in enumerate((FIGURE8_CLASSES | FIGURE_A4_CLASSES).values()):
+        (folder / "val" / wnid).mkdir(parents=True)
+        for i in range(2):
+            stem = f"{wnid}_{i}"
+            Image.new("RGB", (60, 40), (30 * k, 90, 60 * i)).save(
+                folder / "val" / wnid / f"{stem}.JPEG"
+            )
+            write_boxes(folder / "bbox" / "val", stem, (60, 40), [(wnid, (0, 0, 30, 40))])
+    return folder
+
+
+@pytest.mark.usefixtures("hub")
+def test_figure8_walks_the_first_image_of_each_of_its_classes(imagenet):
+    walks = walk_imagenet(imagenet)
+    assert walks.images.shape == (4, 224, 224, 3)
+    assert [round(int(image[0, 0, 0]) / 30) for image in walks.images] == [0, 1, 2, 3]
+    assert (walks.images[..., 2] < 30).all()  # the first of two
+    assert (walks.traversal.classes == walks.traversal.logits.argmax(1)).all()
+    assert all(f"(true: {n})" in shown for n, shown in zip(FIGURE8_CLASSES, walks.class_names))
+    (imagenet / "val" / "n03666591").rename(imagenet / "lighter")
+    with pytest.raises(FileNotFoundError, match="no validation images of n03666591"):
+        walk_imagenet(imagenet)
+
+
+@pytest.mark.usefixtures("hub")
+def test_figure_a4_maps_the_first_image_of_each_of_its_classes(imagenet):
+    maps = map_imagenet(imagenet)
+    assert maps.titles == ("king penguin", "house finch", "bittern")
+    assert {row: m.shape for row, m in maps.maps.items()} == {
+        "R50 GradCAM++": (3, 7, 7), "DeiT RollOut": (3, 7, 7), "NesT CAM": (3, 14, 14)
+    }  # fmt: skip
+    assert (maps.boxes == [0, 0, 111, 223]).all()
+    assert [round(int(image[0, 0, 0]) / 30) for image in maps.images] == [4, 5, 6]

@@ -112,7 +112,7 @@ def imagenet(tmp_path):
 MODELS = {
     "deit_small_imagenet": lambda: VisionTransformer(SIZE, 32, embed_dim=16, depth=2, num_heads=2),
     "resnet50_imagenet": lambda: timm.create_model("resnet10t", num_classes=1000),
-    "nest_small_imagenet": lambda: NesT(SIZE, 8, (8, 8, 16), (1, 1, 1), (1, 1, 1)),
+    "nest_small_imagenet": lambda: NesT(SIZE, 4, (8, 8, 16), (1, 1, 1), (1, 1, 1)),
 }
 
 
