@@ -21,7 +21,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
-from nestlib.localizations import localize_figure8, localize_imagenet
+from nestlib.localizations import localize
 from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
@@ -206,13 +206,10 @@ def explain(
     if what == "planted":
         how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
         typer.echo(str(report.grounding_table([run_planted(store, **how)])))
-    elif what == "figure8" and dataset == "imagenet":
-        results = localize_imagenet(store, data_dir or "", limit=limit, device=device, **how)
-        typer.echo(str(report.localization_table(dataset, results)))
     elif what == "figure8":
-        how |= {"budget": budget, "dataset": dataset, "data_dir": data_dir, "runs_dir": runs_dir}
-        results = localize_figure8(store, seed=seed, device=device, **how)
-        typer.echo(str(report.localization_table(dataset, results)))
+        how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
+        own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
+        typer.echo(str(report.localization_table(dataset, localize(store, **how, **own))))
     else:
         raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
 

@@ -16,7 +16,8 @@ from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.data.views import WholeImages, class_numbers
+from nestlib.data.folders import decode_image
+from nestlib.data.views import WholeImages, class_numbers, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.localizations import METHODS, load_published_row, maps_of
 from nestlib.models.nest import NesT
@@ -38,6 +39,8 @@ FIGURE_A4_CLASSES = {
     "house finch": "n01532829",
     "bittern": "n02011460",
 }
+WEIGHTS = ("trained", "pretrained")
+TOP_CLASSES = 4  # figure 3's
 WALKING_ROW = "NesT CAM"  # whose model, NesT-S, walks in figure 8
 FIGURE_A4 = ("R50 GradCAM++", "DeiT RollOut", "NesT CAM")  # its columns, in the paper's order
 
@@ -62,6 +65,38 @@ class Maps:
     titles: tuple[str, ...]
     boxes: np.ndarray  # (N, K, 4)
     maps: dict[str, np.ndarray]
+
+
+def walk_figure3(canvas: int = 0, image: str = "", *, budget: str = "quick") -> Walks:
+    """One image and the walks of four classes: a canvas of four digits, or a photo's top four.
+
+    Args:
+        canvas: which of the planted truth's canvases (`nestlib.planted.CANVASES`).
+        image: a photo's path, for the published NesT-S; "" takes the canvas.
+        budget: smoke takes an untrained model on the canvas.
+    """
+    return walk_photo(Path(image)) if image else walk_four_digits(canvas, budget=budget)
+
+
+def walk_figure8(
+    weights: str = "trained", imagenet_dir: str = "", *, budget: str = "quick"
+) -> Walks:
+    """Four images and the walk of the predicted class on each.
+
+    Args:
+        weights: "trained" here, on lone digits, or "pretrained", the published NesT-S on ImageNet.
+        imagenet_dir: the folder that holds val/, for the latter.
+
+    Raises:
+        ValueError: other weights, or no folder of images for the published ones.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
+    if weights == "trained":
+        return walk_lone_digits(budget=budget)
+    if not imagenet_dir:
+        raise ValueError("weights pretrained walks on ImageNet's images: give imagenet_dir too")
+    return walk_imagenet(imagenet_dir)
 
 
 def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
@@ -103,11 +138,18 @@ def map_images(
     store: Store, dataset: str = "digits", *, count: int = 3, budget: str = "quick",
     data_dir: Path | None = None, runs_dir: Path | None = None, seed: int = 0,
 ) -> Maps:  # fmt: skip
-    """The first test images of a set, one a class, under figure A4's methods.
+    """The first test image of each of some classes, under figure A4's methods.
+
+    Args:
+        dataset: "digits" or "tiny_imagenet", whose first classes are taken, or "imagenet", whose
+            classes are the figure's own and whose models have published weights.
+        count: classes.
 
     Raises:
         OSError: no such run, no weights, or no images; the message says what makes them.
     """
+    if dataset == "imagenet":
+        return map_imagenet(data_dir or "data/imagenet", count=count)
     plan = plan_figure8(budget, dataset, seed)
     recipe = plan[FIGURE_A4[0]]
     images = load_dataset(
@@ -138,21 +180,39 @@ def walk_imagenet(imagenet_dir: Path | str) -> Walks:
     model, facts = load_published_row(WALKING_ROW)
     pixels, batch = _whole(images, firsts, facts["view"])
     traversal = gradcat(model, batch)
-    info = ImageNetInfo()
-    names = (info.index_to_description(k).split(",")[0] for k in traversal.classes)
+    names = _imagenet_names(traversal.classes)
     return Walks(
         _pixels(pixels), traversal,
         tuple(n if n == true else f"{n} (true: {true})" for n, true in zip(names, FIGURE8_CLASSES)),
     )  # fmt: skip
 
 
-def map_imagenet(imagenet_dir: Path | str, boxes_dir: Path | str = "") -> Maps:
+def walk_photo(path: Path) -> Walks:
+    """A photo, whole and resized to 224x224, and the published NesT-S's walks of its top classes.
+
+    Raises:
+        OSError: no such image, or no weights.
+    """
+    image = decode_image(path.read_bytes(), str(path))
+    model, facts = load_published_row(WALKING_ROW)
+    pixels = squeeze_image(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
+    batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
+    with torch.no_grad():
+        classes = model(batch)[0].topk(TOP_CLASSES).indices
+    traversal = gradcat(model, batch.expand(TOP_CLASSES, -1, -1, -1), classes)
+    return Walks(
+        _pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)), traversal, _imagenet_names(classes)
+    )
+
+
+def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES)) -> Maps:
     """Figure A4 by published weights: the first validation image of each of its classes.
 
     Raises:
         OSError: no images, no boxes, or no weights.
     """
-    images, firsts = _first_images(imagenet_dir, FIGURE_A4_CLASSES)
+    classes = dict(list(FIGURE_A4_CLASSES.items())[:count])
+    images, firsts = _first_images(imagenet_dir, classes)
     images = replace(images, files=images.files[firsts], labels=images.labels[firsts])
     labels = class_numbers(images, 1000)[images.labels]
     maps = {}
@@ -160,10 +220,8 @@ def map_imagenet(imagenet_dir: Path | str, boxes_dir: Path | str = "") -> Maps:
         model, facts = load_published_row(row)
         pixels, batch = _whole(images, range(len(images)), facts["view"])
         maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], len(images), progress=False)
-    boxes = load_imagenet_boxes(
-        images, pixels.shape[-1], boxes_dir=Path(boxes_dir) if boxes_dir else None
-    )
-    return Maps(_pixels(pixels), tuple(FIGURE_A4_CLASSES), boxes, maps)
+    boxes = load_imagenet_boxes(images, pixels.shape[-1])
+    return Maps(_pixels(pixels), tuple(classes), boxes, maps)
 
 
 def _first_images(
@@ -185,6 +243,11 @@ def _whole(images: FolderSet, indices: Iterable[int], view: dict) -> tuple[Tenso
     whole = WholeImages(images, view["whole_image_at"], view["interpolation"])
     pixels = torch.stack([whole[index][0] for index in indices])
     return pixels, normalize(pixels, view["mean"], view["std"])
+
+
+def _imagenet_names(classes: Iterable[int]) -> tuple[str, ...]:
+    info = ImageNetInfo()
+    return tuple(info.index_to_description(int(k)).split(",")[0] for k in classes)
 
 
 def _planted_model(budget: str) -> nn.Module:

@@ -75,6 +75,20 @@ class _Subject:
     data: dict[str, Any]
 
 
+def localize(
+    store: Store, *, dataset: str = "digits", budget: str = "quick", data_dir: Path | None = None,
+    device: str = "auto", **how,
+) -> dict[str, Record | str]:  # fmt: skip
+    """Each row's record on a data set: published weights on imagenet, else what was trained here.
+
+    how: see `localize_imagenet` and `localize_figure8`.
+    """
+    if dataset == "imagenet":
+        return localize_imagenet(store, data_dir or "", device=device, **how)
+    where = {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
+    return localize_figure8(store, **where, **how)
+
+
 def localize_figure8(
     store: Store, *, budget: str = "quick", dataset: str = "digits", data_dir: Path | None = None,
     runs_dir: Path | None = None, device: str = "auto", seed: int = 0, committed: bool = False,
@@ -107,8 +121,8 @@ def localize_figure8(
 
 
 def localize_imagenet(
-    store: Store, imagenet_dir: Path | str = "", *, boxes_dir: Path | str = "", limit: int = 0,
-    device: str = "auto", committed: bool = False, progress: bool = True,
+    store: Store, imagenet_dir: Path | str = "", *, limit: int = 0, device: str = "auto",
+    committed: bool = False, progress: bool = True,
 ) -> dict[str, Record | str]:  # fmt: skip
     """The paper's own table: published weights on ImageNet's validation images.
 
@@ -116,8 +130,8 @@ def localize_imagenet(
     and the map come from one forward pass of it.
 
     Args:
-        imagenet_dir: the folder that holds val/; "" loads what records there are, no more.
-        boxes_dir: the folder of box files; "" looks for it in and beside `imagenet_dir`.
+        imagenet_dir: the folder that holds val/, and the box files (nestlib.data.boxes); ""
+            loads what records there are, no more.
         limit: so many images, drawn once and for all, always anew: no result. 0 takes all.
 
     Returns:
@@ -143,7 +157,7 @@ def localize_imagenet(
             images = images or _list_images(Path(imagenet_dir), limit)
             model, facts = load_published_row(row, offline=offline)
             model = model.to(where)
-            subject = _published(row, model, identity | facts, images, boxes_dir, where, progress)
+            subject = _published(row, model, identity | facts, images, where, progress)
             results[row] = _localize(subject, store, where, committed and not limit, progress)
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
             results[row] = reason_of(error)
@@ -247,10 +261,11 @@ def _trained_here(
 ) -> _Subject:  # fmt: skip
     smoke = recipe.budget == "smoke"
     record = None if smoke else find_run(recipe, store)
-    options = recipe.dataset_options | ({"num_images": SMOKE_IMAGES} if smoke else {})
     images = load_dataset(
-        recipe.dataset, "test", data_dir=data_dir, image_size=recipe.image_size, **options
-    )
+        recipe.dataset, "test", data_dir=data_dir, image_size=recipe.image_size,
+        **recipe.dataset_options,
+    )  # fmt: skip
+    images = take(images, SMOKE_IMAGES) if smoke else images
     if record is None:
         model = recipe.build_model(images.num_classes)
     else:
@@ -291,14 +306,12 @@ def _list_images(folder: Path, limit: int) -> FolderSet:
 
 
 def _published(
-    row: str, model: nn.Module, identity: dict[str, Any], images: FolderSet, boxes_dir: Path | str,
+    row: str, model: nn.Module, identity: dict[str, Any], images: FolderSet,
     device: torch.device, progress: bool,
 ) -> _Subject:  # fmt: skip
     view = identity["view"]
     size = view["whole_image_at"]
-    boxes = load_imagenet_boxes(
-        images, size, boxes_dir=Path(boxes_dir) if boxes_dir else None, progress=progress
-    )
+    boxes = load_imagenet_boxes(images, size, progress=progress)
     numbers = class_numbers(images, 1000)
 
     def batches() -> Batches:

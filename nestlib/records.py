@@ -75,9 +75,13 @@ class Store:
 
     def find_benches(self, name: str) -> list[Record]:
         """Committed bench records of a table, GPUs first, then the newest first."""
-        records = [load_record(path) for path in self.committed.glob(f"bench/{name}-*.json")]
-        records.sort(key=lambda record: record.environment["finished"], reverse=True)
+        records = self.find_committed(f"bench/{name}-")
         return sorted(records, key=lambda record: record.environment["device_kind"] != "cuda")
+
+    def find_committed(self, beginning: str) -> list[Record]:
+        """Committed records whose id begins so, the newest first."""
+        records = [load_record(path) for path in self.committed.glob(f"{beginning}*.json")]
+        return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
 
     def add(self, record: Record, *, committed: bool = False) -> Path:
         """Write a record where it belongs and return its path."""

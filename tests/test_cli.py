@@ -60,4 +60,6 @@ def test_times(text, seconds):
 
 def test_profiles_are_named(monkeypatch, capsys):
     code, _ = run(monkeypatch, capsys, "profile", "heat")
-    assert code == "nest: no profile 'heat'; there are roofline, growth, attention, input"
+    assert (
+        code == "nest: no profile 'heat'; there are roofline, growth, attention, input, explaining"
+    )

@@ -13,6 +13,8 @@ from nestlib.examples import (
     FIGURE_A4_CLASSES,
     map_imagenet,
     map_images,
+    walk_figure3,
+    walk_figure8,
     walk_four_digits,
     walk_imagenet,
     walk_lone_digits,
@@ -87,6 +89,24 @@ def test_figure8_walks_the_first_image_of_each_of_its_classes(imagenet):
     (imagenet / "val" / "n03666591").rename(imagenet / "lighter")
     with pytest.raises(FileNotFoundError, match="no validation images of n03666591"):
         walk_imagenet(imagenet)
+
+
+def test_figure8_says_what_it_needs():
+    with pytest.raises(ValueError, match="'own' is not one of trained, pretrained"):
+        walk_figure8("own")
+    with pytest.raises(ValueError, match="give imagenet_dir too"):
+        walk_figure8("pretrained")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_photo_is_walked_for_its_top_four_classes(imagenet):
+    (path, *_) = sorted((imagenet / "val" / "n03666591").iterdir())
+    walks = walk_figure3(image=str(path))
+    logits = walks.traversal.logits[0]
+    assert walks.traversal.classes.tolist() == logits.argsort()[::-1][:4].tolist()
+    assert (walks.images == walks.images[0]).all() and len(set(walks.class_names)) == 4
+    with pytest.raises(OSError, match="cannot read image"):
+        walk_figure3(image=__file__)
 
 
 @pytest.mark.usefixtures("hub")

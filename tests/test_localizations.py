@@ -14,7 +14,7 @@ from torchvision.transforms.functional import normalize as tv_normalize
 from nestlib import localizations
 from nestlib.evaluations import HubUnreachable
 from nestlib.explain.cam import cam
-from nestlib.localizations import METHODS, localize_figure8, localize_imagenet
+from nestlib.localizations import METHODS, localize, localize_figure8, localize_imagenet
 from nestlib.measure.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
 from nestlib.recipes import FIGURE8, get_recipe, plan_figure8
@@ -181,8 +181,10 @@ def test_a_part_of_the_images_leaves_no_committed_record(store, imagenet, hub):
 
 def test_missing_boxes_and_an_unreachable_hub_are_one_line_each(store, imagenet, hub, monkeypatch):
     how = {"device": "cpu", "limit": 3, "progress": False}
-    nowhere = localize_imagenet(store, imagenet, boxes_dir=imagenet / "none", **how)
+    (imagenet / "bbox").rename(imagenet / "elsewhere")
+    nowhere = localize(store, dataset="imagenet", data_dir=imagenet, **how)
     assert "ILSVRC2012_bbox_val_v3.tgz" in nowhere["NesT CAM"]
+    (imagenet / "elsewhere").rename(imagenet / "bbox")
     asked = []
 
     def unreachable(name, offline):

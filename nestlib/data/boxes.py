@@ -20,18 +20,16 @@ FOLDERS = (
 )  # fmt: skip
 
 
-def load_imagenet_boxes(
-    images: FolderSet, image_size: int, *, boxes_dir: Path | None = None, progress: bool = True
-) -> np.ndarray:
+def load_imagenet_boxes(images: FolderSet, image_size: int, *, progress: bool = True) -> np.ndarray:
     """Boxes of each image's own class, in the pixels of the whole image resized to a square.
 
     Files give edges in the pixels of the original; these are scaled and rounded, and a box covers
     one pixel at least. Objects of other classes are left out.
 
     Args:
+        images: in or beside whose folder lie the files, <image>.xml or <wnid>/<image>.xml in one of
+            FOLDERS.
         image_size: s.
-        boxes_dir: the folder with <image>.xml, or with <wnid>/<image>.xml; None looks for it in
-            and beside the images' folder.
 
     Returns:
         (N, K, 4) int64: x0, y0, x1, y1 in pixel indices, both ends inside, -1 where an image has
@@ -42,7 +40,7 @@ def load_imagenet_boxes(
             they were looked for and how to get them.
         ValueError: a file that is no annotation, or has no box of the image's class.
     """
-    folder = _find_folder(images, boxes_dir)
+    folder = _find_folder(images)
     found = []
     paths = [Path(os.fsdecode(file)) for file in images.files.tolist()]
     for path, label in tqdm(
@@ -60,21 +58,19 @@ def load_imagenet_boxes(
     return boxes
 
 
-def _find_folder(images: FolderSet, boxes_dir: Path | None) -> Path:
+def _find_folder(images: FolderSet) -> Path:
     split = "train" if images.split == "train" else "val"
-    if boxes_dir is not None:
-        folders = [Path(boxes_dir)]
-    else:
-        roots = (images.root, images.root.parent)
-        folders = [root / folder.format(split) for root in roots for folder in FOLDERS]
+    roots = (images.root, images.root.parent)
+    folders = [root / folder.format(split) for root in roots for folder in FOLDERS]
     stem, wnid = Path(os.fsdecode(images.files[0])).stem, images.class_names[images.labels[0]]
     for folder in folders:
         if (folder / f"{stem}.xml").is_file() or (folder / wnid / f"{stem}.xml").is_file():
             return folder
     looked = "".join(f"\n  - {folder}" for folder in folders)
     raise FileNotFoundError(
-        f"no box file {stem}.xml of {images.name} {images.split}; looked in{looked}\nimage-net.org "
-        "hands out ILSVRC2012_bbox_val_v3.tgz beside the images: unpack it into one of these"
+        f"no box file {stem}.xml of {images.name} {images.split}; image-net.org hands out "
+        "ILSVRC2012_bbox_val_v3.tgz beside the images: unpack it into one of the folders that were "
+        f"looked in:{looked}"
     )
 
 

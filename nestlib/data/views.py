@@ -134,13 +134,17 @@ class WholeImages:
     """
 
     def __init__(self, images: ImageSet | FolderSet, image_size: int, interpolation: str):
-        self.images, self.size = images, (image_size, image_size)
-        self.filter = Image.Resampling[interpolation.upper()]
+        self.images, self.how = images, (image_size, interpolation)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.images.read_image(index).resize(self.size, self.filter)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return pixels, int(self.images.labels[index])
+        image = squeeze_image(self.images.read_image(index), *self.how)
+        return image, int(self.images.labels[index])
+
+
+def squeeze_image(image: Image.Image, image_size: int, interpolation: str) -> Tensor:
+    """A whole RGB image as (3, s, s) uint8; its aspect is not kept."""
+    image = image.resize((image_size, image_size), Image.Resampling[interpolation.upper()])
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

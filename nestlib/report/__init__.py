@@ -3,6 +3,7 @@
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.grounding import grounding_table
 from nestlib.report.localization import (
+    best_thresholds,
     boxes_table,
     figure8,
     localization_table,
@@ -22,6 +23,7 @@ from nestlib.report.tree import draw_trees, draw_walks
 __all__ = [
     "Number",
     "Table",
+    "best_thresholds",
     "boxes_table",
     "cost_table",
     "draw_growth",

@@ -142,6 +142,14 @@ def plot_localization(panels: Mapping[str, Localized], stem: str) -> Picture | T
     return Picture(figure, stem, text, tooltips)
 
 
+def best_thresholds(results: Localized) -> dict[str, float]:
+    """By row, the threshold with the least GT-known error on the images that it was scored on."""
+    return {
+        row: result.summary["gt_known"]["best"]["threshold"]
+        for row, result in results.items() if isinstance(result, Record)
+    }  # fmt: skip
+
+
 def _row(row: str, result: Record | str) -> tuple[Cell, ...]:
     if not isinstance(result, Record):
         return (row, NOT_RUN, *[""] * 7)

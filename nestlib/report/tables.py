@@ -125,16 +125,23 @@ class Table:
     __repr__ = __str__
 
 
-def save(stem: str, budget: str, tables: Sequence[Table], *pictures: Picture) -> None:
-    """Write figures/<stem>.md, and each picture by its own stem as .svg; print what was written.
+def save(
+    stem: str, budget: str, tables: Sequence[Table], *pictures: Picture, private: bool = False
+) -> None:
+    """Write tables to figures/<stem>.md, pictures by their own stems as .svg; print the paths.
 
-    A smoke run writes under runs/smoke instead: it has no result that could replace one.
+    A smoke run writes under runs/smoke instead, as it has no result that could replace one; and
+    what is private, since it shows images that may not be handed on, under runs/figures.
     """
     root = find_project_root()
     folder = root / "runs" / "smoke" / "figures" if budget == "smoke" else root / "figures"
-    text = "\n".join(table.to_markdown() for table in tables)
-    write_atomically(folder / f"{stem}.md", text.encode())
-    written = [folder / f"{stem}.md"]
+    if private and budget != "smoke":
+        folder = root / "runs" / "figures"
+    written = []
+    if tables:
+        text = "\n".join(table.to_markdown() for table in tables)
+        write_atomically(folder / f"{stem}.md", text.encode())
+        written.append(folder / f"{stem}.md")
     for picture in pictures:
         path = folder / f"{picture.stem}.svg"
         write_atomically(path, picture.to_svg())
