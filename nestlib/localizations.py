@@ -26,6 +26,7 @@ from nestlib.explain.localize import find_boxes
 from nestlib.measure.localization import (
     boxes_one_by_one,
     count_contour_disagreements,
+    maps_of_boxes,
     score_localization,
 )
 from nestlib.models import PUBLISHED, create_model
@@ -239,6 +240,8 @@ def _localize(
     mapped = time.perf_counter()
     boxes = find_boxes(maps, subject.size)
     boxed = time.perf_counter()
+    perfect = maps_of_boxes(subject.boxes, subject.size, maps.shape[1:])
+    ceiling = score_localization(find_boxes(perfect, subject.size), subject.boxes, right)
     record = Record(
         run_id=subject.run_id, kind="explain", recipe=subject.recipe,
         environment=environment | {"finished": timestamp(), "data": subject.data},
@@ -246,6 +249,7 @@ def _localize(
             "row": subject.row, "method": method, "map_size": list(maps.shape[1:]),
             "image_size": list(subject.size), "top1_error": 100 * float((~right).mean()),
             **score_localization(boxes, subject.boxes, right),
+            "true_boxes_at_map_size": ceiling["gt_known"],
             "contours_disagree": count_contour_disagreements(maps[:CONTOUR_MAPS], subject.size),
             "seconds": {"maps": mapped - started, "boxes": boxed - mapped},
             "boxes_timed": time_boxes(maps),

@@ -25,7 +25,9 @@ def make_record(row, seed=0, **recipe):
         f"localize/{row}", "explain", {"name": "digits/x", "epochs": 3, **recipe},
         {"device": "CPU"},
         {"row": row, "method": METHODS[row], "map_size": [4, 4], "image_size": [64, 64],
-         "top1_error": 100 * float((~right).mean()), **scores, "contours_disagree": 0.25,
+         "top1_error": 100 * float((~right).mean()), **scores,
+         "true_boxes_at_map_size": {"best": {"error": 7.5, "threshold": 0.35}},
+         "contours_disagree": 0.25,
          "seconds": {"maps": 1.0, "boxes": 2.0},
          "boxes_timed": {"maps": 200, "image_size": [224, 224], "seconds": timed}},
     )  # fmt: skip
@@ -51,6 +53,7 @@ def test_the_table_shows_each_records_errors(results):
         assert cell.spread == pytest.approx((found["interval"][1] - found["interval"][0]) / 2)
     assert shown[7].value == record.summary["gt_known"]["best"]["threshold"]
     assert rows["ADL"][1] == NOT_RUN and "ADL: no weights at x" in table.notes
+    assert (rows["the true box itself"][1], rows["the true box itself"][5].value) == ("4x4", 7.5)
     assert rows["the whole image"][5].value == record.summary["gt_known"]["errors"][0]
 
 

@@ -104,6 +104,29 @@ def score_localization(
     }
 
 
+def maps_of_boxes(
+    truth_boxes: np.ndarray, image_size: tuple[int, int], map_size: tuple[int, int]
+) -> np.ndarray:
+    """How much of every place the true boxes cover, from 0 to 1: the best that a map could be.
+
+    What is wrong with boxes found on these is the coarseness of the map alone.
+
+    Args:
+        truth_boxes: (N, K, 4), padded with rows of -1.
+
+    Returns:
+        (N, h, w) float32.
+    """
+    H, W = image_size
+    maps = np.empty((len(truth_boxes), *map_size), np.float32)
+    for map_, boxes in zip(maps, truth_boxes):
+        covered = np.zeros((H, W), np.float32)
+        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
+            covered[y0 : y1 + 1, x0 : x1 + 1] = 1
+        map_[:] = cv2.resize(covered, map_size[::-1], interpolation=cv2.INTER_AREA)
+    return maps
+
+
 def boxes_one_by_one(
     maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float] = THRESHOLDS
 ) -> np.ndarray:

@@ -61,7 +61,7 @@ def localization_table(dataset: str, results: Localized) -> Table:
     records = {row: r for row, r in results.items() if isinstance(r, Record)}
     rows = [_row(row, result) for row, result in results.items()]
     if records:
-        rows.insert(0, _whole_image_row(records))
+        rows = [_whole_image_row(records), *rows, *_ceiling_rows(records)]
     notes = [
         "Top-1: right class and IoU of 0.5 or more with a true box; GT-known: of the true class's "
         "map, whatever the model says. Best: with the threshold that is best on these images, as "
@@ -181,6 +181,18 @@ def _whole_image_row(records: Mapping[str, Record]) -> tuple[Cell, ...]:
     assert record.summary["thresholds"][0] == 0
     error = Number(record.summary["gt_known"]["errors"][0], record.run_id)
     return ("the whole image", "no map", "", "", "", error, "", "", "")
+
+
+def _ceiling_rows(records: Mapping[str, Record]) -> list[tuple[Cell, ...]]:
+    """A row a size of map: the error that is left if a map were the true boxes themselves."""
+    rows = {}
+    for record in records.values():
+        places = "x".join(map(str, record.summary["map_size"]))
+        best = record.summary["true_boxes_at_map_size"]["best"]
+        error, threshold = (Number(best[k], record.run_id, d)
+                            for k, d in (("error", 1), ("threshold", 2)))  # fmt: skip
+        rows[places] = ("the true box itself", places, "", "", "", error, "", threshold, "")
+    return list(rows.values())
 
 
 def _describe(row: str, record: Record) -> str:
