@@ -44,7 +44,7 @@ def figure8(published: Localized) -> Table:
             notes.append(f"{row}: {outcome}")
         rows.append((row, origin, Number(printed, PAPER), *scores))
     for name, (error, source) in FIGURE8_LATER.items():
-        rows.append((name, "later, as its authors print it", Number(error, source), "", "", ""))
+        rows.append((name, "later, as its authors print it", Number(error, source, _decimals(error)), "", "", ""))
     return Table(
         "Figure 8, right: top-1 localization error on ImageNet's 50,000 validation images (%)",
         ("Method", "Printed figure is of", "Printed", "Published weights, scored here",
@@ -204,10 +204,15 @@ def _describe(row: str, record: Record) -> str:
     )
 
 
+def _decimals(value: float) -> int:
+    """How many its author printed."""
+    return len(str(value).partition(".")[2])
+
+
 def _draw_errors(axes: Axes, name: str, records: Mapping[str, Record]) -> dict[str, str]:
     tooltips = {}
     axes.set_title(TITLES[name], loc="left")
-    axes.set(xlabel="threshold (share of a map's range)", xlim=(-0.02, 1.02))
+    axes.set(xlabel="threshold (share of a map's range)", xlim=(-0.02, 1.02), ylim=(0, 103))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     for row, record in records.items():
         color, dashes, marker = STYLES[row]
