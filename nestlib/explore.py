@@ -22,6 +22,7 @@ from nestlib.data.datasets import dataset_info, load_dataset
 from nestlib.data.uploads import Upload, fit_to_view
 from nestlib.data.views import View, view_of
 from nestlib.evaluations import fetch_weights
+from nestlib.examples import PLANTED_SEED
 from nestlib.explain import explore_image
 from nestlib.explain.cam import check_nest
 from nestlib.models import PUBLISHED, create_model, list_models
@@ -111,7 +112,7 @@ class Subject:
 
 
 def find_subject(
-    name: str = RECIPE, *, seed: int = 2, num_images: int = 6, budget: str = "quick"
+    name: str = RECIPE, *, seed: int = PLANTED_SEED, num_images: int = 6, budget: str = "quick"
 ) -> Subject | Notice:
     """`load_subject`, or why it cannot be had."""
     try:
@@ -121,7 +122,7 @@ def find_subject(
 
 
 def load_subject(
-    name: str, *, seed: int = 2, num_images: int = 6, budget: str = "quick"
+    name: str, *, seed: int = PLANTED_SEED, num_images: int = 6, budget: str = "quick"
 ) -> Subject:
     """A model by name, with its first pictures.
 

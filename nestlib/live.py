@@ -19,7 +19,12 @@ _LABEL = {"description_width": "4.5rem"}
 
 
 class LiveExplorer(widgets.VBox):
-    """A subject's pictures and classes to choose from, an upload, the explorer of the choice."""
+    """A subject's pictures and classes to choose from, an upload, the explorer of the choice.
+
+    shown: the Explorer that stands in the output; None before the first.
+    """
+
+    shown: Explorer | None = None
 
     def __init__(self, subject: Subject):
         self.subject = subject
@@ -76,10 +81,10 @@ class LiveExplorer(widgets.VBox):
         except Exception as error:  # likewise: what stands below stays
             self._say(error)
             return
-        explorer = Explorer([exhibit], self.subject.class_names, self.subject.title, "live")
+        self.shown = Explorer([exhibit], self.subject.class_names, self.subject.title, "live")
         self.output.clear_output(wait=True)
         with self.output:
-            display(explorer)
+            display(self.shown)
         self.message.value = f'<span role="status">Shown: {html.escape(picture.caption)}.</span>'
 
     def _say(self, error: Exception) -> None:

@@ -15,6 +15,7 @@ from nestlib.data.views import View
 MAX_PIXELS = 64 * 10**6  # 200 MB decoded
 FORMATS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 _16_BITS = 2**16
+_MODES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette"}
 
 
 class UploadError(ValueError):
@@ -55,8 +56,9 @@ def read_upload(data: bytes, name: str) -> Upload:
     said = []
     try:
         frames = getattr(image, "n_frames", 1)
-        image.load()
+        # Asked first: Pillow turns a TIFF upright as it loads it.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        image.load()
         image = ImageOps.exif_transpose(image)
     except Exception as error:
         raise UploadError(
@@ -100,9 +102,8 @@ def _to_rgb(image: Image.Image, name: str, said: list[str]) -> Image.Image:
         said.append("transparency laid over white")
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    names = {"1": "black and white", "L": "grey", "P": "palette"}
     if image.mode != "RGB":
-        said.append(f"{names.get(image.mode, image.mode)} turned into RGB")
+        said.append(f"{_MODES.get(image.mode, image.mode)} turned into RGB")
     return image.convert("RGB")
 
 

@@ -164,7 +164,8 @@ class Explorer:
             f"{html.escape(self._words(exhibit))}</li>"
             for exhibit in self.exhibits
         )
-        return f"<p>To choose images and classes, let this page run its script.</p><ul>{items}</ul>"
+        hint = "To choose images and classes, run this notebook's cells, or let the page run scripts."
+        return f"<p>{hint}</p><ul>{items}</ul>"
 
     def _words(self, exhibit: Exhibit) -> str:
         walk, best = exhibit.exploration.traversal, exhibit.predicted
