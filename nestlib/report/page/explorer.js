@@ -201,13 +201,13 @@ class Explorer {
       const steps = index === current ? this.state.step : rows[index].path.length;
       const keep = make("button", {
         type: "button", "aria-pressed": this.isKept(index), "data-row": index,
-        "aria-label": `Keep the path of ${rows[index].name} while choosing others`,
         onclick: () => {
           this.toggleKept(index);
           // The list is drawn anew, and with it the button that had the focus.
           (this.paths.querySelector(`[data-row="${index}"]`) || this.next).focus();
         },
-      }, this.isKept(index) ? "Kept \u2715" : "Keep path");
+      }, this.isKept(index) ? "Kept \u2715" : "Keep path",
+      make("span", { class: "nx-spoken" }, ` of ${rows[index].name}`));
       return make("li", { style: `--path: ${this.colorOf(index)}` },
         make("span", { class: "nx-swatch", "aria-hidden": true }),
         make("span", {}, make("b", {}, rows[index].name), ` ${pathInWords(rows[index], steps)}`),
