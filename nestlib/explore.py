@@ -187,9 +187,9 @@ def _load_recipe(recipe: Recipe, num_images: int, budget: str) -> Subject:
     view = View(recipe.image_size, 1.0, "bilinear", info.mean, info.std)
     pictures = tuple(
         _picture(images, index, caption) for caption, images in sets.items()
-        for index in range(len(images))
+        for index in range(min(len(images), num_images))
     )  # fmt: skip
-    return Subject(title, model, first.class_names, view, pictures[:num_images])
+    return Subject(title, model, first.class_names, view, pictures)
 
 
 def _test_sets(recipe: Recipe, num_images: int) -> dict[str, ImageSet]:

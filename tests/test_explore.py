@@ -13,6 +13,7 @@ from nestlib.data.views import View
 from nestlib.evaluations import HubUnreachable
 from nestlib.explain import gradcat
 from nestlib.explore import Picture, Subject, find_subject, open_explorer, show_prepared
+from nestlib.measure.grounding import grounding, point_by_gradcat
 from nestlib.models.nest import NesT
 from nestlib.planted import load_canvases
 from nestlib.recipes import get_recipe
@@ -73,6 +74,19 @@ def test_the_page_says_what_gradcat_says():
         np.testing.assert_allclose(
             exhibit.exploration.traversal.logits[3], walk.logits[0], rtol=1e-4, atol=1e-5
         )
+
+
+def test_paths_are_judged_as_the_record_judges_them():
+    subject, canvases = find_subject(budget="smoke", num_images=16), load_canvases("four", "smoke")
+    rows = [
+        exhibit.judge(row)
+        for exhibit in map(subject.explore, subject.pictures[: len(canvases)]) for row in range(10)
+    ]  # fmt: skip
+    judged = np.array([row for row in rows if row is not None])
+    hits = grounding(subject.model, canvases, {"path": point_by_gradcat()}, progress=False)
+    assert len(judged) == hits["queries"] == 32
+    expected = hits["ways"]["path"]["quadrant"], hits["ways"]["path"]["leaf"]
+    assert tuple(judged.sum(0)) == expected and 0 < expected[0] < 32
 
 
 def test_smoke_says_that_its_weights_are_random():

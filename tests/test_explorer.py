@@ -147,7 +147,7 @@ def test_a_wheel_holds_the_page():
     assert packed == {*SCRIPTS, STYLE} == {path.name for path in PAGE.iterdir()}
 
 
-def test_paths_are_judged_as_the_record_judges_them():
+def test_paths_are_judged_where_the_truth_is_known():
     seen = make_exploration()
     x0, y0, x1, y1 = seen.traversal.boxes[0, -1].tolist()
     elsewhere = (63 - x1, 63 - y1, 63 - x0, 63 - y0)  # the opposite block, in another quadrant

@@ -39,34 +39,21 @@ def read_upload(data: bytes, name: str) -> Upload:
         UploadError: an empty file, no picture, a damaged one, one of more than MAX_PIXELS, or
             values of more than 16 bits.
     """
-    if not data:
-        raise UploadError(f"{name} is empty (0 bytes); choose a {FORMATS} file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told below
-            image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise UploadError(f"{name} is too large ({error}); {_remedy()}") from error
-    except Exception as error:  # Pillow's decoders raise a dozen types
-        raise UploadError(
-            f"{name} ({len(data):,} bytes) is no picture that can be read; choose a {FORMATS} file"
-        ) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise UploadError(f"{name} has {image.width} x {image.height} pixels; {_remedy()}")
-    said = []
-    try:
-        frames = getattr(image, "n_frames", 1)
-        # Asked first: Pillow turns a TIFF upright as it loads it.
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        image.load()
-        image = ImageOps.exif_transpose(image)
-    except Exception as error:
-        raise UploadError(
-            f"{name} is damaged ({error}); open and save it anew in an image program, or choose "
-            "another file"
-        ) from error
-    if frames > 1:
-        said.append(f"the first of {frames} frames")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of what is told below
+        image = _open(data, name)
+        try:
+            frames = getattr(image, "n_frames", 1)
+            # Asked first: Pillow turns a TIFF upright as it loads it.
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            image.load()
+            image = ImageOps.exif_transpose(image)
+        except Exception as error:
+            raise UploadError(
+                f"{name} is damaged ({error}); open and save it anew in an image program, or "
+                "choose another file"
+            ) from error
+    said = [f"the first of {frames} frames"] if frames > 1 else []
     if orientation != 1:
         said.append(f"turned upright (EXIF orientation {orientation})")
     return Upload(_to_rgb(image, name, said), said)
@@ -92,6 +79,23 @@ def fit_to_view(upload: Upload, view: View) -> tuple[np.ndarray, list[str]]:
         said.append(f"{word} to {view.image_size} x {view.image_size} ({view.interpolation})")
     pixels = view.build_transform()(image).permute(1, 2, 0).numpy()
     return pixels, said
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """The picture's header read, no pixel decoded."""
+    if not data:
+        raise UploadError(f"{name} is empty (0 bytes); choose a {FORMATS} file")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise UploadError(f"{name} is too large ({error}); {_remedy()}") from error
+    except Exception as error:  # Pillow's decoders raise a dozen types
+        raise UploadError(
+            f"{name} ({len(data):,} bytes) is no picture that can be read; choose a {FORMATS} file"
+        ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UploadError(f"{name} has {image.width} x {image.height} pixels; {_remedy()}")
+    return image
 
 
 def _to_rgb(image: Image.Image, name: str, said: list[str]) -> Image.Image:

@@ -164,7 +164,9 @@ class Explorer:
             f"{html.escape(self._words(exhibit))}</li>"
             for exhibit in self.exhibits
         )
-        hint = "To choose images and classes, run this notebook's cells, or let the page run scripts."
+        hint = (
+            "To choose images and classes, run this notebook's cells, or let the page run scripts."
+        )
         return f"<p>{hint}</p><ul>{items}</ul>"
 
     def _words(self, exhibit: Exhibit) -> str:
