@@ -77,7 +77,7 @@ def run_planted(
         for seed, model in tqdm(models.items(), desc="models", disable=not progress)
     ]
     record = Record(
-        run_id=f"planted/{RECIPE.split('/')[1]}-{budget}-{recipes[0].config_hash}",
+        run_id=record_id(budget),
         kind="explain", recipe=to_dict(replace(recipes[0], budget=budget)),
         environment=environment | {"finished": timestamp()},
         summary={
@@ -90,6 +90,17 @@ def run_planted(
     )  # fmt: skip
     store.add(record, committed=committed)
     return record
+
+
+def record_id(budget: str = "quick") -> str:
+    """Of the record that `run_planted` writes."""
+    return f"planted/{RECIPE.split('/')[1]}-{budget}-{get_recipe(RECIPE).config_hash}"
+
+
+def find_planted(store: Store) -> list[Record]:
+    """The record of a whole run, if there is one."""
+    found = store.find(record_id())
+    return [] if found is None else [found]
 
 
 def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[int, NesT]:

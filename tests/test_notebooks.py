@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+import yaml
 from test_accuracy import save_classes
 
 from nestlib.notebook import ParameterError, check_parameters, declared_parameters
@@ -61,10 +62,18 @@ def test_notebook_is_committed_executed_and_without_errors(path):
 
 
 def test_notebook_checks_its_parameters_first(path):
-    cells = code_cells(path)
+    cells = [c for c in code_cells(path) if "colab" not in c.metadata.get("tags", [])]
     assert "check_parameters(In)" in cells[1].source
     with pytest.raises(ParameterError, match=r"unknown parameter 'bugdet'.*did you mean budget"):
         check_parameters([cells[0].source, "# Parameters\nbugdet = 'quick'\n"])
+
+
+def test_colab_clones_the_repository_that_the_book_names(path):
+    found = [c for c in code_cells(path) if "colab" in c.metadata.get("tags", [])]
+    if not found:
+        pytest.skip("only a notebook with a live part installs nestlib where it is missing")
+    named = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert f'repository = "{named}"' in found[0].source
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.explorer import exploration_table
 from nestlib.report.grounding import grounding_table
 from nestlib.report.localization import (
     best_thresholds,
@@ -30,6 +31,7 @@ __all__ = [
     "draw_maps",
     "draw_trees",
     "draw_walks",
+    "exploration_table",
     "figure8",
     "grounding_table",
     "localization_table",

@@ -14,8 +14,12 @@ COLUMNS = {
 }
 
 
-def grounding_table(records: Sequence[Record]) -> Table:
-    """A row a way to explain, from a record of `nest explain planted`; none: not run yet."""
+def grounding_table(records: Sequence[Record], ways: Sequence[str] = ()) -> Table:
+    """A row a way to explain, from a record of `nest explain planted`; none: not run yet.
+
+    Args:
+        ways: names of nestlib.planted.WAYS; default: all of the record's.
+    """
     head = ("Way", *COLUMNS, "blanking it costs more than a random block")
     if not records:
         return Table(TITLE, head, [(NOT_RUN, *[""] * (len(head) - 1))], [])
@@ -26,7 +30,7 @@ def grounding_table(records: Sequence[Record]) -> Table:
         Number(100 * together[canvas]["chance"][part], source) for canvas, part in COLUMNS.values()
     )
     rows = [("a block at random (exact)", *chance, Number(50.0, source))]
-    for way in together["four"]["ways"]:
+    for way in ways or together["four"]["ways"]:
         hits = [together[canvas]["ways"][way][part] for canvas, part in COLUMNS.values()]
         blanked = together["blanking"].get(way)
         rows.append((

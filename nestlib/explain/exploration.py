@@ -1,0 +1,70 @@
+"""All that NesT says about one image: the walk and the map of each class, by one call.
+
+Shapes: K classes explored, L = num_hierarchies - 1 steps, h x w the top map in patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nestlib.explain.baselines import class_maps
+from nestlib.explain.cam import check_nest, choose_classes
+from nestlib.explain.gradcat import Traversal, gradcat
+from nestlib.models.nest import NesT
+
+LIKELIEST = 10  # classes explored unasked; a model of no more shows all of its classes
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """One image, K classes.
+
+    traversal: K rows, a class each. maps (K, h, w) float32: their exact class activation maps,
+    whose means are the logits. probabilities (num_classes,) float32: softmax of the logits.
+    """
+
+    traversal: Traversal
+    maps: np.ndarray
+    probabilities: np.ndarray
+
+
+def explore_image(
+    model: NesT, image: Tensor, classes: Sequence[int] = (), *, likeliest: int = LIKELIEST
+) -> Exploration:
+    """GradCAT and CAM of one image for several classes at once.
+
+    Args:
+        image: (3, H, W), normalised as the model was trained.
+        classes: what is asked for beside the likeliest.
+        likeliest: how many classes are explored unasked, the likeliest first; all of them, in their
+            own order, where the model has no more.
+
+    Raises:
+        TypeError: no NesT.
+        ValueError: no single image, a class that the model has not, or what `gradcat` refuses.
+    """
+    check_nest(model)
+    if image.ndim != 3:
+        raise ValueError(f"image has shape {tuple(image.shape)}; give one of (3, H, W)")
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(image[None])
+    finally:
+        model.train(training)
+    num_classes = logits.shape[1]
+    asked = choose_classes(list(classes), logits.expand(len(classes), -1)).tolist()
+    if num_classes <= likeliest:
+        chosen = list(range(num_classes))
+    else:
+        chosen = list(dict.fromkeys([*logits[0].topk(likeliest).indices.tolist(), *asked]))
+    images = image.expand(len(chosen), *image.shape)
+    return Exploration(
+        gradcat(model, images, chosen),
+        class_maps("cam", model, images, chosen).float().cpu().numpy(),
+        logits[0].float().softmax(0).cpu().numpy(),
+    )

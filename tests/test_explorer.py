@@ -1,0 +1,189 @@
+"""The fragment of a page: it holds every image and class, shares a page, and fetches nothing."""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from base64 import b64decode
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nestlib.explain import Exploration, Traversal
+from nestlib.report.explorer import (
+    SCRIPTS,
+    STYLE,
+    Exhibit,
+    Explorer,
+    Notice,
+    exploration_table,
+    page_script,
+)
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "nestlib" / "report" / "page"
+NAMES = ["cat", "</script><b>", "dog & <i>"]
+
+
+def make_exploration(seed=0, classes=3, size=64) -> Exploration:
+    """Random values of a tree of two steps, with the path and the boxes that follow from them."""
+    rng = np.random.default_rng(seed)
+    activations = rng.normal(size=(classes, 2, 2, 2)).astype(np.float32)
+    path = activations.reshape(classes, 2, 4).argmax(-1)
+    corner = np.zeros((classes, 2), int)
+    boxes = []
+    for step in range(2):
+        corner = 2 * corner + np.stack([path[:, step] % 2, path[:, step] // 2], 1)
+        edge = size >> (step + 1)
+        boxes.append(np.hstack([corner * edge, corner * edge + edge - 1]))
+    maps = rng.normal(size=(classes, 4, 4)).astype(np.float32)
+    logits = np.tile(maps.mean((1, 2)), (classes, 1))
+    shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    walk = Traversal(path, activations, np.stack(boxes, 1), np.arange(classes), logits)
+    return Exploration(walk, maps, shares)
+
+
+def make_explorer(count=2, **options) -> Explorer:
+    rng = np.random.default_rng(1)
+    exhibits = [
+        Exhibit(rng.integers(0, 256, (64, 64, 3), np.uint8), f"picture <{i}>", make_exploration(i),
+                said=["cut & resized"], **options)
+        for i in range(count)
+    ]  # fmt: skip
+    return Explorer(exhibits, NAMES, "a model")
+
+
+class Reader(HTMLParser):
+    """Collects ids, addresses, images, the text of script elements and all other text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.addresses, self.images, self.scripts, self.words = [], [], [], [], ""
+        self.inside = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.images += [attributes["src"]] if tag == "img" else []
+        self.addresses += [attributes[n] for n in ("src", "href", "srcset") if n in attributes]
+        self.inside = tag if tag in ("script", "style") else self.inside
+
+    def handle_endtag(self, tag):
+        self.inside = None if tag == self.inside else self.inside
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts.append(data)
+        elif self.inside is None:
+            self.words += data
+
+
+def test_fragment_holds_every_image_and_class():
+    explorer = make_explorer(3)
+    page = Reader(explorer._repr_html_())
+    for exhibit, uri in zip(explorer.exhibits, page.images, strict=True):
+        png = Image.open(BytesIO(b64decode(uri.removeprefix("data:image/png;base64,"))))
+        assert np.array_equal(np.asarray(png), exhibit.pixels)
+    data = json.loads(page.scripts[0])
+    assert [image["caption"] for image in data["images"]] == [f"picture <{i}>" for i in range(3)]
+    for image, exhibit in zip(data["images"], explorer.exhibits):
+        assert [row["name"] for row in image["rows"]] == NAMES
+        walk, seen = exhibit.exploration.traversal, exhibit.exploration
+        for i, row in enumerate(image["rows"]):
+            assert row["path"] == walk.path[i].tolist()
+            np.testing.assert_allclose(row["values"], walk.activations[i].reshape(2, 4), rtol=1e-3)
+            np.testing.assert_allclose(row["map"], seen.maps[i], rtol=1e-3)
+            np.testing.assert_allclose(row["logit"], seen.maps[i].mean(), rtol=1e-3)
+        assert image["start"] == seen.probabilities.argmax()
+        assert image["said"] == ["cut & resized"]
+
+
+def test_names_of_classes_end_no_script_and_are_text():
+    page = Reader(make_explorer()._repr_html_())
+    assert len(page.scripts) == 2 and "picture <0>: predicted" in page.words
+
+
+def test_fragments_share_a_page_and_fetch_nothing():
+    first, second = make_explorer(2)._repr_html_(), make_explorer(3)._repr_html_()
+    ids = Reader(first + second).ids
+    assert len(ids) == len(set(ids)) == 2
+    assert (
+        first == make_explorer(2)._repr_html_()
+    )  # the same, so that a diff of a notebook is small
+    assert all(a.startswith("data:image/png;base64,") for a in Reader(first).addresses)
+    text = "".join((PAGE / name).read_text() for name in (*SCRIPTS, STYLE))
+    allowed = "http://www.w3.org/2000/svg"  # the name of a namespace
+    assert re.findall(r"https?://[^\"' )]+", text) == [allowed]
+    assert not re.search(r"\b(fetch|XMLHttpRequest|import|eval|@import|url)\b *\(", text)
+
+
+def test_style_touches_nothing_but_the_fragment():
+    css = re.sub(r"/\*.*?\*/", "", (PAGE / STYLE).read_text(), flags=re.DOTALL)
+    selectors = re.findall(r"([^{};]+)\{(?=[^{}]*\})", css)
+    assert len(selectors) > 50
+    for selector in ",".join(selectors).split(","):
+        assert ".nest-explorer" in selector, selector
+
+
+def test_script_keeps_to_itself_and_parses():
+    script = page_script()
+    assert script.startswith("(() => {") and script.rstrip().endswith("})();")
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node to parse with; tests/test_browser.py runs the script")
+    subprocess.run([node, "--check", "-"], input=script, text=True, check=True)
+
+
+def test_a_wheel_holds_the_page():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    (pattern,) = patterns["package-data"]["nestlib.report"]
+    packed = {path.name for path in (ROOT / "nestlib" / "report").glob(pattern)}
+    assert packed == {*SCRIPTS, STYLE} == {path.name for path in PAGE.iterdir()}
+
+
+def test_paths_are_judged_where_the_truth_is_known():
+    seen = make_exploration()
+    x0, y0, x1, y1 = seen.traversal.boxes[0, -1].tolist()
+    elsewhere = (63 - x1, 63 - y1, 63 - x0, 63 - y0)  # the opposite block, in another quadrant
+    exhibit = Exhibit(np.zeros((64, 64, 3), np.uint8), "x", seen, truth={0: (x0, y0, x1, y1)})
+    assert [exhibit.judge(row) for row in range(3)] == [(True, True), None, None]
+    exhibit = Exhibit(np.zeros((64, 64, 3), np.uint8), "x", seen, truth={0: elsewhere})
+    assert exhibit.judge(0) == (False, False)
+    table = exploration_table(Explorer([exhibit], ["a", "b", "c"], "m"))
+    assert table.rows[0][2:] == ("-", "-", "a")
+
+
+def test_what_cannot_be_shown_is_refused():
+    with pytest.raises(ValueError, match="nothing to explore"):
+        Explorer([], NAMES, "m")
+    with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
+        Exhibit(np.zeros((64, 64)), "x", make_exploration())
+    with pytest.raises(ValueError, match="class 7 was not explored"):
+        Exhibit(np.zeros((64, 64, 3), np.uint8), "x", make_exploration(), start=7)
+
+
+def test_a_notice_stands_where_nothing_can_be_explored():
+    notice = Notice("no <weights>")
+    assert "no &lt;weights&gt;" in notice._repr_html_() and 'role="alert"' in notice._repr_html_()
+    assert "not run yet: no <weights>" in exploration_table(notice).rows[0][0]
+
+
+def test_the_committed_notebook_shows_this_page():
+    notebook = json.loads((ROOT / "experiments" / "explore.ipynb").read_text())
+    shown = [
+        "".join(output["data"]["text/html"])
+        for cell in notebook["cells"] if cell["cell_type"] == "code"
+        for output in cell["outputs"] if "text/html" in output.get("data", {})
+    ]  # fmt: skip
+    (fragment,) = [text for text in shown if "nest-explorer" in text]
+    style = (PAGE / STYLE).read_text()
+    assert page_script() in fragment and style in fragment, (
+        "execute experiments/explore.ipynb again"
+    )
+    assert len(fragment) < 100_000
