@@ -105,7 +105,7 @@ planted
 
 # %% tags=["hide-input"]
 curves = report.plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
-boxes = report.boxes_table([r for r in tiny.values() if isinstance(r, records.Record)])
+boxes = report.boxes_table(tiny)
 display(curves, boxes)
 
 # %%

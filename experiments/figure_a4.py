@@ -64,7 +64,7 @@ picture
 # ## How often the box is right
 #
 # Over all test images, not the three above.
-
+#
 # What the picture shows holds over all of them: on plain canvases NesT's map is low where the digit stands and
 # high in the empty places around it. Each empty patch sees the digit through the attention of the last
 # hierarchy, which is one block over the whole image, and carries its class; the mean over all places then needs

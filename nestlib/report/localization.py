@@ -1,7 +1,7 @@
 """Figure 8, right: localization errors as printed, as measured here, and against the threshold."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +44,8 @@ def figure8(published: Localized) -> Table:
             notes.append(f"{row}: {outcome}")
         rows.append((row, origin, Number(printed, PAPER), *scores))
     for name, (error, source) in FIGURE8_LATER.items():
-        rows.append((name, "later, as its authors print it", Number(error, source, _decimals(error)), "", "", ""))
+        number = Number(error, source, _decimals(error))
+        rows.append((name, "later, as its authors print it", number, "", "", ""))
     return Table(
         "Figure 8, right: top-1 localization error on ImageNet's 50,000 validation images (%)",
         ("Method", "Printed figure is of", "Printed", "Published weights, scored here",
@@ -83,10 +84,11 @@ def localization_table(dataset: str, results: Localized) -> Table:
     )  # fmt: skip
 
 
-def boxes_table(results: Sequence[Record]) -> Table:
+def boxes_table(results: Localized) -> Table:
     """How fast boxes are found, beside a plain loop, and how often contours would disagree."""
+    records = [result for result in results.values() if isinstance(result, Record)]
     rows = []
-    for record in results:
+    for record in records:
         timed, source = record.summary["boxes_timed"], record.run_id
         pairs = zip(timed["seconds"]["ours"], timed["seconds"]["one_by_one"])
         ratios = sorted(theirs / ours for ours, theirs in pairs)
@@ -105,7 +107,7 @@ def boxes_table(results: Sequence[Record]) -> Table:
          "Other box by the largest contour (%)"),
         rows,
         [f"One process on {record.environment['device']}, {record.summary['boxes_timed']['maps']} "
-         f"maps, record {record.run_id}" for record in results]
+         f"maps, record {record.run_id}" for record in records]
         + ["Plain loop: cv2.connectedComponentsWithStats of every mask, whose boxes are equal. "
            "Contours: what wsolevaluation chooses by, at the images' own size"],
     )  # fmt: skip
