@@ -13,14 +13,15 @@ from typing import Any
 
 from nestlib.models.deaggregation import UNSAMPLINGS
 
-NARROW_DISCRIMINATOR = dict(channel_base=1024, max_channels=128)
-
 # What every GAN of a data set shares; the rest are GanRecipe's own defaults (appendix A.4).
 GAN_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Minutes a run on a CPU: narrow networks, large digits, and a rate and a penalty for batches of
+    # 16 (R1's gamma is of the order of the pixels over the batch: StyleGAN2-ADA, appendix C).
     "digits": dict(
-        dataset="digits", dataset_options=dict(canvas="plain"), image_size=32,
-        discriminator_options=NARROW_DISCRIMINATOR, steps=2000, steps_per_row=100, batch_size=32,
-        lr=1e-3, ema_decay=0.99, flip=False, num_samples=512, budget="quick",
+        dataset="digits", dataset_options=dict(canvas="plain", digit_edges=[0.7, 0.9]),
+        discriminator_options=dict(channel_base=512, max_channels=128), image_size=32, steps=2000,
+        steps_per_row=100, batch_size=16, lr=1e-3, r1_gamma=1.0, ema_decay=0.99, flip=False,
+        num_samples=256, budget="quick",
     ),
     "tiny_imagenet": dict(
         dataset="tiny_imagenet", precision="bf16", diff_augment="color,translation,cutout",
@@ -35,7 +36,8 @@ FIGURE7_UNSAMPLINGS = {
     for name in UNSAMPLINGS
 }
 
-_NARROW = dict(embed_dim=128)
+# Layers of each hierarchy, image side first.
+_NARROW = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)
 
 # name: (what it is, its differences).
 NAMED_GANS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,10 +45,13 @@ NAMED_GANS: dict[str, tuple[str, dict[str, Any]]] = {
         "narrow NesT decoder (d = 128 to 8, 3 hierarchies) on the embedded digits",
         dict(generator="nest_decoder", generator_options=_NARROW),
     ),
+    "digits/gan_nest_reshaped_narrow": (
+        "the same with as much noise as the top hierarchy takes, reshaped alone",
+        dict(generator="nest_decoder", generator_options=dict(_NARROW, latent_dim=None)),
+    ),
     "digits/gan_transgan_narrow": (
         "narrow TransGAN (d = 128 to 8, 3 stages) on the embedded digits",
-        dict(generator="transgan",
-             generator_options=dict(**_NARROW, latent_dim=64, depths=[3, 3, 5])),
+        dict(generator="transgan", generator_options=_NARROW),
     ),
     "digits/gan_convnet_narrow": (
         "narrow SAGAN convnet (128 to 32 channels) on the embedded digits",
@@ -55,9 +60,9 @@ NAMED_GANS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny_imagenet/gan_nest": (
         "figure 7, NesT decoder by Table A4, pixel shuffle", dict(generator="nest_decoder"),
     ),
-    "tiny_imagenet/gan_nest_latent256": (
-        "the same with noise of 256 values and a linear layer, as TransGAN has",
-        dict(generator="nest_decoder", generator_options=dict(latent_dim=256)),
+    "tiny_imagenet/gan_nest_reshaped": (
+        "the same with noise of n x d values, reshaped alone",
+        dict(generator="nest_decoder", generator_options=dict(latent_dim=None)),
     ),
     "tiny_imagenet/gan_transgan": ("figure 7, TransGAN at 64x64", dict(generator="transgan")),
     "tiny_imagenet/gan_convnet": (

@@ -13,7 +13,7 @@ from nestlib.models.deaggregation import UNSAMPLINGS, BlockDeAggregation
 from nestlib.models.generator import NesTDecoder
 
 NARROW = {
-    "nest_decoder": {"embed_dim": 64, "depths": (1, 1, 1)},
+    "nest_decoder": {"embed_dim": 64, "depths": (1, 1, 1), "latent_dim": None},
     "transgan": {"embed_dim": 64, "depths": (1, 1, 1), "latent_dim": 16},
     "sagan_convnet": {"base_channels": 4, "latent_dim": 16},
 }
@@ -39,7 +39,7 @@ TABLE_A4 = ((1024, 5, 1), (256, 3, 4), (64, 3, 16), (16, 2, 64))
 
 def test_table_a4():
     with torch.device("meta"):
-        model = create_generator("nest_decoder", img_size=64)
+        model = create_generator("nest_decoder", img_size=64, latent_dim=None)
         outputs = model.features(torch.empty(2, 8 * 8 * 1024))
         images = model(torch.empty(2, 8 * 8 * 1024))
     assert list(outputs) == [3, 2, 1, 0]  # "forward direction is 4 to 1"
@@ -64,11 +64,11 @@ def test_fewer_hierarchies_make_smaller_images():
 
 
 def test_capacities_match():
-    """With a linear layer at its noise NesT has TransGAN's weights and one LayerNorm more."""
+    """NesT has TransGAN's weights and one LayerNorm more, its linear layer at the noise included."""
     with torch.device("meta"):
         transgan = create_generator("transgan", img_size=64)
-        nest = create_generator("nest_decoder", img_size=64, latent_dim=256)
-        plain = create_generator("nest_decoder", img_size=64)
+        nest = create_generator("nest_decoder", img_size=64)
+        plain = create_generator("nest_decoder", img_size=64, latent_dim=None)
     assert count(nest) == count(transgan) + 2 * 16
     assert count(nest) - count(plain) == (256 + 1) * 8 * 8 * 1024
     layers = sum(transformer_layers(d, depth) for d, depth, _ in TABLE_A4)
@@ -192,9 +192,9 @@ def test_transgan_attends_over_the_whole_image():
     assert moved == {"transgan": 32 * 32, "nest_decoder": 8 * 8}
 
 
-def test_noise_is_only_reshaped():
-    """Table A4: without `latent_dim` no weights come before the first layer."""
-    model = narrow()
+def test_noise_can_be_reshaped_alone():
+    """Without `latent_dim` no weights come before the first layer."""
+    model = narrow(latent_dim=None)
     assert model.latent_dim == 64 * 64 and not list(model.embed.parameters())
     assert narrow(latent_dim=8).embed.weight.shape == (64 * 64, 8)
 

@@ -15,9 +15,11 @@ There is no published code of it. What the paper leaves open, and what is done h
 
 - The noise's distribution: standard normal, as in TransGAN and in HiT-GAN's public code, by the
   same group.
-- Its dimension. As the paper has it, "the input is a reshaped noise vector" of n x d values, and
-  no weights come before the first layer. With `latent_dim` the noise is that short and a linear
-  layer makes the n x d values, as in TransGAN and HiT-GAN (256 in both).
+- How noise becomes 1 x n x d. "The input is a reshaped noise vector", (b, nd) -> (b, 1, n, d), can
+  mean n x d noise values and no weights before the first layer; but the comparison is to be "fair
+  in terms of model capacity", and TransGAN, like HiT-GAN, maps 256 noise values to n x d by a
+  linear layer, a fifth of its weights. The default is that layer: the two then differ by one
+  LayerNorm's weights. `latent_dim=None` is the other reading.
 - Position embeddings: as in figure 1, one vector a block and position added at the input of every
   hierarchy (TransGAN does the same, one a pixel).
 - Output activation: none, the Conv1x1 is the last thing Table A4 names; TransGAN's public 64x64
@@ -44,7 +46,7 @@ class NesTDecoder(nn.Module):
     Args:
         img_size: edge of the square images in pixels.
         embed_dims, num_heads, depths: one entry a hierarchy, image side first.
-        latent_dim: length of the noise vector, None: as many values as the top hierarchy takes,
+        latent_dim: length of the noise vector. None: as many values as the top hierarchy takes,
             n x d, which are only reshaped.
         unsampling: one of `deaggregation.UNSAMPLINGS`.
 
@@ -60,7 +62,7 @@ class NesTDecoder(nn.Module):
         num_heads: Sequence[int] = (4, 4, 4, 4),
         depths: Sequence[int] = (2, 3, 3, 5),
         *,
-        latent_dim: int | None = None,
+        latent_dim: int | None = 256,
         unsampling: str = "PS",
         attention: str = "multi_head",
         mlp_ratio: float = 4.0,
