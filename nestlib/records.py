@@ -23,7 +23,7 @@ from nestlib.recipe import RunRecipe
 SCHEMA = 1
 PACKAGES = (
     "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
-    "numpy",
+    "numpy", "torch-fidelity",
 )  # fmt: skip
 
 

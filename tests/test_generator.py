@@ -64,7 +64,7 @@ def test_fewer_hierarchies_make_smaller_images():
 
 
 def test_capacities_match():
-    """NesT has TransGAN's weights and one LayerNorm more, its linear layer at the noise included."""
+    """NesT has the weights of TransGAN and one LayerNorm more, the layer at the noise included."""
     with torch.device("meta"):
         transgan = create_generator("transgan", img_size=64)
         nest = create_generator("nest_decoder", img_size=64)
