@@ -117,7 +117,9 @@ def test_each_step_moves_its_own_network_alone(tiny_nest, tmp_path):
     fake = trainer.generator(torch.randn(8, 8))
     assert moved(lambda: trainer._discriminator_step(real, fake.detach())) == (False, True)
     assert moved(lambda: trainer._penalty_step(real)) == (False, True)
+    trainer.discriminator.zero_grad(set_to_none=True)
     assert moved(lambda: trainer._generator_step(fake)) == (True, False)
+    assert all(p.grad is None for p in trainer.discriminator.parameters())  # none computed in vain
     assert all(p.requires_grad for p in trainer.discriminator.parameters())
 
 
