@@ -123,18 +123,19 @@ def test_each_step_moves_its_own_network_alone(tiny_nest, tmp_path):
     assert all(p.requires_grad for p in trainer.discriminator.parameters())
 
 
-def test_lazy_adam_has_the_rate_and_memory_of_its_more_steps(tiny_gan):
+def test_lazy_adam_has_the_rate_and_memory_of_its_more_steps(tiny_nest, tmp_path):
     """StyleGAN2, appendix B: k + 1 steps shall do what k do, so c = k / (k + 1)."""
-    networks = nn.Linear(1, 1), nn.Linear(1, 1)
-    recipe = replace(tiny_gan, r1_every=16, lr=1e-4)
-    optimizers = gan.build_optimizers(recipe, *networks)
-    assert optimizers["generator"].defaults["lr"] == 1e-4
-    assert optimizers["generator"].defaults["betas"] == (0.0, 0.99)
-    late = optimizers["discriminator"].defaults
+    recipe = replace(tiny_nest, r1_every=16, lr=1e-4)
+    settings = {
+        name: optimizer.defaults
+        for name, optimizer in build_trainer(recipe, tmp_path).optimizers.items()
+    }
+    assert settings["generator"]["lr"] == 1e-4 and settings["generator"]["betas"] == (0.0, 0.99)
+    late = settings["discriminator"]
     assert late["lr"] == pytest.approx(1e-4 * 16 / 17)
     assert late["betas"][0] == 0 and late["betas"][1] ** 17 == pytest.approx(0.99**16)
-    plain = gan.build_optimizers(replace(recipe, r1_gamma=0.0), *networks)
-    assert plain["discriminator"].defaults["lr"] == 1e-4
+    plain = build_trainer(replace(recipe, r1_gamma=0.0), tmp_path).optimizers["discriminator"]
+    assert plain.defaults["lr"] == 1e-4 and plain.defaults["betas"] == (0.0, 0.99)
 
 
 def test_ema_follows_its_definition(tiny_gan, tmp_path):

@@ -35,10 +35,10 @@ from nestlib.measure.generation import (
 from nestlib.models import Discriminator
 from nestlib.recipe import GanRecipe
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
+from nestlib.training.optim import build_adam
 from nestlib.training.seeding import derive_seed, epoch_order, seed_step
 from nestlib.training.stopping import Clock
 
-BETAS = (0.0, 0.99)  # appendix A.4
 EMA_FROM_STEP = 10
 GRID = 8  # samples along an edge of the picture
 PATIENCE = 5  # rows in a row with samples worse than before the first step
@@ -103,7 +103,12 @@ class Trainer(Loop):
             self.generator, decay=recipe.ema_decay, update_after_step=EMA_FROM_STEP,
             exclude_buffers=True,
         )  # fmt: skip
-        self.optimizers = build_optimizers(recipe, self.generator, self.discriminator)
+        # The discriminator takes 1 + 1 / r1_every steps where the generator takes one.
+        share = recipe.r1_every / (recipe.r1_every + 1) if recipe.r1_gamma else 1.0
+        self.optimizers = {
+            "generator": build_adam(self.generator, recipe.lr),
+            "discriminator": build_adam(self.discriminator, recipe.lr, share),
+        }
         self.random = torch.Generator(device)
         self.augment = partial(diff_augment, policy=recipe.diff_augment, generator=self.random)
         self.real: Statistics | None = None  # of the training images, measured when first needed
@@ -257,23 +262,6 @@ class Trainer(Loop):
         steps = max(self.sums[4].item(), 1)
         discriminator, generator = (self.sums[:2] / steps).tolist()
         return {"d": f"{discriminator:.3f}", "g": f"{generator:.3f}"}
-
-
-def build_optimizers(
-    recipe: GanRecipe, generator: nn.Module, discriminator: nn.Module
-) -> dict[str, torch.optim.Adam]:
-    """Adam of both networks.
-
-    The discriminator takes 1 + 1 / k steps where the generator takes one (k = r1_every), so its
-    rate and the logarithms of its betas are k / (k + 1) of the recipe's (StyleGAN2, appendix B).
-    """
-    share = recipe.r1_every / (recipe.r1_every + 1) if recipe.r1_gamma else 1.0
-    betas = tuple(beta**share for beta in BETAS)
-    adam = partial(torch.optim.Adam, fused=True)
-    return {
-        "generator": adam(generator.parameters(), recipe.lr, BETAS),
-        "discriminator": adam(discriminator.parameters(), recipe.lr * share, betas),
-    }
 
 
 def r1_penalty(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
