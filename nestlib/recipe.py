@@ -19,10 +19,14 @@ from torch import nn
 from nestlib.data.augment import Augmentation
 from nestlib.data.datasets import dataset_info
 from nestlib.models import create_model, list_models
+from nestlib.training.distill import Distillation
 
 # Fields that recipes did not always have join the hash only where they differ from what every
 # earlier run did, so that the records of those runs are still found.
-ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None}
+ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None, "distillation": None}
+
+# Fields that are dataclasses of their own.
+PARTS = {"augmentation": Augmentation, "distillation": Distillation}
 
 BUDGETS = {
     "smoke": "under a minute: checks the path, shows no result",
@@ -62,6 +66,7 @@ class Recipe:
     weight_decay: float = 0.05
     clip_grad_norm: float | None = None
     drop_path_rate: float = 0.1
+    distillation: Distillation | None = None
     ema_decay: float | None = None
     precision: str = "fp32"
     compile: bool = False
@@ -145,8 +150,9 @@ def from_dict(values: dict[str, Any]) -> Recipe:
     for key in values:
         _check_one_of("recipe field", key, names)
     values = dict(values)
-    if isinstance(values.get("augmentation"), dict):
-        values["augmentation"] = Augmentation(**values["augmentation"])
+    for name, owner in PARTS.items():
+        if isinstance(values.get(name), dict):
+            values[name] = owner(**values[name])
     return Recipe(**values)
 
 
@@ -168,12 +174,14 @@ def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
             base = changes.get(outer, getattr(recipe, outer))
             changes[outer] = {**base, inner: _parse(text)}
-        elif outer == "augmentation":
-            _check_one_of(
-                "augmentation field", inner, [f.name for f in dataclasses.fields(Augmentation)]
-            )
-            base = changes.get(outer, recipe.augmentation)
-            changes[outer] = replace(base, **{inner: _typed(Augmentation, inner, text)})
+        elif outer in PARTS:
+            owner = PARTS[outer]
+            _check_one_of(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
+            base = changes.get(outer, getattr(recipe, outer))
+            if base is None and inner != "teacher":
+                raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
+            part = {inner: _typed(owner, inner, text)}
+            changes[outer] = replace(base, **part) if base else owner(**part)
         else:
             changes[outer] = _typed(Recipe, outer, text)
     return replace(recipe, **changes)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
+from torch import nn
 from tqdm import tqdm
 
 from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
 from nestlib.files import write_atomically
 from nestlib.measure.cost import count_params
-from nestlib.recipe import Recipe, to_dict
+from nestlib.models.weights import hash_weights
+from nestlib.recipe import Recipe, from_dict, to_dict
+from nestlib.recipes import get_recipe
 from nestlib.records import (
     Record,
     Store,
@@ -22,6 +25,7 @@ from nestlib.records import (
     find_project_root,
     timestamp,
 )  # fmt: skip
+from nestlib.trained import build_run, weights_path
 from nestlib.training.classifier import TrainResult, train
 from nestlib.training.devices import Ranks, resolve_device
 from nestlib.training.seeding import derive_seed
@@ -58,12 +62,17 @@ def carry_out(
     with tempfile.TemporaryDirectory() as nowhere:  # a smoke run starts from nothing, always
         runs_dir = Path(nowhere) if smoke else runs_dir or find_project_root() / "runs"
         run_dir = runs_dir / recipe.run_id
-        calls = [describe_environment(where)]
+        teacher, lesson = None, {}
+        if recipe.distillation:
+            teacher, lesson["teacher"] = build_teacher(
+                recipe, store, runs_dir, train_set.num_classes
+            )
+        calls = [describe_environment(where) | lesson]
         if Ranks.join(where).is_main:  # the others' record is never written
             calls = note_call(run_dir, calls[0])
         result = train(
-            recipe, model, train_set, test_set, run_dir=run_dir, device=where, deadline=deadline,
-            checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
+            recipe, model, train_set, test_set, run_dir=run_dir, device=where, teacher=teacher,
+            deadline=deadline, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
         )  # fmt: skip
     if not result.finished:
         return None
@@ -124,6 +133,36 @@ def _carry_out(recipe: Recipe, store: Store, threads: int | None, how: dict) -> 
         carry_out(recipe, store, **how)
     finally:
         torch.set_num_threads(before)
+
+
+def build_teacher(
+    recipe: Recipe, store: Store, runs_dir: Path, num_classes: int
+) -> tuple[nn.Module, dict[str, str]]:
+    """The teacher of a recipe with distillation, by its run's record; a smoke run's is untrained.
+
+    Returns:
+        The model, and the run id and SHA-256 of its weights, for the student's record.
+
+    Raises:
+        FileNotFoundError: its run has no record, or no weights here.
+        OSError: other weights than its record names.
+        ValueError: the recipe of its name is another one by now.
+    """
+    run_id = recipe.distillation.teacher
+    name, seed = recipe.distillation.teacher_recipe
+    record = store.find(run_id)
+    if recipe.budget == "smoke":
+        model = get_recipe(name, seed=seed).build_model(num_classes)
+        return model, {"run_id": run_id, "weights_sha256": hash_weights(model)}
+    if record is None:
+        raise FileNotFoundError(
+            f"{recipe.run_id} is taught by {run_id}, which has no record; train that first: "
+            f"`nest train {name} --seed {seed}`"
+        )
+    sha256 = record.summary["weights_sha256"]
+    teacher = from_dict(record.recipe)
+    model = build_run(teacher, num_classes, weights_path(teacher, runs_dir), sha256)
+    return model, {"run_id": run_id, "weights_sha256": sha256}
 
 
 def load_sets(

@@ -26,6 +26,7 @@ from nestlib.models.weights import hash_weights, save_weights
 from nestlib.recipe import Recipe
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
+from nestlib.training.distill import Teacher
 from nestlib.training.optim import build_optimizer, compute_lr, set_lr
 from nestlib.training.seeding import derive_seed, epoch_order, seed_step
 from nestlib.training.stopping import Clock, stop_signal
@@ -65,7 +66,8 @@ class TrainResult:
 def train(
     recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
     test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
-    deadline: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
+    teacher: nn.Module | None = None, deadline: float | None = None,
+    checkpoint_seconds: float = 300, progress_bar: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
@@ -74,15 +76,17 @@ def train(
 
     Args:
         run_dir: holds `checkpoints/`; one run, one folder.
+        teacher: the trained model that a recipe with `distillation` learns from.
         deadline: on time.monotonic's clock.
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
 
     Raises:
         NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
         CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
-        ValueError: fewer training images than one batch, or a batch that ranks cannot share.
+        ValueError: fewer training images than one batch, a batch that ranks cannot share, or a
+            teacher for a recipe without distillation, or the reverse.
     """
-    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device)
+    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device, teacher)
     trainer.resume()
     return trainer.run(deadline, checkpoint_seconds, progress_bar)
 
@@ -93,6 +97,7 @@ class Trainer:
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
+        teacher: nn.Module | None = None,
     ):  # fmt: skip
         self.recipe, self.run_dir, self.device = recipe, run_dir, device
         self.ranks = Ranks.join(device)
@@ -114,6 +119,12 @@ class Trainer:
         self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
         self.forward = torch.compile(self.replica) if recipe.compile else self.replica
         self.takes_targets = "targets" in inspect.signature(model.forward).parameters
+        if (teacher is None) != (recipe.distillation is None) or (teacher and self.takes_targets):
+            raise ValueError(
+                f"distillation of {recipe.run_id} is {recipe.distillation}; give a teacher where "
+                "there is one, else none, and none to a model that takes targets"
+            )
+        self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
         self.progress = Progress()
         self.saved_step: int | None = None
@@ -152,7 +163,10 @@ class Trainer:
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.takes_targets:  # ACoL: what it erases depends on them, and each classifier learns
             return sum(F.cross_entropy(x, targets) for x in self.forward(images, targets))
-        return F.cross_entropy(self.forward(images), targets)
+        logits = self.forward(images)
+        if self.teacher:
+            return self.teacher.compute_loss(images, logits, targets)
+        return F.cross_entropy(logits, targets)
 
     def run(
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
