@@ -96,7 +96,7 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "digits/pyramid_narrow_strong": (
         "Pyramid-11-30 on the embedded digits with strong augmentation, to teach",
         dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30),
-             augmentation=STRONG_DIGITS),
+             augmentation=STRONG_DIGITS, epochs=10),
     ),
     "digits/pvt_narrow": (
         "narrow PVT (d = 24 to 96, S = 2, 4 stages) on the embedded digits",
@@ -448,8 +448,7 @@ def get_recipe(name: str, **changes: Any) -> Recipe:
     if name not in NAMED:
         near = difflib.get_close_matches(name, NAMED, n=3, cutoff=0.4) or list(NAMED)
         raise ValueError(f"no recipe {name!r}; did you mean {', '.join(near)}? (`nest recipes`)")
-    recipe = Recipe(name=name, **{**DEFAULTS[name.split("/")[0]], **NAMED[name][1]})
-    return replace(recipe, **changes) if changes else recipe
+    return Recipe(**{"name": name, **DEFAULTS[name.split("/")[0]], **NAMED[name][1], **changes})
 
 
 def describe(name: str) -> str:

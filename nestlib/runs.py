@@ -3,18 +3,17 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
 from torch import nn
-from tqdm import tqdm
 
-from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
-from nestlib.files import write_atomically
+from nestlib.data.datasets import FolderSet, ImageSet, dataset_info, load_dataset
+from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
+from nestlib.measure.probe import CLASSES, agree, probe_model
 from nestlib.models.weights import hash_weights
 from nestlib.recipe import Recipe, from_dict, to_dict
 from nestlib.recipes import get_recipe
@@ -30,6 +29,8 @@ from nestlib.training.classifier import TrainResult, train
 from nestlib.training.devices import Ranks, resolve_device
 from nestlib.training.seeding import derive_seed
 
+LOCK = "lock"  # in a run's folder
+
 
 def carry_out(
     recipe: Recipe, store: Store, *, data_dir: Path | None = None, runs_dir: Path | None = None,
@@ -38,42 +39,62 @@ def carry_out(
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
-    A recipe that has a record is not trained again: its record is returned. A smoke run always
-    runs, from nothing.
+    A recipe that has a record is not trained again: its record is returned. A stale one (see
+    `find_fresh`) is set aside with what its run left, and the run begins anew. A smoke run always
+    runs, from nothing. No run is made by two processes at a time.
 
     Returns:
         The record, or None when the run stopped before its end (time limit, SIGTERM): the same
         call goes on from its checkpoint.
 
     Raises:
+        Held: another process is at this very run.
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
-    smoke = recipe.budget == "smoke"
-    found = None if smoke else store.find(recipe.run_id)
+    where = resolve_device(device)
+    how = {
+        "device": where, "data_dir": data_dir, "download": download, "committed": committed,
+        "deadline": deadline, "checkpoint_seconds": checkpoint_seconds,
+        "progress_bar": progress_bar,
+    }  # fmt: skip
+    if recipe.budget == "smoke":
+        with tempfile.TemporaryDirectory() as nowhere:
+            return _train(recipe, store, runs_dir=Path(nowhere), **how)
+    found = find_fresh(recipe, store, data_dir)
     if found is not None:
         return found
-    where = resolve_device(device)
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(where)
-    train_set, test_set = load_sets(recipe, data_dir=data_dir, download=download)
+    runs_dir = runs_dir or find_project_root() / "runs"
+    run_dir = runs_dir / recipe.run_id
+    if not Ranks.join(where).is_main:  # the main rank holds the run for all
+        return _train(recipe, store, runs_dir=runs_dir, **how)
+    with hold(run_dir / LOCK):
+        found = find_fresh(recipe, store, data_dir)  # another process may have ended it just now
+        if found is not None:
+            return found
+        if store.find(recipe.run_id) is not None:
+            set_aside(recipe.run_id, store, run_dir)
+        return _train(recipe, store, runs_dir=runs_dir, **how)
+
+
+def _train(
+    recipe: Recipe, store: Store, *, runs_dir: Path, device: torch.device, data_dir: Path | None,
+    download: bool, committed: bool, **how,
+) -> Record | None:  # fmt: skip
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    sets = load_sets(recipe, data_dir=data_dir, download=download)
     torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
-    model = recipe.build_model(train_set.num_classes)
-    with tempfile.TemporaryDirectory() as nowhere:  # a smoke run starts from nothing, always
-        runs_dir = Path(nowhere) if smoke else runs_dir or find_project_root() / "runs"
-        run_dir = runs_dir / recipe.run_id
-        teacher, lesson = None, {}
-        if recipe.distillation:
-            teacher, lesson["teacher"] = build_teacher(
-                recipe, store, runs_dir, train_set.num_classes
-            )
-        calls = [describe_environment(where) | lesson]
-        if Ranks.join(where).is_main:  # the others' record is never written
-            calls = note_call(run_dir, calls[0])
-        result = train(
-            recipe, model, train_set, test_set, run_dir=run_dir, device=where, teacher=teacher,
-            deadline=deadline, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
-        )  # fmt: skip
+    model = recipe.build_model(sets[0].num_classes)
+    teacher, environment = None, describe_environment(device)
+    if recipe.distillation:
+        teacher, environment["teacher"] = build_teacher(
+            recipe, store, runs_dir, sets[0].num_classes
+        )
+    run_dir, calls = runs_dir / recipe.run_id, [environment]
+    if Ranks.join(device).is_main:  # the others' record is never written
+        calls = note_call(run_dir, environment)
+    result = train(recipe, model, *sets, run_dir=run_dir, device=device, teacher=teacher, **how)
     if not result.finished:
         return None
     record = Record(
@@ -84,13 +105,15 @@ def carry_out(
             "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
             "data": {
                 split.split: {"fingerprint": split.fingerprint, "images": len(split)}
-                for split in (train_set, test_set)
+                for split in sets
             },
         },
-        summary=summarize(result, count_params(model), where),
+        summary=summarize(result, count_params(model), device),
         epochs=result.history,
     )  # fmt: skip
     if result.is_main:
+        if recipe.budget != "smoke":
+            record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
 
@@ -104,35 +127,85 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     return calls
 
 
-def collect(
-    plan: Mapping[str, Sequence[Recipe]], store: Store, *, processes: int = 1,
-    device: str = "auto", **how,
-) -> dict[str, list[Record]]:  # fmt: skip
-    """The records of each row's recipes: those that exist are loaded, the missing ones are run.
+def find_fresh(recipe: Recipe, store: Store, data_dir: Path | None = None) -> Record | None:
+    """A recipe's record if it still stands for the recipe; a stale one is named in a warning."""
+    record = store.find(recipe.run_id)
+    reasons = [] if record is None else stale_reasons(record, recipe, store, data_dir)
+    if not reasons:
+        return record
+    warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
+    return None
 
-    On a CPU, missing runs go to `processes` single-threaded workers: models this small gain more
-    from two runs side by side than from two threads in one. A GPU takes one run at a time. `how`
-    goes to `carry_out`.
+
+def stale_reasons(
+    record: Record, recipe: Recipe, store: Store, data_dir: Path | None = None
+) -> list[str]:
+    """Why a record does not stand for its recipe any more; none where it does.
+
+    A changed recipe has another run id, so its record is another one. Beyond that a record keeps
+
+    - a probe (nestlib.measure.probe) of what its model computed: changed code of a model, ours or
+      a library's, shows, code that is merely rewritten does not. Source hashes or commits would
+      call every record stale at a changed comment;
+    - the fingerprints of its images, compared where the images are here (ImageNet's never: to list
+      its files takes minutes);
+    - its teacher's SHA-256, compared with the teacher's record.
+
+    What a record does not keep is not held against it: those of before the probe stay valid. The
+    training loop and the augmentation are told by the commit alone, which every record names.
     """
-    recipes = [recipe for row in plan.values() for recipe in row]
-    missing = [r for r in recipes if r.budget == "smoke" or store.find(r.run_id) is None]
-    on_cpu = resolve_device(device).type == "cpu"
-    how |= {"device": device, "progress_bar": not on_cpu}
-    jobs = [delayed(_carry_out)(recipe, store, 1 if on_cpu else None, how) for recipe in missing]
-    done = Parallel(processes if on_cpu else 1, return_as="generator_unordered")(jobs)
-    for _ in tqdm(done, desc="training", total=len(jobs), unit="run", disable=not jobs):
-        pass
-    found = {name: [store.find(recipe.run_id) for recipe in row] for name, row in plan.items()}
-    return {name: [record for record in row if record] for name, row in found.items()}
+    reasons = []
+    kept = record.environment
+    if "probe" in kept and not agree(kept["probe"], probe(recipe)):
+        reasons.append(f"{recipe.model} does not compute what it computed then")
+    for split, fingerprint in _fingerprints(recipe, data_dir).items():
+        if kept["data"][split]["fingerprint"] != fingerprint:
+            reasons.append(f"the {split} images of {recipe.dataset} are others")
+    teacher = store.find(recipe.distillation.teacher) if recipe.distillation else None
+    if teacher and teacher.summary["weights_sha256"] != kept["teacher"]["weights_sha256"]:
+        reasons.append(f"its teacher {teacher.run_id} was trained again to other weights")
+    return reasons
 
 
-def _carry_out(recipe: Recipe, store: Store, threads: int | None, how: dict) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        carry_out(recipe, store, **how)
-    finally:
-        torch.set_num_threads(before)
+_PROBES: dict[str, list[float]] = {}  # by config hash: a seed changes nothing
+_FINGERPRINTS: dict[str, dict[str, str]] = {}
+
+
+def probe(recipe: Recipe) -> list[float]:
+    """What a recipe's model computes, by `probe_model`; leaves the global generators alone."""
+    if recipe.config_hash not in _PROBES:
+        with torch.random.fork_rng(devices=[]):
+            model = recipe.build_model(CLASSES)
+        _PROBES[recipe.config_hash] = probe_model(model, recipe.image_size)
+    return _PROBES[recipe.config_hash]
+
+
+def _fingerprints(recipe: Recipe, data_dir: Path | None) -> dict[str, str]:
+    """Of the images that are here and quick to look at, by split."""
+    if not dataset_info(recipe.dataset).image_sizes:
+        return {}
+    limits = recipe.train_limit, recipe.test_limit
+    asked = recipe.dataset, recipe.image_size, recipe.dataset_options, limits, str(data_dir)
+    key = json.dumps(asked, sort_keys=True)
+    if key not in _FINGERPRINTS:
+        try:
+            sets = load_sets(recipe, data_dir=data_dir)
+        except FileNotFoundError:
+            sets = ()
+        _FINGERPRINTS[key] = {images.split: images.fingerprint for images in sets}
+    return _FINGERPRINTS[key]
+
+
+def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
+    """Rename a stale record, and what its run left, to `stale-<time>`: nothing is lost."""
+    mark = f"stale-{timestamp().replace(':', '')}"
+    for root in (store.committed, store.local):
+        path = root / f"{run_id}.json"
+        if path.is_file():
+            path.rename(path.with_name(f"{path.name}.{mark}"))
+    left = [path for path in run_dir.iterdir() if path.name != LOCK and "stale-" not in path.name]
+    for path in left:
+        path.rename(run_dir / f"{mark}-{path.name}")
 
 
 def build_teacher(

@@ -71,6 +71,14 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
     return load_published(model, PUBLISHED[name]) if pretrained else model
 
 
+def default_options(name: str) -> dict:
+    """What a NesT's options are where none are given, its family's and its own included."""
+    build, defaults = NEST_MODELS[name]
+    own, general = (inspect.signature(f).parameters.values() for f in (build, NesT.__init__))
+    known = {p.name: p.default for p in (*general, *own) if p.default is not p.empty}
+    return {**known, **defaults}
+
+
 def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None:
     """What a family's builder sets itself (a list a hierarchy) is no option of its models."""
     own = inspect.signature(build).parameters
