@@ -70,6 +70,19 @@ def plan(figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2)) -> Plan:
     }  # fmt: skip
 
 
+def recipe_of(figure: str, budget: str, key: Key) -> Recipe:
+    """The recipe of one bar, of seed 0; the others are not built.
+
+    Raises:
+        ValueError: the plan has no such bar.
+    """
+    bars = FIGURES[figure](budget)
+    if key not in bars:
+        raise ValueError(f"{figure} has no bar {key} at budget {budget}; it has {list(bars)}")
+    name, changes = bars[key]
+    return get_recipe(name, **changes)
+
+
 def strip(augmentation: Augmentation, removed: Iterable[str]) -> Augmentation:
     """An augmentation without some of REMOVALS."""
     changes = {field: value for name in removed for field, value in REMOVALS[name].items()}
