@@ -36,6 +36,9 @@ BUDGETS = {
 }
 
 
+_POSSIBLE: set[str] = set()  # models that could be built, with their sizes and options
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One training run but for its seed's randomness.
@@ -90,13 +93,22 @@ class Recipe:
         clip = self.clip_grad_norm
         _check(self, "clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
         _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
+        self._check_model()
+
+    def _check_model(self) -> None:
+        """Shapes and options; the recipes of a plan differ in little else, so each set once."""
+        asked = self.model, self.image_size, self.drop_path_rate, self.model_options
+        key = json.dumps(asked, sort_keys=True, default=str)
+        if key in _POSSIBLE:
+            return
         try:
-            with torch.device("meta"):  # shapes and options are checked; nothing is allocated
+            with torch.device("meta"):  # nothing is allocated
                 self.build_model(num_classes=2)
         except TypeError as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
         except ImportError:
-            pass  # a peer's library is missing: to name the recipe takes none, to train it does
+            return  # a peer's library is missing: to name the recipe takes none, to train it does
+        _POSSIBLE.add(key)
 
     def build_model(self, num_classes: int) -> nn.Module:
         """The model, freshly initialised from torch's global generator."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import SHARED
 
+from nestlib import runs
 from nestlib.claim import NO_RECORD, Bar, Claim, Comparison, examine
 from nestlib.claims import CLAIMS
 from nestlib.plans import plan
@@ -22,7 +23,10 @@ TINY, SMALL = (Bar("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, monkeypatch):
+    """Without images, whose fingerprints no made-up record could have."""
+    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setattr(runs, "_FINGERPRINTS", {})
     return Store(tmp_path / "committed", tmp_path / "local")
 
 
