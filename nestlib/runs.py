@@ -52,18 +52,19 @@ def carry_out(
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
+    smoke = recipe.budget == "smoke"
+    found = None if smoke else find_fresh(recipe, store, data_dir)
+    if found is not None:
+        return found
     where = resolve_device(device)
     how = {
         "device": where, "data_dir": data_dir, "download": download, "committed": committed,
         "deadline": deadline, "checkpoint_seconds": checkpoint_seconds,
         "progress_bar": progress_bar,
     }  # fmt: skip
-    if recipe.budget == "smoke":
+    if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
             return _train(recipe, store, runs_dir=Path(nowhere), **how)
-    found = find_fresh(recipe, store, data_dir)
-    if found is not None:
-        return found
     runs_dir = runs_dir or find_project_root() / "runs"
     run_dir = runs_dir / recipe.run_id
     if not Ranks.join(where).is_main:  # the main rank holds the run for all

@@ -61,7 +61,6 @@ def sweep(
     Raises:
         DeviceError: the device cannot be used.
     """
-    devices = list_devices(device)
     runs_dir = runs_dir or find_project_root() / "runs"
     deadline = None if max_seconds is None else time.time() + max_seconds
     how = {"runs_dir": runs_dir, "data_dir": data_dir, "committed": committed}
@@ -70,6 +69,9 @@ def sweep(
         recipe for recipe in wanted.values()
         if recipe.budget == "smoke" or find_fresh(recipe, store, data_dir) is None
     ]  # fmt: skip
+    if not pending:
+        return []
+    devices = list_devices(device)
     costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
     pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(

@@ -47,6 +47,7 @@ def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, how, mon
     first = collect(plan, store, **how)
     assert [record.recipe["seed"] for record in first["NesT"]] == [0, 1]
     monkeypatch.setattr(sweeps, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
+    monkeypatch.setattr(sweeps, "list_devices", lambda _: pytest.fail("it asked for a device"))
     assert collect(plan, store, **how) == first == load_plan(plan, store)
 
 
