@@ -28,7 +28,7 @@ from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
-from nestlib.records import open_store
+from nestlib.records import Record, open_store
 from nestlib.runs import carry_out
 from nestlib.sweeps import show_board
 from nestlib.sweeps import sweep as run_sweep
@@ -89,6 +89,11 @@ def train(
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
         raise typer.Exit(STOPPED)
     summary = record.summary
+    if record.kind == "gan":
+        typer.echo(describe_gan(record))
+        if summary["status"] == "failed":
+            raise typer.Exit(1)
+        return
     typer.echo(
         f"{record.run_id}: {summary['test/top1']:.2f} % top-1 after epoch "
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
@@ -251,6 +256,18 @@ def explain(
         typer.echo(str(report.localization_table(dataset, localize(store, **how, **own))))
     else:
         raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
+
+
+def describe_gan(record: Record) -> str:
+    """One line on how a GAN's run ended."""
+    summary = record.summary
+    if summary["status"] == "failed":
+        return f"failed: {summary['failure']}; its record says so, delete it to train again"
+    return (
+        f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "
+        f"{summary['reported_step']}, {summary['train_seconds']:.0f} s on "
+        f"{record.environment['device']}; pictures in samples/ of its run folder"
+    )
 
 
 def process_age() -> float:

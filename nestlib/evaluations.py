@@ -25,6 +25,7 @@ from nestlib.measure.cost import count_params
 from nestlib.measure.speed import PRECISIONS
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.weights import hash_weights
+from nestlib.recipe import GanRecipe
 from nestlib.recipes import NAMED, get_recipe
 from nestlib.records import (
     Record,
@@ -176,6 +177,8 @@ def _request_run(
             f"{', '.join(PUBLISHED)}"
         )
     recipe = get_recipe(name, seed=seed)
+    if isinstance(recipe, GanRecipe):
+        raise ValueError(f"{name} trains a generator, which has no accuracy")
     if recipe.dataset != info.name:
         raise ValueError(
             f"{name} is trained on {recipe.dataset}'s classes, {info.name} has others; score it "

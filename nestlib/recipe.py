@@ -1,7 +1,9 @@
 """What a recipe is: one training run, frozen and checked when it is made.
 
-The defaults are the published NesT configuration for CIFAR (configs/cifar_nest.py of the authors'
-code). Which recipes there are by name stands in recipes.py.
+`Recipe` trains a classifier; its defaults are the published NesT configuration for CIFAR
+(configs/cifar_nest.py of the authors' code). `GanRecipe` trains a generator against a
+discriminator; its defaults are what appendix A.4 prints. Which recipes there are by name stands in
+recipes.py and gan_recipes.py.
 """
 
 import dataclasses
@@ -11,14 +13,21 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from nestlib.data.augment import Augmentation
 from nestlib.data.datasets import dataset_info
-from nestlib.models import create_model, list_models
+from nestlib.data.diff_augment import parse_policy
+from nestlib.models import (
+    GENERATORS,
+    Discriminator,
+    create_generator,
+    create_model,
+    list_models,
+)  # fmt: skip
 from nestlib.training.distill import Distillation
 
 # Fields that recipes did not always have join the hash only where they differ from what every
@@ -35,13 +44,37 @@ BUDGETS = {
     "paper": "the paper's own schedule and data",
 }
 
+PRECISIONS = ("fp32", "bf16")
+
 
 _POSSIBLE: set[str] = set()  # models that could be built, with their sizes and options
 
 
+class RunRecipe:
+    """What every recipe has: an identity that follows from its fields."""
+
+    name: str
+    seed: int
+
+    @property
+    def config_hash(self) -> str:
+        """Eight hex digits that change with every field but the name and the seed."""
+        config = {
+            field: value
+            for field, value in to_dict(self).items()
+            if field not in ("name", "seed")
+            and not (field in ADDED_FIELDS and value == ADDED_FIELDS[field])
+        }
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.name}-s{self.seed}-{self.config_hash}"
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """One training run but for its seed's randomness.
+class Recipe(RunRecipe):
+    """One training run of a classifier but for its seed's randomness.
 
     lr_per_256 is the peak learning rate of a batch of 256 images; it scales with batch_size.
     optimizer and what it decays: see nestlib.training.optim. clip_grad_norm is the largest norm
@@ -82,7 +115,7 @@ class Recipe:
         dataset_info(self.dataset)  # an unknown data set raises here
         _check_one_of("model", self.model, list_models())
         _check_one_of("budget", self.budget, BUDGETS)
-        _check_one_of("precision", self.precision, ("fp32", "bf16"))
+        _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("optimizer", self.optimizer, ("adamw", "sgd"))
         for name in ("epochs", "batch_size", "image_size"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
@@ -121,21 +154,6 @@ class Recipe:
     def peak_lr(self) -> float:
         return self.lr_per_256 * self.batch_size / 256
 
-    @property
-    def config_hash(self) -> str:
-        """Eight hex digits that change with every field but the name and the seed."""
-        config = {
-            field: value
-            for field, value in to_dict(self).items()
-            if field not in ("name", "seed")
-            and not (field in ADDED_FIELDS and value == ADDED_FIELDS[field])
-        }
-        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
-
-    @property
-    def run_id(self) -> str:
-        return f"{self.name}-s{self.seed}-{self.config_hash}"
-
     def at_budget(self, budget: str) -> "Recipe":
         """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
         _check_one_of("budget", budget, BUDGETS)
@@ -147,28 +165,111 @@ class Recipe:
         )  # fmt: skip
 
 
-def to_dict(recipe: Recipe) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GanRecipe(RunRecipe):
+    """One training run of a generator and its discriminator but for its seed's randomness.
+
+    batch_size counts the real images of one step over all devices, and as many are generated.
+    lr is Adam's of both networks, betas 0 and 0.99 (appendix A.4). r1_gamma / 2 times the mean
+    squared norm of the discriminator's gradient by real images is added every r1_every steps, and
+    r1_every times as much. ema_decay is of the generator whose samples are shown and kept.
+    flip: mirror half of the real images. diff_augment: policies of nestlib.data.diff_augment,
+    joined by commas, none where empty.
+    Every steps_per_row steps the history gets a row and `num_samples` images are generated from the
+    same noise.
+
+    Raises:
+        ValueError: a field out of its range, an unknown generator, data set or budget, or what the
+            networks refuse; the message says what would be valid.
+    """
+
+    name: str
+    generator: str
+    dataset: str
+    generator_options: dict[str, Any] = field(default_factory=dict)
+    discriminator_options: dict[str, Any] = field(default_factory=dict)
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    image_size: int = 64
+    steps: int = 50_000
+    batch_size: int = 256
+    lr: float = 1e-4
+    r1_gamma: float = 10.0
+    r1_every: int = 16
+    ema_decay: float = 0.999
+    flip: bool = True
+    diff_augment: str = ""
+    steps_per_row: int = 1000
+    num_samples: int = 1024
+    precision: str = "fp32"
+    train_limit: int | None = None
+    seed: int = 0
+    budget: str = "gpu"
+
+    def __post_init__(self):
+        dataset_info(self.dataset)  # an unknown data set raises here
+        _check_one_of("generator", self.generator, GENERATORS)
+        _check_one_of("budget", self.budget, BUDGETS)
+        _check_one_of("precision", self.precision, PRECISIONS)
+        parse_policy(self.diff_augment)
+        for name in ("steps", "batch_size", "r1_every", "steps_per_row"):
+            _check(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr", "r1_gamma", "seed"):
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "num_samples", self.num_samples >= 2, "at least 2")
+        _check(self, "ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
+        _check(self, "steps", self.steps % self.steps_per_row == 0, "a multiple of steps_per_row")
+        try:
+            with torch.device("meta"):  # shapes and options are checked; nothing is allocated
+                self.build_generator()
+                self.build_discriminator()
+        except TypeError as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
+
+    def build_generator(self) -> nn.Module:
+        """The generator, freshly initialised from torch's global generator."""
+        return create_generator(self.generator, img_size=self.image_size, **self.generator_options)
+
+    def build_discriminator(self) -> Discriminator:
+        """The discriminator, likewise."""
+        return Discriminator(self.image_size, **self.discriminator_options)
+
+    def at_budget(self, budget: str) -> "GanRecipe":
+        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
+        _check_one_of("budget", budget, BUDGETS)
+        if budget != "smoke":
+            return self
+        return replace(
+            self, budget="smoke", steps=2, steps_per_row=1, batch_size=4, num_samples=8,
+            train_limit=8,
+        )  # fmt: skip
+
+
+AnyRecipe = TypeVar("AnyRecipe", Recipe, GanRecipe)
+
+
+def to_dict(recipe: RunRecipe) -> dict[str, Any]:
     """Plain values, as records keep them."""
     return dataclasses.asdict(recipe)
 
 
-def from_dict(values: dict[str, Any]) -> Recipe:
-    """The recipe of a record.
+def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
+    """The recipe of a record: a GanRecipe where it names a generator.
 
     Raises:
         ValueError: a field that recipes do not have; the message lists those they have.
     """
-    names = [f.name for f in dataclasses.fields(Recipe)]
+    kind = GanRecipe if "generator" in values else Recipe
+    names = [f.name for f in dataclasses.fields(kind)]
     for key in values:
         _check_one_of("recipe field", key, names)
     values = dict(values)
     for name, owner in PARTS.items():
         if isinstance(values.get(name), dict):
             values[name] = owner(**values[name])
-    return Recipe(**values)
+    return kind(**values)
 
 
-def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
+def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
     """Apply `field=value` strings: `epochs=30`, `augmentation.flip=0`, `model_options.x=2`.
 
     Raises:
@@ -180,8 +281,8 @@ def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
         if not equals:
             raise ValueError(f"{assignment!r} is no assignment; write field=value")
         outer, _, inner = key.partition(".")
-        _check_one_of("recipe field", outer, [f.name for f in dataclasses.fields(Recipe)])
-        if outer in ("model_options", "dataset_options"):
+        _check_one_of("recipe field", outer, [f.name for f in dataclasses.fields(recipe)])
+        if outer.endswith("_options"):
             if not inner:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
             base = changes.get(outer, getattr(recipe, outer))
@@ -195,7 +296,7 @@ def with_overrides(recipe: Recipe, assignments: list[str]) -> Recipe:
             part = {inner: _typed(owner, inner, text)}
             changes[outer] = replace(base, **part) if base else owner(**part)
         else:
-            changes[outer] = _typed(Recipe, outer, text)
+            changes[outer] = _typed(type(recipe), outer, text)
     return replace(recipe, **changes)
 
 
@@ -218,7 +319,7 @@ def _typed(owner: type, name: str, text: str) -> Any:
     return value
 
 
-def _check(recipe: Recipe, name: str, holds: bool, valid: str) -> None:
+def _check(recipe: RunRecipe, name: str, holds: bool, valid: str) -> None:
     if not holds:
         raise ValueError(
             f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}"

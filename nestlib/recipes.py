@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.recipe import BUDGETS, Recipe
+from nestlib.gan_recipes import GAN_DEFAULTS, NAMED_GANS
+from nestlib.recipe import BUDGETS, GanRecipe, Recipe
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -439,7 +440,10 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     return {row: recipe.at_budget(budget) for row, recipe in recipes.items()}
 
 
-def get_recipe(name: str, **changes: Any) -> Recipe:
+NAMED |= NAMED_GANS
+
+
+def get_recipe(name: str, **changes: Any) -> Recipe | GanRecipe:
     """A named recipe, with fields changed: `get_recipe("cifar10/nest_tiny", seed=1)`.
 
     Raises:
@@ -448,7 +452,8 @@ def get_recipe(name: str, **changes: Any) -> Recipe:
     if name not in NAMED:
         near = difflib.get_close_matches(name, NAMED, n=3, cutoff=0.4) or list(NAMED)
         raise ValueError(f"no recipe {name!r}; did you mean {', '.join(near)}? (`nest recipes`)")
-    return Recipe(**{"name": name, **DEFAULTS[name.split("/")[0]], **NAMED[name][1], **changes})
+    kind, defaults = (GanRecipe, GAN_DEFAULTS) if name in NAMED_GANS else (Recipe, DEFAULTS)
+    return kind(**{"name": name, **defaults[name.split("/")[0]], **NAMED[name][1], **changes})
 
 
 def describe(name: str) -> str:

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from nestlib.files import write_atomically
-from nestlib.recipe import Recipe
+from nestlib.recipe import RunRecipe
 
 SCHEMA = 1
 PACKAGES = (
     "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
-    "numpy",
+    "numpy", "torch-fidelity",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ class Record:
     """One finished run: what was asked, where it ran, how it went, what came out."""
 
     run_id: str
-    kind: str  # "train", "bench" or "evaluate"
+    kind: str  # "train", "gan", "bench" or "evaluate"
     recipe: dict[str, Any]
     environment: dict[str, Any]
     summary: dict[str, Any]
@@ -64,7 +64,7 @@ class Store:
         path = self.local / f"{run_id}.json"
         return load_record(path) if path.is_file() else None
 
-    def find_seeds(self, recipe: Recipe) -> list[Record]:
+    def find_seeds(self, recipe: RunRecipe) -> list[Record]:
         """All records of a recipe, whatever their seed, in the order of seeds."""
         found: dict[str, Record] = {}
         for root in (self.local, self.committed):  # the committed one wins

@@ -15,7 +15,7 @@ from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
 from nestlib.measure.probe import CLASSES, agree, probe_model
 from nestlib.models.weights import hash_weights
-from nestlib.recipe import Recipe, from_dict, to_dict
+from nestlib.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import (
     Record,
@@ -25,23 +25,27 @@ from nestlib.records import (
     timestamp,
 )  # fmt: skip
 from nestlib.trained import build_run, weights_path
-from nestlib.training.classifier import TrainResult, train
+from nestlib.training import classifier, gan
 from nestlib.training.devices import Ranks, resolve_device
+from nestlib.training.loop import TrainResult
 from nestlib.training.seeding import derive_seed
 
+Sets = dict[str, ImageSet | FolderSet]  # by split
 LOCK = "lock"  # in a run's folder
 
 
 def carry_out(
-    recipe: Recipe, store: Store, *, data_dir: Path | None = None, runs_dir: Path | None = None,
-    device: str = "auto", max_seconds: float | None = None, checkpoint_seconds: float = 300,
-    progress_bar: bool = True, committed: bool = False, download: bool = False,
+    recipe: Recipe | GanRecipe, store: Store, *, data_dir: Path | None = None,
+    runs_dir: Path | None = None, device: str = "auto", max_seconds: float | None = None,
+    checkpoint_seconds: float = 300, progress_bar: bool = True, committed: bool = False,
+    download: bool = False,
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
     A recipe that has a record is not trained again: its record is returned. A stale one (see
     `find_fresh`) is set aside with what its run left, and the run begins anew. A smoke run always
-    runs, from nothing. No run is made by two processes at a time.
+    runs, from nothing. A GAN that diverged has a record too, whose summary has the status "failed"
+    and the reason; delete it to try again. No run is made by two processes at a time.
 
     Returns:
         The record, or None when the run stopped before its end (time limit, SIGTERM): the same
@@ -64,59 +68,81 @@ def carry_out(
     }  # fmt: skip
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
-            return _train(recipe, store, runs_dir=Path(nowhere), **how)
+            return _run(recipe, store, runs_dir=Path(nowhere), **how)
     runs_dir = runs_dir or find_project_root() / "runs"
     run_dir = runs_dir / recipe.run_id
     if not Ranks.join(where).is_main:  # the main rank holds the run for all
-        return _train(recipe, store, runs_dir=runs_dir, **how)
+        return _run(recipe, store, runs_dir=runs_dir, **how)
     with hold(run_dir / LOCK):
         found = find_fresh(recipe, store, data_dir)  # another process may have ended it just now
         if found is not None:
             return found
         if store.find(recipe.run_id) is not None:
             set_aside(recipe.run_id, store, run_dir)
-        return _train(recipe, store, runs_dir=runs_dir, **how)
+        return _run(recipe, store, runs_dir=runs_dir, **how)
 
 
-def _train(
-    recipe: Recipe, store: Store, *, runs_dir: Path, device: torch.device, data_dir: Path | None,
-    download: bool, committed: bool, **how,
+def _run(
+    recipe: Recipe | GanRecipe, store: Store, *, runs_dir: Path, device: torch.device,
+    data_dir: Path | None, download: bool, committed: bool, **how,
 ) -> Record | None:  # fmt: skip
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    sets = load_sets(recipe, data_dir=data_dir, download=download)
-    torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
-    model = recipe.build_model(sets[0].num_classes)
-    teacher, environment = None, describe_environment(device)
-    if recipe.distillation:
-        teacher, environment["teacher"] = build_teacher(
-            recipe, store, runs_dir, sets[0].num_classes
-        )
-    run_dir, calls = runs_dir / recipe.run_id, [environment]
+    run_dir, environment = runs_dir / recipe.run_id, describe_environment(device)
+    train_run, kind = (
+        (_train_gan, "gan") if isinstance(recipe, GanRecipe) else (_train_classifier, "train")
+    )
+    if kind == "train" and recipe.distillation:
+        num_classes = dataset_info(recipe.dataset).num_classes
+        how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir, num_classes)
+    calls = [environment]
     if Ranks.join(device).is_main:  # the others' record is never written
         calls = note_call(run_dir, environment)
-    result = train(recipe, model, *sets, run_dir=run_dir, device=device, teacher=teacher, **how)
-    if not result.finished:
+    result, summary, sets = train_run(
+        recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=device, **how
+    )
+    if not result.finished and not result.failure:
         return None
     record = Record(
-        run_id=recipe.run_id, kind="train", recipe=to_dict(recipe),
+        run_id=recipe.run_id, kind=kind, recipe=to_dict(recipe),
         environment={
             **calls[-1],
             "finished": timestamp(),
             "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
             "data": {
-                split.split: {"fingerprint": split.fingerprint, "images": len(split)}
-                for split in sets
+                split: {"fingerprint": images.fingerprint, "images": len(images)}
+                for split, images in sets.items()
             },
         },
-        summary=summarize(result, count_params(model), device),
+        summary=summary,
         epochs=result.history,
     )  # fmt: skip
     if result.is_main:
-        if recipe.budget != "smoke":
+        if kind == "train" and recipe.budget != "smoke":
             record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
+
+
+def _train_classifier(
+    recipe: Recipe, where: dict, *, device: torch.device, **how
+) -> tuple[TrainResult, dict, Sets]:
+    train_set, test_set = load_sets(recipe, **where)
+    torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
+    model = recipe.build_model(train_set.num_classes)
+    result = classifier.train(recipe, model, train_set, test_set, device=device, **how)
+    summary = summarize(result, count_params(model), device) if result.finished else {}
+    return result, summary, {"train": train_set, "test": test_set}
+
+
+def _train_gan(
+    recipe: GanRecipe, where: dict, *, device: torch.device, **how
+) -> tuple[TrainResult, dict, Sets]:
+    train_set = load_split(recipe, "train", recipe.train_limit, **where)
+    torch.manual_seed(derive_seed(recipe.seed, 3))
+    networks = recipe.build_generator(), recipe.build_discriminator()
+    result = gan.train(recipe, *networks, train_set, device=device, **how)
+    return result, summarize_gan(result, *map(count_params, networks), device), {"train": train_set}
 
 
 def note_call(run_dir: Path, environment: dict) -> list[dict]:
@@ -128,7 +154,9 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     return calls
 
 
-def find_fresh(recipe: Recipe, store: Store, data_dir: Path | None = None) -> Record | None:
+def find_fresh(
+    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
+) -> Record | None:
     """A recipe's record if it still stands for the recipe; a stale one is named in a warning."""
     record = store.find(recipe.run_id)
     reasons = [] if record is None else stale_reasons(record, recipe, store, data_dir)
@@ -139,15 +167,15 @@ def find_fresh(recipe: Recipe, store: Store, data_dir: Path | None = None) -> Re
 
 
 def stale_reasons(
-    record: Record, recipe: Recipe, store: Store, data_dir: Path | None = None
+    record: Record, recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
 ) -> list[str]:
     """Why a record does not stand for its recipe any more; none where it does.
 
     A changed recipe has another run id, so its record is another one. Beyond that a record keeps
 
-    - a probe (nestlib.measure.probe) of what its model computed: changed code of a model, ours or
-      a library's, shows, code that is merely rewritten does not. Source hashes or commits would
-      call every record stale at a changed comment;
+    - a probe (nestlib.measure.probe) of what its classifier computed: changed code of a model,
+      ours or a library's, shows, code that is merely rewritten does not. Source hashes or commits
+      would call every record stale at a changed comment. A GAN's record keeps none;
     - the fingerprints of its images, compared where the images are here (ImageNet's never: to list
       its files takes minutes);
     - its teacher's SHA-256, compared with the teacher's record.
@@ -159,17 +187,18 @@ def stale_reasons(
     kept = record.environment
     if "probe" in kept and not agree(kept["probe"], probe(recipe)):
         reasons.append(f"{recipe.model} does not compute what it computed then")
-    for split, fingerprint in _fingerprints(recipe, data_dir).items():
-        if kept["data"][split]["fingerprint"] != fingerprint:
+    for split, noted in kept["data"].items():
+        if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
             reasons.append(f"the {split} images of {recipe.dataset} are others")
-    teacher = store.find(recipe.distillation.teacher) if recipe.distillation else None
-    if teacher and teacher.summary["weights_sha256"] != kept["teacher"]["weights_sha256"]:
+    lesson = kept.get("teacher")
+    teacher = store.find(lesson["run_id"]) if lesson else None
+    if teacher and teacher.summary["weights_sha256"] != lesson["weights_sha256"]:
         reasons.append(f"its teacher {teacher.run_id} was trained again to other weights")
     return reasons
 
 
 _PROBES: dict[str, list[float]] = {}  # by config hash: a seed changes nothing
-_FINGERPRINTS: dict[str, dict[str, str]] = {}
+_FINGERPRINTS: dict[str, str | None] = {}
 
 
 def probe(recipe: Recipe) -> list[float]:
@@ -181,19 +210,19 @@ def probe(recipe: Recipe) -> list[float]:
     return _PROBES[recipe.config_hash]
 
 
-def _fingerprints(recipe: Recipe, data_dir: Path | None) -> dict[str, str]:
-    """Of the images that are here and quick to look at, by split."""
+def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) -> str | None:
+    """Of a split's images, None where they are not here or not quick to look at."""
     if not dataset_info(recipe.dataset).image_sizes:
-        return {}
-    limits = recipe.train_limit, recipe.test_limit
-    asked = recipe.dataset, recipe.image_size, recipe.dataset_options, limits, str(data_dir)
+        return None
+    limit = getattr(recipe, f"{split}_limit")
+    asked = recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, str(data_dir)
     key = json.dumps(asked, sort_keys=True)
     if key not in _FINGERPRINTS:
         try:
-            sets = load_sets(recipe, data_dir=data_dir)
+            images = load_split(recipe, split, limit, data_dir=data_dir)
         except FileNotFoundError:
-            sets = ()
-        _FINGERPRINTS[key] = {images.split: images.fingerprint for images in sets}
+            images = None
+        _FINGERPRINTS[key] = images and images.fingerprint
     return _FINGERPRINTS[key]
 
 
@@ -243,12 +272,23 @@ def load_sets(
     recipe: Recipe, *, data_dir: Path | None = None, download: bool = False
 ) -> tuple[ImageSet | FolderSet, ImageSet | FolderSet]:
     """Training and test set of a recipe, cut to its limits."""
-    options = {"data_dir": data_dir, "image_size": recipe.image_size, "download": download}
-    sets = []
-    for split, limit in (("train", recipe.train_limit), ("test", recipe.test_limit)):
-        images = load_dataset(recipe.dataset, split, **options, **recipe.dataset_options)
-        sets.append(images if limit is None else take(images, limit))
-    return sets[0], sets[1]
+    options = {"data_dir": data_dir, "download": download}
+    return (
+        load_split(recipe, "train", recipe.train_limit, **options),
+        load_split(recipe, "test", recipe.test_limit, **options),
+    )
+
+
+def load_split(
+    recipe: Recipe | GanRecipe, split: str, limit: int | None = None, *,
+    data_dir: Path | None = None, download: bool = False,
+) -> ImageSet | FolderSet:  # fmt: skip
+    """One split of a recipe's data, cut to `limit` images where one is given."""
+    images = load_dataset(
+        recipe.dataset, split, data_dir=data_dir, image_size=recipe.image_size, download=download,
+        **recipe.dataset_options,
+    )  # fmt: skip
+    return images if limit is None else take(images, limit)
 
 
 def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
@@ -268,15 +308,39 @@ def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
 def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:
     """What a table shows of a run. The accuracy is the last epoch's, not the best on test."""
     last = result.history[-1]
-    summary = {
+    return {
         "test/top1": last["test/top1"],
         "test/loss": last["test/loss"],
         "reported_epoch": last["epoch"],
         "num_params": num_params,
+        **_describe_end(result, device),
+    }
+
+
+def summarize_gan(
+    result: TrainResult, num_params: int, discriminator_params: int, device: torch.device
+) -> dict:
+    """What is said of a GAN's run: how it ended, and the last row's pixel distance.
+
+    Scores of its samples are another measurement, made of the weights that it leaves.
+    """
+    last = result.history[-1] if result.history else {}
+    return {
+        "status": "failed" if result.failure else "finished",
+        **({"failure": result.failure} if result.failure else {}),
+        "sample/pixel_distance": last.get("sample/pixel_distance"),
+        "reported_step": last.get("step"),
+        "num_params": num_params,
+        "discriminator_params": discriminator_params,
+        **_describe_end(result, device),
+    }
+
+
+def _describe_end(result: TrainResult, device: torch.device) -> dict:
+    end = {
         "train_seconds": round(result.train_seconds, 1),
         "weights_sha256": result.weights_sha256,
     }
     if device.type == "cuda":  # of a resumed run, its last call's
-        peak = torch.cuda.max_memory_allocated(device)
-        summary["peak_memory_mb"] = round(peak / 2**20, 1)
-    return summary
+        end["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return end

@@ -19,14 +19,15 @@ from tqdm import tqdm
 
 from nestlib.data.datasets import dataset_info
 from nestlib.files import Held, is_held
-from nestlib.measure.cost import count_gflops
-from nestlib.recipe import Recipe
+from nestlib.measure.cost import count_gflops, count_params
+from nestlib.recipe import GanRecipe, Recipe
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root
 from nestlib.runs import LOCK, carry_out, find_fresh
 from nestlib.training.devices import free_device, list_devices
 
 K = TypeVar("K", bound=Hashable)
+Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
@@ -41,7 +42,7 @@ class Outcome:
 
 
 def sweep(
-    plan: Mapping[K, Sequence[Recipe]], store: Store, *, processes: int = 1, device: str = "auto",
+    plan: Plan[K], store: Store, *, processes: int = 1, device: str = "auto",
     runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
     committed: bool = False, progress: bool = True,
 ) -> list[Outcome]:  # fmt: skip
@@ -99,7 +100,11 @@ def sweep(
 
 
 def collect(
-    plan: Mapping[K, Sequence[Recipe]], store: Store, *, data_dir: Path | None = None, **how: Any
+    plan: Plan[K],
+    store: Store,
+    *,
+    data_dir: Path | None = None,
+    **how: Any,
 ) -> dict[K, list[Record]]:
     """The records of each row's recipes: those that exist are loaded, the missing ones are run.
 
@@ -111,9 +116,7 @@ def collect(
     return load_plan(plan, store, data_dir)
 
 
-def load_plan(
-    plan: Mapping[K, Sequence[Recipe]], store: Store, data_dir: Path | None = None
-) -> dict[K, list[Record]]:
+def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict[K, list[Record]]:
     """The fresh records that there are, by row; nothing is run."""
     found = {
         key: [
@@ -125,9 +128,7 @@ def load_plan(
     return {key: [record for record in row if record] for key, row in found.items()}
 
 
-def show_board(
-    plan: Mapping[K, Sequence[Recipe]], store: Store, runs_dir: Path | None = None
-) -> str:
+def show_board(plan: Plan[K], store: Store, runs_dir: Path | None = None) -> str:
     """Every row of a plan with one sign a run, from what lies on the disk now."""
     runs_dir = runs_dir or find_project_root() / "runs"
     rows = {key: [state_of(r, store, runs_dir) for r in row] for key, row in plan.items()}
@@ -142,7 +143,7 @@ def show_board(
     return "\n".join([*lines, f"{len(flat)} runs: {', '.join(counts)}"])
 
 
-def state_of(recipe: Recipe, store: Store, runs_dir: Path) -> str:
+def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
     """One of STATES; a stale record counts as none."""
     if find_fresh(recipe, store) is not None:
         return "done"
@@ -155,8 +156,15 @@ def state_of(recipe: Recipe, store: Store, runs_dir: Path) -> str:
 _GFLOPS: dict[str, float] = {}  # by model, image size and options
 
 
-def estimate_cost(recipe: Recipe) -> float:
-    """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward."""
+def estimate_cost(recipe: Recipe | GanRecipe) -> float:
+    """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
+
+    A GAN's is rough, a multiply-add for each parameter and image: its plans hold no classifiers.
+    """
+    if isinstance(recipe, GanRecipe):
+        with torch.device("meta"):
+            networks = recipe.build_generator(), recipe.build_discriminator()
+        return recipe.steps * recipe.batch_size * sum(map(count_params, networks)) / 1e9
     images = recipe.train_limit or recipe.dataset_options.get(
         "num_images", dataset_info(recipe.dataset).num_train
     )
@@ -176,8 +184,8 @@ def _count(recipe: Recipe) -> float:
     return _GFLOPS[key]
 
 
-def _can_start(recipe: Recipe, store: Store) -> bool:
-    lesson = recipe.distillation
+def _can_start(recipe: Recipe | GanRecipe, store: Store) -> bool:
+    lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
     return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
 
 
@@ -188,7 +196,7 @@ def _without_teacher(recipe: Recipe) -> Outcome:
 
 
 def _attempt(
-    recipe: Recipe, store: Store, devices: list[str], deadline: float | None, how: dict
+    recipe: Recipe | GanRecipe, store: Store, devices: list[str], deadline: float | None, how: dict
 ) -> Outcome:
     """One run in one worker process."""
     left = None if deadline is None else deadline - time.time()
@@ -211,8 +219,10 @@ def _attempt(
     if record is None:
         return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
     summary = record.summary
-    text = f"{summary['test/top1']:.2f} % top-1, {summary['train_seconds']:.0f} s"
-    return Outcome(recipe.run_id, "done", text)
+    how_it_ended = (
+        f"{summary['test/top1']:.2f} % top-1" if "test/top1" in summary else summary["status"]
+    )
+    return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
 
 
 def _bar(total: int, done: int, wanted: bool) -> tqdm:

@@ -16,7 +16,7 @@ from nestlib.models.weights import hash_weights, load_weights, save_weights
 from nestlib.recipe import Recipe, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root, open_store
-from nestlib.training.classifier import RUN_WEIGHTS
+from nestlib.training.loop import RUN_WEIGHTS
 
 LARGEST_MB = 16  # of a committed file
 

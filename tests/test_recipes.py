@@ -4,7 +4,15 @@ from dataclasses import replace
 import pytest
 
 from nestlib import paper
-from nestlib.recipe import ADDED_FIELDS, Recipe, from_dict, to_dict, with_overrides
+from nestlib.gan_recipes import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
+from nestlib.recipe import (
+    ADDED_FIELDS,
+    GanRecipe,
+    Recipe,
+    from_dict,
+    to_dict,
+    with_overrides,
+)  # fmt: skip
 from nestlib.recipes import NAMED, TABLE1, TABLE2, get_recipe
 
 
@@ -109,6 +117,60 @@ def test_overrides_are_typed():
 def test_bad_overrides_are_refused(assignment, message):
     with pytest.raises(ValueError, match=message):
         with_overrides(get_recipe("cifar10/nest_tiny"), [assignment])
+
+
+GAN_FIELDS = {
+    "generator": "transgan", "generator_options": {"unsampling": "NN"}, "lr": 2e-4, "steps": 1000,
+    "discriminator_options": {"blur": False}, "r1_gamma": 1.0, "r1_every": 8, "ema_decay": 0.9,
+    "flip": False, "diff_augment": "color", "num_samples": 64, "precision": "fp32",
+    "train_limit": 512, "budget": "paper", "image_size": 32, "batch_size": 128,
+    "steps_per_row": 500, "dataset": "imagenet", "dataset_options": {"partial": True},
+}  # fmt: skip
+
+
+def test_a_gans_identity_is_all_of_its_fields():
+    recipe = get_recipe("tiny_imagenet/gan_nest")
+    assert isinstance(recipe, GanRecipe)
+    assert replace(recipe, seed=1).run_id == f"tiny_imagenet/gan_nest-s1-{recipe.config_hash}"
+    fields = {f.name for f in dataclasses.fields(GanRecipe)} - {"name", "seed"}
+    assert fields == set(GAN_FIELDS)
+    hashes = {replace(recipe, **{name: value}).config_hash for name, value in GAN_FIELDS.items()}
+    assert len(hashes | {recipe.config_hash}) == 1 + len(fields)
+
+
+def test_appendix_a4s_settings():
+    """Adam's rate 1e-4 for both networks, mini-batches of 256; images of 64x64."""
+    for name in ("gan_nest", "gan_transgan", "gan_convnet", "gan_nest_c3_ps"):
+        recipe = get_recipe(f"tiny_imagenet/{name}")
+        assert (recipe.lr, recipe.batch_size, recipe.image_size) == (1e-4, 256, 64)
+    assert {f"tiny_imagenet/{name}" for name in FIGURE7_UNSAMPLINGS.values()} <= set(NAMED)
+    assert {f"tiny_imagenet/{name}" for name in FIGURE7_GENERATORS.values()} <= set(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generator": "stylegan"}, "no generator 'stylegan'; .*valid: nest_decoder, transgan"),
+        ({"steps": 1500}, "steps is 1500, must be a multiple of steps_per_row"),
+        ({"diff_augment": "colour"}, "no augmentation 'colour'"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1.0, must be in \[0, 1\)"),
+        ({"generator_options": {"unsampling": "bilinear"}}, "'bilinear' is not one of PS, PS-C3"),
+        ({"generator_options": {"dim": 3}}, "unexpected keyword argument 'dim'"),
+        ({"discriminator_options": {"channel_base": 8}}, "channel_base 8 must be at least"),
+        ({"image_size": 48}, "make images of 16, 32, 64 pixels"),
+    ],
+)
+def test_impossible_gans_say_what_would_be_possible(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_recipe("tiny_imagenet/gan_nest", **changes)
+
+
+def test_a_gans_overrides_are_typed():
+    recipe = get_recipe("tiny_imagenet/gan_nest")
+    changed = with_overrides(recipe, ["steps=2000", "lr=1", "generator_options.latent_dim=32"])
+    assert (changed.steps, changed.lr, changed.generator_options) == (2000, 1, {"latent_dim": 32})
+    with pytest.raises(ValueError, match="no recipe field 'epochs'"):
+        with_overrides(recipe, ["epochs=3"])
 
 
 def test_unknown_name_lists_near_ones():

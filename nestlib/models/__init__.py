@@ -1,4 +1,6 @@
-"""Models by name: `create_model("nest_tiny_cifar", num_classes=10)`."""
+"""Models by name: `create_model("nest_tiny_cifar", num_classes=10)`, and generators likewise:
+`create_generator("nest_decoder", img_size=64)`.
+"""
 
 import difflib
 import inspect
@@ -6,11 +8,28 @@ from collections.abc import Callable
 
 from torch import nn
 
+from nestlib.models.discriminator import Discriminator
+from nestlib.models.generator import NesTDecoder, build_nest_decoder
 from nestlib.models.nest import NEST_MODELS, NesT
-from nestlib.models.peers import LIBRARIES, LOCALIZERS, PEERS
+from nestlib.models.peers import LIBRARIES, LOCALIZERS, PEERS, sagan, transgan
 from nestlib.models.weights import load_published
 
-__all__ = ["NesT", "create_model", "list_models"]
+__all__ = [
+    "GENERATORS",
+    "Discriminator",
+    "NesT",
+    "NesTDecoder",
+    "create_generator",
+    "create_model",
+    "list_models",
+]
+
+# Figure 7's three: noise (B, latent_dim) in, images (B, 3, H, W) out.
+GENERATORS: dict[str, Callable[..., nn.Module]] = {
+    "nest_decoder": build_nest_decoder,
+    "transgan": transgan.build,
+    "sagan_convnet": sagan.build,
+}
 
 # Published ImageNet weights that a model can be started from, by timm's name: of those in timm the
 # nearest to the ones whose accuracy Table 2 prints.
@@ -77,6 +96,23 @@ def default_options(name: str) -> dict:
     own, general = (inspect.signature(f).parameters.values() for f in (build, NesT.__init__))
     known = {p.name: p.default for p in (*general, *own) if p.default is not p.empty}
     return {**known, **defaults}
+
+
+def create_generator(name: str, *, img_size: int, **options) -> nn.Module:
+    """Build a generator by name: noise (B, generator.latent_dim) -> images (B, 3, H, W) in -1..1.
+
+    Args:
+        name: one of `GENERATORS`.
+        options: whatever its builder takes: `create_generator("nest_decoder", img_size=32,
+            embed_dim=128, unsampling="NN-C3")`.
+
+    Raises:
+        ValueError: an unknown name, or what the generator itself refuses.
+        TypeError: an option that the generator does not take.
+    """
+    if name not in GENERATORS:
+        raise ValueError(f"no generator {name!r}; valid: {', '.join(GENERATORS)}")
+    return GENERATORS[name](img_size=img_size, **options)
 
 
 def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None:

@@ -1,1 +1,2 @@
-"""Trainers. `classifier.train` is the loop; `checkpoint` and `optim` are its parts."""
+"""Trainers. `classifier.train` and `gan.train`; `loop` is what they share, `checkpoint` and `optim`
+are its parts."""

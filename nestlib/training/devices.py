@@ -131,10 +131,19 @@ class Ranks:
         """Give every rank the main rank's values."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor.detach(), src=0)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, on all of them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace each tensor by its mean over ranks, in one exchange for all."""
+        if self.size > 1:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(flat)
+            parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
+            for tensor, part in zip(tensors, parts):
+                tensor.copy_(part.view_as(tensor))

@@ -1,4 +1,5 @@
-"""The optimiser and its learning rate, as the published NesT code sets them (train.py, libml/)."""
+"""The classifier's optimiser and learning rate, as the published NesT code sets them (train.py,
+libml/), and the GAN's (appendix A.4)."""
 
 import math
 
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 
 MOMENTUM = 0.9
+GAN_BETAS = (0.0, 0.99)
 
 
 def build_optimizer(
@@ -32,6 +34,18 @@ def build_optimizer(
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def build_adam(model: nn.Module, lr: float, share: float = 1.0) -> torch.optim.Adam:
+    """Adam of a GAN's network, at a constant rate.
+
+    Args:
+        share: of the steps that it takes, those it would take without lazy regularisation, k of
+            k + 1. The rate is multiplied by it and the betas raised to it, so that all steps
+            together learn and forget as those would have (StyleGAN2, arXiv 1912.04958, appendix B).
+    """
+    betas = tuple(beta**share for beta in GAN_BETAS)
+    return torch.optim.Adam(model.parameters(), lr * share, betas, fused=True)
 
 
 def compute_lr(epoch: float, *, peak: float, epochs: int, warmup_epochs: float) -> float:

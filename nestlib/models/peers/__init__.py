@@ -2,7 +2,8 @@
 
 Each file beside this one holds one architecture (convnets.py: those of Table 2): `VARIANTS` (name
 -> sizes), `build`, and `LIBRARY` (whose code it is). A peer maps images (B, 3, H, W) to logits
-(B, num_classes).
+(B, num_classes). Figure 7's generators (transgan.py, sagan.py) map noise to images and stand in
+`nestlib.models.GENERATORS`.
 """
 
 from collections.abc import Callable

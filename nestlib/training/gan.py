@@ -1,0 +1,311 @@
+"""The GAN's training loop (appendix A.4): a recipe, two networks and images in, samples out.
+
+Non-saturating logistic loss, R1 on real images, Adam, an EMA of the generator. What the paper does
+not say is taken from HiT-GAN's public code, by the same group with the same optimiser
+(google-research/hit-gan): the loss and the EMA, 0.999 a step from step 10 on. R1 is lazy, as in
+StyleGAN2 (arXiv 1912.04958, section 3.1 and appendix B): every r1_every steps the discriminator
+takes one step on the penalty alone, in fp32, and its Adam is set for that many more steps.
+
+All randomness is a function of (seed, step, rank), as in the classifier's trainer.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+from nestlib.data.datasets import FolderSet, ImageSet
+from nestlib.data.diff_augment import diff_augment
+from nestlib.files import write_atomically
+from nestlib.measure.generation import (
+    Statistics,
+    compute_statistics,
+    frechet_distance,
+    pixel_features,
+)  # fmt: skip
+from nestlib.models import Discriminator
+from nestlib.recipe import GanRecipe
+from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
+from nestlib.training.optim import build_adam
+from nestlib.training.seeding import derive_seed, epoch_order, seed_step
+from nestlib.training.stopping import Clock
+
+EMA_FROM_STEP = 10
+GRID = 8  # samples along an edge of the picture
+PATIENCE = 5  # rows in a row with samples worse than before the first step
+SAMPLE_BATCH = 256
+
+
+class Diverged(RuntimeError):
+    """Samples stay worse than those of the untrained generator; the message says how long."""
+
+
+def train(
+    recipe: GanRecipe, generator: nn.Module, discriminator: Discriminator,
+    train_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
+    deadline: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
+) -> TrainResult:  # fmt: skip
+    """Train a generator by a recipe, from the newest checkpoint in `run_dir` if there is one.
+
+    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. Leaves `samples/` (pictures,
+    one a row of the history, of the same noise) and at the end `weights.safetensors`, the EMA's.
+    A run that diverges ends there: the result's `failure` says how.
+
+    Args:
+        run_dir: holds `checkpoints/` and `samples/`; one run, one folder.
+        deadline: on time.monotonic's clock.
+        checkpoint_seconds: seconds between checkpoints; one more at every stop.
+
+    Raises:
+        CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
+        ValueError: fewer training images than one batch, or a batch that ranks cannot share.
+    """
+    trainer = Trainer(recipe, generator, discriminator, train_set, run_dir, device)
+    trainer.resume()
+    try:
+        return trainer.run(deadline, checkpoint_seconds, progress_bar)
+    except (NonFiniteLoss, Diverged) as error:
+        return trainer.result(finished=False, failure=str(error))
+
+
+class Trainer(Loop):
+    """One run: both networks, their optimisers and the EMA; a row every steps_per_row steps."""
+
+    first_row = 0  # what the untrained generator makes
+
+    def __init__(
+        self, recipe: GanRecipe, generator: nn.Module, discriminator: Discriminator,
+        train_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
+    ):  # fmt: skip
+        super().__init__(recipe, run_dir, device)
+        self.train_set = train_set.to(device)
+        self.steps_per_epoch = len(train_set) // recipe.batch_size
+        if not self.steps_per_epoch or recipe.batch_size % self.ranks.size:
+            raise ValueError(
+                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
+                f"images and a multiple of the {self.ranks.size} ranks"
+            )
+        self.total_steps, self.steps_per_row = recipe.steps, recipe.steps_per_row
+        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
+        for network in self.trained():
+            self.ranks.broadcast([*network.parameters(), *network.buffers()])
+        # Buffers are copied: the mean of power iteration's unit vectors would be none.
+        self.ema = ModelEmaV3(
+            self.generator, decay=recipe.ema_decay, update_after_step=EMA_FROM_STEP,
+            exclude_buffers=True,
+        )  # fmt: skip
+        # The discriminator takes 1 + 1 / r1_every steps where the generator takes one.
+        share = recipe.r1_every / (recipe.r1_every + 1) if recipe.r1_gamma else 1.0
+        self.optimizers = {
+            "generator": build_adam(self.generator, recipe.lr),
+            "discriminator": build_adam(self.discriminator, recipe.lr, share),
+        }
+        self.random = torch.Generator(device)
+        self.augment = partial(diff_augment, policy=recipe.diff_augment, generator=self.random)
+        self.real: Statistics | None = None  # of the training images, measured when first needed
+        self._reset_sums()
+
+    def _reset_sums(self) -> None:
+        # Over the row so far, kept on the device: losses of discriminator and generator, scores of
+        # real and generated images, steps; R1's penalty, its steps.
+        self.sums = torch.zeros(7, device=self.device, dtype=torch.float64)
+        self.clear_bad_step()
+
+    # The training step
+
+    def train_step(self, images: Tensor) -> None:
+        recipe, step = self.recipe, self.progress.step
+        seed_step(recipe.seed, step, self.ranks.rank, self.random)
+        real = prepare(images, recipe.flip, self.random)
+        with self.autocast():
+            fake = self.generator(self._noise(len(real)))
+        noted = self._discriminator_step(real, fake.detach())
+        if recipe.r1_gamma and step % recipe.r1_every == 0:
+            penalty = self._penalty_step(real)
+            self.sums[5:] += torch.stack([penalty.double(), torch.ones_like(noted[0])])
+        noted.insert(1, self._generator_step(fake))
+        self.ema.update(self.generator, step=step + 1)
+        self.sums[:5] += torch.stack([*noted, torch.ones_like(noted[0])])
+        self.note_loss(noted[0] + noted[1])
+        self.progress.step += 1
+
+    def _discriminator_step(self, real: Tensor, fake: Tensor) -> list[Tensor]:
+        """Returns the loss and the mean scores, float64."""
+        with self.autocast():
+            real_scores = self.discriminator(self.augment(real)).float()
+            fake_scores = self.discriminator(self.augment(fake)).float()
+        loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+        self._update("discriminator", loss)
+        return [x.detach().double() for x in (loss, real_scores.mean(), fake_scores.mean())]
+
+    def _penalty_step(self, real: Tensor) -> Tensor:
+        penalty = r1_penalty(lambda images: self.discriminator(self.augment(images)), real)
+        weight = self.recipe.r1_gamma / 2 * self.recipe.r1_every
+        self._update("discriminator", weight * penalty)
+        return penalty.detach()
+
+    def _generator_step(self, fake: Tensor) -> Tensor:
+        """On the images that the discriminator has just been trained on: one forward for both."""
+        self.discriminator.requires_grad_(False)
+        with self.autocast():
+            scores = self.discriminator(self.augment(fake)).float()
+        loss = F.softplus(-scores).mean()
+        self._update("generator", loss)
+        self.discriminator.requires_grad_(True)
+        return loss.detach().double()
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        # R1 does not depend on the last bias; where there is no gradient, no rank has one.
+        gradients = [p.grad for p in getattr(self, name).parameters() if p.grad is not None]
+        self.ranks.average(gradients)
+        optimizer.step()
+
+    def _noise(self, count: int) -> Tensor:
+        shape = count, self.generator.latent_dim
+        return torch.randn(shape, generator=self.random, device=self.device)
+
+    def batches(self) -> Iterator[tuple[Tensor]]:
+        """The rest of the epoch or of the row, whichever is shorter."""
+        recipe, step = self.recipe, self.progress.step
+        epoch, done = divmod(step, self.steps_per_epoch)
+        steps = min(self.steps_per_epoch - done, self.steps_per_row - step % self.steps_per_row)
+        order = epoch_order(recipe.seed, epoch, len(self.train_set))
+        order = order[done * recipe.batch_size :][: steps * recipe.batch_size]
+        order = self.ranks.share(order, recipe.batch_size)
+        local, seed = recipe.batch_size // self.ranks.size, derive_seed(recipe.seed, epoch)
+        return ((images,) for images, _ in self.train_set.iterate(order, local, seed=seed))
+
+    # Rows: samples, and how near they are
+
+    def row_seconds(self, clock: Clock) -> float:
+        """As the last one; at first, a pass over as many images as are generated and looked at."""
+        steps = 2 * self.recipe.num_samples / self.recipe.batch_size
+        return 1.5 * self.progress.evaluation_seconds or steps * clock.longest_step()
+
+    def end_row(self) -> None:
+        begin = time.monotonic()
+        samples = self.sample()
+        if self.ranks.is_main:
+            path = self.run_dir / "samples" / f"step-{self.progress.step:08d}.png"
+            write_atomically(path, draw_grid(samples[: GRID**2]))
+        row = {"step": self.progress.step, **self._describe_row()}
+        row["sample/pixel_distance"] = self._pixel_distance(samples)
+        self.progress.history.append(row)
+        self.progress.evaluation_seconds = time.monotonic() - begin
+        self._reset_sums()
+        raise_if_diverged(self.recipe.run_id, self.progress.history)
+
+    @torch.no_grad()
+    def sample(self) -> Tensor:
+        """num_samples images of the EMA's generator, always of the same noise."""
+        model, recipe = self.result_model(), self.recipe
+        self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
+        self.random.manual_seed(derive_seed(recipe.seed, 4))
+        noise = self._noise(recipe.num_samples)
+        with self.autocast():
+            return torch.cat([model(part).float() for part in noise.split(SAMPLE_BATCH)])
+
+    def _describe_row(self) -> dict[str, float]:
+        sums = self.ranks.sum(self.sums).tolist()
+        names = "loss/discriminator", "loss/generator", "score/real", "score/generated"
+        row = {name: value / sums[4] for name, value in zip(names, sums) if sums[4]}
+        return row | ({"r1": sums[5] / sums[6]} if sums[6] else {})
+
+    def _pixel_distance(self, samples: Tensor) -> float:
+        if self.real is None:
+            order = epoch_order(0, 0, len(self.train_set))[: self.recipe.num_samples]
+            parts = self.train_set.iterate(order, SAMPLE_BATCH, seed=0)
+            features = torch.cat([pixel_features(prepare(images)) for images, _ in parts])
+            self.real = compute_statistics(features)
+        return frechet_distance(self.real, compute_statistics(pixel_features(samples)))
+
+    # What the loop asks for
+
+    def trained(self) -> list[nn.Module]:
+        return [self.generator, self.discriminator]
+
+    def result_model(self) -> nn.Module:
+        return self.ema.module
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        optimizers = {f"{name}_optimizer": part for name, part in self.optimizers.items()}
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return {**networks, **optimizers, "ema": self.ema}
+
+    def describe_loss_of(self, step: int) -> str:
+        return (
+            f"{self.recipe.run_id}: the loss is not finite at step {step} of "
+            f"{self.total_steps}, learning rate {self.recipe.lr:.3g}; try a lower lr or a larger "
+            "r1_gamma"
+        )
+
+    def describe_sums(self) -> dict[str, str]:
+        steps = max(self.sums[4].item(), 1)
+        discriminator, generator = (self.sums[:2] / steps).tolist()
+        return {"d": f"{discriminator:.3f}", "g": f"{generator:.3f}"}
+
+
+def r1_penalty(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean over images of the squared norm of score's gradient (arXiv 1801.04406, equation 9,
+    without its gamma / 2), differentiable by the score's parameters.
+
+    Args:
+        score: images (B, 3, H, W) to scores (B,).
+    """
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(images).sum(), images, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def prepare(images: Tensor, flip: bool = False, random: torch.Generator | None = None) -> Tensor:
+    """Bytes (B, 3, H, W) to -1..1, each mirrored with chance one half where `flip` is set."""
+    images = images.float() / 127.5 - 1
+    if not flip:
+        return images
+    mirrored = torch.rand(len(images), generator=random, device=images.device) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def draw_grid(images: Tensor) -> bytes:
+    """Images (B, 3, H, W) in -1..1 as a PNG, eight in a row."""
+    pixels = make_grid(images.clamp(-1, 1), nrow=GRID, padding=1, pad_value=1)
+    pixels = ((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def raise_if_diverged(run_id: str, history: list[dict]) -> None:
+    """
+    Raises:
+        Diverged: the last `PATIENCE` rows' samples are all farther from the data than those of the
+            untrained generator, the first row's.
+    """
+    start, *later = [row["sample/pixel_distance"] for row in history]
+    # Written so that a distance that is not a number counts as worse.
+    if len(later) >= PATIENCE and not any(distance <= start for distance in later[-PATIENCE:]):
+        raise Diverged(
+            f"{run_id}: the samples of the last {PATIENCE} rows, up to step "
+            f"{history[-1]['step']}, are farther from the data than the untrained generator's "
+            f"(pixel distance {later[-1]:.3g} against {start:.3g}); try a lower lr or a larger "
+            "r1_gamma"
+        )

@@ -1,0 +1,254 @@
+"""The loop that a training run goes through: steps, rows of its history, checkpoints, stops.
+
+`classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
+"""
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from nestlib.models.weights import hash_weights, save_weights
+from nestlib.recipe import RunRecipe
+from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
+from nestlib.training.devices import Ranks
+from nestlib.training.stopping import Clock, stop_signal
+
+CHECKPOINT_FORMAT = 1
+RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
+LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became infinite or not a number; the message says where and at which rate."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is kept in checkpoints."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    evaluation_seconds: float = 0.0  # the last one's
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves. `finished` is False when it stopped before its last step.
+
+    `failure` says why it can go no further, where it cannot.
+    """
+
+    finished: bool
+    step: int
+    history: list[dict]
+    train_seconds: float
+    weights_sha256: str
+    is_main: bool  # of several ranks, the one that keeps the record
+    failure: str | None = None
+
+
+class Loop(ABC):
+    """One run. A subclass sets total_steps and steps_per_row, and sums: what it adds up on the
+    device for a row. first_row is 0 where a row comes before the first step."""
+
+    total_steps: int
+    steps_per_row: int
+    sums: Tensor
+    first_row = 1
+
+    def __init__(self, recipe: RunRecipe, run_dir: Path, device: torch.device):
+        self.recipe, self.run_dir, self.device = recipe, run_dir, device
+        self.ranks = Ranks.join(device)
+        self.progress = Progress()
+        self.saved_step: int | None = None
+        self.clear_bad_step()
+
+    @abstractmethod
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Arguments of `train_step`, up to the next row at most."""
+
+    @abstractmethod
+    def train_step(self, *batch: Tensor) -> None:
+        """One step; counts progress.step and notes what it lost."""
+
+    @abstractmethod
+    def end_row(self) -> None:
+        """Append a row to the history and begin new sums."""
+
+    @abstractmethod
+    def row_seconds(self, clock: Clock) -> float:
+        """What `end_row` may take."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the loop's own."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+
+    @abstractmethod
+    def trained(self) -> Sequence[nn.Module]:
+        """The models whose weights are trained."""
+
+    @abstractmethod
+    def result_model(self) -> nn.Module:
+        """The model whose weights the run leaves."""
+
+    @abstractmethod
+    def describe_loss_of(self, step: int) -> str:
+        """The message of a loss that is not finite at `step`."""
+
+    @abstractmethod
+    def describe_sums(self) -> dict[str, str]:
+        """The sums so far, for the progress bar."""
+
+    def run(
+        self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
+    ) -> TrainResult:
+        """Train to the end, or until the deadline or SIGTERM."""
+        # A first guess at saving: weights and two moments, at 100 MB/s.
+        num_values = sum(p.numel() for model in self.trained() for p in model.parameters())
+        save_seconds = 1 + 12e-8 * num_values
+        clock = Clock(self.progress.train_seconds, deadline, checkpoint_seconds, save_seconds)
+        with stop_signal() as stopped, self._bar(progress_bar) as bar:
+            while True:
+                rows_due = self.progress.step // self.steps_per_row + 1 - self.first_row
+                if len(self.progress.history) < rows_due:
+                    if self._agree(clock.is_over(self.row_seconds(clock))):
+                        return self._leave(clock, finished=False)
+                    with clock.apart():
+                        self.raise_if_not_finite()
+                        self.end_row()
+                if self.progress.step == self.total_steps:
+                    return self._leave(clock, finished=True)
+                for batch in self.batches():
+                    self.train_step(*batch)
+                    bar.update(self.recipe.batch_size)
+                    if self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0:
+                        self._look(bar)
+                    clock.step_done()
+                    if self._agree(stopped.is_set() or clock.is_over(2 * clock.longest_step())):
+                        return self._leave(clock, finished=False)
+                    if clock.checkpoint_is_due():
+                        with clock.apart():
+                            self._save(clock)
+
+    # Stopping, resuming, failing
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it is of another recipe.
+        """
+        state = load_newest_checkpoint(self.run_dir / "checkpoints", self.device)
+        if state is None:
+            return
+        if (state["format"], state["run_id"]) != (CHECKPOINT_FORMAT, self.recipe.run_id):
+            raise CheckpointError(
+                f"{self.run_dir} holds a checkpoint of {state['run_id']} (format "
+                f"{state['format']}), not of {self.recipe.run_id}; give another run folder or "
+                "delete this one"
+            )
+        self.load_state(state)
+        if self.ranks.is_main:  # its own part of the row so far; the others' is not kept
+            self.sums.copy_(state["sums"])
+        self.progress = Progress(
+            state["step"], state["train_seconds"], state["history"], state["evaluation_seconds"]
+        )
+        self.saved_step = self.progress.step
+
+    def _save(self, clock: Clock) -> None:
+        self.raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
+        begin = time.monotonic()
+        self.progress.train_seconds = clock.train_seconds()
+        clock.checkpointed(0.0)
+        if not self.ranks.is_main or self.saved_step == self.progress.step:
+            return
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "run_id": self.recipe.run_id,
+            "step": self.progress.step,
+            "train_seconds": self.progress.train_seconds,
+            "history": copy.deepcopy(self.progress.history),
+            "evaluation_seconds": self.progress.evaluation_seconds,
+            "sums": self.sums,
+            **self.state(),
+        }
+        save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
+        self.saved_step = self.progress.step
+        clock.checkpointed(time.monotonic() - begin)
+
+    def _leave(self, clock: Clock, finished: bool) -> TrainResult:
+        self._save(clock)
+        if finished and self.ranks.is_main:
+            save_weights(self.result_model(), self.run_dir / RUN_WEIGHTS)
+        return self.result(finished)
+
+    def result(self, finished: bool, failure: str | None = None) -> TrainResult:
+        """The run as it stands."""
+        return TrainResult(
+            finished, self.progress.step, self.progress.history, self.progress.train_seconds,
+            hash_weights(self.result_model()), self.ranks.is_main, failure,
+        )  # fmt: skip
+
+    def clear_bad_step(self) -> None:
+        # The first step whose loss was not finite, kept on the device.
+        self.bad_step = torch.full((), -1, device=self.device)
+
+    def note_loss(self, loss: Tensor) -> None:
+        """Remember the step if its loss is not finite; the host is not asked."""
+        first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)
+        self.bad_step = torch.where(first_bad, self.progress.step, self.bad_step)
+
+    def raise_if_not_finite(self) -> None:
+        """
+        Raises:
+            NonFiniteLoss: a loss since the last row, or the weights now, are not finite.
+        """
+        step = int(self.bad_step)
+        if step < 0 and not self._weights_are_finite():  # lost in the last step's backward pass
+            step = self.progress.step
+        if step >= 0:
+            raise NonFiniteLoss(self.describe_loss_of(step))
+
+    def _weights_are_finite(self) -> bool:
+        parameters = [p.detach() for model in self.trained() for p in model.parameters()]
+        return bool(torch.stack(torch._foreach_norm(parameters)).isfinite().all())
+
+    # Small parts
+
+    def autocast(self) -> torch.autocast:
+        bf16 = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def _look(self, bar: tqdm) -> None:
+        if int(self.bad_step) >= 0:
+            self.raise_if_not_finite()
+        bar.set_postfix(self.describe_sums(), refresh=False)
+
+    def _agree(self, stop: bool) -> bool:
+        """Ranks stop together or not at all; on GPUs they ask one another only when they look."""
+        if self.ranks.size == 1:
+            return stop
+        if self.device.type == "cuda" and self.progress.step % LOOK_EVERY:
+            return False
+        return bool(self.ranks.sum(torch.tensor(float(stop), device=self.device)))
+
+    def _bar(self, wanted: bool) -> tqdm:
+        size = self.recipe.batch_size
+        return tqdm(
+            desc=self.recipe.run_id, total=self.total_steps * size, unit="img", unit_scale=True,
+            initial=self.progress.step * size, disable=not (wanted and self.ranks.is_main),
+            mininterval=2, leave=False, dynamic_ncols=True,
+        )  # fmt: skip
