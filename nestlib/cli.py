@@ -2,6 +2,7 @@
 
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
+nest sweep figure5 --budget quick
 nest bench table1
 nest bench speed
 nest explain planted
@@ -22,12 +23,15 @@ import typer
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
 from nestlib.localizations import localize
+from nestlib.plans import FIGURES, plan
 from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
 from nestlib.recipe import with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import Record, open_store
 from nestlib.runs import carry_out
+from nestlib.sweeps import show_board
+from nestlib.sweeps import sweep as run_sweep
 from nestlib.trained import commit_weights
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
@@ -108,6 +112,41 @@ def export(
     """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
     path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
     typer.echo(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def sweep(
+    figure: Annotated[str, typer.Argument(help=", ".join(FIGURES))],
+    budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
+    seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
+    processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
+    board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="checkpoints go here; default runs/")
+    ] = None,
+    max_time: Annotated[
+        str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")
+    ] = "",
+    device: Device = "auto",
+    commit_record: CommitRecord = False,
+) -> None:
+    """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
+    bars, store = plan(figure, budget, range(seeds)), open_store()
+    outcomes = [] if board else run_sweep(
+        bars, store, processes=processes, device=device, runs_dir=runs_dir, data_dir=data_dir,
+        max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
+        committed=commit_record,
+    )  # fmt: skip
+    typer.echo(f"{figure}, {budget}\n{show_board(bars, store, runs_dir)}")
+    for outcome in outcomes:
+        if outcome.state != "done":
+            typer.echo(f"{outcome.state}: {outcome.run_id}: {outcome.text}")
+    states = {outcome.state for outcome in outcomes}
+    if "failed" in states:
+        raise typer.Exit(1)
+    if "stopped" in states:
+        raise typer.Exit(STOPPED)
 
 
 @app.command()

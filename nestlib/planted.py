@@ -25,7 +25,8 @@ from nestlib.models.weights import load_weights
 from nestlib.recipe import Recipe, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
-from nestlib.runs import carry_out, collect
+from nestlib.runs import carry_out
+from nestlib.sweeps import collect
 from nestlib.trained import weights_path
 from nestlib.training.devices import resolve_device
 

@@ -28,10 +28,14 @@ from nestlib.models import (
     create_model,
     list_models,
 )  # fmt: skip
+from nestlib.training.distill import Distillation
 
 # Fields that recipes did not always have join the hash only where they differ from what every
 # earlier run did, so that the records of those runs are still found.
-ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None}
+ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None, "distillation": None}
+
+# Fields that are dataclasses of their own.
+PARTS = {"augmentation": Augmentation, "distillation": Distillation}
 
 BUDGETS = {
     "smoke": "under a minute: checks the path, shows no result",
@@ -41,6 +45,9 @@ BUDGETS = {
 }
 
 PRECISIONS = ("fp32", "bf16")
+
+
+_POSSIBLE: set[str] = set()  # models that could be built, with their sizes and options
 
 
 class RunRecipe:
@@ -95,6 +102,7 @@ class Recipe(RunRecipe):
     weight_decay: float = 0.05
     clip_grad_norm: float | None = None
     drop_path_rate: float = 0.1
+    distillation: Distillation | None = None
     ema_decay: float | None = None
     precision: str = "fp32"
     compile: bool = False
@@ -118,13 +126,22 @@ class Recipe(RunRecipe):
         clip = self.clip_grad_norm
         _check(self, "clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
         _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
+        self._check_model()
+
+    def _check_model(self) -> None:
+        """Shapes and options; the recipes of a plan differ in little else, so each set once."""
+        asked = self.model, self.image_size, self.drop_path_rate, self.model_options
+        key = json.dumps(asked, sort_keys=True, default=str)
+        if key in _POSSIBLE:
+            return
         try:
-            with torch.device("meta"):  # shapes and options are checked; nothing is allocated
+            with torch.device("meta"):  # nothing is allocated
                 self.build_model(num_classes=2)
         except TypeError as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
         except ImportError:
-            pass  # a peer's library is missing: to name the recipe takes none, to train it does
+            return  # a peer's library is missing: to name the recipe takes none, to train it does
+        _POSSIBLE.add(key)
 
     def build_model(self, num_classes: int) -> nn.Module:
         """The model, freshly initialised from torch's global generator."""
@@ -246,8 +263,9 @@ def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
     for key in values:
         _check_one_of("recipe field", key, names)
     values = dict(values)
-    if isinstance(values.get("augmentation"), dict):
-        values["augmentation"] = Augmentation(**values["augmentation"])
+    for name, owner in PARTS.items():
+        if isinstance(values.get(name), dict):
+            values[name] = owner(**values[name])
     return kind(**values)
 
 
@@ -269,12 +287,14 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
             base = changes.get(outer, getattr(recipe, outer))
             changes[outer] = {**base, inner: _parse(text)}
-        elif outer == "augmentation":
-            _check_one_of(
-                "augmentation field", inner, [f.name for f in dataclasses.fields(Augmentation)]
-            )
-            base = changes.get(outer, recipe.augmentation)
-            changes[outer] = replace(base, **{inner: _typed(Augmentation, inner, text)})
+        elif outer in PARTS:
+            owner = PARTS[outer]
+            _check_one_of(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
+            base = changes.get(outer, getattr(recipe, outer))
+            if base is None and inner != "teacher":
+                raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
+            part = {inner: _typed(owner, inner, text)}
+            changes[outer] = replace(base, **part) if base else owner(**part)
         else:
             changes[outer] = _typed(type(recipe), outer, text)
     return replace(recipe, **changes)

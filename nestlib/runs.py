@@ -3,18 +3,20 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
-from tqdm import tqdm
+from torch import nn
 
-from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
-from nestlib.files import write_atomically
+from nestlib.data.datasets import FolderSet, ImageSet, dataset_info, load_dataset
+from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
-from nestlib.recipe import GanRecipe, Recipe, to_dict
+from nestlib.measure.probe import CLASSES, agree, probe_model
+from nestlib.models.weights import hash_weights
+from nestlib.recipe import GanRecipe, Recipe, from_dict, to_dict
+from nestlib.recipes import get_recipe
 from nestlib.records import (
     Record,
     Store,
@@ -22,12 +24,14 @@ from nestlib.records import (
     find_project_root,
     timestamp,
 )  # fmt: skip
+from nestlib.trained import build_run, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import Ranks, resolve_device
 from nestlib.training.loop import TrainResult
 from nestlib.training.seeding import derive_seed
 
 Sets = dict[str, ImageSet | FolderSet]  # by split
+LOCK = "lock"  # in a run's folder
 
 
 def carry_out(
@@ -38,41 +42,69 @@ def carry_out(
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
-    A recipe that has a record is not trained again: its record is returned. A smoke run always
+    A recipe that has a record is not trained again: its record is returned. A stale one (see
+    `find_fresh`) is set aside with what its run left, and the run begins anew. A smoke run always
     runs, from nothing. A GAN that diverged has a record too, whose summary has the status "failed"
-    and the reason; delete it to try again.
+    and the reason; delete it to try again. No run is made by two processes at a time.
 
     Returns:
         The record, or None when the run stopped before its end (time limit, SIGTERM): the same
         call goes on from its checkpoint.
 
     Raises:
+        Held: another process is at this very run.
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
     smoke = recipe.budget == "smoke"
-    found = None if smoke else store.find(recipe.run_id)
+    found = None if smoke else find_fresh(recipe, store, data_dir)
     if found is not None:
         return found
     where = resolve_device(device)
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(where)
-    train_run = _train_gan if isinstance(recipe, GanRecipe) else _train_classifier
-    with tempfile.TemporaryDirectory() as nowhere:  # a smoke run starts from nothing, always
-        runs_dir = Path(nowhere) if smoke else runs_dir or find_project_root() / "runs"
-        run_dir = runs_dir / recipe.run_id
-        calls = [describe_environment(where)]
-        if Ranks.join(where).is_main:  # the others' record is never written
-            calls = note_call(run_dir, calls[0])
-        result, summary, sets = train_run(
-            recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=where,
-            deadline=deadline, checkpoint_seconds=checkpoint_seconds, progress_bar=progress_bar,
-        )  # fmt: skip
+    how = {
+        "device": where, "data_dir": data_dir, "download": download, "committed": committed,
+        "deadline": deadline, "checkpoint_seconds": checkpoint_seconds,
+        "progress_bar": progress_bar,
+    }  # fmt: skip
+    if smoke:
+        with tempfile.TemporaryDirectory() as nowhere:
+            return _run(recipe, store, runs_dir=Path(nowhere), **how)
+    runs_dir = runs_dir or find_project_root() / "runs"
+    run_dir = runs_dir / recipe.run_id
+    if not Ranks.join(where).is_main:  # the main rank holds the run for all
+        return _run(recipe, store, runs_dir=runs_dir, **how)
+    with hold(run_dir / LOCK):
+        found = find_fresh(recipe, store, data_dir)  # another process may have ended it just now
+        if found is not None:
+            return found
+        if store.find(recipe.run_id) is not None:
+            set_aside(recipe.run_id, store, run_dir)
+        return _run(recipe, store, runs_dir=runs_dir, **how)
+
+
+def _run(
+    recipe: Recipe | GanRecipe, store: Store, *, runs_dir: Path, device: torch.device,
+    data_dir: Path | None, download: bool, committed: bool, **how,
+) -> Record | None:  # fmt: skip
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    run_dir, environment = runs_dir / recipe.run_id, describe_environment(device)
+    train_run, kind = (
+        (_train_gan, "gan") if isinstance(recipe, GanRecipe) else (_train_classifier, "train")
+    )
+    if kind == "train" and recipe.distillation:
+        num_classes = dataset_info(recipe.dataset).num_classes
+        how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir, num_classes)
+    calls = [environment]
+    if Ranks.join(device).is_main:  # the others' record is never written
+        calls = note_call(run_dir, environment)
+    result, summary, sets = train_run(
+        recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=device, **how
+    )
     if not result.finished and not result.failure:
         return None
     record = Record(
-        run_id=recipe.run_id, kind="gan" if isinstance(recipe, GanRecipe) else "train",
-        recipe=to_dict(recipe),
+        run_id=recipe.run_id, kind=kind, recipe=to_dict(recipe),
         environment={
             **calls[-1],
             "finished": timestamp(),
@@ -86,6 +118,8 @@ def carry_out(
         epochs=result.history,
     )  # fmt: skip
     if result.is_main:
+        if kind == "train" and recipe.budget != "smoke":
+            record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
 
@@ -120,35 +154,118 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     return calls
 
 
-def collect(
-    plan: Mapping[str, Sequence[Recipe | GanRecipe]], store: Store, *, processes: int = 1,
-    device: str = "auto", **how,
-) -> dict[str, list[Record]]:  # fmt: skip
-    """The records of each row's recipes: those that exist are loaded, the missing ones are run.
+def find_fresh(
+    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
+) -> Record | None:
+    """A recipe's record if it still stands for the recipe; a stale one is named in a warning."""
+    record = store.find(recipe.run_id)
+    reasons = [] if record is None else stale_reasons(record, recipe, store, data_dir)
+    if not reasons:
+        return record
+    warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
+    return None
 
-    On a CPU, missing runs go to `processes` single-threaded workers: models this small gain more
-    from two runs side by side than from two threads in one. A GPU takes one run at a time. `how`
-    goes to `carry_out`.
+
+def stale_reasons(
+    record: Record, recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
+) -> list[str]:
+    """Why a record does not stand for its recipe any more; none where it does.
+
+    A changed recipe has another run id, so its record is another one. Beyond that a record keeps
+
+    - a probe (nestlib.measure.probe) of what its classifier computed: changed code of a model,
+      ours or a library's, shows, code that is merely rewritten does not. Source hashes or commits
+      would call every record stale at a changed comment. A GAN's record keeps none;
+    - the fingerprints of its images, compared where the images are here (ImageNet's never: to list
+      its files takes minutes);
+    - its teacher's SHA-256, compared with the teacher's record.
+
+    What a record does not keep is not held against it: those of before the probe stay valid. The
+    training loop and the augmentation are told by the commit alone, which every record names.
     """
-    recipes = [recipe for row in plan.values() for recipe in row]
-    missing = [r for r in recipes if r.budget == "smoke" or store.find(r.run_id) is None]
-    on_cpu = resolve_device(device).type == "cpu"
-    how |= {"device": device, "progress_bar": not on_cpu}
-    jobs = [delayed(_carry_out)(recipe, store, 1 if on_cpu else None, how) for recipe in missing]
-    done = Parallel(processes if on_cpu else 1, return_as="generator_unordered")(jobs)
-    for _ in tqdm(done, desc="training", total=len(jobs), unit="run", disable=not jobs):
-        pass
-    found = {name: [store.find(recipe.run_id) for recipe in row] for name, row in plan.items()}
-    return {name: [record for record in row if record] for name, row in found.items()}
+    reasons = []
+    kept = record.environment
+    if "probe" in kept and not agree(kept["probe"], probe(recipe)):
+        reasons.append(f"{recipe.model} does not compute what it computed then")
+    for split, noted in kept["data"].items():
+        if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
+            reasons.append(f"the {split} images of {recipe.dataset} are others")
+    lesson = kept.get("teacher")
+    teacher = store.find(lesson["run_id"]) if lesson else None
+    if teacher and teacher.summary["weights_sha256"] != lesson["weights_sha256"]:
+        reasons.append(f"its teacher {teacher.run_id} was trained again to other weights")
+    return reasons
 
 
-def _carry_out(recipe: Recipe | GanRecipe, store: Store, threads: int | None, how: dict) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        carry_out(recipe, store, **how)
-    finally:
-        torch.set_num_threads(before)
+_PROBES: dict[str, list[float]] = {}  # by config hash: a seed changes nothing
+_FINGERPRINTS: dict[str, str | None] = {}
+
+
+def probe(recipe: Recipe) -> list[float]:
+    """What a recipe's model computes, by `probe_model`; leaves the global generators alone."""
+    if recipe.config_hash not in _PROBES:
+        with torch.random.fork_rng(devices=[]):
+            model = recipe.build_model(CLASSES)
+        _PROBES[recipe.config_hash] = probe_model(model, recipe.image_size)
+    return _PROBES[recipe.config_hash]
+
+
+def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) -> str | None:
+    """Of a split's images, None where they are not here or not quick to look at."""
+    if not dataset_info(recipe.dataset).image_sizes:
+        return None
+    limit = getattr(recipe, f"{split}_limit")
+    asked = recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, str(data_dir)
+    key = json.dumps(asked, sort_keys=True)
+    if key not in _FINGERPRINTS:
+        try:
+            images = load_split(recipe, split, limit, data_dir=data_dir)
+        except FileNotFoundError:
+            images = None
+        _FINGERPRINTS[key] = images and images.fingerprint
+    return _FINGERPRINTS[key]
+
+
+def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
+    """Rename a stale record, and what its run left, to `stale-<time>`: nothing is lost."""
+    mark = f"stale-{timestamp().replace(':', '')}"
+    for root in (store.committed, store.local):
+        path = root / f"{run_id}.json"
+        if path.is_file():
+            path.rename(path.with_name(f"{path.name}.{mark}"))
+    left = [path for path in run_dir.iterdir() if path.name != LOCK and "stale-" not in path.name]
+    for path in left:
+        path.rename(run_dir / f"{mark}-{path.name}")
+
+
+def build_teacher(
+    recipe: Recipe, store: Store, runs_dir: Path, num_classes: int
+) -> tuple[nn.Module, dict[str, str]]:
+    """The teacher of a recipe with distillation, by its run's record; a smoke run's is untrained.
+
+    Returns:
+        The model, and the run id and SHA-256 of its weights, for the student's record.
+
+    Raises:
+        FileNotFoundError: its run has no record, or no weights here.
+        OSError: other weights than its record names.
+        ValueError: the recipe of its name is another one by now.
+    """
+    run_id = recipe.distillation.teacher
+    name, seed = recipe.distillation.teacher_recipe
+    record = store.find(run_id)
+    if recipe.budget == "smoke":
+        model = get_recipe(name, seed=seed).build_model(num_classes)
+        return model, {"run_id": run_id, "weights_sha256": hash_weights(model)}
+    if record is None:
+        raise FileNotFoundError(
+            f"{recipe.run_id} is taught by {run_id}, which has no record; train that first: "
+            f"`nest train {name} --seed {seed}`"
+        )
+    sha256 = record.summary["weights_sha256"]
+    teacher = from_dict(record.recipe)
+    model = build_run(teacher, num_classes, weights_path(teacher, runs_dir), sha256)
+    return model, {"run_id": run_id, "weights_sha256": sha256}
 
 
 def load_sets(

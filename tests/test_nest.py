@@ -50,6 +50,39 @@ def test_figure6_configurations(depth, layers, patch_size):
     assert model.block_size**2 == (32 // patch_size // 2 ** (depth - 1)) ** 2
     assert [len(h) for h in model.hierarchies] == [layers] * depth
     assert model.num_blocks == [4 ** (depth - 1 - level) for level in range(depth)]
+    maps = model.features(torch.zeros(2, 3, 32, 32, device="meta"))
+    edges = [32 // patch_size // 2**level for level in range(depth)]
+    assert [tuple(x.shape) for x in maps.values()] == [(2, 192, edge, edge) for edge in edges]
+
+
+def test_blocks_of_one_patch_still_hear_one_another():
+    """Figure 6's S = 2 at depth 5: n = 1, attention moves nothing, aggregation alone mixes."""
+    model = nestlib.create_model(
+        "nest_tiny_cifar", embed_dim=12, num_hierarchies=5, patch_size=2, num_classes=10
+    ).eval()
+    assert model.block_size == 1
+    images = torch.randn(1, 3, 32, 32)
+    changed = images.clone()
+    changed[:, :, 4:6, 4:6] += 3
+    with torch.no_grad():
+        before, after = model.features(images), model.features(changed)
+        assert not torch.equal(model(images), model(changed))
+    moved = [(before[i] - after[i]).abs().amax(1)[0] > 0 for i in range(5)]
+    assert moved[0].sum() == 1 and moved[1].sum() > 1
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 6, 12, 24, 48, 96])
+def test_table_a3_heads_leave_the_parameters_alone(heads):
+    """d = 768. Multi-head alone does: multi-query has one key and value head, of a head's width."""
+    with torch.device("meta"):
+        multi, shared = (
+            nestlib.create_model("nest_base_cifar", num_heads=heads, attention=kind, num_classes=10)
+            for kind in ("multi_head", "multi_query")
+        )
+    count = [sum(p.numel() for p in model.parameters()) for model in (multi, shared)]
+    assert multi.hierarchies[0][0].attn.head_dim == 768 // heads
+    assert count[0] == 102_043_402
+    assert count[1] == count[0] - 12 * 2 * (768 + 1) * (768 - 768 // heads)
 
 
 def test_64_pixel_models_keep_16_patches_a_block():

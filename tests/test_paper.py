@@ -56,3 +56,24 @@ def test_figure8_as_printed():
     assert paper.FIGURE8 == reference["rows"]
     cited = next(note for note in reference["notes"] if "cited" in note)
     assert all(name in cited.split(";")[1] for name in paper.FIGURE8_CITED)
+
+
+@needs_reference
+def test_figures_and_appendix_as_printed():
+    reference = yaml.safe_load(REFERENCE.read_text())
+    assert paper.FIGURE4_EPOCHS == reference["figure4_left"]["printed"]["NesT-B"]
+    removed = reference["figure4_right"]["rows"]
+    removed["none"] = removed.pop("none removed")
+    assert {k: list(v) for k, v in paper.FIGURE4_REMOVED.items()} == removed
+    tiny = reference["figure6"]["printed"]["NesT3-T S=2"]
+    assert paper.FIGURE6_NEST3_TINY == (tiny["cifar10"], tiny["throughput"])
+    left = reference["table_a2_left"]["rows"]
+    for name, values in paper.TABLE_A2_TEACHERS.items():
+        assert left[f"{name} (teacher)"] == list(values)
+        assert left[f"NesT-B taught by {name}"] == list(paper.TABLE_A2_NEST_BASE[name])
+    right = reference["table_a2_right"]
+    assert {k: list(v) for k, v in paper.TABLE_A2_TAUGHT.items()} == right["rows"]
+    longest = right["printed"]["nest_b_cifar100_distilled_1000_epochs"]
+    assert longest == paper.TABLE_A2_1000_EPOCHS
+    heads = reference["table_a3"]["rows"]
+    assert {heads: row[1] for heads, row in heads.items()} == paper.TABLE_A3

@@ -161,7 +161,7 @@ def test_wide_resnet_is_pytorchcvs_at_32_pixels():
     torch.testing.assert_close(ours(images), stock(images))
 
 
-@pytest.mark.parametrize(("depth", "alpha"), [(20, 12), (164, 48)])
+@pytest.mark.parametrize(("depth", "alpha"), [(20, 12), (164, 48), (164, 270)])
 def test_pyramidnet_is_pytorchcvs_at_32_pixels(depth, alpha):
     stock_of = pytest.importorskip("pytorchcv.models.pyramidnet_cifar").get_pyramidnet_cifar
     torch.manual_seed(0)

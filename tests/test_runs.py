@@ -6,22 +6,12 @@ import torch
 from nestlib import runs
 from nestlib.data import load_dataset
 from nestlib.records import Store
-from nestlib.runs import carry_out, collect, take
+from nestlib.runs import carry_out, take
 
 
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "committed", tmp_path / "local")
-
-
-def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, tmp_path, monkeypatch):
-    recipe = replace(tiny_recipe, epochs=2)
-    plan = {"NesT": [recipe, replace(recipe, seed=1)]}
-    how = {"runs_dir": tmp_path / "runs", "device": "cpu"}
-    first = collect(plan, store, **how)
-    assert [record.recipe["seed"] for record in first["NesT"]] == [0, 1]
-    monkeypatch.setattr(runs, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
-    assert collect(plan, store, **how) == first
 
 
 def test_finished_run_keeps_its_record(tiny_recipe, store, tmp_path, monkeypatch):

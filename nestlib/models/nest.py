@@ -25,7 +25,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from nestlib.models.aggregation import BlockAggregation
+from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.attention import BlockAttention
 from nestlib.models.blocks import (
     Grid,
@@ -99,6 +99,8 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         attention: "multi_head" or "multi_query" (one key and value for all heads).
         activation: "gelu" (exact), "gelu_tanh" (the published JAX code) or "relu" (the paper's).
         pos_embed: "per_block" (the published code: each block has its own) or "shared".
+        aggregation: one of nestlib.models.aggregation.AGGREGATIONS (figures 5 and A1).
+        aggregation_plane: "image", or "block" for each 2x2 merging blocks alone (figure 2).
         aggregation_padding: "same" (published code) or "symmetric" (timm's nest_*).
         drop_rate: dropout before the head.  drop_path_rate: stochastic depth of the last layer,
             rising linearly from 0 at the first.
@@ -123,6 +125,8 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         mlp_ratio: float = 4.0,
         activation: str = "gelu",
         pos_embed: str = "per_block",
+        aggregation: str = DEFAULT,
+        aggregation_plane: str = "image",
         aggregation_padding: str = "same",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -163,7 +167,8 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             layers = [TransformerLayer(dim, heads, *options, rates.pop(0)) for _ in range(depth)]
             self.hierarchies.append(nn.Sequential(*layers))
         for dim, out_dim in pairwise(embed_dims):
-            self.aggregations.append(BlockAggregation(dim, out_dim, aggregation_padding))
+            options = aggregation_padding, aggregation, aggregation_plane
+            self.aggregations.append(BlockAggregation(dim, out_dim, *options))
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -304,7 +309,8 @@ def trunc_normal_(tensor: Tensor) -> None:
 def init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Conv2d):
         trunc_normal_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 # Table A1. CIFAR models keep one width; 12 transformer layers in all where the paper is silent

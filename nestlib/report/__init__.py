@@ -1,5 +1,7 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
+from nestlib.report.aggregations import aggregations_table
+from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.grounding import grounding_table
@@ -24,8 +26,10 @@ from nestlib.report.tree import draw_trees, draw_walks
 __all__ = [
     "Number",
     "Table",
+    "aggregations_table",
     "best_thresholds",
     "boxes_table",
+    "claims_table",
     "cost_table",
     "draw_growth",
     "draw_maps",

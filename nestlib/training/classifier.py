@@ -21,6 +21,7 @@ from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
 from nestlib.measure.accuracy import score
 from nestlib.recipe import Recipe
+from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_optimizer, compute_lr, set_lr
 from nestlib.training.seeding import derive_seed, epoch_order, seed_step
@@ -34,7 +35,8 @@ EVALUATION_BATCH = 250  # at most 65,535 blocks even at depth 5: a limit of fuse
 def train(
     recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
     test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
-    deadline: float | None = None, checkpoint_seconds: float = 300, progress_bar: bool = True,
+    teacher: nn.Module | None = None, deadline: float | None = None,
+    checkpoint_seconds: float = 300, progress_bar: bool = True,
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
@@ -43,15 +45,17 @@ def train(
 
     Args:
         run_dir: holds `checkpoints/`; one run, one folder.
+        teacher: the trained model that a recipe with `distillation` learns from.
         deadline: on time.monotonic's clock.
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
 
     Raises:
         NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
         CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
-        ValueError: fewer training images than one batch, or a batch that ranks cannot share.
+        ValueError: fewer training images than one batch, a batch that ranks cannot share, or a
+            teacher for a recipe without distillation, or the reverse.
     """
-    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device)
+    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device, teacher)
     trainer.resume()
     return trainer.run(deadline, checkpoint_seconds, progress_bar)
 
@@ -62,6 +66,7 @@ class Trainer(Loop):
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
+        teacher: nn.Module | None = None,
     ):  # fmt: skip
         super().__init__(recipe, run_dir, device)
         self.train_set, self.test_set = train_set.to(device), test_set.to(device)
@@ -82,6 +87,12 @@ class Trainer(Loop):
         self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
         self.forward = torch.compile(self.replica) if recipe.compile else self.replica
         self.takes_targets = "targets" in inspect.signature(model.forward).parameters
+        if (teacher is None) != (recipe.distillation is None) or (teacher and self.takes_targets):
+            raise ValueError(
+                f"distillation of {recipe.run_id} is {recipe.distillation}; give a teacher where "
+                "there is one, else none, and none to a model that takes targets"
+            )
+        self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
         self._reset_sums()
 
@@ -115,7 +126,10 @@ class Trainer(Loop):
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.takes_targets:  # ACoL: what it erases depends on them, and each classifier learns
             return sum(F.cross_entropy(x, targets) for x in self.forward(images, targets))
-        return F.cross_entropy(self.forward(images), targets)
+        logits = self.forward(images)
+        if self.teacher:
+            return self.teacher.compute_loss(images, logits, targets)
+        return F.cross_entropy(logits, targets)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of the epoch."""

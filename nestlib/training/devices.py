@@ -1,11 +1,17 @@
 """Which device, and how many processes: one, or those that torchrun started."""
 
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from nestlib.files import Held, hold
 
 
 class DeviceError(RuntimeError):
@@ -53,6 +59,45 @@ def _has_nvidia_driver() -> bool:
     # By device nodes: /proc/driver/nvidia shows in any container on a GPU's host.
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "unset") in ("", "-1")
     return not hidden and any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")))
+
+
+def list_devices(name: str = "auto") -> list[str]:
+    """What runs can be spread over: "auto" gives all GPUs where there are any, else the CPU.
+
+    Raises:
+        DeviceError: as `resolve_device`.
+    """
+    where = resolve_device(name)
+    if name != "auto" or where.type == "cpu":
+        return [str(where)]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def free_device(devices: Sequence[str], poll_seconds: float = 1.0) -> Iterator[str]:
+    """One of `devices` that no other process of this machine has taken so; waits for one.
+
+    The lock ends with its process. The CPU is free for all.
+    """
+    with ExitStack() as stack:
+        while True:
+            for device in devices:
+                if device == "cpu":
+                    yield device
+                    return
+                with suppress(Held):
+                    stack.enter_context(hold(_device_lock(device)))
+                    yield device
+                    return
+            time.sleep(poll_seconds)
+
+
+def _device_lock(device: str) -> Path:
+    """By the GPU's number on the machine, whichever of them this process can see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    index = int(device.partition(":")[2] or 0)
+    name = visible.split(",")[index] if visible else str(index)
+    return Path(tempfile.gettempdir()) / f"nestlib-{os.getuid()}" / f"gpu-{name}.lock"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """PyramidNet (arXiv 1610.02915) on CIFAR: pytorchcv's with bottlenecks, a convnet row of Table 1.
 
 Channels grow by the same step at every unit, from 16 to 16 + alpha; a bottleneck gives out four
-times as many. The paper's Pyramid-164-48 is depth 164, alpha 48.
+times as many. The paper's Pyramid-164-48 is depth 164, alpha 48; Table A2's larger teacher is the
+same with alpha 270.
 """
 
 from torch import nn

@@ -1,0 +1,260 @@
+"""Figures and tables of runs as data: which recipes, with which seeds, stand behind each bar.
+
+`nest sweep figure5 --budget quick` runs a plan (nestlib.sweeps). A plan maps a bar's key, words
+such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow models
+on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR or
+Tiny ImageNet; paper adds what the paper ran beyond that.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+from nestlib.data.augment import Augmentation
+from nestlib.models import default_options
+from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.recipe import BUDGETS, Recipe
+from nestlib.recipes import NAMED, STRONG_DIGITS, get_recipe
+from nestlib.training.distill import hard, soft
+
+Key = tuple[str, ...]
+Plan = dict[Key, list[Recipe]]
+Bars = dict[Key, tuple[str, dict[str, Any]]]  # a recipe's name and its differences
+
+EPOCHS = (30, 60, 100, 300)  # figure 4
+FIGURE5 = ("conv3x3_ln_maxpool3x3", "conv3x3_stride2", "avgpool3x3", "patch_merge")
+# Figure A1 says of ImageNet "a representative subset"; these are the ones that the text names.
+FIGURE_A1_IMAGENET = (*FIGURE5, "query_sampling2x2")
+DEPTHS = {1: (2, 3, 4, 5), 2: (2, 3, 4, 5)}  # figure 6, by word size S
+HEADS = (1, 2, 3, 6, 12, 24, 48, 96)  # Table A3, at d = 768
+CIFAR = ("cifar10", "cifar100")
+
+# What figures 4 and A2 take away. MixUp alone leaves CutMix in every batch, and the reverse.
+REMOVALS: dict[str, dict[str, Any]] = {
+    "RandomErasing": dict(erase_prob=0.0),
+    "RandAugment": dict(rand_augment_ops=0),
+    "MixUp": dict(mixup_alpha=0.0),
+    "CutMix": dict(cutmix_alpha=0.0),
+    "CutMix&MixUp": dict(mix_prob=0.0),
+}
+FIGURE4_RIGHT = ("RandomErasing", "RandAugment", "CutMix&MixUp")
+ALONE = ("RandomErasing", "RandAugment", "MixUp", "CutMix")  # figure A2, in its order
+IN_SEQUENCE = ("RandAugment", "CutMix&MixUp", "RandomErasing")
+
+# Digits: about half a minute of one core a run, a minute or two where S = 1.
+QUICK_EPOCHS = (3, 6, 10, 30)  # a tenth of figure 4's
+# Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
+QUICK_STRONG = dict(augmentation=STRONG_DIGITS, epochs=10)
+QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
+QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
+
+
+def plan(figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2)) -> Plan:
+    """The recipes of a figure or table at a budget: {key of a bar: one recipe a seed}.
+
+    smoke cuts the quick plan's recipes to seconds, and takes the first seed alone.
+
+    Raises:
+        ValueError: an unknown figure or budget.
+    """
+    if figure not in FIGURES:
+        raise ValueError(f"no plan {figure!r}; there are {', '.join(FIGURES)}")
+    if budget not in BUDGETS:
+        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    bars = FIGURES[figure]("quick" if budget == "smoke" else budget)
+    return {
+        key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
+        for key, (name, changes) in bars.items()
+    }  # fmt: skip
+
+
+def recipe_of(figure: str, budget: str, key: Key) -> Recipe:
+    """The recipe of one bar, of seed 0; the others are not built.
+
+    Raises:
+        ValueError: the plan has no such bar.
+    """
+    bars = FIGURES[figure](budget)
+    if key not in bars:
+        raise ValueError(f"{figure} has no bar {key} at budget {budget}; it has {list(bars)}")
+    name, changes = bars[key]
+    return get_recipe(name, **changes)
+
+
+def strip(augmentation: Augmentation, removed: Iterable[str]) -> Augmentation:
+    """An augmentation without some of REMOVALS."""
+    changes = {field: value for name in removed for field, value in REMOVALS[name].items()}
+    return replace(augmentation, **changes)
+
+
+def _stripped(name: str, removed: Iterable[str], strong: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's differences: `strong`, or its own augmentation, without some of it."""
+    whole = strong.get("augmentation") or get_recipe(name).augmentation
+    return {**strong, "augmentation": strip(whole, removed)}
+
+
+def _options(name: str, **options: Any) -> dict[str, Any]:
+    """Model options beside those that a named recipe has. The model's own defaults are left out,
+    so that a bar at all defaults is the named recipe itself, and has its record."""
+    defaults = default_options(NAMED[name][1]["model"])
+    merged = {**NAMED[name][1].get("model_options", {}), **options}
+    return {"model_options": {k: v for k, v in merged.items() if v != defaults[k]}}
+
+
+def _figure4(budget: str) -> Bars:
+    """Epochs at the left, one augmentation removed at the right. A run of fewer epochs keeps its
+    warm-up, as the paper's schedule does not say otherwise.
+
+    One GPU trains on Tiny ImageNet, S for all as it has no B.
+    """
+    if budget == "quick":
+        left = {"NesT narrow": "digits/nest_narrow", "DeiT narrow": "digits/deit_narrow"}
+        right, epochs, strong = left, QUICK_EPOCHS, QUICK_STRONG
+    elif budget == "gpu":
+        left = {"NesT-S": "tiny_imagenet/nest_small", "DeiT-S": "tiny_imagenet/deit_small"}
+        right, epochs, strong = left, EPOCHS, {}
+    else:
+        left = {"NesT-S": "imagenet/nest_small", "NesT-B": "imagenet/nest_base",
+                "DeiT-S": "imagenet/deit_small", "DeiT-B": "imagenet/deit_base"}  # fmt: skip
+        right = {"NesT-T": "imagenet/nest_tiny", "DeiT-B": "imagenet/deit_base"}
+        epochs, strong = EPOCHS, {}
+    bars: Bars = {
+        ("epochs", model, str(number)): (name, {"epochs": number})
+        for model, name in left.items() for number in epochs
+    }  # fmt: skip
+    for model, name in right.items():
+        for removed in ((), *((one,) for one in FIGURE4_RIGHT)):
+            key = ("removed", model, *(removed or ("none",)))
+            bars[key] = (name, _stripped(name, removed, strong))
+    return bars
+
+
+def _aggregations(designs: Sequence[str], datasets: dict[str, str]) -> Bars:
+    """One bar where both planes are one function (Design.crosses), else one a plane."""
+    return {
+        (dataset, plane, design): (
+            name, _options(name, aggregation=design, aggregation_plane=plane)
+        )
+        for dataset, name in datasets.items()
+        for design in designs
+        for plane in (("image", "block") if AGGREGATIONS[design].crosses else ("image",))
+    }  # fmt: skip
+
+
+def _figure5(budget: str) -> Bars:
+    names = {"cifar10": "cifar10/nest_tiny", "cifar100": "cifar100/nest_tiny"}
+    if budget == "quick":
+        names = {"digits": "digits/nest_narrow"}
+    if budget == "paper":
+        names["imagenet"] = "imagenet/nest_tiny"
+    return _aggregations(FIGURE5, names)
+
+
+def _figure_a1(budget: str) -> Bars:
+    if budget == "quick":
+        return _aggregations(tuple(AGGREGATIONS), {"digits": "digits/nest_narrow"})
+    bars = _aggregations(tuple(AGGREGATIONS), {name: f"{name}/nest_tiny" for name in CIFAR})
+    if budget == "paper":
+        bars |= _aggregations(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"})
+    return bars
+
+
+def _figure6(budget: str) -> Bars:
+    """Depth 2 to 5 at S 1 and 2. One GPU takes T alone; digits lack S = 1 at depths 2 and 3."""
+    if budget == "quick":
+        names, depths = {("digits", "narrow"): "digits/nest_narrow"}, QUICK_DEPTHS
+    else:
+        sizes = {"T": "tiny"} if budget == "gpu" else {"T": "tiny", "S": "small", "B": "base"}
+        names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
+        depths = DEPTHS
+    return {
+        (*key, f"S={word}", f"depth {depth}"): (
+            name, _options(name, patch_size=word, num_hierarchies=depth)
+        )
+        for key, name in names.items() for word, numbers in depths.items() for depth in numbers
+    }  # fmt: skip
+
+
+def _figure_a2(budget: str) -> Bars:
+    if budget == "quick":
+        names = {"DeiT": "digits/deit_narrow", "Swin": "digits/swin_narrow",
+                 "NesT": "digits/nest_narrow"}  # fmt: skip
+        strong = QUICK_STRONG
+    else:
+        names = {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
+                 "NesT-S": "cifar10/nest_small"}  # fmt: skip
+        strong = {}
+    sequence = list(accumulate(([one] for one in IN_SEQUENCE), initial=[]))
+    steps = {
+        **{("alone", one): [one] for one in ALONE},
+        **{("in sequence", " ".join(taken) or "none"): taken for taken in sequence},
+    }
+    return {
+        (way, model, step): (name, _stripped(name, taken, strong))
+        for model, name in names.items() for (way, step), taken in steps.items()
+    }  # fmt: skip
+
+
+def _table_a2(budget: str) -> Bars:
+    """Teachers (seed 0 teaches every seed of a student), and students taught hard, as DeiT does;
+    soft beside it for the smaller teacher. Digits check the code and are never shown as this table.
+    """
+    if budget == "quick":
+        teachers = {"standard": "digits/pyramid_narrow", "strong": "digits/pyramid_narrow_strong"}
+        return _taught("digits", {"PN": teachers}, {"NesT": "digits/nest_narrow"}, QUICK_STRONG)
+    small = {"standard": "cifar100/pyramid164_48", "strong": "cifar100/pyramid164_48_strong"}
+    large = {"standard": "cifar100/pyramid164_270", "strong": "cifar100/pyramid164_270_strong"}
+    bars = _taught("cifar100", {"PN-164-48": small, "PN-164-270": large},
+                   {"NesT-B": "cifar100/nest_base"})  # fmt: skip
+    standard = {"standard": "cifar100/pyramid164_48"}
+    bars |= _taught("cifar100", {"PN-164-48": standard}, {"DeiT-B": "cifar100/deit_base"})
+    students = {"DeiT-B": "cifar10/deit_base", "NesT-B": "cifar10/nest_base"}
+    bars |= _taught("cifar10", {"PN-164-48": {"standard": "cifar10/pyramid164_48"}}, students)
+    if budget == "paper":  # "even 86.1% with 1000 epoch"; its teacher is not said, so as with 84.9
+        teacher = hard(get_recipe(large["standard"]).run_id)
+        bars["cifar100", "NesT-B", "PN-164-270", "standard", "hard", "1000 epochs"] = (
+            "cifar100/nest_base",
+            {"distillation": teacher, "epochs": 1000},
+        )
+    return bars
+
+
+def _taught(
+    dataset: str, teachers: dict[str, dict[str, str]], students: dict[str, str],
+    strong: dict[str, Any] | None = None,
+) -> Bars:  # fmt: skip
+    """Keys: (dataset, "teacher", teacher, its augmentation), (dataset, student, "alone") and
+    (dataset, student, teacher, its augmentation, kind)."""
+    own = strong or {}
+    bars: Bars = {(dataset, student, "alone"): (name, own) for student, name in students.items()}
+    for title, forms in teachers.items():
+        for form, name in forms.items():
+            bars[dataset, "teacher", title, form] = (name, {})
+            run_id = get_recipe(name).run_id
+            lessons = {"hard": hard(run_id)}
+            if title != "PN-164-270" and form == "standard":
+                lessons["soft"] = soft(run_id)
+            for student, recipe in students.items():
+                for kind, lesson in lessons.items():
+                    key = (dataset, student, title, form, kind)
+                    bars[key] = (recipe, {**own, "distillation": lesson})
+    return bars
+
+
+def _table_a3(budget: str) -> Bars:
+    """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
+    name, heads = "cifar10/nest_base", HEADS
+    if budget == "quick":
+        name, heads = "digits/nest_narrow", QUICK_HEADS
+    return {
+        (attention, str(number)): (name, _options(name, num_heads=number, attention=attention))
+        for attention in ("multi_head", "multi_query") for number in heads
+    }  # fmt: skip
+
+
+FIGURES: dict[str, Callable[[str], Bars]] = {
+    "figure4": _figure4, "figure5": _figure5, "figure6": _figure6, "figure_a1": _figure_a1,
+    "figure_a2": _figure_a2, "table_a2": _table_a2, "table_a3": _table_a3,
+}  # fmt: skip

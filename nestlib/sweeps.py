@@ -1,0 +1,229 @@
+"""Sweeps: run what a plan lacks, cheapest first, each run once, until all have their record.
+
+The state of a sweep is on the disk alone: a run with a record is done, one whose lock is held is
+running, one with checkpoints has begun. So a sweep may be killed at any moment and started again,
+or be started twice, on several machines of one file system: each run is made by one process.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from nestlib.data.datasets import dataset_info
+from nestlib.files import Held, is_held
+from nestlib.measure.cost import count_gflops, count_params
+from nestlib.recipe import GanRecipe, Recipe
+from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store, find_project_root
+from nestlib.runs import LOCK, carry_out, find_fresh
+from nestlib.training.devices import free_device, list_devices
+
+K = TypeVar("K", bound=Hashable)
+Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
+POLL_SECONDS = 5.0  # between looks at runs that other processes hold
+STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt: state "done", "failed", "stopped" (its time was over) or "held"."""
+
+    run_id: str
+    state: str
+    text: str = ""
+
+
+def sweep(
+    plan: Plan[K], store: Store, *, processes: int = 1, device: str = "auto",
+    runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
+    committed: bool = False, progress: bool = True,
+) -> list[Outcome]:  # fmt: skip
+    """Run each recipe of a plan that has no fresh record, cheapest first, teachers before pupils.
+
+    A failed run does not stop the others.
+
+    Args:
+        processes: runs side by side on a CPU, one thread each: models this small gain more from
+            two runs than from two threads in one. GPUs take one run each.
+        device: "auto" takes all GPUs, else the CPU; or one of them.
+        max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
+
+    Returns:
+        What came of each run that was not there: "done", "failed" or "stopped".
+
+    Raises:
+        DeviceError: the device cannot be used.
+    """
+    runs_dir = runs_dir or find_project_root() / "runs"
+    deadline = None if max_seconds is None else time.time() + max_seconds
+    how = {"runs_dir": runs_dir, "data_dir": data_dir, "committed": committed}
+    wanted = {recipe.run_id: recipe for row in plan.values() for recipe in row}
+    pending = [
+        recipe for recipe in wanted.values()
+        if recipe.budget == "smoke" or find_fresh(recipe, store, data_dir) is None
+    ]  # fmt: skip
+    if not pending:
+        return []
+    devices = list_devices(device)
+    costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
+    pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
+    workers = Parallel(
+        processes if devices == ["cpu"] else len(devices), return_as="generator_unordered"
+    )
+    outcomes: list[Outcome] = []
+    with _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
+        while pending:
+            ready = [recipe for recipe in pending if _can_start(recipe, store)]
+            if not ready:
+                outcomes += [_without_teacher(recipe) for recipe in pending]
+                break
+            jobs = [delayed(_attempt)(recipe, store, devices, deadline, how) for recipe in ready]
+            ended = []
+            for outcome in workers(jobs):
+                if outcome.state != "held":
+                    ended.append(outcome)
+                    bar.update(outcome.state == "done")
+                    bar.write(f"{outcome.state:<8}{outcome.run_id}  {outcome.text}")
+            outcomes += ended
+            pending = [r for r in pending if r.run_id not in {o.run_id for o in ended}]
+            if pending and not ended:
+                time.sleep(POLL_SECONDS)
+    return outcomes
+
+
+def collect(
+    plan: Plan[K],
+    store: Store,
+    *,
+    data_dir: Path | None = None,
+    **how: Any,
+) -> dict[K, list[Record]]:
+    """The records of each row's recipes: those that exist are loaded, the missing ones are run.
+
+    A run that fails is named in a warning and missing in its row. `how` goes to `sweep`.
+    """
+    for outcome in sweep(plan, store, data_dir=data_dir, **how):
+        if outcome.state != "done":
+            warnings.warn(f"{outcome.run_id} {outcome.state}: {outcome.text}", stacklevel=2)
+    return load_plan(plan, store, data_dir)
+
+
+def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict[K, list[Record]]:
+    """The fresh records that there are, by row; nothing is run."""
+    found = {
+        key: [
+            store.find(r.run_id) if r.budget == "smoke" else find_fresh(r, store, data_dir)
+            for r in row
+        ]
+        for key, row in plan.items()
+    }  # fmt: skip
+    return {key: [record for record in row if record] for key, row in found.items()}
+
+
+def show_board(plan: Plan[K], store: Store, runs_dir: Path | None = None) -> str:
+    """Every row of a plan with one sign a run, from what lies on the disk now."""
+    runs_dir = runs_dir or find_project_root() / "runs"
+    rows = {key: [state_of(r, store, runs_dir) for r in row] for key, row in plan.items()}
+    flat = [state for row in rows.values() for state in row]
+    counts = [f"{flat.count(state)} {state} ({sign})" for state, sign in STATES.items()]
+    names = {key: ", ".join(key) if isinstance(key, tuple) else str(key) for key in rows}
+    width = max(map(len, names.values()))
+    lines = [
+        f"{names[key]:<{width}}  {''.join(STATES[state] for state in row)}"
+        for key, row in rows.items()
+    ]
+    return "\n".join([*lines, f"{len(flat)} runs: {', '.join(counts)}"])
+
+
+def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
+    """One of STATES; a stale record counts as none."""
+    if find_fresh(recipe, store) is not None:
+        return "done"
+    run_dir = runs_dir / recipe.run_id
+    if is_held(run_dir / LOCK):
+        return "running"
+    return "begun" if any((run_dir / "checkpoints").glob("step-*.pt")) else "waiting"
+
+
+_GFLOPS: dict[str, float] = {}  # by model, image size and options
+
+
+def estimate_cost(recipe: Recipe | GanRecipe) -> float:
+    """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
+
+    A GAN's is rough, a multiply-add for each parameter and image: its plans hold no classifiers.
+    """
+    if isinstance(recipe, GanRecipe):
+        with torch.device("meta"):
+            networks = recipe.build_generator(), recipe.build_discriminator()
+        return recipe.steps * recipe.batch_size * sum(map(count_params, networks)) / 1e9
+    images = recipe.train_limit or recipe.dataset_options.get(
+        "num_images", dataset_info(recipe.dataset).num_train
+    )
+    gflops = 3 * _count(recipe)
+    if recipe.distillation:
+        name, seed = recipe.distillation.teacher_recipe
+        gflops += _count(get_recipe(name, seed=seed))
+    return recipe.epochs * images * gflops
+
+
+def _count(recipe: Recipe) -> float:
+    key = json.dumps([recipe.model, recipe.image_size, recipe.model_options], sort_keys=True)
+    if key not in _GFLOPS:
+        with torch.device("meta"):  # of shapes alone
+            model = recipe.build_model(dataset_info(recipe.dataset).num_classes)
+        _GFLOPS[key] = count_gflops(model, recipe.image_size)
+    return _GFLOPS[key]
+
+
+def _can_start(recipe: Recipe | GanRecipe, store: Store) -> bool:
+    lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
+    return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
+
+
+def _without_teacher(recipe: Recipe) -> Outcome:
+    return Outcome(
+        recipe.run_id, "failed", f"its teacher {recipe.distillation.teacher} has no record"
+    )
+
+
+def _attempt(
+    recipe: Recipe | GanRecipe, store: Store, devices: list[str], deadline: float | None, how: dict
+) -> Outcome:
+    """One run in one worker process."""
+    left = None if deadline is None else deadline - time.time()
+    if left is not None and left < 1:
+        return Outcome(recipe.run_id, "stopped", "no time left")
+    threads = torch.get_num_threads()
+    try:
+        with free_device(devices) as device:
+            if device == "cpu":
+                torch.set_num_threads(1)
+            record = carry_out(
+                recipe, store, device=device, max_seconds=left, progress_bar=False, **how
+            )
+    except Held:
+        return Outcome(recipe.run_id, "held")
+    except Exception as error:  # a diverged or impossible run must not end the others
+        return Outcome(recipe.run_id, "failed", f"{type(error).__name__}: {error}")
+    finally:
+        torch.set_num_threads(threads)
+    if record is None:
+        return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
+    summary = record.summary
+    how_it_ended = (
+        f"{summary['test/top1']:.2f} % top-1" if "test/top1" in summary else summary["status"]
+    )
+    return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
+
+
+def _bar(total: int, done: int, wanted: bool) -> tqdm:
+    return tqdm(desc="sweep", total=total, initial=done, unit="run", disable=not wanted)

@@ -1,0 +1,156 @@
+"""Claims: the paper's own words, decided by records alone, and none by hand."""
+
+import dataclasses
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from conftest import SHARED
+
+from nestlib import runs
+from nestlib.claim import NO_RECORD, Bar, Claim, Comparison, examine
+from nestlib.claims import CLAIMS
+from nestlib.plans import plan
+from nestlib.recipe import to_dict
+from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store
+from nestlib.report import claims_table
+
+PAPER = SHARED / "paper" / "paper.txt"
+BY_ID = {claim.id: claim for claim in CLAIMS}
+TINY, SMALL = (Bar("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Without images, whose fingerprints no made-up record could have."""
+    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setattr(runs, "_FINGERPRINTS", {})
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+def add_runs(store, bar, values, images=10_000):
+    """Made-up records, of this test alone."""
+    for seed, top1 in enumerate(values):
+        recipe = replace(bar.recipe(), seed=seed)
+        data = {s: {"fingerprint": "0" * 64, "images": images} for s in ("train", "test")}
+        store.add(Record(recipe.run_id, "train", to_dict(recipe), {"data": data},
+                         {"test/top1": top1}))  # fmt: skip
+
+
+def test_there_are_claims_of_every_part_and_no_two_alike():
+    assert len(CLAIMS) >= 20 and len(BY_ID) == len(CLAIMS)
+    assert len({claim.quote for claim in CLAIMS}) == len(CLAIMS)
+    assert {"4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "A.3"} < {claim.section for claim in CLAIMS}
+    assert {"jitter", "taught-86.1", "lighter"} < set(BY_ID)
+
+
+@pytest.mark.skipif(not PAPER.exists(), reason="no ../shared/paper here")
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_quotes_are_the_papers_words(claim):
+    def words(text):
+        return re.sub(r"[^a-z0-9.%]", "", text.lower())
+
+    quote, text = words(claim.quote), words(PAPER.read_text())
+    # A figure's caption may lie between two parts of a sentence.
+    assert quote in text or any(
+        quote[:cut] in text and quote[cut:] in text for cut in range(15, len(quote) - 15)
+    )
+
+
+def test_no_verdict_is_typed():
+    """A claim has no field that could hold one, and without records none is decided."""
+    fields = {field.name for field in dataclasses.fields(Claim)}
+    assert fields == {
+        "id", "section", "quote", "test", "comparisons", "one_suffices", "printed"
+    }  # fmt: skip
+
+
+def test_every_bar_has_a_recipe_of_the_papers_data():
+    bars = {bar for claim in CLAIMS for c in claim.comparisons for _, bar in c.terms}
+    assert len(bars) > 100
+    recipes = {bar: bar.recipe() for bar in bars}
+    assert {r.dataset for r in recipes.values()} == {"cifar10", "cifar100", "imagenet"}
+    figure6 = plan("figure6", "paper", [0])
+    bar = Bar("figure6", ("cifar10", "T", "S=2", "depth 3"))
+    assert recipes[bar] == figure6[bar.key][0]
+    jitter = Bar("recipe", ("imagenet/nest_tiny", "augmentation.color_jitter=0"))
+    assert recipes[jitter].augmentation.color_jitter == 0
+
+
+def test_records_decide(store):
+    claim = Claim("x", "0", "larger is better", "", (Comparison(((1, SMALL), (-1, TINY))),))
+    assert examine(claim, store).status == NO_RECORD
+    add_runs(store, TINY, (96.0, 96.1, 96.2))
+    assert examine(claim, store).status == NO_RECORD
+    add_runs(store, SMALL, (97.0,))
+    assert examine(claim, store).status == "undecided"  # one run decides nothing
+    add_runs(store, SMALL, (97.0, 97.1, 97.2))
+    finding = examine(claim, store)
+    assert finding.status == "supported" and len(finding.runs) == 6
+    assert finding.verdicts[0].value == pytest.approx(1.0)
+    add_runs(store, SMALL, (95.0, 95.1, 95.2))
+    assert examine(claim, store).status == "contradicted"
+
+
+def test_all_or_one_and_how_many_share_the_error(store):
+    add_runs(store, TINY, (96.0, 96.1, 96.2))
+    add_runs(store, SMALL, (97.0, 97.1, 97.2))
+    base = Bar("table1", ("cifar10", "NesT-B"))
+    up, down = ((Comparison(((1, a), (-1, b)))) for a, b in ((SMALL, TINY), (TINY, SMALL)))
+    missing = Comparison(((1, base), (-1, SMALL)))
+
+    def status(*comparisons, **how):
+        return examine(Claim("x", "0", "", "", comparisons, **how), store).status
+
+    assert status(up, up) == "supported" and status(up, missing) == "undecided"
+    assert status(up, down) == "contradicted" and status(down, missing) == "contradicted"
+    one = {"one_suffices": True}
+    assert status(up, down, **one) == "supported" and status(up, missing, **one) == "supported"
+    assert status(down, missing, **one) == "undecided"
+    assert status(down, down, **one) == "contradicted"
+    widths = [
+        examine(Claim("x", "0", "", "", (up,) * k), store).verdicts[0].half_width for k in (1, 5)
+    ]
+    assert widths[1] > 1.2 * widths[0]
+
+
+def test_stale_records_decide_nothing(store):
+    add_runs(store, TINY, (96.0, 96.1, 96.2))
+    claim = Claim("x", "0", "", "", (Comparison(((1, TINY),), 90.0),))
+    assert examine(claim, store).status == "supported"
+    for record in store.find_seeds(TINY.recipe()):
+        store.add(replace(record, environment=record.environment | {"probe": [1.0] * 8}))
+    with pytest.warns(UserWarning, match="is stale"):
+        assert examine(claim, store).status == NO_RECORD
+
+
+def test_what_the_papers_own_numbers_contradict(store):
+    """Each by arithmetic that anyone can redo on the printed tables."""
+    findings = {claim.id: examine(claim, store) for claim in CLAIMS}
+    against = {name for name, finding in findings.items() if finding.printed == "contradicted"}
+    assert against == {"nest3-speed", "layers", "teaching-helps", "deit-size"}
+    assert "= 6.2" in findings["nest3-speed"].printed_by
+    assert "10 at depth 5" in findings["layers"].printed_by
+    assert "NesT-B, cifar10 -0.1" in findings["teaching-helps"].printed_by
+    assert findings["57-percent"].printed == "supported"
+    assert all(math.isfinite(b.low) or math.isfinite(b.high)
+               for claim in CLAIMS for b in claim.comparisons)  # fmt: skip
+
+
+def test_table_shows_every_claim_and_its_records(store):
+    claim = BY_ID["nest-size"]
+    for _, bar in {term for c in claim.comparisons for term in c.terms}:
+        size = "TSB".index(bar.key[1][-1])
+        add_runs(store, bar, [80 + 2 * size + seed / 10 for seed in range(3)])
+    table = claims_table(store)
+    rows = {row[1]: row for row in table.rows}
+    assert list(rows) == [claim.quote for claim in CLAIMS]
+    row = rows[claim.quote]
+    assert row[4] == "supported" and "+2.00 ±" in row[5] and row[5].endswith("(4 of 4)")
+    assert row[6].count("(n = 3)") == 6
+    recipe = get_recipe("cifar100/nest_base")
+    assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in row[6]
+    undecided = [row for row in table.rows if row[4] != "no record"]
+    assert len(undecided) < len(CLAIMS) and "supported" in table.notes[0]

@@ -1,0 +1,202 @@
+"""Distillation against its definitions, and through a run: who learns, from what, from where."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+import torch.nn.functional as F
+
+from nestlib.data.augment import Augmentation
+from nestlib.models.weights import hash_weights
+from nestlib.recipe import from_dict, to_dict, with_overrides
+from nestlib.recipes import get_recipe
+from nestlib.records import Store
+from nestlib.runs import build_teacher, carry_out, load_sets
+from nestlib.training.classifier import Trainer
+from nestlib.training.distill import Distillation, distillation_loss, hard, soft
+
+TEACHER = "digits/pyramid_narrow-s0-01234567"
+
+
+@pytest.fixture
+def logits():
+    generator = torch.Generator().manual_seed(0)
+    return [3 * torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(2)]
+
+
+@pytest.fixture
+def taught(tiny_recipe, tmp_path):
+    """A student's recipe whose teacher is trained, and how to run it."""
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    teacher = replace(tiny_recipe, name="digits/tiny_teacher", epochs=2)
+    carry_out(teacher, store, **how)
+    return replace(tiny_recipe, distillation=hard(teacher.run_id)), store, how
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_is_scipys_divergence_of_tempered_softmaxes(logits, temperature):
+    ours, theirs = logits
+    loss = distillation_loss(
+        ours, theirs, torch.zeros(5, 4).double(), Distillation(TEACHER, "soft", 1.0, temperature)
+    )
+    p, q = (scipy.special.softmax(x.numpy() / temperature, axis=1) for x in (theirs, ours))
+    divergence = np.mean([scipy.stats.entropy(a, b) for a, b in zip(p, q)])
+    assert loss.item() == pytest.approx(temperature**2 * divergence)
+
+
+def test_hard_is_cross_entropy_with_the_teachers_class(logits):
+    ours, theirs = logits
+    targets = F.one_hot(torch.tensor([3, 1, 0, 0, 2]), 4).double()
+    probabilities = scipy.special.softmax(ours.numpy(), axis=1)
+    labels = -np.log(probabilities[range(5), [3, 1, 0, 0, 2]]).mean()
+    lesson = -np.log(probabilities[range(5), theirs.argmax(1)]).mean()
+    loss = distillation_loss(ours, theirs, targets, hard(TEACHER))
+    assert loss.item() == pytest.approx((labels + lesson) / 2)
+    assert loss == distillation_loss(ours, 7 * theirs, targets, hard(TEACHER))  # the class alone
+
+
+def test_a_teacher_that_agrees_teaches_nothing_soft(logits):
+    ours = logits[0].requires_grad_()
+    targets = torch.full((5, 4), 0.25).double()
+    distillation = Distillation(TEACHER, "soft", 1.0, 2.0)
+    distillation_loss(ours, ours.detach(), targets, distillation).backward()
+    assert ours.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_weight_is_the_teachers_share(logits, share):
+    targets = torch.tensor([3, 1, 0, 0, 2])
+    parts = [distillation_loss(*logits, targets, replace(soft(TEACHER), weight=w)) for w in (0, 1)]
+    whole = distillation_loss(*logits, targets, replace(soft(TEACHER), weight=share))
+    assert whole.item() == pytest.approx(((1 - share) * parts[0] + share * parts[1]).item())
+    assert parts[0] == F.cross_entropy(logits[0], targets)
+
+
+def test_teacher_learns_nothing_and_stays_in_evaluation_mode(tiny_recipe, tmp_path):
+    """A PyramidNet: its batch norms would drift, were it ever in training mode."""
+    recipe = replace(tiny_recipe, distillation=soft(TEACHER))
+    train_set, test_set = load_sets(recipe)
+    model = get_recipe("digits/pyramid_narrow").build_model(10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    student = recipe.build_model(10)
+    trainer = Trainer(
+        recipe, student, train_set, test_set, tmp_path, torch.device("cpu"), model.train()
+    )
+    for _ in range(2):
+        trainer.train_step(train_set.images[:32], train_set.labels[:32])
+    trainer.evaluate()
+    trainer.train_step(train_set.images[:32], train_set.labels[:32])
+    assert not any(module.training for module in trainer.teacher.model.modules())
+    assert student.training and all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_teacher_sees_what_the_student_sees(tiny_recipe, tmp_path, monkeypatch):
+    """DeiT's teacher is given the augmented images, mixed ones too."""
+    recipe = replace(tiny_recipe, distillation=soft(TEACHER), augmentation=Augmentation(flip=0.0))
+    train_set, test_set = load_sets(recipe)
+    models = [recipe.build_model(10) for _ in range(2)]
+    trainer = Trainer(
+        recipe, models[0], train_set, test_set, tmp_path, torch.device("cpu"), models[1]
+    )
+    seen = []
+    for model in models:
+        model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    trainer.train_step(train_set.images[:32], train_set.labels[:32])
+    assert len(seen) == 2 and torch.equal(*seen)
+
+
+def test_teacher_is_the_recorded_one_or_none(taught, tmp_path):
+    recipe, store, how = taught
+    record = carry_out(recipe, store, **how)
+    run_id = recipe.distillation.teacher
+    sha256 = store.find(run_id).summary["weights_sha256"]
+    assert record.environment["teacher"] == {"run_id": run_id, "weights_sha256": sha256}
+    assert from_dict(record.recipe) == recipe
+    path = how["runs_dir"] / run_id / "weights.safetensors"
+    other = how["runs_dir"] / recipe.run_id / "weights.safetensors"
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(OSError, match=r"holds weights .*the record of digits/tiny_teacher-s0-"):
+        carry_out(replace(recipe, seed=1), store, **how)
+    (store.local / f"{run_id}.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"`nest train digits/tiny_teacher --seed 0`"):
+        carry_out(replace(recipe, seed=1), store, **how)
+
+
+def test_distillation_changes_the_weights_and_resumes_exactly(taught, monkeypatch):
+    recipe, store, how = taught
+    whole = carry_out(recipe, store, **how).summary["weights_sha256"]
+    alone = carry_out(replace(recipe, distillation=None), store, **how).summary["weights_sha256"]
+    assert whole != alone
+    (store.local / f"{recipe.run_id}.json").unlink()
+    shutil.rmtree(how["runs_dir"] / recipe.run_id)
+    step = Trainer.train_step
+
+    def stop(self, images, labels):
+        if self.progress.step == 4:  # in the middle of the second of three epochs
+            raise KeyboardInterrupt
+        step(self, images, labels)
+
+    monkeypatch.setattr(Trainer, "train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(recipe, store, checkpoint_seconds=0, **how)
+    monkeypatch.setattr(Trainer, "train_step", step)
+    again = carry_out(recipe, store, **how)
+    assert len(again.environment["earlier_calls"]) == 1
+    assert again.summary["weights_sha256"] == whole
+
+
+def test_a_smoke_run_has_an_untrained_teacher(tmp_path):
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    teacher = get_recipe("digits/pyramid_narrow")
+    recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id)).at_budget("smoke")
+    model, origin = build_teacher(recipe, store, tmp_path, 10)
+    assert hash_weights(model) == origin["weights_sha256"] and origin["run_id"] == teacher.run_id
+
+
+def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path):
+    train_set, test_set = load_sets(tiny_recipe)
+    model = tiny_recipe.build_model(10)
+    rest = train_set, test_set, tmp_path, torch.device("cpu")
+    with pytest.raises(ValueError, match=r"distillation of digits/tiny-s0-.* is None"):
+        Trainer(tiny_recipe, model, *rest, model)
+    with pytest.raises(ValueError, match=r"distillation of digits/tiny-s0-.* is Distillation"):
+        Trainer(replace(tiny_recipe, distillation=hard(TEACHER)), model, *rest)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"teacher": "pyramid"}, "'pyramid' is no run id; .*<recipe>-s<seed>-<8 hex digits>"),
+        ({"kind": "medium"}, "kind 'medium' of distillation is not one of hard, soft"),
+        ({"weight": 1.5}, r"weight 1.5 of distillation must be in \[0, 1\]"),
+        ({"temperature": 3.0}, "the hard kind has none, leave it at 1.0"),
+        ({"kind": "soft", "temperature": 0.0}, "temperature 0.0 must be more than 0"),
+    ],
+)
+def test_impossible_distillations_say_what_would_do(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Distillation(**{"teacher": TEACHER, **fields})
+
+
+def test_distillation_is_part_of_a_runs_identity():
+    recipe = get_recipe("cifar100/nest_base")
+    hashes = {recipe.config_hash}
+    for distillation in (hard(TEACHER), soft(TEACHER), hard(TEACHER.replace("s0", "s1"))):
+        taught = replace(recipe, distillation=distillation)
+        assert from_dict(to_dict(taught)) == taught
+        hashes.add(taught.config_hash)
+    assert len(hashes) == 4
+
+
+def test_distillation_can_be_asked_for_on_the_command_line():
+    recipe = get_recipe("digits/nest_narrow")
+    asked = [f"distillation.teacher={TEACHER}", "distillation.kind=soft", "distillation.weight=1"]
+    assert with_overrides(recipe, asked).distillation == Distillation(TEACHER, "soft", 1.0)
+    with pytest.raises(ValueError, match=r"no teacher; set distillation.teacher=RUN_ID first"):
+        with_overrides(recipe, ["distillation.kind=soft"])

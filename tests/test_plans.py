@@ -1,0 +1,123 @@
+"""Plans of figures: the paper's cells, each a possible recipe, and no run planned twice."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from conftest import SHARED
+
+from nestlib.data.augment import Augmentation
+from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.plans import EPOCHS, FIGURES, HEADS, plan, strip
+from nestlib.recipes import STRONG_DIGITS, get_recipe
+
+REFERENCE = SHARED / "paper" / "reference.yaml"
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_quick_trains_on_digits_and_smoke_in_seconds(figure):
+    quick = plan(figure, "quick", [0, 1])
+    assert {r.dataset for row in quick.values() for r in row} == {"digits"}
+    assert all([r.seed for r in row] == [0, 1] for row in quick.values())
+    smoke = plan(figure, "smoke", [0, 1])
+    assert list(smoke) == list(quick)
+    assert all(len(row) == 1 and row[0].epochs == 1 for row in smoke.values())
+    assert all(row[0].budget == "smoke" for row in smoke.values())
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_bars_of_a_figure_are_different_runs(figure):
+    """But for figures 4 and A2, whose two panels share bars: nothing removed, RandAugment alone."""
+    bars = plan(figure, "gpu", [0])
+    ids = [row[0].run_id for row in bars.values()]
+    shared = {"figure_a2": 3, "figure4": 2}  # one a model
+    assert len(ids) - len(set(ids)) == shared.get(figure, 0)
+
+
+def test_planes_that_are_one_function_are_one_bar():
+    bars = plan("figure_a1", "gpu", [0])
+    for design, entry in AGGREGATIONS.items():
+        planes = {plane for data, plane, name in bars if (data, name) == ("cifar10", design)}
+        assert planes == ({"image", "block"} if entry.crosses else {"image"})
+    assert set(plan("figure5", "gpu", [0])) < set(bars)
+
+
+def test_figure6_is_the_papers_grid():
+    bars = plan("figure6", "paper", [0])
+    assert len(bars) == 2 * 3 * 2 * 4
+    recipe = bars["cifar100", "B", "S=2", "depth 5"][0]
+    assert (recipe.model, recipe.model_options) == (
+        "nest_base_cifar", {"patch_size": 2, "num_hierarchies": 5}
+    )  # fmt: skip
+    assert recipe.batch_size == get_recipe("cifar100/nest_base").batch_size
+
+
+def test_default_bars_are_table1s_own_recipes():
+    """A record of Table 1 serves the figures too, so a default is left out of the options."""
+    tiny = get_recipe("cifar10/nest_tiny")
+    bar = plan("figure_a2", "gpu", [0])["in sequence", "NesT-S", "none"][0]
+    assert bar == get_recipe("cifar10/nest_small")
+    bar = plan("figure5", "gpu", [0])["cifar10", "image", "conv3x3_ln_maxpool3x3"][0]
+    assert bar == tiny
+    assert plan("figure6", "gpu", [0])["cifar10", "T", "S=1", "depth 4"][0] == tiny
+    bar = plan("table_a3", "gpu", [0])["multi_query", "12"][0]
+    assert bar == get_recipe("cifar10/nest_base")
+
+
+def test_removals_take_away_what_they_name():
+    whole = Augmentation()
+    assert strip(whole, ["RandomErasing"]) == replace(whole, erase_prob=0.0)
+    assert strip(whole, ["RandAugment", "CutMix&MixUp"]) == replace(
+        whole, rand_augment_ops=0, mix_prob=0.0
+    )
+    bars = plan("figure_a2", "gpu", [0])
+    assert bars["alone", "Swin-T", "MixUp"][0].augmentation == replace(whole, mixup_alpha=0.0)
+    last = bars["in sequence", "DeiT-S", "RandAugment CutMix&MixUp RandomErasing"][0].augmentation
+    assert last == replace(whole, rand_augment_ops=0, mix_prob=0.0, erase_prob=0.0)
+    assert STRONG_DIGITS == replace(whole, flip=0.0)
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="no ../shared/paper here")
+def test_cells_are_the_papers():
+    reference = yaml.safe_load(REFERENCE.read_text())
+    assert list(EPOCHS) == reference["figure4_left"]["epochs"]
+    assert list(HEADS) == list(reference["table_a3"]["rows"])
+    left = {key[1:] for key in plan("figure4", "paper", [0]) if key[0] == "epochs"}
+    models = reference["figure4_left"]["models"]
+    assert left == {(model, str(number)) for model in models for number in EPOCHS}
+    right = {key[1:] for key in plan("figure4", "paper", [0]) if key[0] == "removed"}
+    rows, columns = (reference["figure4_right"][part] for part in ("rows", "columns"))
+    names = {"none removed": "none"}
+    assert right == {(model, names.get(row, row)) for model in columns for row in rows}
+    taught = plan("table_a2", "paper", [0])
+    for row in reference["table_a2_left"]["rows"]:
+        student, _, teacher = row.partition(" taught by ")
+        for form in ("standard", "strong"):
+            key = (
+                ("cifar100", student, teacher, form, "hard") if teacher
+                else ("cifar100", "teacher", student.removesuffix(" (teacher)"), form)
+            )  # fmt: skip
+            assert key in taught
+    for student in reference["table_a2_right"]["rows"]:
+        for dataset in ("cifar10", "cifar100"):
+            assert (dataset, student, "alone") in taught
+            lesson = taught[dataset, student, "PN-164-48", "standard", "hard"][0].distillation
+            assert lesson.teacher == get_recipe(f"{dataset}/pyramid164_48").run_id
+
+
+def test_pupils_name_teachers_of_the_same_plan():
+    for budget in ("quick", "gpu", "paper"):
+        recipes = [row[0] for row in plan("table_a2", budget, [0]).values()]
+        taught = {r.distillation.teacher for r in recipes if r.distillation}
+        assert taught <= {recipe.run_id for recipe in recipes}
+    longest = plan("table_a2", "paper", [0])[
+        "cifar100", "NesT-B", "PN-164-270", "standard", "hard", "1000 epochs"
+    ][0]
+    assert longest.epochs == 1000
+
+
+def test_unknown_figures_and_budgets_list_the_known():
+    with pytest.raises(ValueError, match="no plan 'figure9'; there are figure4, figure5"):
+        plan("figure9", "quick")
+    with pytest.raises(ValueError, match="no budget 'fast'; valid: smoke"):
+        plan("figure5", "fast")

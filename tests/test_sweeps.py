@@ -1,0 +1,319 @@
+"""Sweeps: every run once, none lost or doubled, whatever is killed; stale records are seen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from nestlib import runs, sweeps
+from nestlib.files import Held, hold, is_held
+from nestlib.plans import plan
+from nestlib.recipe import from_dict, to_dict
+from nestlib.records import Store
+from nestlib.runs import LOCK, carry_out, find_fresh
+from nestlib.sweeps import collect, estimate_cost, load_plan, show_board, sweep
+from nestlib.training.classifier import Trainer
+from nestlib.training.devices import free_device
+from nestlib.training.distill import hard
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+@pytest.fixture
+def how(tmp_path):
+    return {"runs_dir": tmp_path / "runs", "device": "cpu", "progress": False}
+
+
+@pytest.fixture
+def one(tmp_path):
+    return {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+
+
+def seeds(recipe, n):
+    return [replace(recipe, seed=seed) for seed in range(n)]
+
+
+def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, how, monkeypatch):
+    plan = {"NesT": seeds(replace(tiny_recipe, epochs=2), 2)}
+    first = collect(plan, store, **how)
+    assert [record.recipe["seed"] for record in first["NesT"]] == [0, 1]
+    monkeypatch.setattr(sweeps, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
+    monkeypatch.setattr(sweeps, "list_devices", lambda _: pytest.fail("it asked for a device"))
+    assert collect(plan, store, **how) == first == load_plan(plan, store)
+
+
+def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store, how, monkeypatch):
+    """The pupil is the cheapest of all but for what its teacher adds."""
+    teacher = replace(tiny_recipe, name="digits/pyramid_narrow", epochs=3)
+    monkeypatch.setattr(sweeps, "get_recipe", lambda name, seed: teacher)
+    pupil = replace(tiny_recipe, epochs=2, warmup_epochs=0, distillation=hard(teacher.run_id))
+    large = replace(tiny_recipe, model_options=tiny_recipe.model_options | {"embed_dim": 24})
+    assert estimate_cost(pupil) < estimate_cost(teacher) < estimate_cost(large)
+    order = []
+
+    def note(recipe, store, **how):
+        order.append(recipe)
+        return carry_out(recipe, store, **how)
+
+    monkeypatch.setattr(sweeps, "carry_out", note)
+    outcomes = sweep({"all": [large, pupil, teacher]}, store, **how)
+    assert order == [teacher, large, pupil]
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3
+
+
+def test_cost_counts_forward_and_twice_backward(tiny_recipe):
+    """Of a DeiT, whose products are counted by hand: 64 tokens and a class token, d = 16."""
+    recipe = replace(
+        tiny_recipe, model="deit_tiny_cifar", drop_path_rate=0.0,
+        model_options={"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 1},
+    )  # fmt: skip
+    n, d = 65, 16
+    forward = 64 * 48 * d + n * 12 * d * d + 2 * n * n * d + 10 * d
+    assert estimate_cost(recipe) == pytest.approx(3 * 96 * 3 * forward / 1e9)
+
+
+def test_a_failing_run_stops_no_other(tiny_recipe, store, how, monkeypatch):
+    step = Trainer.train_step
+
+    def diverge(self, images, labels):
+        step(self, images, labels)
+        if self.recipe.seed == 0:
+            self.bad_step.fill_(0)
+
+    monkeypatch.setattr(Trainer, "train_step", diverge)
+    plan = {"NesT": seeds(tiny_recipe, 2)}
+    with pytest.warns(UserWarning, match=r"tiny-s0-.* failed: NonFiniteLoss: .*step 0"):
+        found = collect(plan, store, **how)
+    assert [record.recipe["seed"] for record in found["NesT"]] == [1]
+
+
+def test_a_pupil_without_its_teacher_is_said_to_be_so(tiny_recipe, store, how):
+    missing = "digits/pyramid_narrow-s0-00000000"
+    (outcome,) = sweep({"P": [replace(tiny_recipe, distillation=hard(missing))]}, store, **how)
+    assert (outcome.state, outcome.text) == ("failed", f"its teacher {missing} has no record")
+
+
+def test_a_run_in_other_hands_is_not_touched(tiny_recipe, store, one):
+    with hold(one["runs_dir"] / tiny_recipe.run_id / LOCK):
+        with pytest.raises(Held, match=f"held by process {os.getpid()} on"):
+            carry_out(tiny_recipe, store, **one)
+    assert carry_out(tiny_recipe, store, **one) is not None
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = "import sys, time; from pathlib import Path; from nestlib.files import hold\n"
+    code += "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    path = tmp_path / "run" / "lock"
+    assert not is_held(path)
+    holder = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    assert is_held(path)
+    with pytest.raises(Held, match=f"held by process {holder.pid} on"), hold(path):
+        pass
+    holder.kill()
+    holder.wait()
+    assert not is_held(path)
+    with hold(path):
+        assert is_held(path)
+
+
+def test_a_gpu_is_taken_by_one_run_at_a_time(monkeypatch, tmp_path):
+    """By names alone: there is no GPU in this test."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    with free_device(["cuda:0", "cuda:1"]) as first, free_device(["cuda:0", "cuda:1"]) as second:
+        assert (first, second) == ("cuda:0", "cuda:1")
+        with monkeypatch.context() as patch:  # another numbering of the same two
+            patch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+            with free_device(["cuda:0", "cuda:1"]) as third:
+                assert third == "cuda:1"
+    with free_device(["cuda:0"]) as again, free_device(["cpu"]) as cpu:
+        assert (again, cpu) == ("cuda:0", "cpu")
+
+
+# Kill and start again
+
+SWEEP = """
+import json, sys
+from pathlib import Path
+import torch
+from nestlib.recipe import from_dict
+from nestlib.records import Store
+from nestlib.sweeps import sweep
+root = Path(sys.argv[1])
+recipes = [from_dict(values) for values in json.loads((root / "recipes.json").read_text())]
+sweep({"all": recipes}, Store(root / "committed", root / "local"), processes=2, device="cpu",
+      runs_dir=root / "runs")
+"""
+
+
+def start(root: Path) -> subprocess.Popen:
+    """A sweep in a process group of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, root], env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=(root / "stderr").open("w"),
+    )  # fmt: skip
+
+
+def records(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / "local").rglob("*.json")}
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("whole_group", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_killed_sweep_loses_and_doubles_nothing(tiny_recipe, tmp_path, whole_group):
+    """SIGKILL to the sweep with its workers, or to it alone: its orphans end what they hold."""
+    recipes = seeds(replace(tiny_recipe, epochs=4), 6)
+    (tmp_path / "recipes.json").write_text(json.dumps([to_dict(recipe) for recipe in recipes]))
+    victim = start(tmp_path)
+    running = [tmp_path / "runs" / recipe.run_id / LOCK for recipe in recipes]
+    wait_for(lambda: len(records(tmp_path)) >= 2 and any(map(is_held, running)))
+    (os.killpg if whole_group else os.kill)(victim.pid, signal.SIGKILL)
+    victim.wait()
+    before = records(tmp_path)
+    assert 2 <= len(before) < 6
+    again = start(tmp_path)
+    assert again.wait(120) == 0, (tmp_path / "stderr").read_text()
+    after = records(tmp_path)
+    assert len(after) == 6 and before.items() <= after.items()
+    assert not list(tmp_path.rglob("*.part"))
+    for recipe in recipes:  # a run was begun once, or again where it had been killed
+        calls = json.loads((tmp_path / "runs" / recipe.run_id / "calls.json").read_text())
+        done = json.loads(after[f"{Path(recipe.run_id).name}.json"])
+        assert len(calls) == 1 + len(done["environment"]["earlier_calls"])
+        assert len(calls) == 1 or (whole_group and len(calls) == 2)
+        assert f"{Path(recipe.run_id).name}.json" not in before or len(calls) == 1
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_share_the_runs(tiny_recipe, tmp_path):
+    recipes = seeds(replace(tiny_recipe, epochs=3), 5)
+    (tmp_path / "recipes.json").write_text(json.dumps([to_dict(recipe) for recipe in recipes]))
+    both = [start(tmp_path), start(tmp_path)]
+    assert [one.wait(120) for one in both] == [0, 0], (tmp_path / "stderr").read_text()
+    assert len(records(tmp_path)) == 5
+    for recipe in recipes:
+        calls = json.loads((tmp_path / "runs" / recipe.run_id / "calls.json").read_text())
+        assert len(calls) == 1
+
+
+# Stale records
+
+
+def rewrite(store, record, **environment):
+    store.add(replace(record, environment=record.environment | environment))
+
+
+def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store, one, monkeypatch):
+    record = carry_out(tiny_recipe, store, **one)
+    runs._PROBES.clear()
+    assert find_fresh(tiny_recipe, store) == record  # probed anew, from other initial weights
+    from nestlib.models.nest import TransformerLayer
+
+    def same(self, x):
+        y = x + self.drop_path(self.attn(self.norm1(x)))
+        return self.drop_path(self.fc2(self.act(self.fc1(self.norm2(y))))) + y
+
+    def other(self, x):
+        return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
+
+    monkeypatch.setattr(TransformerLayer, "forward", same)
+    runs._PROBES.clear()
+    assert find_fresh(tiny_recipe, store) is not None
+    monkeypatch.setattr(TransformerLayer, "forward", other)
+    runs._PROBES.clear()
+    with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
+        assert find_fresh(tiny_recipe, store) is None
+    runs._PROBES.clear()
+
+
+def test_other_images_are_seen(tiny_recipe, store, one):
+    record = carry_out(tiny_recipe, store, **one)
+    data = json.loads(json.dumps(record.environment["data"]))
+    data["test"]["fingerprint"] = "0" * 64
+    rewrite(store, record, data=data)
+    with pytest.warns(UserWarning, match="the test images of digits are others"):
+        assert find_fresh(tiny_recipe, store) is None
+
+
+def test_another_teacher_is_seen(tiny_recipe, store, one):
+    teacher = replace(tiny_recipe, name="digits/tiny_teacher")
+    first = carry_out(teacher, store, **one)
+    pupil = replace(tiny_recipe, distillation=hard(teacher.run_id))
+    carry_out(pupil, store, **one)
+    assert find_fresh(pupil, store) is not None
+    store.add(replace(first, summary=first.summary | {"weights_sha256": "0" * 64}))
+    with pytest.warns(UserWarning, match="its teacher .* was trained again to other weights"):
+        assert find_fresh(pupil, store) is None
+
+
+def test_a_stale_run_is_made_anew_and_the_old_one_kept(tiny_recipe, store, one):
+    """From nothing: its finished checkpoint would else be taken for the new run."""
+    record = carry_out(tiny_recipe, store, **one)
+    rewrite(store, record, probe=[0.5] * 8)
+    with pytest.warns(UserWarning, match="is stale"):
+        again = carry_out(tiny_recipe, store, **one)
+    assert again.environment["probe"] == record.environment["probe"]
+    assert again.environment["earlier_calls"] == []
+    assert again.summary["weights_sha256"] == record.summary["weights_sha256"]
+    (kept,) = (store.local / "digits").glob("*.json.stale-*")
+    assert json.loads(kept.read_text())["environment"]["probe"] == [0.5] * 8
+    run_dir = one["runs_dir"] / tiny_recipe.run_id
+    assert len(list(run_dir.glob("stale-*-weights.safetensors"))) == 1
+
+
+def test_records_of_before_the_probe_stay_valid(tiny_recipe, store, one):
+    record = carry_out(tiny_recipe, store, **one)
+    environment = {key: v for key, v in record.environment.items() if key != "probe"}
+    store.add(replace(record, environment=environment))
+    assert find_fresh(tiny_recipe, store) is not None
+
+
+ROOT = Path(__file__).parents[1]
+RECORDS = sorted((ROOT / "experiments" / "records").rglob("*-s[0-9]-*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_committed_records_are_fresh(path):
+    """Those of this checkout's own data and code."""
+    values = json.loads(path.read_text())
+    if values["kind"] != "train" or values["recipe"]["dataset"] != "digits":
+        pytest.skip("images that are not embedded")
+    recipe = from_dict(values["recipe"])
+    assert find_fresh(recipe, Store(ROOT / "experiments" / "records", ROOT / "none")) is not None
+
+
+# The board
+
+
+def test_board_reads_the_disk(tiny_recipe, store, one):
+    recipes = seeds(tiny_recipe, 4)
+    carry_out(recipes[0], store, **one)
+    carry_out(recipes[2], store, max_seconds=0, **one)
+    with hold(one["runs_dir"] / recipes[1].run_id / LOCK):
+        board = show_board({("NesT", "S=1"): recipes}, store, one["runs_dir"])
+    first, last = board.splitlines()
+    assert first.split() == ["NesT,", "S=1", "#>-."]
+    assert last == "4 runs: 1 done (#), 1 running (>), 1 begun (-), 1 waiting (.)"
+
+
+def test_smoke_plan_runs(store, how):
+    """Table A2's: teachers and pupils in one sweep."""
+    found = collect(plan("table_a2", "smoke", [0]), store, **how)
+    assert all(len(row) == 1 for row in found.values()) and len(found) == 6
+    assert asdict(next(iter(found.values()))[0])["recipe"]["budget"] == "smoke"
