@@ -88,7 +88,12 @@ def test_papermill_stops_at_an_unknown_parameter(path, tmp_path):
 
 @pytest.mark.slow
 def test_bare_papermill_refuses_a_terminal_and_pipes_json(path):
-    """What the README says of the form without an output path; piped, it runs to its end."""
+    """What the README says of the form without an output path; piped, it runs to its end.
+
+    Of one notebook: `make smoke` runs them all.
+    """
+    if path.stem != "table1":
+        pytest.skip("one notebook shows it")
     done = subprocess.run(
         [BIN / "papermill", path, "-p", "budget", "smoke"],
         cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
