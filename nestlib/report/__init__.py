@@ -1,6 +1,7 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.aggregations import aggregations_table
+from nestlib.report.bars import bars_table
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
@@ -27,6 +28,7 @@ __all__ = [
     "Number",
     "Table",
     "aggregations_table",
+    "bars_table",
     "best_thresholds",
     "boxes_table",
     "claims_table",
