@@ -118,3 +118,12 @@ TABLE_A1 = (
 TABLE_A1_IMAGENET_ROW_CORRECTED = TableA1Row(
     224, 4, 14, (("4d", "4h", "k", 1), ("2d", "2h", 2, 4), ("d", "h", 2, 16))
 )
+
+# Table A4, 64x64: d = 1024, h = 4, n = 8x8; hierarchy: (width, heads, layers, blocks), in forward
+# direction. The table prints the widths as d, d/4, d/16 and d/64.
+TABLE_A4 = {4: (1024, 4, 5, 1), 3: (256, 4, 3, 4), 2: (64, 4, 3, 16), 1: (16, 4, 2, 64)}
+TABLE_A4_BLOCK_EDGE, TABLE_A4_IMAGE_SIZE = 8, 64
+
+# Figure 7 prints curves and bars without numbers; these two stand in the text (section 4.5).
+FIGURE7_THROUGHPUT_RATIO = 8  # NesT's decoder over TransGAN's
+FIGURE7_BEST_UNSAMPLING = "PS"

@@ -56,3 +56,18 @@ def test_figure8_as_printed():
     assert paper.FIGURE8 == reference["rows"]
     cited = next(note for note in reference["notes"] if "cited" in note)
     assert all(name in cited.split(";")[1] for name in paper.FIGURE8_CITED)
+
+
+@needs_reference
+def test_table_a4_and_figure7_as_printed():
+    reference = yaml.safe_load(REFERENCE.read_text())
+    rows = [[d, layers, blocks] for d, _, layers, blocks in paper.TABLE_A4.values()]
+    assert rows == reference["table_a4"]["hierarchies_from_input"]
+    said = " ".join(str(reference["table_a4"]).split())
+    assert {heads for _, heads, _, _ in paper.TABLE_A4.values()} == {4}
+    edge = paper.TABLE_A4_BLOCK_EDGE
+    assert f"{paper.TABLE_A4_IMAGE_SIZE} x {paper.TABLE_A4_IMAGE_SIZE} x 3" in said
+    assert paper.TABLE_A4[1][3] * edge**2 == paper.TABLE_A4_IMAGE_SIZE**2
+    printed = reference["figure7"]["printed"]
+    assert printed["throughput_ratio_nest_over_transgan"] == paper.FIGURE7_THROUGHPUT_RATIO
+    assert printed["best_unsampling"] == paper.FIGURE7_BEST_UNSAMPLING

@@ -18,6 +18,7 @@ from nestlib.report.speed import rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
+from nestlib.report.table_a4 import table_a4
 from nestlib.report.tables import Number, Table, save
 from nestlib.report.tree import draw_trees, draw_walks
 
@@ -51,5 +52,6 @@ __all__ = [
     "table2",
     "table2_own",
     "table_a1",
+    "table_a4",
     "targets_table",
 ]
