@@ -2,6 +2,13 @@
 
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
+from nestlib.report.generation import (
+    generation_table,
+    generators_table,
+    plot_figure7,
+    plot_figure_a3,
+    score_table,
+)
 from nestlib.report.grounding import grounding_table
 from nestlib.report.localization import (
     best_thresholds,
@@ -14,6 +21,7 @@ from nestlib.report.maps import draw_maps
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
+from nestlib.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestlib.report.speed import rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
@@ -28,14 +36,22 @@ __all__ = [
     "best_thresholds",
     "boxes_table",
     "cost_table",
+    "draw_grid",
     "draw_growth",
     "draw_maps",
+    "draw_neighbours",
     "draw_trees",
+    "draw_walk",
     "draw_walks",
     "exploration_table",
     "figure8",
+    "generation_table",
+    "generators_table",
     "grounding_table",
     "localization_table",
+    "neighbours_table",
+    "plot_figure7",
+    "plot_figure_a3",
     "plot_localization",
     "plot_rivals",
     "plot_table1",
@@ -43,6 +59,7 @@ __all__ = [
     "rivals_table",
     "rows_table",
     "save",
+    "score_table",
     "settings_table",
     "show_profile",
     "speed_table",
