@@ -127,15 +127,16 @@ def collect(
     """The records of each row's recipes: those that exist are loaded, the missing ones are run.
 
     On a CPU, missing runs go to `processes` single-threaded workers: models this small gain more
-    from two runs side by side than from two threads in one. A GPU takes one run at a time. `how`
-    goes to `carry_out`.
+    from two runs side by side than from two threads in one. A GPU takes one run at a time. A run
+    that is missing alone has all threads, and its own progress bar. `how` goes to `carry_out`.
     """
     recipes = [recipe for row in plan.values() for recipe in row]
     missing = [r for r in recipes if r.budget == "smoke" or store.find(r.run_id) is None]
-    on_cpu = resolve_device(device).type == "cpu"
-    how |= {"device": device, "progress_bar": not on_cpu}
-    jobs = [delayed(_carry_out)(recipe, store, 1 if on_cpu else None, how) for recipe in missing]
-    done = Parallel(processes if on_cpu else 1, return_as="generator_unordered")(jobs)
+    side_by_side = resolve_device(device).type == "cpu" and len(missing) > 1
+    how |= {"device": device, "progress_bar": not side_by_side}
+    threads = 1 if side_by_side else None
+    jobs = [delayed(_carry_out)(recipe, store, threads, how) for recipe in missing]
+    done = Parallel(processes if side_by_side else 1, return_as="generator_unordered")(jobs)
     for _ in tqdm(done, desc="training", total=len(jobs), unit="run", disable=not jobs):
         pass
     found = {name: [store.find(recipe.run_id) for recipe in row] for name, row in plan.items()}

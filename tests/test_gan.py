@@ -341,6 +341,7 @@ if "RANK" in os.environ:
 """
 
 
+@pytest.mark.slow  # a minute: torchrun starts two interpreters
 def test_two_processes_train_as_one(tiny_nest, tmp_path):
     """With the noise of one rank shared out, two gloo ranks give one rank's curve.
 

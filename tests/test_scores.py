@@ -33,7 +33,8 @@ def run(tmp_path, monkeypatch):
     store = Store(tmp_path / "experiments" / "records", tmp_path / "local")
     where = {"runs_dir": tmp_path / "runs"}
     carry_out(recipe, store, device="cpu", progress_bar=False, **where)
-    monkeypatch.setitem(scores.NETWORKS, "first", lambda store: FirstPixels())
+    network = FirstPixels()
+    monkeypatch.setitem(scores.NETWORKS, "first", lambda store: network)
     return recipe, store, where
 
 
@@ -48,7 +49,8 @@ def test_final_score_is_of_the_runs_weights_and_its_training_images(run):
     record = score(run, seed=2)
     generator = load_run(recipe, store, **where)
     reference = load_split(recipe, "train")
-    expected = score_samples(generate(generator, 30, seed=2), reference, FirstPixels(), seed=2)
+    network = scores.NETWORKS["first"](store)
+    expected = score_samples(generate(generator, 30, seed=2), reference, network, seed=2)
     assert expected == {name: record.summary[name] for name in expected}
     assert record.summary["num_samples"] == 30 and record.summary["num_reference"] == 40
     weights = store.find(recipe.run_id).summary["weights_sha256"]
