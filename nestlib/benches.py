@@ -1,6 +1,7 @@
 """Which models a benchmark times, for how long, and where its record goes.
 
-There is one for each table, of its rows, and `speed`: NesT here against timm's (nestlib.rivals).
+There is one for each table, of its rows; `figure7`, of its three generators, forward alone; and
+`speed`: NesT here against timm's (nestlib.rivals).
 """
 
 import re
@@ -10,6 +11,7 @@ from functools import partial
 import torch
 
 from nestlib.data.datasets import dataset_info
+from nestlib.gan_recipes import FIGURE7_GENERATORS
 from nestlib.measure.speed import Contender, bench
 from nestlib.recipes import TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
@@ -42,16 +44,20 @@ SPEED_FORMS = {
     "light": Form("light", rounds=5, seconds_per_round=0.5, warmup=1),
     "smoke": FORMS["smoke"],
 }
-ROWS = {**TABLES, "speed": RIVALS}
+ROWS = {**TABLES, "figure7": FIGURE7_GENERATORS, "speed": RIVALS}
 # Rows that two cores time while a reader waits.
 LIGHT_ROWS = {
     "table1": ("Pyramid-164-48", "WRN28-10", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", "NesT-T"),
     "table2": ("ResNet-50", "DeiT-S", "Swin-T", "NesT-T"),
+    "figure7": tuple(FIGURE7_GENERATORS),
     "speed": [name for name, rival in RIVALS.items() if len(MODELS[rival.model].builders) == 2],
 }
-SMOKE_ROW = {"table1": "NesT-T", "table2": "NesT-T", "speed": "nestlib nest_tiny_cifar"}
-BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4,
-               ("table1", "cuda"): 256, ("table2", "cuda"): 128}  # fmt: skip
+SMOKE_ROW = {
+    "table1": "NesT-T", "table2": "NesT-T", "figure7": "NesT", "speed": "nestlib nest_tiny_cifar",
+}  # fmt: skip
+BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4, ("figure7", "cpu"): 4,
+               ("table1", "cuda"): 256, ("table2", "cuda"): 128,
+               ("figure7", "cuda"): 64}  # fmt: skip
 # By input size, pixels.
 SPEED_BATCH_SIZES = {(224, "cpu"): 8, (32, "cpu"): 32, (224, "cuda"): 128, (32, "cuda"): 256}
 
@@ -69,8 +75,8 @@ def run_bench(
     """Time models in turn and write the record.
 
     Args:
-        name: "table1", "table2" (their rows) or "speed" (NesT here against timm's; compiled ones
-            on a GPU alone, as compiling gains nothing on a CPU).
+        name: "table1", "table2" (their rows), "figure7" (its generators at 64x64) or "speed" (NesT
+            here against timm's; compiled ones on a GPU alone, as compiling gains nothing on a CPU).
         form: "full" (every row, five rounds or more), "quick" (every row, minutes on two cores),
             "light" (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
 
@@ -92,7 +98,7 @@ def run_bench(
     measured = bench(
         contenders, device=where, precision=precision, rounds=how.rounds,
         seconds_per_round=how.seconds_per_round, warmup=how.warmup, time_limit_s=how.time_limit_s,
-        progress=progress,
+        train=name != "figure7", progress=progress,
     )  # fmt: skip
     record = Record(
         run_id=bench_id(name, form, where, precision), kind="bench",
@@ -140,9 +146,12 @@ def _rows_on(device: torch.device, name: str, form: str) -> list[str]:
 
 
 def _table_row(table: str, row: str, how: Form, device: torch.device) -> Contender:
+    batch_size = how.batch_size or BATCH_SIZES[table, device.type]
+    if table == "figure7":
+        recipe = get_recipe(f"tiny_imagenet/{FIGURE7_GENERATORS[row]}")
+        return Contender(row, recipe.build_generator, recipe.image_size, batch_size)
     recipe = get_recipe(TABLES[table][row].recipe)
     build = partial(recipe.build_model, num_classes=dataset_info(recipe.dataset).num_classes)
-    batch_size = how.batch_size or BATCH_SIZES[table, device.type]
     return Contender(row, build, recipe.image_size, batch_size)
 
 

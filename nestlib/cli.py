@@ -5,6 +5,7 @@ nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest sweep figure5 --budget quick
 nest bench table1
 nest bench speed
+nest score digits/gan_nest_narrow
 nest explain planted
 nest explain figure8 --dataset imagenet --data-dir data/imagenet
 nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
@@ -22,14 +23,16 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
+from nestlib.gan_recipes import NAMED_GANS
 from nestlib.localizations import localize
 from nestlib.plans import FIGURES, plan
 from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
-from nestlib.recipe import with_overrides
+from nestlib.recipe import GanRecipe, with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
 from nestlib.records import Record, open_store
 from nestlib.runs import carry_out
+from nestlib.scores import NETWORKS, score_run
 from nestlib.sweeps import show_board
 from nestlib.sweeps import sweep as run_sweep
 from nestlib.trained import commit_weights
@@ -151,7 +154,7 @@ def sweep(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="table1, table2 or speed")],
+    name: Annotated[str, typer.Argument(help="table1, table2, figure7 or speed")],
     form: Annotated[str, typer.Option(help="full, quick (for a CPU), light or smoke")] = "full",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
@@ -166,6 +169,8 @@ def bench(
     if name == "speed":
         typer.echo(str(report.rivals_table(record, [])))
         typer.echo(str(report.targets_table(record, [])))
+    elif name == "figure7":
+        typer.echo(str(report.generators_table(record, [])))
     else:
         typer.echo(str(report.cost_table(name, record, [])))
 
@@ -225,6 +230,35 @@ def evaluate(
 
 
 @app.command()
+def score(
+    recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
+    network: Annotated[str, typer.Option(help=f"{', '.join(NETWORKS)}; default by data set")] = "",
+    samples: Annotated[
+        int | None, typer.Option(help="of the final score; default by data set")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
+    noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="weights of runs are here; default runs/")
+    ] = None,
+    device: Device = "auto",
+    commit_record: CommitRecord = False,
+) -> None:
+    """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
+    chosen = get_recipe(recipe, seed=seed)
+    if not isinstance(chosen, GanRecipe):
+        raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(NAMED_GANS)}")
+    record = score_run(
+        chosen, open_store(), network=network, num_samples=samples, seed=noise_seed,
+        data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record,
+    )  # fmt: skip
+    from nestlib import report  # imported late: training needs no plots
+
+    typer.echo(str(report.score_table(record)))
+
+
+@app.command()
 def explain(
     what: Annotated[str, typer.Argument(help="planted or figure8")] = "planted",
     budget: Annotated[
@@ -263,10 +297,12 @@ def describe_gan(record: Record) -> str:
     summary = record.summary
     if summary["status"] == "failed":
         return f"failed: {summary['failure']}; its record says so, delete it to train again"
+    smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
     return (
         f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "
         f"{summary['reported_step']}, {summary['train_seconds']:.0f} s on "
-        f"{record.environment['device']}; pictures in samples/ of its run folder"
+        f"{record.environment['device']}"
+        f"{'' if smoke else '; pictures in samples/ of its run folder'}"
     )
 
 

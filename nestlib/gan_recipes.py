@@ -35,6 +35,10 @@ FIGURE7_UNSAMPLINGS = {
     name: "gan_nest" if name == "PS" else f"gan_nest_{name.lower().replace('-', '_')}"
     for name in UNSAMPLINGS
 }
+# All rows; NesT stands for pixel shuffle too.
+FIGURE7 = FIGURE7_GENERATORS | {
+    name: recipe for name, recipe in FIGURE7_UNSAMPLINGS.items() if name != "PS"
+}
 
 # Layers of each hierarchy, image side first.
 _NARROW = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)

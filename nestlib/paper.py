@@ -136,3 +136,12 @@ TABLE_A2_TAUGHT = {"DeiT-B": (92.4, 70.5, 95.5, 81.5), "NesT-B": (97.2, 82.6, 97
 TABLE_A2_1000_EPOCHS = 86.1  # NesT-B on CIFAR-100; the teacher is not said
 # Table A3: CIFAR-10 accuracy of NesT4-B by number of heads.
 TABLE_A3 = {1: 97.1, 2: 96.85, 3: 96.92, 6: 97.07, 12: 97.21, 24: 97.01, 48: 97.03, 96: 97.08}
+
+# Table A4, 64x64: d = 1024, h = 4, n = 8x8; hierarchy: (width, heads, layers, blocks), in forward
+# direction. The table prints the widths as d, d/4, d/16 and d/64.
+TABLE_A4 = {4: (1024, 4, 5, 1), 3: (256, 4, 3, 4), 2: (64, 4, 3, 16), 1: (16, 4, 2, 64)}
+TABLE_A4_BLOCK_EDGE, TABLE_A4_IMAGE_SIZE = 8, 64
+
+# Figure 7 prints curves and bars without numbers; these two stand in the text (section 4.5).
+FIGURE7_THROUGHPUT_RATIO = 8  # NesT's decoder over TransGAN's
+FIGURE7_BEST_UNSAMPLING = "PS"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.gan_recipes import GAN_DEFAULTS, NAMED_GANS
+from nestlib.gan_recipes import FIGURE7, GAN_DEFAULTS, NAMED_GANS
 from nestlib.recipe import BUDGETS, GanRecipe, Recipe
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
@@ -438,6 +438,28 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
             for row, entry in FIGURE8.items()
         }
     return {row: recipe.at_budget(budget) for row, recipe in recipes.items()}
+
+
+def plan_figure7(
+    budget: str, dataset: str, seeds: Iterable[int], *, rows: Iterable[str] = FIGURE7
+) -> dict[str, list[GanRecipe]]:
+    """The recipes of figure 7's generators and un-samplings on a data set: {row: one a seed}.
+
+    Those on the digits are narrow relatives. smoke takes the first seed alone.
+
+    Raises:
+        ValueError: an unknown budget, or a data set without such recipes.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
+    if dataset not in GAN_DEFAULTS:
+        raise ValueError(f"figure 7 has no recipes on {dataset!r}; on {', '.join(GAN_DEFAULTS)}")
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    names = {row: f"{dataset}/{FIGURE7[row]}{'_narrow' * (dataset == 'digits')}" for row in rows}
+    return {
+        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
+        for row, name in names.items()
+    }
 
 
 NAMED |= NAMED_GANS

@@ -13,7 +13,7 @@ from torch import nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.models.weights import hash_weights, load_weights, save_weights
-from nestlib.recipe import Recipe, to_dict
+from nestlib.recipe import GanRecipe, Recipe, to_dict
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root, open_store
 from nestlib.training.loop import RUN_WEIGHTS
@@ -26,7 +26,8 @@ def load_trained(
 ) -> nn.Module:
     """A named recipe's model as it was trained here, in evaluation mode on the CPU.
 
-    The run's own weights are taken where they are, else the committed ones.
+    Of a GAN that is the EMA's generator. The run's own weights are taken where they are, else the
+    committed ones.
 
     Args:
         name: a recipe (`nest recipes`).
@@ -40,7 +41,7 @@ def load_trained(
     return load_run(get_recipe(name, seed=seed), store or open_store(), runs_dir)
 
 
-def load_run(recipe: Recipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
+def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
     """As `load_trained`, of a recipe that need not be a named one.
 
     Raises:
@@ -64,10 +65,12 @@ def load_run(recipe: Recipe, store: Store, runs_dir: Path | None = None) -> nn.M
             f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
             f"names {sha256[:12]}...; restore the file"
         )
-    return load_weights(recipe.build_model(num_classes), half).eval()
+    return load_weights(_build(recipe, num_classes), half).eval()
 
 
-def commit_weights(recipe: Recipe, store: Store, *, runs_dir: Path | None = None) -> Path:
+def commit_weights(
+    recipe: Recipe | GanRecipe, store: Store, *, runs_dir: Path | None = None
+) -> Path:
     """Round a finished run's weights to fp16 beside the committed records, and return the file.
 
     Raises:
@@ -90,13 +93,13 @@ def commit_weights(recipe: Recipe, store: Store, *, runs_dir: Path | None = None
     return path
 
 
-def build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
+def build_run(recipe: Recipe | GanRecipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
     """A run's model with the weights that its record names, in fp32.
 
     Raises:
         OSError: no such file, or other weights in it.
     """
-    model = load_weights(recipe.build_model(num_classes), path)
+    model = load_weights(_build(recipe, num_classes), path)
     found = hash_weights(model)
     if found != sha256:
         raise OSError(
@@ -106,7 +109,14 @@ def build_run(recipe: Recipe, num_classes: int, path: Path, sha256: str) -> nn.M
     return model
 
 
-def find_run(recipe: Recipe, store: Store) -> Record:
+def _build(recipe: Recipe | GanRecipe, num_classes: int) -> nn.Module:
+    return (
+        recipe.build_generator() if isinstance(recipe, GanRecipe)
+        else recipe.build_model(num_classes)
+    )  # fmt: skip
+
+
+def find_run(recipe: Recipe | GanRecipe, store: Store) -> Record:
     """The record of a finished run.
 
     Raises:
@@ -120,17 +130,17 @@ def find_run(recipe: Recipe, store: Store) -> Record:
     return record
 
 
-def train_command(recipe: Recipe) -> str:
+def train_command(recipe: Recipe | GanRecipe) -> str:
     """What makes a recipe's run, the fields that differ from those of its name included."""
     named, own = to_dict(get_recipe(recipe.name, seed=recipe.seed)), to_dict(recipe)
     changes = [f" --set {key}={own[key]}" for key in own if own[key] != named[key]]
     return f"nest train {recipe.name} --seed {recipe.seed}{''.join(changes)}"
 
 
-def weights_path(recipe: Recipe, runs_dir: Path | None = None) -> Path:
+def weights_path(recipe: Recipe | GanRecipe, runs_dir: Path | None = None) -> Path:
     """Where a run of `runs_dir` (default runs/) leaves its weights."""
     return (runs_dir or find_project_root() / "runs") / recipe.run_id / RUN_WEIGHTS
 
 
-def committed_path(recipe: Recipe, store: Store) -> Path:
+def committed_path(recipe: Recipe | GanRecipe, store: Store) -> Path:
     return store.committed.parent / "weights" / f"{recipe.run_id}.safetensors"

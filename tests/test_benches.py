@@ -6,8 +6,10 @@ import torch
 
 from nestlib import benches
 from nestlib.benches import bench_id, choose_rows, find_or_run_bench, run_bench
+from nestlib.gan_recipes import FIGURE7_GENERATORS
 from nestlib.measure import count_gflops, count_params
 from nestlib.measure.rates import MATMUL_SIZES
+from nestlib.models import create_generator
 from nestlib.recipes import TABLES
 from nestlib.records import Store
 from nestlib.report.speed import MIN_ROUNDS
@@ -67,12 +69,34 @@ def test_bench_id_names_rows_device_and_precision():
 
 @pytest.mark.parametrize(
     ("table", "form", "message"),
-    [("table9", "full", "no bench 'table9'; there are table1, table2, speed"),
+    [("table9", "full", "no bench 'table9'; there are table1, table2, figure7, speed"),
      ("table1", "all", "no form 'all' of a bench; there are full, quick, light, smoke")],
 )  # fmt: skip
 def test_unknown_benches_are_refused(store, table, form, message):
     with pytest.raises(ValueError, match=message):
         run_bench(table, store, form=form, device="cpu")
+
+
+def test_generators_are_timed_on_noise_and_never_trained(store, monkeypatch):
+    """Narrow ones in their place: the 64x64 models take seconds a pass."""
+    narrow = partial(create_generator, "nest_decoder", img_size=16, embed_dim=16, latent_dim=8)
+
+    class Narrow:
+        image_size, build_generator = 16, staticmethod(narrow)
+
+    monkeypatch.setattr(benches, "get_recipe", lambda name: Narrow)
+    record = find_or_run_bench("figure7", store, "smoke", device="cpu")
+    row = record.summary["NesT"]
+    assert set(row["images_per_second"]) == {"forward"} and "error" not in row
+    assert row["params"] == count_params(narrow()) and row["images_per_second"]["forward"]["median"]
+    assert choose_rows("figure7", "light") == list(FIGURE7_GENERATORS)
+
+
+def test_a_generators_multiply_adds_are_those_of_an_image():
+    """By hand: the linear layer, a layer on 64 tokens, and the Conv1x1."""
+    model = create_generator("nest_decoder", img_size=8, embed_dim=16, depths=[1], latent_dim=4)
+    layer = 64 * 16 * 16 * (3 + 1 + 4 + 4) + 2 * 64 * 64 * 16
+    assert count_gflops(model, 8) == pytest.approx((4 * 1024 + layer + 64 * 16 * 3) / 1e9)
 
 
 PAIRS = [name for name, model in MODELS.items() if set(model.builders) == {"nestlib", "timm"}]

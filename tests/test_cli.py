@@ -27,6 +27,13 @@ def test_train_leaves_a_record_and_says_what_came_out(monkeypatch, capsys, tmp_p
     assert len(list((tmp_path / "runs" / "records").rglob("*.json"))) == 1
 
 
+def test_a_smoke_gan_names_no_folder_that_is_gone(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "digits/gan_nest_narrow", "--budget", "smoke", "--device", "cpu"]
+    code, out = run(monkeypatch, capsys, *words)
+    assert code == 0 and "pixel distance" in out and "run folder" not in out
+
+
 def test_time_limit_has_its_own_exit_code(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     words = ["train", "digits/nest_narrow", "--device", "cpu", "--max-time", "1s"]
@@ -42,6 +49,8 @@ def test_time_limit_has_its_own_exit_code(monkeypatch, capsys, tmp_path):
         (["train", "cifar10/nest_tiny", "--device", "tpu"], "nest: device 'tpu' is not one of"),
         (["train", "digits/nest_narrow", "--max-time", "soon"], "nest: 'soon' is no time"),
         (["train", "cifar10/nest_tiny", "--device", "cpu", "--data-dir", "absent"], "absent"),
+        (["score", "digits/nest_narrow"], "nest: digits/nest_narrow generates nothing; scores are"),
+        (["score", "digits/gan_nest_narrow", "--seed", "77"], "--seed 77` makes it"),
         (["bench", "table9"], "nest: no bench 'table9'; there are table1"),
     ],
 )

@@ -8,9 +8,11 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from test_classifier import Waits
 from torch import nn
 
@@ -171,6 +173,10 @@ def test_run_leaves_record_weights_and_pictures(tiny_nest, tmp_path):
     pictures = sorted(folder.glob("samples/*.png"))
     assert [p.name for p in pictures] == [f"step-{n:08d}.png" for n in (0, 3, 6, 9, 12)]
     assert Image.open(pictures[0]).size == (8 * 33 + 1, 2 * 33 + 1)  # 16 samples, eight in a row
+    kept = [load_file(picture.with_suffix(".safetensors"))["images"] for picture in pictures]
+    assert all(images.shape == (16, 3, 32, 32) and images.dtype == torch.uint8 for images in kept)
+    shown = torch.from_numpy(np.asarray(Image.open(pictures[-1]))).permute(2, 0, 1)
+    assert torch.equal(shown[:, 1:33, 34:66], kept[-1][1])  # the same images as in the picture
     assert (folder / "weights.safetensors").is_file()
     assert json.loads((tmp_path / "local" / f"{tiny_nest.run_id}.json").read_text())
 
@@ -335,6 +341,7 @@ if "RANK" in os.environ:
 """
 
 
+@pytest.mark.slow  # a minute: torchrun starts two interpreters
 def test_two_processes_train_as_one(tiny_nest, tmp_path):
     """With the noise of one rank shared out, two gloo ranks give one rank's curve.
 

@@ -77,3 +77,18 @@ def test_figures_and_appendix_as_printed():
     assert longest == paper.TABLE_A2_1000_EPOCHS
     heads = reference["table_a3"]["rows"]
     assert {heads: row[1] for heads, row in heads.items()} == paper.TABLE_A3
+
+
+@needs_reference
+def test_table_a4_and_figure7_as_printed():
+    reference = yaml.safe_load(REFERENCE.read_text())
+    rows = [[d, layers, blocks] for d, _, layers, blocks in paper.TABLE_A4.values()]
+    assert rows == reference["table_a4"]["hierarchies_from_input"]
+    said = " ".join(str(reference["table_a4"]).split())
+    assert {heads for _, heads, _, _ in paper.TABLE_A4.values()} == {4}
+    edge = paper.TABLE_A4_BLOCK_EDGE
+    assert f"{paper.TABLE_A4_IMAGE_SIZE} x {paper.TABLE_A4_IMAGE_SIZE} x 3" in said
+    assert paper.TABLE_A4[1][3] * edge**2 == paper.TABLE_A4_IMAGE_SIZE**2
+    printed = reference["figure7"]["printed"]
+    assert printed["throughput_ratio_nest_over_transgan"] == paper.FIGURE7_THROUGHPUT_RATIO
+    assert printed["best_unsampling"] == paper.FIGURE7_BEST_UNSAMPLING

@@ -23,13 +23,22 @@ def count_params(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def make_input(model: nn.Module, batch_size: int, image_size: int, device) -> Tensor:
+    """What a model takes: RGB images (B, 3, S, S), or a generator's noise (B, latent_dim)."""
+    latent_dim = getattr(model, "latent_dim", None)
+    shape = (3, image_size, image_size) if latent_dim is None else (latent_dim,)
+    return torch.randn(batch_size, *shape, device=device)
+
+
 def count_gflops(model: nn.Module, image_size: int) -> float:
     """Multiply-adds of one forward pass on one RGB image, in units of 10**9, by `FLOP_COUNTER`.
+
+    Of a generator: to make one image.
 
     Counts matrix products and convolutions, as the papers' tables do; norms, activations and
     additions are left out.
     """
-    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+    image = make_input(model, 1, image_size, next(model.parameters()).device)
     # torch's counter knows no formula for the CPU's fused attention and would drop it without a
     # word; unfused, attention is two matrix products, the same count on every device.
     with running_mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -77,7 +86,7 @@ def check_fits(model: nn.Module, batch_size: int, image_size: int, train: bool) 
         MemoryError: with what is needed and what is free.
     """
     held = sum(t.nbytes for t in model.parameters()) * (3 if train else 1)
-    images = torch.empty(batch_size, 3, image_size, image_size, device="meta")
+    images = make_input(model, batch_size, image_size, "meta")
     peak = measure_memory_mb(model, images, train=train)[0] * MB  # with gradients
     check_free(held + peak)
     return peak

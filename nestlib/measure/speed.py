@@ -24,6 +24,7 @@ from nestlib.measure.cost import (
     check_free,
     count_gflops,
     count_params,
+    make_input,
     measure_memory_mb,
     running_mode,
 )
@@ -35,7 +36,7 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 @dataclass(frozen=True)
 class Contender:
-    """A model to be timed on images (batch_size, 3, image_size, image_size).
+    """A model to be timed on images (batch_size, 3, image_size, image_size), or on noise for such.
 
     compile: run it by torch.compile; what does not compile is the row's error.
     tuned: on the fastest of its library's paths (`_Runner._choose_paths`), not as it comes.
@@ -96,7 +97,7 @@ class _Runner:
             if self.device.type == "cpu":  # a GPU says itself that it is full
                 self.pass_bytes = check_fits(sketch, batch, size, train="train" in self.steps)
         self.model = self.contender.build().to(self.device)
-        self.images = torch.randn(batch, 3, size, size, device=self.device)
+        self.images = make_input(self.model, batch, size, self.device)  # noise for a generator
         with running_mode(self.model, training=False), torch.no_grad():
             num_classes = self.model(self.images[:1]).shape[-1]
         self.labels = torch.randint(num_classes, (batch,), device=self.device)
@@ -156,7 +157,8 @@ class _Runner:
             return
         memory_format = MEMORY_FORMATS[path.memory_format]
         self.model.to(memory_format=memory_format)
-        self.images = self.images.contiguous(memory_format=memory_format)
+        if self.images.ndim == 4:  # noise has no layout
+            self.images = self.images.contiguous(memory_format=memory_format)
         for state in self.optimizer.state.values():  # fused AdamW wants the weights' layout
             for name, value in state.items():
                 if value.ndim == 4:
@@ -235,6 +237,7 @@ def bench(
 
     Args:
         precision: "fp32" or "bf16" (autocast).
+        train: time a training step of classification too; False for generators.
         seconds_per_round: least time a contender is run for in each round and mode.
         warmup: untimed steps of each mode before the first round.
         time_limit_s: no further round is begun that would probably end later than this many

@@ -5,6 +5,13 @@ from nestlib.report.bars import bars_table
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
+from nestlib.report.generation import (
+    generation_table,
+    generators_table,
+    plot_figure7,
+    plot_figure_a3,
+    score_table,
+)
 from nestlib.report.grounding import grounding_table
 from nestlib.report.localization import (
     best_thresholds,
@@ -17,10 +24,12 @@ from nestlib.report.maps import draw_maps
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
+from nestlib.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestlib.report.speed import rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
+from nestlib.report.table_a4 import table_a4
 from nestlib.report.tables import Number, Table, save
 from nestlib.report.tree import draw_trees, draw_walks
 
@@ -33,14 +42,22 @@ __all__ = [
     "boxes_table",
     "claims_table",
     "cost_table",
+    "draw_grid",
     "draw_growth",
     "draw_maps",
+    "draw_neighbours",
     "draw_trees",
+    "draw_walk",
     "draw_walks",
     "exploration_table",
     "figure8",
+    "generation_table",
+    "generators_table",
     "grounding_table",
     "localization_table",
+    "neighbours_table",
+    "plot_figure7",
+    "plot_figure_a3",
     "plot_localization",
     "plot_rivals",
     "plot_table1",
@@ -48,6 +65,7 @@ __all__ = [
     "rivals_table",
     "rows_table",
     "save",
+    "score_table",
     "settings_table",
     "show_profile",
     "speed_table",
@@ -57,5 +75,6 @@ __all__ = [
     "table2",
     "table2_own",
     "table_a1",
+    "table_a4",
     "targets_table",
 ]

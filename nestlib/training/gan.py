@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torchvision.utils import make_grid
@@ -31,6 +32,7 @@ from nestlib.measure.generation import (
     compute_statistics,
     frechet_distance,
     pixel_features,
+    to_bytes,
 )  # fmt: skip
 from nestlib.models import Discriminator
 from nestlib.recipe import GanRecipe
@@ -40,6 +42,7 @@ from nestlib.training.seeding import derive_seed, epoch_order, seed_step
 from nestlib.training.stopping import Clock
 
 EMA_FROM_STEP = 10
+SAMPLES = "samples"  # folder of a run
 GRID = 8  # samples along an edge of the picture
 PATIENCE = 5  # rows in a row with samples worse than before the first step
 SAMPLE_BATCH = 256
@@ -56,9 +59,10 @@ def train(
 ) -> TrainResult:  # fmt: skip
     """Train a generator by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
-    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. Leaves `samples/` (pictures,
-    one a row of the history, of the same noise) and at the end `weights.safetensors`, the EMA's.
-    A run that diverges ends there: the result's `failure` says how.
+    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. Leaves in `samples/`, at each
+    row of the history and of the same noise, a picture and all samples as bytes, which can be
+    scored later by any features; at the end `weights.safetensors`, the EMA's. A run that diverges
+    ends there: the result's `failure` says how.
 
     Args:
         run_dir: holds `checkpoints/` and `samples/`; one run, one folder.
@@ -198,8 +202,10 @@ class Trainer(Loop):
         begin = time.monotonic()
         samples = self.sample()
         if self.ranks.is_main:
-            path = self.run_dir / "samples" / f"step-{self.progress.step:08d}.png"
+            path = self.run_dir / SAMPLES / f"step-{self.progress.step:08d}.png"
             write_atomically(path, draw_grid(samples[: GRID**2]))
+            images = {"images": to_bytes(samples).cpu().contiguous()}
+            write_atomically(path.with_suffix(".safetensors"), save(images))
         row = {"step": self.progress.step, **self._describe_row()}
         row["sample/pixel_distance"] = self._pixel_distance(samples)
         self.progress.history.append(row)

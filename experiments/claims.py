@@ -1,0 +1,42 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which claims hold
+#
+# Every sentence of the paper that states a finding, what would decide it, and what does. Two columns answer:
+# the paper's own printed numbers, where they bear on the sentence, and our records of real runs. A verdict from
+# records needs several seeds of both sides: *supported* or *contradicted* where the interval of the difference,
+# over seeds and over the draw of test images together, lies on one side, else *undecided*. No verdict is
+# written by hand; what has no records says so. Quick runs on digits decide nothing here.
+#
+# Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
+# for words such as "far" or "similar" are ours and stand in `nestlib/claims.py`.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
+
+# %%
+from nestlib import records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% tags=["hide-input"]
+claims = report.claims_table(records.open_store())
+claims
+
+# %%
+report.save("claims", budget, [claims])

@@ -1,0 +1,43 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Table A4: NesT as a decoder
+#
+# NesT upside down makes images: noise becomes one block of 8x8 vectors, each hierarchy ends in a de-aggregation
+# that turns every block into four, and the last one's 64 blocks are an image of 64x64 pixels. Widths and layers
+# are those of TransGAN's own 64x64 file, so that the two differ in the reach of attention alone ([D33](d33)).
+#
+# The paper's input can be read in two ways, with a linear layer or without ([D31](d31)); both stand here, read
+# from the models themselves. What was trained with them is on the page {doc}`figure7`.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
+
+# %%
+from nestlib import report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %%
+architecture, parameters = report.table_a4()
+architecture
+
+# %% tags=["remove-input"]
+parameters
+
+# %%
+report.save("table_a4", budget, [architecture, parameters])

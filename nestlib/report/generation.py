@@ -1,0 +1,305 @@
+"""Figures 7 and A3: scores of generators against training steps, and what generators cost."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+
+from nestlib.gan_recipes import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
+from nestlib.paper import FIGURE7_BEST_UNSAMPLING, FIGURE7_THROUGHPUT_RATIO
+from nestlib.records import Record
+from nestlib.report.cost import (
+    describe_bench,
+    describe_machine,
+    images_per_second,
+    is_smoke,
+    results,
+    rounds_of,
+)
+from nestlib.report.pictures import Picture, drawing_style
+from nestlib.report.tables import (
+    HERE,
+    NOT_RUN,
+    PAPER,
+    Cell,
+    Number,
+    Table,
+    mean_of,
+    median_of,
+    significant,
+)
+
+Scored = Mapping[str, Sequence[Record]]  # records of scores by row of FIGURE7
+
+BASE = "TransGAN"  # what the paper's ratio is over
+# By figure: what is drawn, by Inception-v3's features and by any other network's.
+SCORES = {
+    "figure7": ("fid", "frechet_distance"),
+    "figure_a3": ("inception_score", "classifier_score"),
+}
+AXES = {
+    "fid": "FID (lower is better)",
+    "frechet_distance": "Fréchet distance (lower is better)",
+    "inception_score": "inception score (higher is better)",
+    "classifier_score": "classifier score (higher is better)",
+}
+# Okabe and Ito's; dashes tell the rows apart where colour does not.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+DASHES = ("-", (0, (6, 2)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (4, 1.5)), (0, (2, 2)))
+
+
+def generation_table(scored: Scored, figure: str) -> Table:
+    """Every row's final score on one data set, and whether the un-samplings' order is decided."""
+    rows, notes = [], []
+    for row in FIGURE7:
+        records = [record for record in scored.get(row, ()) if not is_smoke(record)]
+        label = (
+            f"{row} (PS)" if row == "NesT" else row if row in FIGURE7_GENERATORS else f"NesT, {row}"
+        )
+        if not records:
+            rows.append((label, NOT_RUN, "", "", ""))
+            continue
+        name = score_name(records[0], figure)
+        values = [record.summary[name] for record in records]
+        source = records[0].run_id
+        kernel = [record.summary[_kernel_name(record)] for record in records]
+        rows.append((
+            label, mean_of(values, source, 2), _interval(values), mean_of(kernel, source, 4),
+            str(len(records)),
+        ))  # fmt: skip
+        notes += [describe_score(record) for record in records]
+    name = _shared_name(scored, figure)
+    return Table(
+        f"Samples scored: {AXES[name]}",
+        ("Generator", "Score", "95 % interval of the mean", "Kernel distance", "n"),
+        rows,
+        [f"Paper: curves without numbers; of the un-samplings {FIGURE7_BEST_UNSAMPLING} is best. "
+         f"Here: {compare_unsamplings(scored, figure)}", *notes],
+    )  # fmt: skip
+
+
+def score_table(record: Record) -> Table:
+    """One run's three scores, and its curve."""
+    s, source = record.summary, record.run_id
+    names = [name for pair in SCORES.values() for name in pair if name in s]
+    names.append(_kernel_name(record))
+    rows = [
+        (name, significant(s[name], source),
+         significant(s[f"{name}_std"], source) if f"{name}_std" in s else "")
+        for name in names
+    ]  # fmt: skip
+    curve = " ".join(f"{row['step']}: {row[names[0]]:.3g};" for row in record.epochs)
+    return Table(
+        f"Scores of {record.recipe['run']}",
+        ("Score", "Value", "Over splits or subsets, ±"),
+        rows,
+        [describe_score(record), f"{names[0]} at each row: {curve or 'the run is not here'}"],
+    )
+
+
+def compare_unsamplings(scored: Scored, figure: str) -> str:
+    """Which un-sampling is best, if three seeds or more of all of them say so."""
+    values = {}
+    for unsampling in FIGURE7_UNSAMPLINGS:
+        records = scored.get("NesT" if unsampling == "PS" else unsampling, ())
+        records = [record for record in records if not is_smoke(record)]
+        values[unsampling] = [r.summary[score_name(r, figure)] for r in records]
+    if min(map(len, values.values())) < 3:
+        return "undecided, as there are not three seeds of each un-sampling"
+    sign = -1 if figure == "figure_a3" else 1
+    means = {name: sign * statistics.fmean(found) for name, found in values.items()}
+    best = min(means, key=means.get)
+    reach = {name: _half_width(found) for name, found in values.items()}
+    if all(means[best] + reach[best] < means[name] - reach[name] for name in means if name != best):
+        return f"{best} is best, its interval apart from all others'"
+    return f"undecided, as {best}'s interval, the best by its mean, meets another's"
+
+
+def score_name(record: Record, figure: str) -> str:
+    """The figure's score under the name that the record's network gives it."""
+    return next(name for name in SCORES[figure] if name in record.summary)
+
+
+def describe_score(record: Record) -> str:
+    """One line on how a score was made."""
+    s = record.summary
+    points = {row["num_samples"] for row in record.epochs}
+    curve = f", points of its curve of {min(points):,}" if points else ""
+    return (
+        f"{record.recipe['run']}: {s['num_samples']:,} samples{curve}, against "
+        f"{s['num_reference']:,} of {s['reference']} ({s['reference_fingerprint'][:8]}), features "
+        f"of {s['feature_network']} ({s['feature_weights_sha256'][:8]}), resize {s['resize']}, "
+        f"seed {s['seed']}; record {record.run_id}"
+    )
+
+
+def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:
+    """Figure 7, right: parameters and speed of the three generators, and the paper's ratio."""
+    runs = results(here, committed)
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs or [None]:
+        machine = describe_machine(run) if run else NOT_RUN
+        for name in FIGURE7_GENERATORS if run else ():
+            row = run.summary.get(name, {})
+            source = HERE if run is here else run.run_id
+            speed = median_of(rounds_of(run, name, "forward"), source)
+            counts = ("", "") if "params" not in row else (
+                Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)
+            )  # fmt: skip
+            rows.append((
+                name, machine, *counts, speed or row.get("error", NOT_RUN),
+                _ratio(run, name, source), _printed_ratio(name),
+            ))  # fmt: skip
+    rows = rows or [
+        (name, NOT_RUN, "", "", "", "", _printed_ratio(name)) for name in FIGURE7_GENERATORS
+    ]
+    return Table(
+        "Figure 7, right: generators at 64x64",
+        ("Generator", "Machine", "Params (M)", "GFLOPs an image", "Images/s",
+         f"Over {BASE}'s", "Paper"),
+        rows,
+        ["Paper: 8 x in its text, bars without numbers in its figure; neither GPU, batch nor "
+         "precision is given (D23). Multiply-adds of the two transformers differ by far less: the "
+         "rest is how attention over 4,096 places runs, fused here where the library has it",
+         *(describe_bench(HERE if run is here else run.run_id, run) for run in runs)],
+    )  # fmt: skip
+
+
+def plot_figure7(scored: Scored, here: Record | None, committed: Sequence[Record]) -> Picture:
+    """Left and middle: Fréchet distance against steps; right: parameters and images a second."""
+    with drawing_style():
+        figure = Figure(figsize=(7.4, 2.9), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        tooltips = _draw_curve_panels((left, middle), scored, "figure7")
+        run = max(
+            results(here, committed), default=None,
+            key=lambda r: (r.environment["device_kind"] == "cuda", len(r.summary)),
+        )  # fmt: skip
+        tooltips |= _draw_cost(right, run)
+    text = "Figure 7: scores of generators against training steps, and their speed. "
+    return Picture(figure, "figure7", text + _say_final(scored, "figure7"), tooltips)
+
+
+def plot_figure_a3(scored: Scored) -> Picture:
+    """The inception score, or its analogue, against steps."""
+    with drawing_style():
+        figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+        tooltips = _draw_curve_panels(figure.subplots(1, 2), scored, "figure_a3")
+    text = "Figure A3: the scores of how sure and how varied a classifier finds samples. "
+    return Picture(figure, "figure_a3", text + _say_final(scored, "figure_a3"), tooltips)
+
+
+def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> dict[str, str]:
+    unsamplings = {"NesT" if name == "PS" else name: name for name in FIGURE7_UNSAMPLINGS}
+    tooltips = {}
+    for axes, title, labels in zip(
+        panels, ("generators", "un-sampling"),
+        ({name: name for name in FIGURE7_GENERATORS}, unsamplings),
+    ):  # fmt: skip
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("training steps")
+        drawn = 0
+        for number, (row, label) in enumerate(labels.items()):
+            records = [r for r in scored.get(row, ()) if r.epochs and not is_smoke(r)]
+            drawn += len(records)
+            for record in records:
+                gid = f"{title}-{record.recipe['run']}".replace("/", "-")
+                tooltips |= _draw_curve(axes, record, figure, gid, label, number)
+        missing = [label for row, label in labels.items() if not scored.get(row)]
+        _say_missing(axes, missing, drawn)
+    panels[0].set_ylabel(AXES[_shared_name(scored, figure)])
+    return tooltips
+
+
+def _draw_curve(
+    axes: Axes, record: Record, figure: str, gid: str, label: str, number: int
+) -> dict[str, str]:
+    name, rows = score_name(record, figure), record.epochs
+    steps, values = [row["step"] for row in rows], [row[name] for row in rows]
+    style = {"color": COLORS[number], "ls": DASHES[number]}
+    axes.plot(steps, values, lw=1.2, label=label, **style)
+    axes.plot(steps[-1], values[-1], "o", ms=5, color=COLORS[number], mec="white", gid=gid)
+    if min(values) > 0:
+        axes.set_yscale("log")
+    return {gid: f"{label}: {values[-1]:.3g} at step {steps[-1]:,}, n = "
+                 f"{rows[-1]['num_samples']:,}\nrecord {record.run_id}"}  # fmt: skip
+
+
+def _say_missing(axes: Axes, missing: Sequence[str], drawn: int) -> None:
+    if drawn:
+        axes.legend(frameon=False)
+    if missing:
+        place = (0.5, 0.5) if not drawn else (0.98, 0.72)
+        axes.text(
+            *place, f"{NOT_RUN}:\n" + "\n".join(missing), transform=axes.transAxes, fontsize=6.5,
+            ha="right" if drawn else "center", va="top" if drawn else "center", color="0.35",
+        )  # fmt: skip
+
+
+def _draw_cost(axes: Axes, run: Record | None) -> dict[str, str]:
+    axes.set_title("parameters, speed", loc="left")
+    axes.set(xlabel="parameters (M)", ylabel="images a second")
+    shown = [n for n in FIGURE7_GENERATORS if run and images_per_second(run, n)]
+    if not shown:
+        _say_missing(axes, list(FIGURE7_GENERATORS), 0)
+        return {}
+    tooltips = {}
+    for number, name in enumerate(shown):
+        row, speed = run.summary[name], images_per_second(run, name)
+        gid = f"cost-{name.lower()}"
+        axes.plot(row["params"] / 1e6, speed, "o", ms=7, color=COLORS[number], mec="white", gid=gid)
+        axes.annotate(name, (row["params"] / 1e6, speed), (-5, 6), textcoords="offset points",
+                      ha="right")  # fmt: skip
+        tooltips[gid] = (
+            f"{name}: {row['params'] / 1e6:.1f} M parameters, {speed:.3g} images/s\n"
+            f"{describe_machine(run)}, record {run.run_id}"
+        )
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 1.25 * max(images_per_second(run, name) for name in shown))
+    return tooltips
+
+
+def _say_final(scored: Scored, figure: str) -> str:
+    said = [
+        f"{row}: {record.summary[score_name(record, figure)]:.3g}"
+        for row, records in scored.items() for record in records if not is_smoke(record)
+    ]  # fmt: skip
+    return f"Final: {', '.join(said)}." if said else f"{NOT_RUN}."
+
+
+def _shared_name(scored: Scored, figure: str) -> str:
+    """What the records at hand call the score; without any, what offline ones would."""
+    records = [record for found in scored.values() for record in found]
+    return score_name(records[0], figure) if records else SCORES[figure][1]
+
+
+def _kernel_name(record: Record) -> str:
+    return "kid" if "kid" in record.summary else "kernel_distance"
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Of the mean's 95 % interval by Student's t; infinite for a single run."""
+    n = len(values)
+    if n < 2:
+        return math.inf
+    return float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+
+
+def _interval(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "one run"
+    middle, reach = statistics.fmean(values), _half_width(values)
+    return f"{middle - reach:.2f} to {middle + reach:.2f}"
+
+
+def _ratio(run: Record, name: str, source: str) -> Cell:
+    ours, base = (rounds_of(run, row, "forward") for row in (name, BASE))
+    return median_of([a / b for a, b in zip(ours, base)], source) or ""
+
+
+def _printed_ratio(name: str) -> Cell:
+    ratios = {"NesT": FIGURE7_THROUGHPUT_RATIO, BASE: 1}
+    return Number(ratios[name], PAPER, 0) if name in ratios else "no number"
