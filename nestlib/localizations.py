@@ -28,6 +28,7 @@ from nestlib.measure.localization import (
     count_contour_disagreements,
     maps_of_boxes,
     score_localization,
+    share_higher_inside,
 )
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.peers.acol import ACoL
@@ -250,6 +251,7 @@ def _localize(
             "image_size": list(subject.size), "top1_error": 100 * float((~right).mean()),
             **score_localization(boxes, subject.boxes, right),
             "true_boxes_at_map_size": ceiling["gt_known"],
+            "higher_inside": share_higher_inside(maps, subject.boxes, subject.size),
             "contours_disagree": count_contour_disagreements(maps[:CONTOUR_MAPS], subject.size),
             "seconds": {"maps": mapped - started, "boxes": boxed - mapped},
             "boxes_timed": time_boxes(maps),

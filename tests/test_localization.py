@@ -12,6 +12,7 @@ from nestlib.measure.localization import (
     iou,
     maps_of_boxes,
     score_localization,
+    share_higher_inside,
 )
 
 
@@ -142,3 +143,14 @@ def test_maps_of_boxes_are_the_covered_shares():
     boxes = find_boxes(maps_of_boxes(aligned, (64, 64), (8, 8)), (64, 64))
     scores = score_localization(boxes, aligned, np.ones(30, bool))
     assert scores["gt_known"]["best"]["error"] == 0
+
+
+def test_maps_higher_inside_are_counted():
+    truth = np.tile([8, 8, 23, 23], (4, 1, 1))
+    truth[3] = [0, 0, 63, 63]
+    inside = maps_of_boxes(truth, (64, 64), (8, 8))
+    maps = np.stack([inside[0], -inside[1], inside[2] + 3, np.arange(64.0).reshape(8, 8)])
+    assert share_higher_inside(maps, truth, (64, 64)) == (1 + 0 + 1 + 0.5) / 4
+    rng = np.random.default_rng(0)
+    noise, boxes = rng.random((400, 8, 8)), random_boxes(rng, 400, 1)
+    assert abs(share_higher_inside(noise, boxes, (64, 64)) - 0.5) < 0.1

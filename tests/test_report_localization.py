@@ -26,6 +26,7 @@ def make_record(row, seed=0, **recipe):
         {"device": "CPU"},
         {"row": row, "method": METHODS[row], "map_size": [4, 4], "image_size": [64, 64],
          "top1_error": 100 * float((~right).mean()), **scores,
+         "higher_inside": 0.75,
          "true_boxes_at_map_size": {"best": {"error": 7.5, "threshold": 0.35}},
          "contours_disagree": 0.25,
          "seconds": {"maps": 1.0, "boxes": 2.0},
@@ -51,6 +52,7 @@ def test_the_table_shows_each_records_errors(results):
         found = record.summary[score][way]
         assert (cell.value, cell.source, cell.n) == (found["error"], record.run_id, 40)
         assert cell.spread == pytest.approx((found["interval"][1] - found["interval"][0]) / 2)
+    assert shown[9].value == 75
     assert shown[7].value == record.summary["gt_known"]["best"]["threshold"]
     assert rows["ADL"][1] == NOT_RUN and "ADL: no weights at x" in table.notes
     assert (rows["the true box itself"][1], rows["the true box itself"][5].value) == ("4x4", 7.5)

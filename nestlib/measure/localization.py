@@ -104,6 +104,35 @@ def score_localization(
     }
 
 
+def share_higher_inside(
+    maps: np.ndarray, truth_boxes: np.ndarray, image_size: tuple[int, int]
+) -> float:
+    """Share of images whose map is higher, on average, inside their true boxes than outside.
+
+    No threshold and no box of the map's own: 0.5 by chance. An image that its boxes cover whole
+    counts as half.
+
+    Args:
+        maps: (N, h, w).
+        truth_boxes: (N, K, 4), padded with rows of -1.
+        image_size: (H, W), in whose pixels the boxes are.
+
+    Raises:
+        ValueError: what `find_boxes` says of maps.
+    """
+    maps = check_maps(maps, image_size, ())
+    points = 0.0
+    for map_, boxes in zip(maps, truth_boxes):
+        scaled, inside = scale_map(map_, image_size), np.zeros(image_size, bool)
+        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
+            inside[y0 : y1 + 1, x0 : x1 + 1] = True
+        if inside.all():
+            points += 0.5
+        else:
+            points += float(scaled[inside].mean() > scaled[~inside].mean())
+    return points / len(maps)
+
+
 def maps_of_boxes(
     truth_boxes: np.ndarray, image_size: tuple[int, int], map_size: tuple[int, int]
 ) -> np.ndarray:

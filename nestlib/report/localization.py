@@ -69,7 +69,8 @@ def localization_table(dataset: str, results: Localized) -> Table:
         "the paper does; held out: each half at the other half's best; ± half of Wilson's 95 % "
         "interval for the draw of images. One run a row: seeds differ by more",
         "MaxBoxAccV2: accuracy at IoU 0.3, 0.5 and 0.7, each at its best threshold, averaged "
-        "(higher is better; the other columns are errors)",
+        "(higher is better). Higher inside: images whose map is higher, on average, inside their "
+        "true boxes than outside (50 by chance). The other columns are errors",
     ]
     notes += [
         _describe(row, result) if isinstance(result, Record) else f"{row}: {result}"
@@ -78,7 +79,7 @@ def localization_table(dataset: str, results: Localized) -> Table:
     return Table(
         f"Localization errors: {TITLES[dataset]} (%)",
         ("Method", "Map", "Class error", "Top-1 loc., best", "held out", "GT-known, best",
-         "held out", "Best threshold", "MaxBoxAccV2"),
+         "held out", "Best threshold", "MaxBoxAccV2", "Higher inside"),
         rows,
         notes,
     )  # fmt: skip
@@ -154,13 +155,14 @@ def best_thresholds(results: Localized) -> dict[str, float]:
 
 def _row(row: str, result: Record | str) -> tuple[Cell, ...]:
     if not isinstance(result, Record):
-        return (row, NOT_RUN, *[""] * 7)
+        return (row, NOT_RUN, *[""] * 8)
     summary, source = result.summary, result.run_id
     *top1, _ = _errors(result, "top1")
     places = "x".join(map(str, summary["map_size"]))
     return (
         row, f"{summary['method']}, {places}", Number(summary["top1_error"], source), *top1,
         *_errors(result, "gt_known"), Number(summary["max_box_acc_v2"], source),
+        Number(100 * summary["higher_inside"], source),
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _whole_image_row(records: Mapping[str, Record]) -> tuple[Cell, ...]:
     record = next(iter(records.values()))
     assert record.summary["thresholds"][0] == 0
     error = Number(record.summary["gt_known"]["errors"][0], record.run_id)
-    return ("the whole image", "no map", "", "", "", error, "", "", "")
+    return ("the whole image", "no map", "", "", "", error, "", "", "", "")
 
 
 def _ceiling_rows(records: Mapping[str, Record]) -> list[tuple[Cell, ...]]:
@@ -193,7 +195,7 @@ def _ceiling_rows(records: Mapping[str, Record]) -> list[tuple[Cell, ...]]:
         best = record.summary["true_boxes_at_map_size"]["best"]
         error, threshold = (Number(best[k], record.run_id, d)
                             for k, d in (("error", 1), ("threshold", 2)))  # fmt: skip
-        rows[places] = ("the true box itself", places, "", "", "", error, "", threshold, "")
+        rows[places] = ("the true box itself", places, "", "", "", error, "", threshold, "", "")
     return list(rows.values())
 
 
