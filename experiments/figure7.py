@@ -13,7 +13,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Figure 7: NesT as a decoder, its rivals and its un-sampling
 #

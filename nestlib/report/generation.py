@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from scipy.stats import t as student
 
 from nestlib.gan_recipes import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
@@ -208,8 +209,8 @@ def _draw_curve(
     axes.plot(steps[-1], values[-1], "o", ms=5, color=COLORS[number], mec="white", gid=gid)
     if figure == "figure7" and min(values) > 0:
         axes.set_yscale("log")
-        for axis_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis_ticks("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # plain numbers
     return {gid: f"{label}: {values[-1]:.3g} at step {steps[-1]:,}, n = "
                  f"{rows[-1]['num_samples']:,}\nrecord {record.run_id}"}  # fmt: skip
 
