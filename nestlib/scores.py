@@ -23,7 +23,7 @@ from nestlib.measure.features import (
 )
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.recipe import GanRecipe, from_dict
+from nestlib.recipe import GanRecipe
 from nestlib.recipes import get_recipe, plan_figure7
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
 from nestlib.runs import load_split
@@ -81,7 +81,7 @@ def score_run(
     if network not in NETWORKS:
         raise ValueError(f"no feature network {network!r}; there are {', '.join(NETWORKS)}")
     count = SMOKE_SAMPLES if smoke else num_samples or count
-    found = store.find(score_id(recipe, network))
+    found = store.find(score_id(recipe.run_id, network))
     asked = {"num_samples": count, "seed": seed}
     if found is not None and not smoke and asked.items() <= found.recipe.items():
         return found
@@ -100,7 +100,7 @@ def score_run(
     result = score(samples, progress_bar=progress_bar)
     run_dir = weights_path(recipe, runs_dir).parent
     record = Record(
-        run_id=score_id(recipe, network), kind="score",
+        run_id=score_id(recipe.run_id, network), kind="score",
         recipe={"run": recipe.run_id, "budget": recipe.budget, "network": network, **asked},
         environment=environment | {"finished": timestamp()},
         summary=result | {
@@ -131,9 +131,9 @@ def score_rows(
     return rows
 
 
-def score_id(recipe: GanRecipe, network: str) -> str:
+def score_id(run_id: str, network: str) -> str:
     """One score a run and network: another n or seed replaces it."""
-    return f"score/{recipe.run_id}-{network}"
+    return f"score/{run_id}-{network}"
 
 
 def find_figure7(store: Store, dataset: str, network: str = "") -> dict[str, list[Record]]:
@@ -141,8 +141,8 @@ def find_figure7(store: Store, dataset: str, network: str = "") -> dict[str, lis
     network = network or DEFAULTS.get(dataset, OTHERWISE)[0]
     found = {}
     for row, (recipe,) in plan_figure7("gpu", dataset, [0]).items():
-        runs = [from_dict(record.recipe) for record in store.find_seeds(recipe)]
-        scores = [store.find(score_id(run, network)) for run in runs]
+        runs = store.find_seeds(recipe)
+        scores = [store.find(score_id(run.run_id, network)) for run in runs]
         found[row] = [record for record in scores if record is not None]
     return found
 

@@ -15,6 +15,7 @@ from nestlib.report import (
     neighbours_table,
     plot_figure7,
     plot_figure_a3,
+    runs_table,
     table_a4,
 )
 from nestlib.report.generation import compare_unsamplings
@@ -101,7 +102,8 @@ def test_what_has_no_score_says_so_and_smoke_is_never_shown():
 
 def test_inceptions_scores_are_called_by_their_names():
     scored = {"NesT": [scored_run("gan_nest", 5.0, names=("fid", "inception_score"))]}
-    assert generation_table(scored, "figure7").caption == "Samples scored: FID (lower is better)"
+    caption = generation_table(scored, "figure7").caption
+    assert caption == "Generators trained and scored on digits: FID (lower is better)"
     assert "inception score" in generation_table(scored, "figure_a3").caption
 
 
@@ -112,6 +114,19 @@ def test_figures_draw_what_there_is_and_name_what_is_missing(draw):
     assert NOT_RUN in svg and "TransGAN" in svg and "NN-C3" in svg
     assert "Final: NesT: 5." in svg
     assert "not run yet." in draw({}).to_svg().decode()
+
+
+def test_runs_say_how_they_ended():
+    rows = [{"step": 0, "sample/pixel_distance": 9.0}, {"step": 5, "sample/pixel_distance": 12.0}]
+    summary = {"status": "failed", "failure": "the loss is not finite", "reported_step": 5,
+               "train_seconds": 33.0}  # fmt: skip
+    environment = {"device": "a machine", "threads": 1}
+    run = Record("digits/gan-s0", "gan", {"budget": "quick"}, environment, summary, rows)
+    table = runs_table({"NesT": [run], "NN": [replace(run, recipe={"budget": "smoke"})]})
+    ((row, ended, *numbers),) = table.rows
+    assert (row, ended) == ("NesT", "failed") and [n.value for n in numbers] == [5, 33, 9, 12]
+    assert "digits/gan-s0: the loss is not finite; a machine, 1 threads" in table.notes
+    assert runs_table({"NesT": []}).rows == [("NesT", NOT_RUN, "", "", "", "")]
 
 
 def bench_record(**speeds):

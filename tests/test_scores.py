@@ -56,7 +56,7 @@ def test_final_score_is_of_the_runs_weights_and_its_training_images(run):
     weights = store.find(recipe.run_id).summary["weights_sha256"]
     assert record.summary["generator_weights_sha256"] == weights == hash_weights(generator)
     assert record.kind == "score" and record.recipe["run"] == recipe.run_id
-    assert store.find(score_id(recipe, "first")) == record
+    assert store.find(score_id(recipe.run_id, "first")) == record
 
 
 def test_curve_is_of_the_samples_of_each_row(run):
@@ -150,7 +150,7 @@ def test_nearest_training_image_is_found(run):
     ):
         image = torch.from_numpy(sample).permute(2, 0, 1).double()
         differences = (train.double() - image).square().mean((1, 2, 3)).sqrt()
-        assert distance == pytest.approx(float(differences.min()), rel=1e-6)
+        assert distance == pytest.approx(float(differences.min()), rel=1e-4)  # sums of fp32
         index = int(differences.argmin())
         assert name == f"train image {index}"
         assert torch.equal(torch.from_numpy(shown).permute(2, 0, 1), train[index])

@@ -26,10 +26,11 @@ def find_nearest(images: Tensor, reference: ImageSet | FolderSet) -> tuple[Tenso
         )
     flat = images.float().flatten(1)
     order = torch.arange(len(reference))
-    squares = torch.cat([
-        # Exact, where the form with a matrix product would lose the small distances to rounding.
-        torch.stack([(part.cpu().float().flatten(1) - x).square().mean(1) for x in flat], dim=1)
+    # Differences one by one: by a matrix product small distances would be lost to rounding.
+    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    distances = torch.cat([
+        torch.cdist(part.cpu().float().flatten(1), flat, **exact)
         for part, _ in reference.iterate(order, CHUNK, seed=0)
     ])  # (reference, N)  # fmt: skip
-    nearest, indices = squares.min(0)
-    return nearest.sqrt(), indices
+    nearest, indices = distances.min(0)
+    return nearest / flat.shape[1] ** 0.5, indices

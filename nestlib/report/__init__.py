@@ -7,11 +7,12 @@ from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.generation import (
     generation_table,
-    generators_table,
     plot_figure7,
     plot_figure_a3,
+    runs_table,
     score_table,
 )
+from nestlib.report.generators import generators_table
 from nestlib.report.grounding import grounding_table
 from nestlib.report.localization import (
     best_thresholds,
@@ -64,6 +65,7 @@ __all__ = [
     "plot_table2",
     "rivals_table",
     "rows_table",
+    "runs_table",
     "save",
     "score_table",
     "settings_table",

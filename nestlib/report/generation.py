@@ -1,4 +1,4 @@
-"""Figures 7 and A3: scores of generators against training steps, and what generators cost."""
+"""Figures 7 and A3: scores of generators against training steps."""
 
 import math
 import statistics
@@ -6,35 +6,25 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from scipy.stats import t as student
 
 from nestlib.gan_recipes import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
-from nestlib.paper import FIGURE7_BEST_UNSAMPLING, FIGURE7_THROUGHPUT_RATIO
+from nestlib.paper import FIGURE7_BEST_UNSAMPLING
 from nestlib.records import Record
-from nestlib.report.cost import (
-    describe_bench,
-    describe_machine,
-    images_per_second,
-    is_smoke,
-    results,
-    rounds_of,
-)
+from nestlib.report.cost import is_smoke, results
+from nestlib.report.generators import COLORS, draw_cost, say_missing
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.tables import (
-    HERE,
     NOT_RUN,
-    PAPER,
-    Cell,
     Number,
     Table,
     mean_of,
-    median_of,
     significant,
 )
 
 Scored = Mapping[str, Sequence[Record]]  # records of scores by row of FIGURE7
 
-BASE = "TransGAN"  # what the paper's ratio is over
 # By figure: what is drawn, by Inception-v3's features and by any other network's.
 SCORES = {
     "figure7": ("fid", "frechet_distance"),
@@ -46,8 +36,7 @@ AXES = {
     "inception_score": "inception score (higher is better)",
     "classifier_score": "classifier score (higher is better)",
 }
-# Okabe and Ito's; dashes tell the rows apart where colour does not.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+# They tell the rows apart where colour does not.
 DASHES = ("-", (0, (6, 2)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (4, 1.5)), (0, (2, 2)))
 
 
@@ -71,13 +60,41 @@ def generation_table(scored: Scored, figure: str) -> Table:
             str(len(records)),
         ))  # fmt: skip
         notes += [describe_score(record) for record in records]
-    name = _shared_name(scored, figure)
+    name, data = _shared_name(scored, figure), dataset_of(scored) or "no data set yet"
     return Table(
-        f"Samples scored: {AXES[name]}",
+        f"Generators trained and scored on {data}: {AXES[name]}",
         ("Generator", "Score", "95 % interval of the mean", "Kernel distance", "n"),
         rows,
         [f"Paper: curves without numbers; of the un-samplings {FIGURE7_BEST_UNSAMPLING} is best. "
          f"Here: {compare_unsamplings(scored, figure)}", *notes],
+    )  # fmt: skip
+
+
+def runs_table(trained: Mapping[str, Sequence[Record]]) -> Table:
+    """How the runs themselves went: steps, time, and how they ended."""
+    rows, notes = [], []
+    for row, records in trained.items():
+        for record in records:
+            s, source = record.summary, record.run_id
+            if is_smoke(record):
+                continue
+            distances = [epoch["sample/pixel_distance"] for epoch in record.epochs]
+            rows.append((
+                row, s["status"], Number(s["reported_step"], source, 0),
+                Number(s["train_seconds"], source, 0), significant(distances[0], source),
+                significant(distances[-1], source),
+            ))  # fmt: skip
+            end = s.get("failure", "finished")
+            environment = record.environment
+            notes.append(f"{source}: {end}; {environment['device']}, {environment['threads']} "
+                         "threads")  # fmt: skip
+    return Table(
+        "Runs",
+        ("Generator", "Ended", "Steps", "Seconds", "Pixel distance, at first", "at the end"),
+        rows or [(row, NOT_RUN, "", "", "", "") for row in trained],
+        ["Pixel distance: Fréchet's formula on 8x8 means of patches, of few samples; it shows "
+         "whether a run diverges, no more. Seconds as they passed, other work beside included",
+         *notes],
     )  # fmt: skip
 
 
@@ -136,38 +153,6 @@ def describe_score(record: Record) -> str:
     )
 
 
-def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:
-    """Figure 7, right: parameters and speed of the three generators, and the paper's ratio."""
-    runs = results(here, committed)
-    rows: list[tuple[Cell, ...]] = []
-    for run in runs or [None]:
-        machine = describe_machine(run) if run else NOT_RUN
-        for name in FIGURE7_GENERATORS if run else ():
-            row = run.summary.get(name, {})
-            source = HERE if run is here else run.run_id
-            speed = median_of(rounds_of(run, name, "forward"), source)
-            counts = ("", "") if "params" not in row else (
-                Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)
-            )  # fmt: skip
-            rows.append((
-                name, machine, *counts, speed or row.get("error", NOT_RUN),
-                _ratio(run, name, source), _printed_ratio(name),
-            ))  # fmt: skip
-    rows = rows or [
-        (name, NOT_RUN, "", "", "", "", _printed_ratio(name)) for name in FIGURE7_GENERATORS
-    ]
-    return Table(
-        "Figure 7, right: generators at 64x64",
-        ("Generator", "Machine", "Params (M)", "GFLOPs an image", "Images/s",
-         f"Over {BASE}'s", "Paper"),
-        rows,
-        ["Paper: 8 x in its text, bars without numbers in its figure; neither GPU, batch nor "
-         "precision is given (D23). Multiply-adds of the two transformers differ by far less: the "
-         "rest is how attention over 4,096 places runs, fused here where the library has it",
-         *(describe_bench(HERE if run is here else run.run_id, run) for run in runs)],
-    )  # fmt: skip
-
-
 def plot_figure7(scored: Scored, here: Record | None, committed: Sequence[Record]) -> Picture:
     """Left and middle: Fréchet distance against steps; right: parameters and images a second."""
     with drawing_style():
@@ -178,7 +163,7 @@ def plot_figure7(scored: Scored, here: Record | None, committed: Sequence[Record
             results(here, committed), default=None,
             key=lambda r: (r.environment["device_kind"] == "cuda", len(r.summary)),
         )  # fmt: skip
-        tooltips |= _draw_cost(right, run)
+        tooltips |= draw_cost(right, run)
     text = "Figure 7: scores of generators against training steps, and their speed. "
     return Picture(figure, "figure7", text + _say_final(scored, "figure7"), tooltips)
 
@@ -199,7 +184,7 @@ def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> d
         panels, ("generators", "un-sampling"),
         ({name: name for name in FIGURE7_GENERATORS}, unsamplings),
     ):  # fmt: skip
-        axes.set_title(title, loc="left")
+        axes.set_title(f"{title} on {dataset_of(scored)}" if scored else title, loc="left")
         axes.set_xlabel("training steps")
         drawn = 0
         for number, (row, label) in enumerate(labels.items()):
@@ -209,7 +194,7 @@ def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> d
                 gid = f"{title}-{record.recipe['run']}".replace("/", "-")
                 tooltips |= _draw_curve(axes, record, figure, gid, label, number)
         missing = [label for row, label in labels.items() if not scored.get(row)]
-        _say_missing(axes, missing, drawn)
+        say_missing(axes, missing, drawn)
     panels[0].set_ylabel(AXES[_shared_name(scored, figure)])
     return tooltips
 
@@ -222,44 +207,12 @@ def _draw_curve(
     style = {"color": COLORS[number], "ls": DASHES[number]}
     axes.plot(steps, values, lw=1.2, label=label, **style)
     axes.plot(steps[-1], values[-1], "o", ms=5, color=COLORS[number], mec="white", gid=gid)
-    if min(values) > 0:
+    if figure == "figure7" and min(values) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # plain numbers
     return {gid: f"{label}: {values[-1]:.3g} at step {steps[-1]:,}, n = "
                  f"{rows[-1]['num_samples']:,}\nrecord {record.run_id}"}  # fmt: skip
-
-
-def _say_missing(axes: Axes, missing: Sequence[str], drawn: int) -> None:
-    if drawn:
-        axes.legend(frameon=False)
-    if missing:
-        place = (0.5, 0.5) if not drawn else (0.98, 0.72)
-        axes.text(
-            *place, f"{NOT_RUN}:\n" + "\n".join(missing), transform=axes.transAxes, fontsize=6.5,
-            ha="right" if drawn else "center", va="top" if drawn else "center", color="0.35",
-        )  # fmt: skip
-
-
-def _draw_cost(axes: Axes, run: Record | None) -> dict[str, str]:
-    axes.set_title("parameters, speed", loc="left")
-    axes.set(xlabel="parameters (M)", ylabel="images a second")
-    shown = [n for n in FIGURE7_GENERATORS if run and images_per_second(run, n)]
-    if not shown:
-        _say_missing(axes, list(FIGURE7_GENERATORS), 0)
-        return {}
-    tooltips = {}
-    for number, name in enumerate(shown):
-        row, speed = run.summary[name], images_per_second(run, name)
-        gid = f"cost-{name.lower()}"
-        axes.plot(row["params"] / 1e6, speed, "o", ms=7, color=COLORS[number], mec="white", gid=gid)
-        axes.annotate(name, (row["params"] / 1e6, speed), (-5, 6), textcoords="offset points",
-                      ha="right")  # fmt: skip
-        tooltips[gid] = (
-            f"{name}: {row['params'] / 1e6:.1f} M parameters, {speed:.3g} images/s\n"
-            f"{describe_machine(run)}, record {run.run_id}"
-        )
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 1.25 * max(images_per_second(run, name) for name in shown))
-    return tooltips
 
 
 def _say_final(scored: Scored, figure: str) -> str:
@@ -274,6 +227,14 @@ def _shared_name(scored: Scored, figure: str) -> str:
     """What the records at hand call the score; without any, what offline ones would."""
     records = [record for found in scored.values() for record in found]
     return score_name(records[0], figure) if records else SCORES[figure][1]
+
+
+def dataset_of(scored: Scored) -> str:
+    """Of the recipes that the records are of, with a word where these are narrow; "" for none."""
+    runs = [record.recipe["run"] for found in scored.values() for record in found]
+    if not runs:
+        return ""
+    return runs[0].split("/")[0] + (" (narrow)" if "_narrow" in runs[0] else "")
 
 
 def _kernel_name(record: Record) -> str:
@@ -293,13 +254,3 @@ def _interval(values: Sequence[float]) -> str:
         return "one run"
     middle, reach = statistics.fmean(values), _half_width(values)
     return f"{middle - reach:.2f} to {middle + reach:.2f}"
-
-
-def _ratio(run: Record, name: str, source: str) -> Cell:
-    ours, base = (rounds_of(run, row, "forward") for row in (name, BASE))
-    return median_of([a / b for a, b in zip(ours, base)], source) or ""
-
-
-def _printed_ratio(name: str) -> Cell:
-    ratios = {"NesT": FIGURE7_THROUGHPUT_RATIO, BASE: 1}
-    return Number(ratios[name], PAPER, 0) if name in ratios else "no number"

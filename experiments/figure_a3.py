@@ -1,0 +1,48 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure A3: the inception score
+#
+# The paper's second view of figure 7's generators: how sure Inception-v3 is of each sample's class, and how many
+# classes all samples together have. At most it is the number of classes, at least 1. The curves print no numbers.
+#
+# The same formula on another network's logits is called classifier score here and compares with no printed
+# inception score ([D35](d35)). On the digits the network is a narrow classifier of digits, so 10 would be the most.
+# Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them, and what
+# stands here so far is a narrow run on digits, **no result of the paper**.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
+dataset: str = "digits"  # digits or tiny_imagenet
+network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
+
+# %%
+from nestlib import records, report, scores
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %%
+scored = scores.find_figure7(records.open_store(), dataset, network)
+picture = report.plot_figure_a3(scored)
+picture
+
+# %% tags=["hide-input"]
+table = report.generation_table(scored, "figure_a3")
+table
+
+# %%
+report.save("figure_a3", budget, [table], picture)
