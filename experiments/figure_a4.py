@@ -65,11 +65,12 @@ picture
 #
 # Over all test images, not the three above.
 #
-# What the picture shows holds over all of them: on plain canvases NesT's map is low where the digit stands and
-# high in the empty places around it. Each empty patch sees the digit through the attention of the last
-# hierarchy, which is one block over the whole image, and carries its class; the mean over all places then needs
-# no digit. DeiT's rollout, which knows no class, finds the digit best. Whether this is a matter of the plain
-# background, of narrow models or of NesT itself, other data must say: {doc}`figure8` has Tiny ImageNet.
+# What the picture shows holds for nearly all of them, as the last column counts: on plain canvases NesT's map
+# is low where the digit stands and high in the empty places around it, while its rivals' are high on the digit.
+# Our reading: each empty patch sees the digit through the attention of the last hierarchy, which is one block
+# over the whole image, and carries its class; the mean over all places then needs no digit. DeiT's rollout,
+# which knows no class, gives the best boxes. Whether this is a matter of the plain background, of narrow models
+# or of NesT itself, other data must say: {doc}`figure8` has Tiny ImageNet.
 
 # %% tags=["hide-input"]
 errors = report.localization_table(dataset, scored)
