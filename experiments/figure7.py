@@ -43,7 +43,7 @@ data_dir: str = ""  # where Tiny ImageNet lies; default data/tiny_imagenet
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import benches, recipes, records, report, runs, samples, scores
+from nestlib import benches, recipes, records, report, samples, scores, sweeps
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -55,7 +55,7 @@ check_parameters(In)
 store, how = records.open_store(), {"device": device, "data_dir": data_dir or None}
 names = [rows or "NesT"] if rows or budget in ("smoke", "quick") else list(recipes.FIGURE7)
 plan = recipes.plan_figure7(budget, dataset, range(seeds), rows=names)
-trained = runs.collect(plan, store, **how)
+trained = sweeps.collect(plan, store, **how)
 new = scores.score_figure7(plan, store, network=network, **how)
 bench = benches.find_or_run_bench("figure7", store, budget, device)
 scored, benched = scores.find_figure7(store, dataset, network), store.find_benches("figure7")

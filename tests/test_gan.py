@@ -175,7 +175,7 @@ def test_run_leaves_record_weights_and_pictures(tiny_nest, tmp_path):
     assert Image.open(pictures[0]).size == (8 * 33 + 1, 2 * 33 + 1)  # 16 samples, eight in a row
     kept = [load_file(picture.with_suffix(".safetensors"))["images"] for picture in pictures]
     assert all(images.shape == (16, 3, 32, 32) and images.dtype == torch.uint8 for images in kept)
-    shown = torch.from_numpy(np.asarray(Image.open(pictures[-1]))).permute(2, 0, 1)
+    shown = torch.from_numpy(np.array(Image.open(pictures[-1]))).permute(2, 0, 1)
     assert torch.equal(shown[:, 1:33, 34:66], kept[-1][1])  # the same images as in the picture
     assert (folder / "weights.safetensors").is_file()
     assert json.loads((tmp_path / "local" / f"{tiny_nest.run_id}.json").read_text())

@@ -103,7 +103,8 @@ def test_what_has_no_score_says_so_and_smoke_is_never_shown():
 def test_inceptions_scores_are_called_by_their_names():
     scored = {"NesT": [scored_run("gan_nest", 5.0, names=("fid", "inception_score"))]}
     caption = generation_table(scored, "figure7").caption
-    assert caption == "Generators trained and scored on digits: FID (lower is better)"
+    said = "Generators trained and scored on digits, features of a network: FID (lower is better)"
+    assert caption == said
     assert "inception score" in generation_table(scored, "figure_a3").caption
 
 

@@ -61,8 +61,10 @@ def generation_table(scored: Scored, figure: str) -> Table:
         ))  # fmt: skip
         notes += [describe_score(record) for record in records]
     name, data = _shared_name(scored, figure), dataset_of(scored) or "no data set yet"
+    networks = {record.summary["feature_network"] for found in scored.values() for record in found}
+    by = f", features of {' and '.join(sorted(networks))}" if networks else ""
     return Table(
-        f"Generators trained and scored on {data}: {AXES[name]}",
+        f"Generators trained and scored on {data}{by}: {AXES[name]}",
         ("Generator", "Score", "95 % interval of the mean", "Kernel distance", "n"),
         rows,
         [f"Paper: curves without numbers; of the un-samplings {FIGURE7_BEST_UNSAMPLING} is best. "
