@@ -73,5 +73,15 @@ hits
 # at nearly every place of the last map, so there is no path that it singles out. Whether NesT trained at full
 # width on photos is better there, needs weights or a GPU.
 
+# %% [markdown]
+# ## What it costs
+#
+# Path and maps come from one forward and one backward pass of a batch, and the backward pass stops above the
+# leaves. Made by `nest profile explaining`.
+
+# %% tags=["hide-input"]
+cost = report.show_profile("explaining", store.find_benches("explaining"))
+cost
+
 # %%
-report.save("figure3", budget, [hits], picture, private=bool(image))
+report.save("figure3", budget, [hits, cost], picture, private=bool(image))
