@@ -72,8 +72,8 @@ shown
 # %% [markdown]
 # Six images prove nothing; a record of three such models on many canvases says more. Asked for one of four
 # digits, GradCAT and CAM find it far more often than chance. With one small digit on the canvas GradCAT, as it is
-# set here, finds the quadrant no more often than chance and the leaf block hardly more, CAM's maximum is a little
-# better, and blanking the leaf block costs the logit no more than blanking a random one: these models write the
+# set here, finds the quadrant no more often than chance and the leaf block somewhat more, CAM's maximum the quadrant
+# more often, and blanking the leaf block costs the logit no more than blanking a random one: these models write the
 # class of a lone digit into the empty places too ([D28](d28)).
 
 # %% tags=["hide-input"]

@@ -68,10 +68,12 @@ hits = report.grounding_table(store.find_committed("planted/nest_planted-"))
 hits
 
 # %% [markdown]
-# On four digits the positive gradient finds the quadrant asked for in most cases, the negative one, as the
-# paper writes it, hardly ever. On a lone small digit no variant does: in these models the class's evidence lies
-# at nearly every place of the last map, so there is no path that it singles out. Whether NesT trained at full
-# width on photos is better there, needs weights or a GPU.
+# On four digits most variants with the positive gradient find the quadrant asked for in two cases of three or
+# more, and with the negative one, as the paper writes it, hardly ever; weighting every place by itself does
+# worse on maps other than the normed ones. On a lone small digit all are far weaker: the default is near chance
+# for the quadrant, and the partition's gradient on outputs does best. In these models the class of a lone digit
+# lies in the empty places too, so there is little that a path could single out. Whether NesT trained at full
+# width on photos is better there needs weights or a GPU.
 
 # %% [markdown]
 # ## What it costs
