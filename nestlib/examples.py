@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from nestlib.data.augment import normalize
@@ -17,7 +16,7 @@ from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.folders import decode_image
-from nestlib.data.views import WholeImages, class_numbers, squeeze_image
+from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.localizations import METHODS, load_published_row, maps_of
 from nestlib.models.nest import NesT
@@ -160,9 +159,10 @@ def map_images(
     batch = normalize(chosen, images.mean, images.std)
     maps = {}
     for row in FIGURE_A4:
-        model = plan[row].build_model(images.num_classes).eval()
-        if budget != "smoke":
-            model = load_run(plan[row], store, runs_dir)
+        model = (
+            plan[row].build_model(images.num_classes).eval() if budget == "smoke"
+            else load_run(plan[row], store, runs_dir)
+        )  # fmt: skip
         maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], count, progress=False)
     titles = tuple(images.class_names[k].split(",")[0] for k in labels)
     return Maps(_pixels(chosen), titles, images.boxes[firsts].numpy().astype(int), maps)
@@ -180,7 +180,7 @@ def walk_imagenet(imagenet_dir: Path | str) -> Walks:
     model, facts = load_published_row(WALKING_ROW)
     pixels, batch = _whole(images, firsts, facts["view"])
     traversal = gradcat(model, batch)
-    names = _imagenet_names(traversal.classes)
+    names = [imagenet_names()[k] for k in traversal.classes]
     return Walks(
         _pixels(pixels), traversal,
         tuple(n if n == true else f"{n} (true: {true})" for n, true in zip(names, FIGURE8_CLASSES)),
@@ -201,7 +201,9 @@ def walk_photo(path: Path) -> Walks:
         classes = model(batch)[0].topk(TOP_CLASSES).indices
     traversal = gradcat(model, batch.expand(TOP_CLASSES, -1, -1, -1), classes)
     return Walks(
-        _pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)), traversal, _imagenet_names(classes)
+        _pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)),
+        traversal,
+        tuple(imagenet_names()[k] for k in classes),
     )
 
 
@@ -243,11 +245,6 @@ def _whole(images: FolderSet, indices: Iterable[int], view: dict) -> tuple[Tenso
     whole = WholeImages(images, view["whole_image_at"], view["interpolation"])
     pixels = torch.stack([whole[index][0] for index in indices])
     return pixels, normalize(pixels, view["mean"], view["std"])
-
-
-def _imagenet_names(classes: Iterable[int]) -> tuple[str, ...]:
-    info = ImageNetInfo()
-    return tuple(info.index_to_description(int(k)).split(",")[0] for k in classes)
 
 
 def _planted_model(budget: str) -> nn.Module:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import ImageNetInfo
 from timm.models import get_pretrained_cfg
 
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
 from nestlib.data.uploads import Upload, fit_to_view
-from nestlib.data.views import View, view_of
+from nestlib.data.views import View, imagenet_names, view_of
 from nestlib.evaluations import fetch_weights
 from nestlib.examples import PLANTED_SEED
 from nestlib.explain import explore_image
@@ -244,12 +243,3 @@ def _photos(view: View) -> tuple[Picture, ...]:
         pixels, said = fit_to_view(Upload(Image.fromarray(getattr(data, name)()), []), view)
         pictures.append(Picture(f"scikit-image's {name}, {what}", pixels, said))
     return tuple(pictures)
-
-
-def imagenet_names() -> tuple[str, ...]:
-    """ImageNet-1k's classes in words, the first of each one's synonyms, all different."""
-    info = ImageNetInfo()
-    names = [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
-    return tuple(
-        f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)
-    )

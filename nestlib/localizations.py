@@ -144,7 +144,8 @@ def localize_imagenet(
     """
     where = resolve_device(device)
     results: dict[str, Record | str] = {}
-    images: FolderSet | str | None = None  # listed once, and not where all records are found
+    images: FolderSet | None = None  # listed once, and not where all records are found
+    boxes: dict[int, np.ndarray] = {}  # by image size: 50,000 files are read once
     offline = False
     for row in METHODS:
         if row not in PUBLISHED_ROWS:
@@ -158,8 +159,10 @@ def localize_imagenet(
         try:
             images = images or _list_images(Path(imagenet_dir), limit)
             model, facts = load_published_row(row, offline=offline)
-            model = model.to(where)
-            subject = _published(row, model, identity | facts, images, where, progress)
+            size = facts["view"]["whole_image_at"]
+            if size not in boxes:
+                boxes[size] = load_imagenet_boxes(images, size, progress=progress)
+            subject = _published(row, model.to(where), identity | facts, images, boxes[size], where)
             results[row] = _localize(subject, store, where, committed and not limit, progress)
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
             results[row] = reason_of(error)
@@ -313,11 +316,10 @@ def _list_images(folder: Path, limit: int) -> FolderSet:
 
 def _published(
     row: str, model: nn.Module, identity: dict[str, Any], images: FolderSet,
-    device: torch.device, progress: bool,
+    boxes: np.ndarray, device: torch.device,
 ) -> _Subject:  # fmt: skip
     view = identity["view"]
     size = view["whole_image_at"]
-    boxes = load_imagenet_boxes(images, size, progress=progress)
     numbers = class_numbers(images, 1000)
 
     def batches() -> Batches:

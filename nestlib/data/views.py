@@ -80,6 +80,16 @@ def imagenet_numbers() -> dict[str, int]:
     return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
 
 
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """ImageNet-1k's classes in words, the first of each one's synonyms, all different."""
+    info = ImageNetInfo()
+    names = [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
+    return tuple(
+        f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)
+    )
+
+
 def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
     """The output of a model that stands for each class of a set: (C,) int64.
 
