@@ -47,6 +47,10 @@ STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
+DataDir = Annotated[Path | None, typer.Option(help="where the data set lies")]
+RunsDir = Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")]
+WeightsDir = Annotated[Path | None, typer.Option(help="weights of runs are here; default runs/")]
+MaxTime = Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")]
 CommitRecord = Annotated[
     bool, typer.Option(help="write the record to experiments/records, not runs/records")
 ]
@@ -65,14 +69,10 @@ def train(
     recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
     set_: Annotated[list[str], typer.Option("--set", help="field=value, again and again")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="orders, weights, augmentation")] = 0,
-    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="fetch the data set where it is missing")] = False,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="checkpoints go here; default runs/")
-    ] = None,
-    max_time: Annotated[
-        str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")
-    ] = "",
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",
@@ -108,9 +108,7 @@ def train(
 def export(
     recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
     seed: Annotated[int, typer.Option(help="of its run")] = 0,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="weights of runs are here; default runs/")
-    ] = None,
+    runs_dir: WeightsDir = None,
 ) -> None:
     """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
     path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
@@ -124,13 +122,9 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
     processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
     board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="checkpoints go here; default runs/")
-    ] = None,
-    max_time: Annotated[
-        str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")
-    ] = "",
+    data_dir: DataDir = None,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
     device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:
@@ -195,7 +189,7 @@ def profile(
 def evaluate(
     names: Annotated[list[str], typer.Argument(help="models with published weights, or recipes")],
     dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
-    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    data_dir: DataDir = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
     batch_size: Annotated[
@@ -203,9 +197,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
     seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="weights of runs are here; default runs/")
-    ] = None,
+    runs_dir: WeightsDir = None,
     commit_record: CommitRecord = False,
 ) -> None:
     """Score trained models on a test set, all in one pass; leaves a record of each."""
@@ -238,10 +230,8 @@ def score(
     ] = None,
     seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
     noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
-    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="weights of runs are here; default runs/")
-    ] = None,
+    data_dir: DataDir = None,
+    runs_dir: WeightsDir = None,
     device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:
@@ -268,12 +258,10 @@ def explain(
     dataset: Annotated[
         str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
     ] = "digits",
-    data_dir: Annotated[Path | None, typer.Option(help="where the data set lies")] = None,
+    data_dir: DataDir = None,
     limit: Annotated[int, typer.Option(help="imagenet: so many images, no result; 0 all")] = 0,
     seed: Annotated[int, typer.Option(help="figure8: of the recipes' runs")] = 0,
-    runs_dir: Annotated[
-        Path | None, typer.Option(help="weights of runs are here; default runs/")
-    ] = None,
+    runs_dir: WeightsDir = None,
     device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:
