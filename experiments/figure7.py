@@ -43,7 +43,7 @@ data_dir: str = ""  # where Tiny ImageNet lies; default data/tiny_imagenet
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import benches, recipes, records, report, samples, scores, sweeps
+from nestlib import benches, plans, records, report, samples, scores, sweeps
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -53,8 +53,8 @@ check_parameters(In)
 
 # %% tags=["remove-output"]
 store, how = records.open_store(), {"device": device, "data_dir": data_dir or None}
-names = [rows or "NesT"] if rows or budget in ("smoke", "quick") else list(recipes.FIGURE7)
-plan = recipes.plan_figure7(budget, dataset, range(seeds), rows=names)
+names = [rows or "NesT"] if rows or budget in ("smoke", "quick") else list(plans.FIGURE7)
+plan = plans.plan_figure7(budget, dataset, range(seeds), rows=names)
 trained = sweeps.collect(plan, store, **how)
 new = scores.score_figure7(plan, store, network=network, **how)
 bench = benches.find_or_run_bench("figure7", store, budget, device)

@@ -42,7 +42,7 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import benches, recipes, records, report, sweeps
+from nestlib import benches, plans, records, report, sweeps
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -54,7 +54,7 @@ check_parameters(In)
 
 # %% tags=["remove-output"]
 store = records.open_store()
-plan = recipes.plan_table1(budget, dataset, range(seed, seed + seeds))
+plan = plans.plan_table1(budget, dataset, range(seed, seed + seeds))
 trained = sweeps.collect(plan, store, processes=processes, device=device, data_dir=data_dir or None)
 bench = benches.find_or_run_bench("table1", store, budget, device)
 benched = store.find_benches("table1")

@@ -20,8 +20,9 @@ from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squee
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.localizations import METHODS, load_published_row, maps_of
 from nestlib.models.nest import NesT
+from nestlib.plans import plan_figure8
 from nestlib.planted import RECIPE, load_canvases
-from nestlib.recipes import get_recipe, plan_figure8
+from nestlib.recipes import get_recipe
 from nestlib.records import Store
 from nestlib.trained import load_run, load_trained
 

@@ -32,8 +32,8 @@ from nestlib.measure.localization import (
 )
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.peers.acol import ACoL
+from nestlib.plans import plan_figure8
 from nestlib.recipe import Recipe, to_dict
-from nestlib.recipes import plan_figure8
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs import take
 from nestlib.trained import build_run, find_run, weights_path

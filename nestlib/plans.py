@@ -6,16 +6,17 @@ on the digits and checks the path to a figure, never its result; gpu is what one
 Tiny ImageNet; paper adds what the paper ran beyond that.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 from nestlib.data.augment import Augmentation
+from nestlib.gan_recipes import FIGURE7, GAN_DEFAULTS
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.recipe import BUDGETS, Recipe
-from nestlib.recipes import NAMED, STRONG_DIGITS, get_recipe
+from nestlib.recipe import BUDGETS, GanRecipe, Recipe
+from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, get_recipe
 from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]
@@ -258,3 +259,106 @@ FIGURES: dict[str, Callable[[str], Bars]] = {
     "figure4": _figure4, "figure5": _figure5, "figure6": _figure6, "figure_a1": _figure_a1,
     "figure_a2": _figure_a2, "table_a2": _table_a2, "table_a3": _table_a3,
 }  # fmt: skip
+
+
+# Tables and figures of rows, whose data set is a choice: not swept by name, their notebooks ask
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """A row of figure 8: its recipe on Tiny ImageNet, and narrow relatives on two data sets."""
+
+    recipe: str
+    narrow: str
+    digits: str
+
+
+FIGURE8: dict[str, Localizer] = {
+    "DeiT RollOut": Localizer(
+        "tiny_imagenet/deit_small", "tiny_imagenet/deit_narrow", "digits/deit_planted"
+    ),
+    "ADL": Localizer("tiny_imagenet/adl", "tiny_imagenet/adl_narrow", "digits/adl_planted"),
+    "ACoL": Localizer("tiny_imagenet/acol", "tiny_imagenet/acol_narrow", "digits/acol_planted"),
+    "R50 GradCAM++": Localizer(
+        "tiny_imagenet/resnet50", "tiny_imagenet/resnet_narrow", "digits/resnet_planted"
+    ),
+    "NesT CAM": Localizer(
+        "tiny_imagenet/nest_small", "tiny_imagenet/nest_narrow_depth2",
+        "digits/nest_planted_depth2",
+    ),
+}  # fmt: skip
+FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
+
+
+def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
+    """The recipes of Table 1's rows that run at a budget: {row: one a seed}.
+
+    quick and smoke train the narrow relatives on the digits (smoke with the first seed alone), gpu
+    and paper the rows themselves.
+
+    Raises:
+        ValueError: an unknown budget, or a data set that the budget does not train on.
+    """
+    small = _is_small(budget)
+    if dataset not in (("digits",) if small else ("cifar10", "cifar100")):
+        raise ValueError(
+            f"budget {budget} does not train on {dataset!r}; digits go with smoke and quick, "
+            "cifar10 and cifar100 with gpu and paper"
+        )
+    names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
+    return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
+
+
+def plan_figure7(
+    budget: str, dataset: str, seeds: Iterable[int], *, rows: Iterable[str] = FIGURE7
+) -> dict[str, list[GanRecipe]]:
+    """The recipes of figure 7's generators and un-samplings on a data set: {row: one a seed}.
+
+    Those on the digits are narrow relatives. smoke takes the first seed alone.
+
+    Raises:
+        ValueError: an unknown budget, or a data set without such recipes.
+    """
+    _is_small(budget)  # for its check
+    if dataset not in GAN_DEFAULTS:
+        raise ValueError(f"figure 7 has no recipes on {dataset!r}; on {', '.join(GAN_DEFAULTS)}")
+    names = {row: f"{dataset}/{FIGURE7[row]}{'_narrow' * (dataset == 'digits')}" for row in rows}
+    return _each_seed(names, budget, seeds)
+
+
+def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
+    """The recipe of each of figure 8's rows on a data set at a budget.
+
+    smoke and quick take narrow relatives, on the digits or on Tiny ImageNet; gpu and paper the rows
+    themselves, on Tiny ImageNet.
+
+    Raises:
+        ValueError: an unknown budget, or a data set that the budget does not train on.
+    """
+    small = _is_small(budget)
+    if dataset not in (("digits", "tiny_imagenet") if small else ("tiny_imagenet",)):
+        raise ValueError(
+            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke and quick, "
+            "tiny_imagenet with all"
+        )
+    form = "recipe" if not small else "digits" if dataset == "digits" else "narrow"
+    changes = {"epochs": FIGURE8_NARROW_EPOCHS} if form == "narrow" else {}
+    return {
+        row: get_recipe(getattr(entry, form), seed=seed, **changes).at_budget(budget)
+        for row, entry in FIGURE8.items()
+    }
+
+
+def _is_small(budget: str) -> bool:
+    if budget not in BUDGETS:
+        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
+    return budget in ("smoke", "quick")
+
+
+def _each_seed(names: Mapping[str, str], budget: str, seeds: Iterable[int]) -> dict[str, list]:
+    """One recipe a seed for every row; smoke takes the first seed alone."""
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    return {
+        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
+        for row, name in names.items()
+    }

@@ -7,13 +7,12 @@ What a recipe should reach is the paper's figure (nestlib.paper) and, once it ra
 """
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.gan_recipes import FIGURE7, GAN_DEFAULTS, NAMED_GANS
-from nestlib.recipe import BUDGETS, GanRecipe, Recipe
+from nestlib.gan_recipes import GAN_DEFAULTS, NAMED_GANS
+from nestlib.recipe import GanRecipe, Recipe
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -349,30 +348,6 @@ TABLE2: dict[str, Row] = {
 }
 
 
-@dataclass(frozen=True)
-class Localizer:
-    """A row of figure 8: its recipe on Tiny ImageNet, and narrow relatives on two data sets."""
-
-    recipe: str
-    narrow: str
-    digits: str
-
-
-FIGURE8: dict[str, Localizer] = {
-    "DeiT RollOut": Localizer(
-        "tiny_imagenet/deit_small", "tiny_imagenet/deit_narrow", "digits/deit_planted"
-    ),
-    "ADL": Localizer("tiny_imagenet/adl", "tiny_imagenet/adl_narrow", "digits/adl_planted"),
-    "ACoL": Localizer("tiny_imagenet/acol", "tiny_imagenet/acol_narrow", "digits/acol_planted"),
-    "R50 GradCAM++": Localizer(
-        "tiny_imagenet/resnet50", "tiny_imagenet/resnet_narrow", "digits/resnet_planted"
-    ),
-    "NesT CAM": Localizer(
-        "tiny_imagenet/nest_small", "tiny_imagenet/nest_narrow_depth2",
-        "digits/nest_planted_depth2",
-    ),
-}  # fmt: skip
-FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
 TABLES = {"table1": TABLE1, "table2": TABLE2}
 
 # Table 1's rows on CIFAR-100: the same recipes but for the data, and one rate of CCT's authors.
@@ -383,83 +358,6 @@ NAMED |= {
     )
     for name, row in TABLE1.items()
 }  # fmt: skip
-
-
-def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
-    """The recipes of Table 1's rows that run at a budget: {row: one a seed}.
-
-    quick and smoke train the narrow relatives on the digits (smoke with the first seed alone), gpu
-    and paper the rows themselves.
-
-    Raises:
-        ValueError: an unknown budget, or a data set that the budget does not train on.
-    """
-    if budget not in BUDGETS:
-        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    small = budget in ("smoke", "quick")
-    if dataset not in (("digits",) if small else ("cifar10", "cifar100")):
-        raise ValueError(
-            f"budget {budget} does not train on {dataset!r}; digits go with smoke and quick, "
-            "cifar10 and cifar100 with gpu and paper"
-        )
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
-    return {
-        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
-        for row, name in names.items() if name
-    }  # fmt: skip
-
-
-def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
-    """The recipe of each of figure 8's rows on a data set at a budget.
-
-    smoke and quick take narrow relatives, on the digits or on Tiny ImageNet; gpu and paper the rows
-    themselves, on Tiny ImageNet.
-
-    Raises:
-        ValueError: an unknown budget, or a data set that the budget does not train on.
-    """
-    if budget not in BUDGETS:
-        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    small = budget in ("smoke", "quick")
-    if dataset not in (("digits", "tiny_imagenet") if small else ("tiny_imagenet",)):
-        raise ValueError(
-            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke and quick, "
-            "tiny_imagenet with all"
-        )
-    if not small:
-        return {row: get_recipe(entry.recipe, seed=seed) for row, entry in FIGURE8.items()}
-    if dataset == "digits":
-        recipes = {row: get_recipe(entry.digits, seed=seed) for row, entry in FIGURE8.items()}
-    else:
-        epochs = FIGURE8_NARROW_EPOCHS
-        recipes = {
-            row: get_recipe(entry.narrow, seed=seed, epochs=epochs)
-            for row, entry in FIGURE8.items()
-        }
-    return {row: recipe.at_budget(budget) for row, recipe in recipes.items()}
-
-
-def plan_figure7(
-    budget: str, dataset: str, seeds: Iterable[int], *, rows: Iterable[str] = FIGURE7
-) -> dict[str, list[GanRecipe]]:
-    """The recipes of figure 7's generators and un-samplings on a data set: {row: one a seed}.
-
-    Those on the digits are narrow relatives. smoke takes the first seed alone.
-
-    Raises:
-        ValueError: an unknown budget, or a data set without such recipes.
-    """
-    if budget not in BUDGETS:
-        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    if dataset not in GAN_DEFAULTS:
-        raise ValueError(f"figure 7 has no recipes on {dataset!r}; on {', '.join(GAN_DEFAULTS)}")
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    names = {row: f"{dataset}/{FIGURE7[row]}{'_narrow' * (dataset == 'digits')}" for row in rows}
-    return {
-        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
-        for row, name in names.items()
-    }
 
 
 NAMED |= NAMED_GANS

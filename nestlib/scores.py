@@ -23,8 +23,9 @@ from nestlib.measure.features import (
 )
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
+from nestlib.plans import plan_figure7
 from nestlib.recipe import GanRecipe
-from nestlib.recipes import get_recipe, plan_figure7
+from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
 from nestlib.runs import load_split
 from nestlib.trained import load_run, weights_path

@@ -17,7 +17,8 @@ from nestlib.explain.cam import cam
 from nestlib.localizations import METHODS, localize, localize_figure8, localize_imagenet
 from nestlib.measure.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
-from nestlib.recipes import FIGURE8, get_recipe, plan_figure8
+from nestlib.plans import FIGURE8, plan_figure8
+from nestlib.recipes import get_recipe
 from nestlib.records import Store
 from nestlib.runs import carry_out
 from nestlib.trained import train_command, weights_path

@@ -10,8 +10,8 @@ from test_generation import FirstPixels
 from nestlib import scores
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
+from nestlib.plans import plan_figure7
 from nestlib.recipe import GanRecipe
-from nestlib.recipes import plan_figure7
 from nestlib.records import Store, open_store
 from nestlib.runs import carry_out, load_split
 from nestlib.samples import compare_with_training, draw_samples, walk_noise
