@@ -58,9 +58,9 @@ picture
 # ## How often is it right?
 #
 # Every digit of every canvas is asked for once. GradCAT's variants differ in the gradient's sign, in whether
-# each place or a whole partition is weighted, and in which maps $A_l$ means; exact class activation maps and
-# Grad-CAM point with their largest place. Blanking is the other test: does the class lose more where the chosen
-# block is blanked than where a random one is? Made by `nest explain planted`.
+# each place or a whole partition is weighted, and in which maps the algorithm's A means; exact class activation
+# maps and Grad-CAM point with their largest place. Blanking is the other test: does the class lose more where
+# the chosen block is blanked than where a random one is? Made by `nest explain planted`.
 
 # %% tags=["hide-input"]
 store = records.open_store()
@@ -70,10 +70,11 @@ hits
 # %% [markdown]
 # On four digits most variants with the positive gradient find the quadrant asked for in two cases of three or
 # more, and with the negative one, as the paper writes it, hardly ever; weighting every place by itself does
-# worse on maps other than the normed ones. On a lone small digit all are far weaker: the default is near chance
-# for the quadrant, and the partition's gradient on outputs does best. In these models the class of a lone digit
-# lies in the empty places too, so there is little that a path could single out. Whether NesT trained at full
-# width on photos is better there needs weights or a GPU.
+# worse on maps other than the normed ones. On a lone small digit all are far weaker. The default is near chance
+# for the quadrant; of the positive ways the partition's gradient on outputs does best, and where every place is
+# weighted the negative sign is ahead. In these models the class of a lone digit lies in the empty places too,
+# so there is little that a path could single out. Whether NesT trained at full width on photos is better there
+# needs weights or a GPU.
 
 # %% [markdown]
 # ## What it costs
