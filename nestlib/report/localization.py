@@ -70,8 +70,13 @@ def localization_table(dataset: str, results: Localized) -> Table:
         "interval for the draw of images. One run a row: seeds differ by more",
         "MaxBoxAccV2: accuracy at IoU 0.3, 0.5 and 0.7, each at its best threshold, averaged "
         "(higher is better). Higher inside: images whose map is higher, on average, inside their "
-        "true boxes than outside (50 by chance). The other columns are errors",
+        "true boxes than outside (50 by chance)",
     ]
+    if dataset != "imagenet":
+        notes.append(
+            "Rows bear the paper's names. Quick ones are narrow relatives, named below: R50 is "
+            "then a ResNet of ten layers"
+        )
     notes += [
         _describe(row, result) if isinstance(result, Record) else f"{row}: {result}"
         for row, result in results.items()
