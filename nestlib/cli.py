@@ -120,6 +120,7 @@ def sweep(
     figure: Annotated[str, typer.Argument(help=", ".join(FIGURES))],
     budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
+    only: Annotated[str, typer.Option(help="bars of this word alone, such as NesT")] = "",
     processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
     board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
     data_dir: DataDir = None,
@@ -129,7 +130,7 @@ def sweep(
     commit_record: CommitRecord = False,
 ) -> None:
     """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
-    bars, store = plan(figure, budget, range(seeds)), open_store()
+    bars, store = plan(figure, budget, range(seeds), only=only), open_store()
     outcomes = [] if board else run_sweep(
         bars, store, processes=processes, device=device, runs_dir=runs_dir, data_dir=data_dir,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,

@@ -21,7 +21,7 @@ def test_quick_trains_on_digits_and_smoke_in_seconds(figure):
     assert all([r.seed for r in row] == [0, 1] for row in quick.values())
     smoke = plan(figure, "smoke", [0, 1])
     assert list(smoke) == list(quick)
-    assert all(len(row) == 1 and row[0].epochs == 1 for row in smoke.values())
+    assert all(len(row) == 1 and getattr(row[0], "epochs", 1) == 1 for row in smoke.values())
     assert all(row[0].budget == "smoke" for row in smoke.values())
 
 
@@ -50,6 +50,18 @@ def test_figure6_is_the_papers_grid():
         "nest_base_cifar", {"patch_size": 2, "num_hierarchies": 5}
     )  # fmt: skip
     assert recipe.batch_size == get_recipe("cifar100/nest_base").batch_size
+
+
+def test_figure7_has_every_row_and_a_data_set_a_budget():
+    rows = ["NesT", "TransGAN", "Convnet", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN"]
+    assert list(plan("figure7", "quick", [0])) == [(row,) for row in rows]
+    for budget, dataset in (("gpu", "tiny_imagenet"), ("paper", "imagenet")):
+        (row,) = plan("figure7", budget, [2], only="NN-C3").values()
+        assert [(r.name, r.seed) for r in row] == [(f"{dataset}/gan_nest_nn_c3", 2)]
+        assert row[0].generator_options == {"unsampling": "NN-C3"}
+        assert (row[0].lr, row[0].batch_size, row[0].image_size) == (1e-4, 256, 64)  # appendix A.4
+    with pytest.raises(ValueError, match=r"figure7 at budget quick has no 'StyleGAN'; it has .*NN"):
+        plan("figure7", "quick", [0], only="StyleGAN")
 
 
 def test_default_bars_are_table1s_own_recipes():
