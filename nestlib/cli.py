@@ -3,6 +3,7 @@
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest sweep figure5 --budget quick
+nest evidence --run --max-time 9m
 nest bench table1
 nest bench speed
 nest score digits/gan_nest_narrow
@@ -23,6 +24,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
+from nestlib.evidence import list_entries, run_entries
 from nestlib.gan_recipes import NAMED_GANS
 from nestlib.localizations import localize
 from nestlib.plans import FIGURES, plan
@@ -144,6 +146,28 @@ def sweep(
     if "failed" in states:
         raise typer.Exit(1)
     if "stopped" in states:
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
+def evidence(
+    run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
+    only: Annotated[int, typer.Option(help="one item of the plan, by its number; 0: all")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="one folder a data set is here")] = None,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
+    device: Device = "cuda",
+) -> None:
+    """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
+    from nestlib import report
+
+    store = open_store()
+    complete = not run or run_entries(
+        store, data_root=data_dir, runs_dir=runs_dir, device=device, only=only, say=typer.echo,
+        max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
+    )  # fmt: skip
+    typer.echo(str(report.plan_table(list_entries(), store)))
+    if not complete:
         raise typer.Exit(STOPPED)
 
 

@@ -2,8 +2,8 @@
 
 `nest sweep figure5 --budget quick` runs a plan (nestlib.sweeps). A plan maps a bar's key, words
 such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow models
-on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR or
-Tiny ImageNet; paper adds what the paper ran beyond that.
+on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR-10
+for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,7 @@ Plan = dict[Key, list[Recipe | GanRecipe]]
 Bars = dict[Key, tuple[str, dict[str, Any]]]  # a recipe's name and its differences
 
 EPOCHS = (30, 60, 100, 300)  # figure 4
+GPU_EPOCHS = 60  # of ablations on CIFAR-10: a fifth of the paper's
 FIGURE5 = ("conv3x3_ln_maxpool3x3", "conv3x3_stride2", "avgpool3x3", "patch_merge")
 # Figure A1 says of ImageNet "a representative subset"; these are the ones that the text names.
 FIGURE_A1_IMAGENET = (*FIGURE5, "query_sampling2x2")
@@ -141,11 +142,22 @@ def _figure4(budget: str) -> Bars:
     return bars
 
 
-def _aggregations(designs: Sequence[str], datasets: dict[str, str]) -> Bars:
+def _aggregations(budget: str, designs: Sequence[str]) -> Bars:
     """One bar where both planes are one function (Design.crosses), else one a plane."""
+    datasets, changes = {data: f"{data}/nest_tiny" for data in CIFAR}, {}
+    if budget == "quick":
+        datasets = {"digits": "digits/nest_narrow"}
+    elif budget == "gpu":
+        datasets, changes = {"cifar10": "cifar10/nest_tiny_s2_depth3"}, {"epochs": GPU_EPOCHS}
+    return _on_planes(designs, datasets, changes)
+
+
+def _on_planes(
+    designs: Sequence[str], datasets: dict[str, str], changes: dict[str, Any]
+) -> Bars:  # fmt: skip
     return {
         (dataset, plane, design): (
-            name, _options(name, aggregation=design, aggregation_plane=plane)
+            name, _options(name, aggregation=design, aggregation_plane=plane) | changes
         )
         for dataset, name in datasets.items()
         for design in designs
@@ -154,34 +166,31 @@ def _aggregations(designs: Sequence[str], datasets: dict[str, str]) -> Bars:
 
 
 def _figure5(budget: str) -> Bars:
-    names = {"cifar10": "cifar10/nest_tiny", "cifar100": "cifar100/nest_tiny"}
-    if budget == "quick":
-        names = {"digits": "digits/nest_narrow"}
+    bars = _aggregations(budget, FIGURE5)
     if budget == "paper":
-        names["imagenet"] = "imagenet/nest_tiny"
-    return _aggregations(FIGURE5, names)
+        bars |= _on_planes(FIGURE5, {"imagenet": "imagenet/nest_tiny"}, {})
+    return bars
 
 
 def _figure_a1(budget: str) -> Bars:
-    if budget == "quick":
-        return _aggregations(tuple(AGGREGATIONS), {"digits": "digits/nest_narrow"})
-    bars = _aggregations(tuple(AGGREGATIONS), {name: f"{name}/nest_tiny" for name in CIFAR})
+    bars = _aggregations(budget, tuple(AGGREGATIONS))
     if budget == "paper":
-        bars |= _aggregations(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"})
+        bars |= _on_planes(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"}, {})
     return bars
 
 
 def _figure6(budget: str) -> Bars:
     """Depth 2 to 5 at S 1 and 2. One GPU takes T alone; digits lack S = 1 at depths 2 and 3."""
+    sizes, depths = {"T": "tiny", "S": "small", "B": "base"}, DEPTHS
+    names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
+    changes = {}
     if budget == "quick":
         names, depths = {("digits", "narrow"): "digits/nest_narrow"}, QUICK_DEPTHS
-    else:
-        sizes = {"T": "tiny"} if budget == "gpu" else {"T": "tiny", "S": "small", "B": "base"}
-        names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
-        depths = DEPTHS
+    elif budget == "gpu":
+        names, changes = {("cifar10", "T"): "cifar10/nest_tiny"}, {"epochs": GPU_EPOCHS}
     return {
         (*key, f"S={word}", f"depth {depth}"): (
-            name, _options(name, patch_size=word, num_hierarchies=depth)
+            name, _options(name, patch_size=word, num_hierarchies=depth) | changes
         )
         for key, name in names.items() for word, numbers in depths.items() for depth in numbers
     }  # fmt: skip
@@ -202,7 +211,7 @@ def _figure_a2(budget: str) -> Bars:
     else:
         names = {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
                  "NesT-S": "cifar10/nest_small"}  # fmt: skip
-        strong = {}
+        strong = {"epochs": GPU_EPOCHS} if budget == "gpu" else {}
     sequence = list(accumulate(([one] for one in IN_SEQUENCE), initial=[]))
     steps = {
         **{("alone", one): [one] for one in ALONE},
@@ -262,11 +271,15 @@ def _taught(
 
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
-    name, heads = "cifar10/nest_base", HEADS
+    name, heads, changes = "cifar10/nest_base", HEADS, {}
     if budget == "quick":
         name, heads = "digits/nest_narrow", QUICK_HEADS
+    elif budget == "gpu":
+        changes = {"epochs": GPU_EPOCHS}
     return {
-        (attention, str(number)): (name, _options(name, num_heads=number, attention=attention))
+        (attention, str(number)): (
+            name, _options(name, num_heads=number, attention=attention) | changes
+        )
         for attention in ("multi_head", "multi_query") for number in heads
     }  # fmt: skip
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from nestlib.data.datasets import dataset_info
 from nestlib.files import Held, is_held
-from nestlib.measure.cost import count_gflops, count_params
+from nestlib.measure.cost import count_gflops
 from nestlib.recipe import GanRecipe, Recipe
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root
@@ -159,12 +159,13 @@ _GFLOPS: dict[str, float] = {}  # by model, image size and options
 def estimate_cost(recipe: Recipe | GanRecipe) -> float:
     """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
 
-    A GAN's is rough, a multiply-add for each parameter and image: its plans hold no classifiers.
+    A GAN's discriminator sees real images, generated ones, and these again for the generator.
     """
     if isinstance(recipe, GanRecipe):
         with torch.device("meta"):
             networks = recipe.build_generator(), recipe.build_discriminator()
-        return recipe.steps * recipe.batch_size * sum(map(count_params, networks)) / 1e9
+        made, judged = (count_gflops(network, recipe.image_size) for network in networks)
+        return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
     images = recipe.train_limit or recipe.dataset_options.get(
         "num_images", dataset_info(recipe.dataset).num_train
     )

@@ -118,7 +118,7 @@ def test_smoke_scores_an_untrained_generator(tmp_path, monkeypatch):
     bars = plan("figure7", "smoke", [0, 1], only="NesT")
     assert [len(recipes) for recipes in bars.values()] == [1]
     found = score_figure7(bars, store, network="first", device="cpu", progress_bar=False)
-    assert found["NesT",][0].recipe["budget"] == "smoke" and found["NesT"][0].epochs == []
+    assert found["NesT",][0].recipe["budget"] == "smoke" and found["NesT",][0].epochs == []
 
 
 def test_digits_judge_knows_the_digits_that_are_generated():

@@ -4,6 +4,7 @@ from nestlib.report.aggregations import aggregations_table
 from nestlib.report.bars import bars_table
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.evidence import coverage_table, items_table, plan_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.generation import (
     generation_table,
@@ -43,6 +44,7 @@ __all__ = [
     "boxes_table",
     "claims_table",
     "cost_table",
+    "coverage_table",
     "draw_grid",
     "draw_growth",
     "draw_maps",
@@ -55,8 +57,10 @@ __all__ = [
     "generation_table",
     "generators_table",
     "grounding_table",
+    "items_table",
     "localization_table",
     "neighbours_table",
+    "plan_table",
     "plot_figure7",
     "plot_figure_a3",
     "plot_localization",
