@@ -128,6 +128,8 @@ def collect_figure(
     is there, and run the rest only where `train` asks for it. `how` goes to `sweep`.
     """
     bars = plan_figure(figure, budget, range(seeds))
+    if budget == "smoke":  # a worker takes longer to start than all of its runs
+        how["processes"] = 1
     if train or budget in ("smoke", "quick"):
         return collect(bars, store, data_dir=data_dir, **how)
     return load_plan(bars, store, data_dir)

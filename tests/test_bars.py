@@ -69,7 +69,7 @@ def test_a_row_is_its_runs(store):
     plan = plans.plan("figure5", "quick")
     add_runs(store, plan["digits", "image", "avgpool3x3"], SCORES)
     table = bars_table("Figure", find_bars("figure5", store).quick)
-    assert table.caption == f"Figure; {QUICK_LABEL}"
+    assert table.caption == f"Figure: {QUICK_LABEL}"
     (row,) = [row for row in table.rows if row[0] == "digits, image, avgpool3x3"]
     recipe = plan["digits", "image", "avgpool3x3"][0]
     _, top1, half, n, seconds, ids = row
@@ -87,7 +87,7 @@ def test_bars_without_any_number_say_so_and_share_a_row(store):
     assert rows["cifar10, image, conv3x3_ln_maxpool3x3"][1].value == TABLE1["NesT-T"].cifar10
     shared = "cifar10, image: conv3x3_stride2, avgpool3x3, patch_merge"
     assert rows[shared][1:3] == ("", NOT_RUN)
-    assert all(row[2] == NOT_RUN for row in table.rows)
+    assert all(row[2:] == (NOT_RUN,) for row in table.rows)
 
 
 @pytest.mark.parametrize("figure", plans.FIGURES)

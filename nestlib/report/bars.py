@@ -92,10 +92,13 @@ def bars_table(title: str, bars: Sequence[Bar]) -> Table:
         elif bar is without[0]:
             rows.append(_row(_name_together(without), bar, with_paper))
     paper = ("Paper (%)",) if with_paper else ()
+    columns = ("Bar", *paper, "Our records (%)")
+    if any(bar.records for bar in bars):
+        columns += ("Sampling ±", "n", "Seconds a run", "Records")
     return Table(
-        f"{title}; {QUICK_LABEL}" if is_quick(bars) else title,
-        ("Bar", *paper, "Our records (%)", "Sampling ±", "n", "Seconds a run", "Records"),
-        rows,
+        f"{title}: {QUICK_LABEL}" if is_quick(bars) else title,
+        columns,
+        [row[: len(columns)] for row in rows],
         _notes(bars, with_paper),
     )
 
@@ -140,7 +143,8 @@ def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
         notes.append("Paper: single runs without a spread; rest the mouse on a number for where it "
                      "stands. A figure without numbers has those of Tables 1 and 2 where a bar is "
                      "a row of theirs")  # fmt: skip
-    return [*notes, describe_time(bars)]
+    time = describe_time(bars)
+    return [*notes, time[0].upper() + time[1:]]
 
 
 def describe_time(bars: Sequence[Bar]) -> str:
