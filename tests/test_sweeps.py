@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nestlib import runs, sweeps
 from nestlib.files import Held, hold, is_held
 from nestlib.plans import plan
 from nestlib.recipe import from_dict, to_dict
+from nestlib.recipes import get_recipe
 from nestlib.records import Store
 from nestlib.runs import LOCK, carry_out, find_fresh
 from nestlib.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
@@ -254,6 +256,17 @@ def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store
     with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
         assert find_fresh(tiny_recipe, store) is None
     runs._PROBES.clear()
+
+
+@pytest.mark.parametrize("name", ["deit", "swin", "pyramid", "wrn", "nest"])
+def test_a_probe_does_not_hang_on_what_its_process_drew(name):
+    """Biases that begin at random once made a sweep's records stale everywhere else."""
+    probes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        runs._PROBES.clear()
+        probes.append(runs.probe(get_recipe(f"digits/{name}_narrow")))
+    assert probes[0] == probes[1]
 
 
 def test_other_images_are_seen(tiny_recipe, store, one):
