@@ -59,7 +59,7 @@ ran = sweeps.collect_figure("table_a3", budget, store, seeds=seeds, train=train,
 # ## The table as a picture
 #
 # Multi-head attention has equal parameters at any number of heads. The published code shares keys and values among
-# heads ([D1](d1)), so it has fewer the more heads there are; the paper does not say which of the two this table used.
+# heads ([D1](d1)), so its parameters are fewer the more heads there are; the paper does not say which of the two this table used.
 # Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]

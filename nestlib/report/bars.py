@@ -16,7 +16,7 @@ from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
 from nestlib.sweeps import load_plan
 
 QUICK_LABEL = "narrow models on digits: checks the path, no result of the paper"
-_LISTED = 4  # bars without any number are named in their row, more are counted
+_LISTED = 64  # letters: bars without any number are named in their row if they fit, else counted
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,8 @@ def is_quick(bars: Sequence[Bar]) -> bool:
 def _name_together(bars: Sequence[Bar]) -> str:
     if len(bars) == 1:
         return bars[0].name
-    ends = [bar.key[-1] for bar in bars]
-    last = ", ".join(ends) if len(ends) <= _LISTED else f"{len(ends)} others"
-    return f"{', '.join(bars[0].series)}: {last}"
+    ends = ", ".join(bar.key[-1] for bar in bars)
+    return f"{', '.join(bars[0].series)}: {ends if len(ends) <= _LISTED else f'{len(bars)} bars'}"
 
 
 def _row(name: str, bar: Bar, with_paper: bool) -> tuple[Cell, ...]:
