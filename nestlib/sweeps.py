@@ -20,6 +20,8 @@ from tqdm import tqdm
 from nestlib.data.datasets import dataset_info
 from nestlib.files import Held, is_held
 from nestlib.measure.cost import count_gflops
+from nestlib.plans import Key
+from nestlib.plans import plan as plan_figure
 from nestlib.recipe import GanRecipe, Recipe
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root
@@ -114,6 +116,23 @@ def collect(
         if outcome.state != "done":
             warnings.warn(f"{outcome.run_id} {outcome.state}: {outcome.text}", stacklevel=2)
     return load_plan(plan, store, data_dir)
+
+
+def collect_figure(
+    figure: str, budget: str, store: Store, *, seeds: int = 3, train: bool = False,
+    data_dir: Path | None = None, **how: Any,
+) -> dict[Key, list[Record]]:  # fmt: skip
+    """What a notebook asks for: a figure's records at a budget, by bar.
+
+    smoke and quick run what is missing. gpu and paper are hundreds of GPU hours, so they load what
+    is there, and run the rest only where `train` asks for it. `how` goes to `sweep`.
+    """
+    bars = plan_figure(figure, budget, range(seeds))
+    if budget == "smoke":  # a worker takes longer to start than all of its runs
+        how["processes"] = 1
+    if train or budget in ("smoke", "quick"):
+        return collect(bars, store, data_dir=data_dir, **how)
+    return load_plan(bars, store, data_dir)
 
 
 def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict[K, list[Record]]:

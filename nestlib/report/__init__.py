@@ -1,7 +1,14 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
+from nestlib.report.ablations import (
+    plot_aggregations,
+    plot_figure4,
+    plot_figure6,
+    plot_figure_a2,
+    plot_table_a3,
+)
 from nestlib.report.aggregations import aggregations_table
-from nestlib.report.bars import bars_table
+from nestlib.report.bars import bars_table, find_bars
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.evidence import coverage_table, items_table, plan_table
@@ -54,6 +61,7 @@ __all__ = [
     "draw_walks",
     "exploration_table",
     "figure8",
+    "find_bars",
     "generation_table",
     "generators_table",
     "grounding_table",
@@ -61,12 +69,17 @@ __all__ = [
     "localization_table",
     "neighbours_table",
     "plan_table",
+    "plot_aggregations",
+    "plot_figure4",
+    "plot_figure6",
     "plot_figure7",
+    "plot_figure_a2",
     "plot_figure_a3",
     "plot_localization",
     "plot_rivals",
     "plot_table1",
     "plot_table2",
+    "plot_table_a3",
     "rivals_table",
     "rows_table",
     "runs_table",
