@@ -75,7 +75,7 @@ _INFOS = {
               *_IMAGENET),
         _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
         _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
-              image_sizes=(), options=("num_workers", "partial")),
+              image_sizes=(), options=("num_workers", "partial", "skip_limit")),
     )
 }  # fmt: skip
 
