@@ -300,7 +300,7 @@ def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
     if limit > len(images):
         raise ValueError(f"{images.name} {images.split} has {len(images)} images, not {limit}")
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:limit]
-    names = ("images", "labels", "files", "boxes", "box_labels")
+    names = ("images", "labels", "files", "places", "boxes", "box_labels")
     parts = {name: getattr(images, name, None) for name in names}
     return replace(images, **{k: part[chosen] for k, part in parts.items() if part is not None})
 
