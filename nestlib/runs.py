@@ -110,8 +110,7 @@ def _run(
             "finished": timestamp(),
             "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
             "data": {
-                split: {"fingerprint": images.fingerprint, "images": len(images)}
-                for split, images in sets.items()
+                split: _describe_data(images) for split, images in sets.items()
             },
         },
         summary=summary,
@@ -122,6 +121,11 @@ def _run(
             record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
+
+
+def _describe_data(images: ImageSet | FolderSet) -> dict:
+    found = {"fingerprint": images.fingerprint, "images": len(images)}
+    return found if images.faults is None else found | {"unreadable": images.faults.describe()}
 
 
 def _train_classifier(

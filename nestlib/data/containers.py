@@ -28,6 +28,7 @@ from nestlib.data.decoding import (
     to_pixels,
 )  # fmt: skip
 from nestlib.data.faults import Faults
+from nestlib.data.fetching import Unreachable
 
 Triple = tuple[float, float, float]
 
@@ -55,6 +56,7 @@ class ImageSet:
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
     class_ids: tuple[str, ...] | None = None
+    faults: ClassVar[None] = None
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -238,13 +240,13 @@ def _shuffle(count: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    where: str
+    name: str
     reason: str
 
 
 @dataclass(frozen=True)
 class _Crops:
-    """The map from index to (image, label), or _Unreadable, that a DataLoader's workers evaluate."""
+    """The map from index to (image, label) or _Unreadable that a DataLoader's workers evaluate."""
 
     source: FolderSet
     seed: int
@@ -253,8 +255,10 @@ class _Crops:
         source = self.source
         try:
             image = self._read(index)
+        except Unreachable:  # a server's fault, not an image's
+            raise
         except OSError as error:
-            return _Unreadable(source.where(index), str(error))
+            return _Unreadable(os.fsdecode(source.files[index]), str(error))
         return image, int(source.labels[index])
 
     def _read(self, index: int) -> Tensor:
@@ -283,6 +287,6 @@ def _collate(
 ) -> tuple[Tensor | None, Tensor | None, dict[str, str]]:
     """Those that could be read as a batch (None of none), and the others' names and reasons."""
     read = [sample for sample in samples if isinstance(sample, tuple)]
-    unreadable = {s.where: s.reason for s in samples if isinstance(s, _Unreadable)}
+    unreadable = {s.name: s.reason for s in samples if isinstance(s, _Unreadable)}
     images, labels = default_collate(read) if read else (None, None)
     return images, labels, unreadable

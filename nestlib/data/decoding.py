@@ -10,7 +10,7 @@ from math import exp, log, sqrt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 try:
@@ -32,6 +32,10 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
+    except UnidentifiedImageError:  # its own words name an object in memory
+        raise OSError(
+            f"cannot read image {where} (of no known kind); fetch the file again, or remove it"
+        ) from None
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
         raise OSError(
             f"cannot read image {where} ({error}); fetch the file again, or remove it"
@@ -39,11 +43,11 @@ def decode_image(data: bytes, where: str) -> Image.Image:
 
 
 def decode_pixels(data: bytes, where: str) -> Tensor:
-    """(3, H, W) uint8, rows of pixels in memory: the bits of `decode_image`, sooner.
+    """(3, H, W) uint8, channels last in memory: what `decode_image` gives, sooner.
 
-    Both use libjpeg-turbo with the same settings; saved are Pillow's own rows of four bytes a
-    pixel and what copies them. What simplejpeg finds any fault with is left to Pillow to judge:
-    of ImageNet's files one is a PNG, some are CMYK.
+    Both use libjpeg-turbo with the same settings, so the pixels are equal (of CMYK within one
+    level); saved are Pillow's own rows of four bytes a pixel and what copies them. What simplejpeg
+    finds any fault with is left to Pillow to judge: one of ImageNet's files is a PNG.
 
     Raises:
         OSError: bytes that are no image, or break off.

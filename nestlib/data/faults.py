@@ -36,8 +36,8 @@ class Faults:
         """
         reasons = set(self.found.values())
         for name, reason in found.items():
-            if reason not in reasons:
-                log_line.warning("left out: %s: %s", name, reason)
+            if name not in self.found and reason not in reasons:
+                log_line.warning("left out: %s (%s)", name, reason)
                 reasons.add(reason)
         self.found |= found
         if len(self.found) > self.limit:

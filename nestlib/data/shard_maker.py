@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nestlib.data.archives import Source, list_sources
+from nestlib.data.archives import TARS, Source, list_sources
 from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shards import FORMAT, Shard, has_shards, load_index, split_name
 from nestlib.files import hold, remove_unfinished, write_atomically
@@ -69,6 +69,12 @@ def make_shards(
         ValueError: the folder holds shards of other images, or two images would have one name.
         Held: another process is making shards in the folder.
     """
+    wrong = [split for split in splits if split not in TARS]
+    if wrong or not (name == "imagenet" or name.startswith("tiny_imagenet")):
+        raise ValueError(
+            f"no shards are made of {name} {wrong or ''}; there are imagenet and tiny_imagenet, "
+            "train and test"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with hold(out / ".lock"), _unpacked(name, source, out) as folder:
         made = [
