@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+from uuid import uuid4
 
 T = TypeVar("T")
 
@@ -117,13 +118,15 @@ class Cache:
             note.unlink(missing_ok=True)
 
     def _fetch(self, url: str, sha256: str, size: int, path: Path) -> None:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
         try:
             for _ in range(WRONG_TRIES):
-                self._make_room(size, part)
+                while not self._make_room(size, part):
+                    time.sleep(0.02)  # others fetch; what they have fetched can go
                 found = _retry(url, lambda: _download(url, part))
                 if found == sha256:
-                    part.replace(path)
+                    with self._room():  # under either name it is counted
+                        part.replace(path)
                     return
         finally:
             part.unlink(missing_ok=True)
@@ -134,9 +137,12 @@ class Cache:
         path.with_suffix(".bad").write_text(reason)
         raise BadFile(reason)
 
-    def _make_room(self, size: int, part: Path) -> None:
+    def _room(self) -> contextlib.AbstractContextManager[None]:
+        return _alone(self.folder / ".locks" / "room")
+
+    def _make_room(self, size: int, part: Path) -> bool:
         """Delete the least recently used until `size` more fit; they count as `part` from now."""
-        with _alone(self.folder / ".locks" / "room"):
+        with self._room():
             held = [file for file in _list_files(self.folder) if file[2] != part]
             excess = sum(each for _, each, _ in held) + size - self.limit_bytes
             for used, each, path in sorted(held):
@@ -144,8 +150,10 @@ class Cache:
                 if excess > 0 and not unfinished:
                     path.unlink(missing_ok=True)  # who has it open reads on
                     excess -= each
-            with part.open("wb") as file:
-                file.truncate(size)
+            if excess <= 0:
+                with part.open("wb") as file:
+                    file.truncate(size)
+            return excess <= 0
 
 
 def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
@@ -167,6 +175,8 @@ def _download(url: str, part: Path) -> str:
             digest.update(chunk)
             target.write(chunk)
         target.truncate()
+        if getattr(source, "length", None):  # of http, what it promised and did not give
+            raise ConnectionError(f"it broke off, {source.length} bytes are missing")
     return digest.hexdigest()
 
 
