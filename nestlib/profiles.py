@@ -9,6 +9,7 @@ from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
 from nestlib.feeding import measure_loader, measure_streaming
 from nestlib.measure.attention import attention_choices
+from nestlib.measure.data_faults import rehearse
 from nestlib.measure.explaining import explaining_costs
 from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
@@ -26,6 +27,7 @@ PROFILES = {
     "input": "batches made without a model, beside the training steps that use them",
     "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
     "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
+    "data-faults": "what epochs lose when files and servers break",
     "streaming": "memory over ten minutes of reading shards from a server",
 }
 MODEL = "nest_tiny_imagenet"
@@ -61,6 +63,7 @@ def run_profile(
     measure = {
         "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input,
         "explaining": _explaining, "loader": _loader, "streaming": _streaming,
+        "data-faults": _data_faults,
     }[name]  # fmt: skip
     recipe = {"profile": name, "precision": precision, "budget": "full"}
     if name in ("roofline", "growth"):
@@ -127,6 +130,11 @@ def _loader(device: torch.device, precision: str, progress: bool) -> dict:
 def _streaming(device: torch.device, precision: str, progress: bool) -> dict:
     _refuse_gpu("streaming", device)
     return measure_streaming(progress)
+
+
+def _data_faults(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("data-faults", device)
+    return rehearse()
 
 
 def _refuse_gpu(name: str, device: torch.device) -> None:
