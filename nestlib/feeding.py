@@ -43,14 +43,16 @@ WORKERS = 2
 PHOTO_COUNT, TINY_COUNT = 1024, 5000
 ROUNDS = 5
 STREAM_SECONDS = 600
-STREAM_SHARD_MB = 8
-STREAM_CACHE_MB = 64  # a third of the photos' shards: it is emptied and filled all the time
+STREAM_COUNT = 256  # few, for many epochs in the time: each starts workers anew
+STREAM_SHARD_MB = 2
+STREAM_CACHE_MB = 10  # a third of the shards: it is emptied and filled all the time
 TORCHVISION = "torchvision ImageFolder"
 
 
 def measure_loader(
-    progress: bool, *, rounds: int = ROUNDS, photos: int = PHOTO_COUNT, tiny: int = TINY_COUNT
-) -> dict:
+    progress: bool, *, rounds: int = ROUNDS, photos: int = PHOTO_COUNT, tiny: int = TINY_COUNT,
+    decoded: int = 48,
+) -> dict:  # fmt: skip
     """Images/s decoded and augmented by WORKERS processes, against torchvision's pipeline.
 
     Returns:
@@ -66,8 +68,8 @@ def measure_loader(
             name: _measure_set(tree, size, root / f"{name}-shards", rounds, progress)
             for name, (tree, size) in sources.items()
         }
-        files = [path.read_bytes() for path in sorted((root / "photos").rglob("*.jpg"))[:48]]
-        decoders = decoder_times(files)
+        files = [path.read_bytes() for path in sorted((root / "photos").rglob("*.jpg"))[:decoded]]
+        decoders = decoder_times(files, rounds=rounds)
     settings = {
         "workers": WORKERS, "batch_size": BATCH, "rounds": rounds, "cpus": os.cpu_count(),
         "load_before": round(load, 1), "photo_size": PHOTO_SIZE,
@@ -112,7 +114,7 @@ def _cache(limit_mb: float | None = None) -> Iterator[Path]:
 
 
 def measure_streaming(
-    progress: bool, *, seconds: float = STREAM_SECONDS, photos: int = PHOTO_COUNT
+    progress: bool, *, seconds: float = STREAM_SECONDS, photos: int = STREAM_COUNT
 ) -> dict:
     """Memory while shards are streamed over HTTP through a cache that cannot hold them all."""
     with tempfile.TemporaryDirectory() as folder, _cache(STREAM_CACHE_MB):
@@ -153,7 +155,7 @@ def write_photos(folder: Path, count: int) -> Path:
     photos = [Image.fromarray(getattr(data, name)()) for name in PHOTOS]
     rng = np.random.default_rng(0)
     cuts = [_cut(photos[number % len(photos)], rng) for number in range(count)]
-    sample = cuts[: 4 * len(photos)]
+    sample = cuts[: len(photos)]
     bytes_of = {
         quality: np.mean([len(_encode(cut, quality)) for cut in sample]) for quality in QUALITIES
     }

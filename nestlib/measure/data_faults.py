@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -181,8 +182,8 @@ def _change_ranks(trial: Trial) -> str:
                                                    BATCH // ranks, seed=0)]
             for rank in range(ranks)
         ]  # fmt: skip
-        steps = [sum(step, []) for step in zip(*taken)]
-        trial.read += sum(steps if ranks == 4 else steps[: saved // BATCH], [])
+        steps = [list(chain(*step)) for step in zip(*taken)]
+        trial.read += chain(*(steps if ranks == 4 else steps[: saved // BATCH]))
     return f"steps after the checkpoint were made again; {SAME}"
 
 

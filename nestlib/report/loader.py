@@ -29,7 +29,8 @@ def loader_table(measured: Mapping, source: str) -> Table:
     notes = [_verdict(name, one, source) for name, one in measured["sets"].items()]
     for name, one in measured["sets"].items():
         rates, base = one["rates"], one["rates"][BASE]
-        for loader, rate in rates.items():
+        for loader in sorted(rates, key=lambda name: (name != BASE, name)):
+            rate = rates[loader]
             speed, cpu = rate["images_per_second"], rate["cpu_ms"]
             rows.append((
                 TITLES[name], loader, median_of(speed, source),
@@ -85,7 +86,8 @@ def decoder_table(records: Sequence[Record]) -> Table:
     source, rows = records[0].run_id, []
     for step, ways in records[0].summary["decoders"].items():
         base = ways["Pillow"]["ms"]
-        for way, one in ways.items():
+        for way in sorted(ways, key=lambda name: (name != "Pillow", name.lower())):
+            one = ways[way]
             difference = Number(one["difference"], source, 0)
             ratio = _ratio(base, one["ms"], source)
             rows.append((step, way, median_of(one["ms"], source), ratio, difference))
