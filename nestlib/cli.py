@@ -2,6 +2,7 @@
 
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
+nest shard imagenet --source data/imagenet --out data/imagenet-shards
 nest sweep figure5 --budget quick
 nest evidence --run --max-time 9m
 nest bench table1
@@ -23,6 +24,8 @@ from typing import Annotated
 import typer
 
 from nestlib.benches import run_bench
+from nestlib.data.fetching import is_url
+from nestlib.data.shard_maker import SHARD_MB, make_shards, verify_shards
 from nestlib.evaluations import evaluate as evaluate_models
 from nestlib.evidence import list_entries, run_entries
 from nestlib.gan_recipes import NAMED_GANS
@@ -49,7 +52,13 @@ STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
-DataDir = Annotated[Path | None, typer.Option(help="where the data set lies")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="where the data set lies: a folder, or the URL of shards",
+        parser=lambda text: text if is_url(text) else Path(text), metavar="FOLDER|URL",
+    ),
+]  # fmt: skip
 RunsDir = Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")]
 WeightsDir = Annotated[Path | None, typer.Option(help="weights of runs are here; default runs/")]
 MaxTime = Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")]
@@ -104,6 +113,40 @@ def train(
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
         f"{record.environment['device']}"
     )
+
+
+@app.command()
+def shard(
+    dataset: Annotated[
+        str, typer.Argument(help="imagenet (or any tree of class folders), or tiny_imagenet")
+    ],
+    source: Annotated[
+        Path, typer.Option(help="holds {train,val}/<class>/<image>, or the official tars")
+    ],
+    out: Annotated[Path, typer.Option(help="the shards go here")],
+    split: Annotated[str, typer.Option(help="train, test, or both")] = "both",
+    shard_mb: Annotated[float, typer.Option(help="megabytes of images in a shard")] = SHARD_MB,
+    processes: Annotated[int | None, typer.Option(help="default: one a CPU")] = None,
+) -> None:
+    """Make shards for training on many nodes; a killed call goes on where it stopped."""
+    splits = ("train", "test") if split == "both" else (split,)
+    for path in make_shards(
+        dataset, source, out, splits=splits, shard_mb=shard_mb, processes=processes
+    ):
+        typer.echo(f"wrote {path} and its shards; train with --data-dir {out}")
+
+
+@app.command()
+def check_shards(
+    place: Annotated[str, typer.Argument(help="a folder or the URL of shards")],
+) -> None:
+    """Compare every shard with its checksum."""
+    faults = verify_shards(place)
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise typer.Exit(1)
+    typer.echo(f"every shard of {place} is what its index says")
 
 
 @app.command()

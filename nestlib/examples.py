@@ -15,7 +15,7 @@ from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.data.folders import decode_image
+from nestlib.data.decoding import decode_image
 from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.localizations import METHODS, load_published_row, maps_of

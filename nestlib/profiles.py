@@ -7,7 +7,9 @@ import torch
 from nestlib.benches import SPEED_BATCH_SIZES, bench_id
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
+from nestlib.feeding import measure_loader, measure_streaming
 from nestlib.measure.attention import attention_choices
+from nestlib.measure.data_faults import rehearse
 from nestlib.measure.explaining import explaining_costs
 from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
@@ -24,6 +26,9 @@ PROFILES = {
     "attention": "ways to attend within blocks, at every hierarchy of NesT-T",
     "input": "batches made without a model, beside the training steps that use them",
     "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
+    "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
+    "data-faults": "what epochs lose when files and servers break",
+    "streaming": "memory over ten minutes of reading shards from a server",
 }
 MODEL = "nest_tiny_imagenet"
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
@@ -57,7 +62,8 @@ def run_profile(
     environment = describe_environment(where)
     measure = {
         "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input,
-        "explaining": _explaining,
+        "explaining": _explaining, "loader": _loader, "streaming": _streaming,
+        "data-faults": _data_faults,
     }[name]  # fmt: skip
     recipe = {"profile": name, "precision": precision, "budget": "full"}
     if name in ("roofline", "growth"):
@@ -114,6 +120,26 @@ def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
         raise ValueError(f"explaining is measured in fp32, not {precision}")
     models = {name: create_model(name) for name in EXPLAINED}
     return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
+
+
+def _loader(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("loader", device)
+    return measure_loader(progress)
+
+
+def _streaming(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("streaming", device)
+    return measure_streaming(progress)
+
+
+def _data_faults(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("data-faults", device)
+    return rehearse()
+
+
+def _refuse_gpu(name: str, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")
 
 
 def _noise(info, device: torch.device) -> ImageSet:

@@ -110,8 +110,7 @@ def _run(
             "finished": timestamp(),
             "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
             "data": {
-                split: {"fingerprint": images.fingerprint, "images": len(images)}
-                for split, images in sets.items()
+                split: _describe_data(images) for split, images in sets.items()
             },
         },
         summary=summary,
@@ -122,6 +121,11 @@ def _run(
             record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
+
+
+def _describe_data(images: ImageSet | FolderSet) -> dict:
+    found = {"fingerprint": images.fingerprint, "images": len(images)}
+    return found if images.faults is None else found | {"unreadable": images.faults.describe()}
 
 
 def _train_classifier(
@@ -300,7 +304,7 @@ def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
     if limit > len(images):
         raise ValueError(f"{images.name} {images.split} has {len(images)} images, not {limit}")
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:limit]
-    names = ("images", "labels", "files", "boxes", "box_labels")
+    names = ("images", "labels", "files", "places", "boxes", "box_labels")
     parts = {name: getattr(images, name, None) for name in names}
     return replace(images, **{k: part[chosen] for k, part in parts.items() if part is not None})
 

@@ -18,7 +18,8 @@ from torch import nn
 
 from nestlib.data import FolderSet, ImageSet, containers, load_dataset
 from nestlib.data.augment import normalize
-from nestlib.data.folders import centre_crop, list_tree
+from nestlib.data.decoding import centre_crop
+from nestlib.data.folders import list_tree
 from nestlib.data.views import View, class_numbers, view_of
 from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_width
 from nestlib.models import PUBLISHED, create_model

@@ -8,8 +8,8 @@ Shapes: N images, B of them in a batch, K boxes an image, H x W pixels.
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -18,9 +18,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from nestlib.data.folders import centre_crop, decode_image, random_crop
+from nestlib.data.decoding import (
+    centre_crop,
+    decode_image,
+    decode_pixels,
+    random_crop,
+    to_pixels,
+)  # fmt: skip
+from nestlib.data.faults import Faults
+from nestlib.data.fetching import Unreachable
 
 Triple = tuple[float, float, float]
 
@@ -48,6 +56,7 @@ class ImageSet:
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
     class_ids: tuple[str, ...] | None = None
+    faults: ClassVar[None] = None
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -92,6 +101,10 @@ class ImageSet:
         """One image as it is stored."""
         return Image.fromarray(self.images[index].permute(1, 2, 0).cpu().numpy())
 
+    def shuffle(self, seed: int, batch_size: int) -> Tensor:
+        """An order of all images that is a function of both arguments alone: (N,) int64."""
+        return _shuffle(len(self), seed)
+
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -111,8 +124,9 @@ class FolderSet:
     """A large data set, decoded as it is read; as `ImageSet`, but without `images`.
 
     root holds files (N,), byte strings: Python objects would be copied into every worker. Images
-    come out crop_size square, as crops or, with `squeeze`, whole and of changed proportions;
-    `labels` stay on the CPU, batches go to `device`.
+    come out crop_size square: as crops, with `squeeze` whole and of changed proportions, with
+    `as_stored` as they are. `labels` stay on the CPU, batches go to `device`. What cannot be read
+    goes to `faults`.
     """
 
     name: str
@@ -127,6 +141,8 @@ class FolderSet:
     num_workers: int
     squeeze: bool = False
     device: str | torch.device = "cpu"
+    as_stored: bool = False
+    faults: Faults = field(default_factory=lambda: Faults(limit=0))
     boxes: ClassVar[None] = None
     box_labels: ClassVar[None] = None
     class_ids: ClassVar[None] = None
@@ -147,27 +163,47 @@ class FolderSet:
     def fingerprint(self) -> str:
         """SHA-256 in hex over the sorted relative paths and the files' sizes in bytes."""
         digest = hashlib.sha256()
-        for file in sorted(self.files.tolist()):
-            size = os.stat(os.path.join(os.fsencode(self.root), file)).st_size
-            digest.update(file + f" {size}\n".encode())
+        for file, size in sorted(zip(self.files.tolist(), self.sizes())):
+            digest.update(b"%s %d\n" % (file, size))
         return digest.hexdigest()
+
+    def sizes(self) -> Iterable[int]:
+        """Bytes of each file."""
+        root = os.fsencode(self.root)
+        return (os.stat(os.path.join(root, file)).st_size for file in self.files.tolist())
 
     def to(self, device: torch.device | str) -> "FolderSet":
         """The same set, giving its batches on `device`."""
         return replace(self, device=device)
 
-    def read_image(self, index: int) -> Image.Image:
-        """One image, RGB, of its file's own size: nothing is cropped.
+    def shuffle(self, seed: int, batch_size: int) -> Tensor:
+        """As `ImageSet.shuffle`."""
+        return _shuffle(len(self), seed)
+
+    def where(self, index: int) -> str:
+        """What an image is called in messages and records."""
+        return str(self.root / os.fsdecode(self.files[index]))
+
+    def read_bytes(self, index: int) -> bytes:
+        """One image as it is encoded.
 
         Raises:
-            OSError: it cannot be read; the message names the file.
+            OSError: it cannot be read; the message names it.
         """
-        path = self.root / os.fsdecode(self.files[index])
         try:
-            data = path.read_bytes()
+            return (self.root / os.fsdecode(self.files[index])).read_bytes()
         except OSError as error:
-            raise OSError(f"cannot read image {path} ({error}); fetch the file again") from error
-        return decode_image(data, str(path))
+            raise OSError(
+                f"cannot read image {self.where(index)} ({error}); fetch the file again"
+            ) from error
+
+    def read_image(self, index: int) -> Image.Image:
+        """One image, RGB, of its own size: nothing is cropped.
+
+        Raises:
+            OSError: it cannot be read; the message names it.
+        """
+        return decode_image(self.read_bytes(index), self.where(index))
 
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
@@ -176,39 +212,87 @@ class FolderSet:
 
         Training images are random crops, each drawn from (seed, its index) alone, so that a run
         resumed within an epoch sees what it would have seen; give each epoch a seed of its own.
-        Test images are centre crops. With `squeeze` both are whole. The last batch may be shorter.
+        Test images are centre crops. With `squeeze` both are whole. The last batch may be shorter,
+        and one with an image that cannot be read is: nothing takes its place, or that would count
+        twice.
 
         Raises:
-            OSError: an image that cannot be read; the message names the file.
+            UnreadableImages: more than `faults` allows.
+            OSError: a batch of which no image can be read; the message names one.
         """
         loader = DataLoader(
             _Crops(self, seed), batch_size, sampler=order.tolist(), num_workers=self.num_workers,
-            pin_memory=torch.device(self.device).type == "cuda",
+            pin_memory=torch.device(self.device).type == "cuda", collate_fn=_collate,
             generator=torch.Generator(),  # else each epoch would draw from the global one
         )  # fmt: skip
-        for images, labels in loader:
+        for images, labels, unreadable in loader:
+            if unreadable:
+                self.faults.add(unreadable)
+            if images is None:
+                reason = next(iter(unreadable.values()))
+                raise OSError(f"of a batch of {len(unreadable)} no image can be read: {reason}")
             yield (
                 images.to(self.device, non_blocking=True),
                 labels.to(self.device, non_blocking=True),
             )
 
 
+def _shuffle(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class _Crops:
-    """The map from index to (image, label) that a DataLoader's workers evaluate."""
+    """The map from index to (image, label) or _Unreadable that a DataLoader's workers evaluate."""
 
     source: FolderSet
     seed: int
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | _Unreadable:
         source = self.source
-        image = source.read_image(index)
+        try:
+            image = self._read(index)
+        except Unreachable:  # a server's fault, not an image's
+            raise
+        except OSError as error:
+            return _Unreadable(os.fsdecode(source.files[index]), str(error))
+        return image, int(source.labels[index])
+
+    def _read(self, index: int) -> Tensor:
+        source = self.source
         if source.squeeze:
-            image = image.resize(source.image_size, Image.Resampling.BILINEAR)
-        elif source.split == "train":
+            whole = source.read_image(index)
+            return to_pixels(whole.resize(source.image_size, Image.Resampling.BILINEAR))
+        if source.split == "train" or source.as_stored:
+            pixels = decode_pixels(source.read_bytes(index), source.where(index))
+            if source.as_stored:
+                return _check_size(pixels, source, index)
             rng = np.random.Generator(np.random.PCG64([self.seed, index]))
-            image = random_crop(image, source.crop_size, rng)
-        else:
-            image = centre_crop(image, source.crop_size)
-        pixels = np.array(image).transpose(2, 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(pixels)), int(source.labels[index])
+            return random_crop(pixels, source.crop_size, rng)
+        return to_pixels(centre_crop(source.read_image(index), source.crop_size))
+
+
+def _check_size(pixels: Tensor, source: FolderSet, index: int) -> Tensor:
+    if pixels.shape[1:] != source.image_size:
+        height, width = pixels.shape[1:]
+        raise OSError(
+            f"image {source.where(index)} is {width} x {height} pixels, expected "
+            f"{source.crop_size} x {source.crop_size}; fetch the file again, or remove it"
+        )
+    return pixels
+
+
+def _collate(
+    samples: list[tuple[Tensor, int] | _Unreadable],
+) -> tuple[Tensor | None, Tensor | None, dict[str, str]]:
+    """Those that could be read as a batch (None of none), and the others' names and reasons."""
+    read = [sample for sample in samples if isinstance(sample, tuple)]
+    unreadable = {s.name: s.reason for s in samples if isinstance(s, _Unreadable)}
+    images, labels = default_collate(read) if read else (None, None)
+    return images, labels, unreadable

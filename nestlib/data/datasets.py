@@ -13,6 +13,7 @@ import torch
 
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
+from nestlib.data.faults import ONE_IN, Faults
 from nestlib.data.folders import Arrays
 from nestlib.data.layouts import (
     DOWNLOAD_MB,
@@ -21,6 +22,7 @@ from nestlib.data.layouts import (
     load_cifar,
     load_tiny_imagenet,
 )
+from nestlib.data.shards import ShardSet, has_shards, load_index
 
 log_line = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ _INFOS = {
               *_IMAGENET),
         _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
         _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
-              image_sizes=(), options=("num_workers", "partial", "squeeze")),
+              image_sizes=(), options=("num_workers", "partial", "skip_limit", "squeeze")),
     )
 }  # fmt: skip
 
@@ -107,14 +109,16 @@ def load_dataset(
     Args:
         name: one of `list_datasets()`.
         split: "train" or "test"; the val images of ImageNet and Tiny ImageNet are our "test".
-        data_dir: where the images are. Default: $NESTLIB_DATA/<name>, else data/<name>.
+        data_dir: where the images are: a folder, or a folder or URL of shards that `nest shard`
+            made (ImageNet, Tiny ImageNet). Default: $NESTLIB_DATA/<name>, else data/<name>.
         image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
         download: fetch the official files if none are there; CIFAR only.
         options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
             takes them;
-            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most),
-            partial, which takes folders of some classes alone, and squeeze, which resizes whole
-            images to the square instead of cropping.
+            imagenet: num_workers, processes that decode (default: one a CPU of this rank, 8 at
+            most); partial, which takes folders of some classes alone; skip_limit, how many
+            training images may be unreadable before it is an error (default: one in 1,000);
+            squeeze, which resizes whole images to the square instead of cropping.
 
     Raises:
         ValueError: an unknown name, split, size or option, or images that do not fit the set.
@@ -126,7 +130,11 @@ def load_dataset(
     size = info.image_size if image_size is None else image_size
     if name == "digits":
         return _load_digits(info, split, size, options)
-    data_dir = _default_data_dir(name) if data_dir is None else Path(data_dir)
+    if data_dir is None:
+        data_dir = _default_data_dir(name)
+    if has_shards(data_dir, split):
+        return _load_shards(info, split, data_dir, size, **options)
+    data_dir = Path(data_dir)
     if name == "imagenet":
         return _load_imagenet(info, split, data_dir, size, **options)
     if name.startswith("cifar"):
@@ -176,7 +184,7 @@ def _load_digits(info: DatasetInfo, split: str, size: int, options: dict[str, An
 
 def _load_imagenet(
     info: DatasetInfo, split: str, data_dir: Path, size: int, *, num_workers: int | None = None,
-    partial: bool = False, squeeze: bool = False,
+    partial: bool = False, skip_limit: int | None = None, squeeze: bool = False,
 ) -> FolderSet:  # fmt: skip
     root, files = list_imagenet(split, data_dir)
     class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
@@ -186,8 +194,41 @@ def _load_imagenet(
         info.name, split, root,
         np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
         torch.from_numpy(labels), tuple(class_names.tolist()), info.mean, info.std, size,
-        min(8, os.cpu_count() or 1) if num_workers is None else num_workers, squeeze,
+        _count_workers() if num_workers is None else num_workers, squeeze,
+        faults=_allow(split, len(files), skip_limit),
     )  # fmt: skip
+
+
+def _load_shards(
+    info: DatasetInfo, split: str, place: Path | str, size: int, *,
+    num_workers: int | None = None, partial: bool = False, skip_limit: int | None = None,
+) -> ShardSet:  # fmt: skip
+    if not (info.name == "imagenet" or info.name.startswith("tiny")):
+        raise ValueError(f"{info.name} is not read from shards; give the folder of its files")
+    index = load_index(place, split)
+    if not partial:
+        _check_content(info, split, place, index.class_names, len(index.labels))
+    return ShardSet(
+        info.name, split, index.cache.folder if index.cache else Path(index.place), index.files,
+        torch.from_numpy(index.labels), index.class_names, info.mean, info.std, size,
+        _count_workers() if num_workers is None else num_workers,
+        # A set of one size is augmented as it is; ImageNet's images are cropped as they are read.
+        as_stored=bool(info.image_sizes), faults=_allow(split, len(index.labels), skip_limit),
+        index=index, places=index.places,
+    )  # fmt: skip
+
+
+def _count_workers() -> int:
+    """One a CPU that this process may use, shared with the other ranks of the machine."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, max(1, (cpus or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def _allow(split: str, count: int, skip_limit: int | None) -> Faults:
+    """Of the test images all count: an accuracy of fewer is another number."""
+    if split == "test":
+        return Faults(0)
+    return Faults(count // ONE_IN if skip_limit is None else skip_limit)
 
 
 def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> ImageSet:
@@ -206,7 +247,7 @@ def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> Im
 
 
 def _check_content(
-    info: DatasetInfo, split: str, folder: Path, class_names: Sequence[str], count: int
+    info: DatasetInfo, split: str, folder: Path | str, class_names: Sequence[str], count: int
 ) -> None:
     # A tree half unpacked, or one pack of two, would give the classes other numbers.
     if len(class_names) != info.num_classes:

@@ -4,21 +4,20 @@ Samples stand in one order wherever they come from: by class, then by file name 
 """
 
 import hashlib
-import io
 import logging
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from lzma import LZMAError
-from math import exp, log, sqrt
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
+
+from nestlib.data.decoding import decode_image
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 _CACHE_FORMAT = "2"  # raise it when the cached arrays change their meaning
@@ -103,20 +102,6 @@ def read_packs(packs: list[Path], split_dir: str, tables: dict[str, str]) -> Ite
             raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
 
 
-def decode_image(data: bytes, where: str) -> Image.Image:
-    """An RGB image; grey and CMYK ones are converted.
-
-    Raises:
-        OSError: bytes that are no image, or break off.
-    """
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
-        raise OSError(
-            f"cannot read image {where} ({error}); fetch the file again, or remove it"
-        ) from error
-
-
 def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title: str) -> Arrays:
     """Decode images that all are `image_size` pixels wide and high.
 
@@ -199,35 +184,3 @@ def _save_whole(path: Path, arrays: Arrays) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random part of the image, resized to (size, size), as the published NesT code trains.
-
-    Area 5 to 100 % of the image, width over height 3/4 to 4/3 (libml/preprocess.py,
-    decode_and_random_resized_crop). Pillow's bilinear filter averages where it shrinks; there,
-    TensorFlow's does not.
-    """
-    for _ in range(10):
-        area = image.width * image.height * rng.uniform(0.05, 1)
-        aspect = exp(rng.uniform(log(3 / 4), log(4 / 3)))
-        width, height = max(1, round(sqrt(area * aspect))), max(1, round(sqrt(area / aspect)))
-        if width <= image.width and height <= image.height:
-            left = int(rng.integers(image.width - width, endpoint=True))
-            top = int(rng.integers(image.height - height, endpoint=True))
-            box = (left, top, left + width, top + height)
-            return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return centre_crop(image, size)  # an image so narrow that hardly any crop fits
-
-
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Short side resized to size * 256 / 224, then the middle (size, size): the test protocol.
-
-    Rounded as torchvision's Resize and CenterCrop do: equal to timm's evaluation, bit for bit.
-    """
-    short, to = min(image.size), size * 256 // 224
-    image = image.resize(
-        (to * image.width // short, to * image.height // short), Image.Resampling.BILINEAR
-    )
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return image.crop((left, top, left + size, top + size))

@@ -30,6 +30,7 @@ from nestlib.data.folders import (
 OFFICIAL_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 DOWNLOAD_MB = {"cifar10": 170, "cifar100": 169}
 TINY_PACK = "tiny-imagenet-100.tar.xz"
+TINY_FOLDERS = ("tiny-imagenet-100", "tiny-imagenet-200")
 
 Box = tuple[int, ...]  # x0, y0, x1, y1
 
@@ -135,7 +136,7 @@ def load_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Arr
     """
     split_dir = "train" if split == "train" else "val"
     title = f"{name}-{split}"
-    root = _find_root(data_dir, split_dir, "tiny-imagenet-100", "tiny-imagenet-200")
+    root = _find_root(data_dir, split_dir, *TINY_FOLDERS)
     if root:
         files = _list_tiny(root, split_dir, part=name == "tiny_imagenet")
         tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
@@ -148,7 +149,21 @@ def load_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Arr
             title, describe([pack], data_dir), data_dir,
             lambda: _read_tiny_pack(pack, split_dir, total, title),
         )  # fmt: skip
-    raise _missing(
+    raise _missing_tiny(name, data_dir, split)
+
+
+def list_tiny_imagenet(name: str, split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
+    """The folder that holds {train,val}/, and the images of one split; a pack is to be unpacked."""
+    split_dir = "train" if split == "train" else "val"
+    root = _find_root(data_dir, split_dir, *TINY_FOLDERS)
+    if root is None:
+        raise _missing_tiny(name, data_dir, split)
+    return root, _list_tiny(root, split_dir, part=name == "tiny_imagenet")
+
+
+def _missing_tiny(name: str, data_dir: Path, split: str) -> FileNotFoundError:
+    split_dir = "train" if split == "train" else "val"
+    return _missing(
         name, data_dir, split,
         "tiny-imagenet-200/, as unpacked from http://cs231n.stanford.edu/tiny-imagenet-200.zip "
         "(237 MB)",

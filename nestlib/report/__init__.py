@@ -22,6 +22,7 @@ from nestlib.report.generation import (
 )
 from nestlib.report.generators import generators_table
 from nestlib.report.grounding import grounding_table
+from nestlib.report.loader import decoder_table, plot_streaming
 from nestlib.report.localization import (
     best_thresholds,
     boxes_table,
@@ -52,6 +53,7 @@ __all__ = [
     "claims_table",
     "cost_table",
     "coverage_table",
+    "decoder_table",
     "draw_grid",
     "draw_growth",
     "draw_maps",
@@ -77,6 +79,7 @@ __all__ = [
     "plot_figure_a3",
     "plot_localization",
     "plot_rivals",
+    "plot_streaming",
     "plot_table1",
     "plot_table2",
     "plot_table_a3",

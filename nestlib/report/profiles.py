@@ -8,6 +8,7 @@ from nestlib.report.cost import describe_machine
 from nestlib.report.explaining import explaining_table
 from nestlib.report.growth import growth_table, plot_growth
 from nestlib.report.input_rate import input_table
+from nestlib.report.loader import data_faults_table, loader_table, streaming_table
 from nestlib.report.pictures import Picture
 from nestlib.report.roofline import roofline_table
 from nestlib.report.tables import NOT_RUN, Table
@@ -19,6 +20,9 @@ TABLES = {
     "attention": ("Attention within blocks", attention_table),
     "input": ("Batches made without a model", input_table),
     "explaining": ("Looking into a NesT: its cost", explaining_table),
+    "data-faults": ("Faults of data", data_faults_table),
+    "loader": ("Images decoded and augmented", loader_table),
+    "streaming": ("Memory while shards are streamed", streaming_table),
 }
 
 

@@ -134,7 +134,7 @@ class Trainer(Loop):
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of the epoch."""
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
-        order = epoch_order(self.recipe.seed, epoch, len(self.train_set))
+        order = epoch_order(self.recipe.seed, epoch, self.train_set, self.recipe.batch_size)
         order = order[: self.steps_per_epoch * self.recipe.batch_size]
         order = self.ranks.share(order[done * self.recipe.batch_size :], self.recipe.batch_size)
         local = self.recipe.batch_size // self.ranks.size
@@ -149,6 +149,9 @@ class Trainer(Loop):
     def end_row(self) -> None:
         begin = time.monotonic()
         loss, steps = self.ranks.sum(self.sums).tolist()
+        if self.train_set.faults is not None:  # each rank met its own
+            for found in self.ranks.gather(self.train_set.faults.found):
+                self.train_set.faults.add(found)
         row = {
             "epoch": self.progress.step // self.steps_per_epoch,
             "train/loss": loss / steps,
@@ -187,6 +190,7 @@ class Trainer(Loop):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "faults": self.train_set.faults and dict(self.train_set.faults.found),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -194,6 +198,8 @@ class Trainer(Loop):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+        if state.get("faults"):  # checkpoints did not always keep them
+            self.train_set.faults.add(state["faults"])
 
     def describe_loss_of(self, step: int) -> str:
         return (

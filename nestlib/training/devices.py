@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from nestlib.files import Held, hold
+
+T = TypeVar("T")
 
 
 class DeviceError(RuntimeError):
@@ -137,6 +140,14 @@ class Ranks:
         """Sum over ranks, on all of them."""
         if self.size > 1:
             dist.all_reduce(values)
+        return values
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, on all of them; small ones, as they are pickled."""
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
         return values
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:

@@ -185,7 +185,7 @@ class Trainer(Loop):
         recipe, step = self.recipe, self.progress.step
         epoch, done = divmod(step, self.steps_per_epoch)
         steps = min(self.steps_per_epoch - done, self.steps_per_row - step % self.steps_per_row)
-        order = epoch_order(recipe.seed, epoch, len(self.train_set))
+        order = epoch_order(recipe.seed, epoch, self.train_set, recipe.batch_size)
         order = order[done * recipe.batch_size :][: steps * recipe.batch_size]
         order = self.ranks.share(order, recipe.batch_size)
         local, seed = recipe.batch_size // self.ranks.size, derive_seed(recipe.seed, epoch)
@@ -231,7 +231,8 @@ class Trainer(Loop):
 
     def _pixel_distance(self, samples: Tensor) -> float:
         if self.real is None:
-            order = epoch_order(0, 0, len(self.train_set))[: self.recipe.num_samples]
+            order = epoch_order(0, 0, self.train_set, self.recipe.batch_size)
+            order = order[: self.recipe.num_samples]
             parts = self.train_set.iterate(order, SAMPLE_BATCH, seed=0)
             features = torch.cat([pixel_features(prepare(images)) for images, _ in parts])
             self.real = compute_statistics(features)

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nestlib.data.containers import FolderSet, ImageSet
+
 
 def seed_step(seed: int, step: int, rank: int, generator: torch.Generator) -> None:
     """Seed stochastic depth (the global generators) and augmentation for one step."""
@@ -16,7 +18,6 @@ def derive_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def epoch_order(seed: int, epoch: int, num_images: int) -> Tensor:
-    """The order of one epoch's images, equal on all ranks."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, epoch, 2))
-    return torch.randperm(num_images, generator=generator)
+def epoch_order(seed: int, epoch: int, images: ImageSet | FolderSet, batch_size: int) -> Tensor:
+    """The order of one epoch's images, equal on all ranks and for any number of them."""
+    return images.shuffle(derive_seed(seed, epoch, 2), batch_size)

@@ -1,0 +1,231 @@
+"""Files of a data set that lies elsewhere: fetched once, checked, kept in a cache of limited size.
+
+http:// and https:// need nothing; s3://, gs:// and whatever else fsspec knows need its package for
+them (s3fs, gcsfs). Any number of processes may share a cache.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from uuid import uuid4
+
+T = TypeVar("T")
+
+TRIES, FIRST_DELAY = 8, 0.5  # the delay doubles: a minute in all, as a server's restart takes
+WRONG_TRIES = 2  # of a file that comes whole, but with another checksum
+TIMEOUT = 60  # seconds without a byte
+REMEMBER_BAD = 600  # seconds for which a file with a wrong checksum is not fetched again
+CHUNK = 2**20
+STALE_PART = 3600  # seconds after which an unfinished file must be a killed process's
+FREE_SHARE = 0.9  # of what is free on the disk, where no limit is given
+
+
+class BadFile(OSError):
+    """A file that is not there, or is not what the index says; the message names it."""
+
+
+class Unreachable(ConnectionError):
+    """A server that does not answer, or refuses; the message says what was tried."""
+
+
+def is_url(place: object) -> bool:
+    return "://" in str(place)
+
+
+def read_url(url: str) -> bytes:
+    """A small file, whole.
+
+    Raises:
+        BadFile, Unreachable, ImportError: as `Cache.get`.
+    """
+
+    def read() -> bytes:
+        with _open_url(url) as source:
+            return source.read()
+
+    return _retry(url, read)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of fetched files, named by their checksums; the least recently used go first."""
+
+    folder: Path
+    limit_bytes: int
+
+    @classmethod
+    def from_environment(cls) -> "Cache":
+        """In $NESTLIB_CACHE (default ~/.cache/nestlib/shards), of $NESTLIB_CACHE_GB at most.
+
+        Without a limit it may fill nine tenths of what is free on its disk. A node's own disk is
+        the place: on a shared one it helps nobody.
+        """
+        default = Path.home() / ".cache" / "nestlib" / "shards"
+        folder = Path(os.environ.get("NESTLIB_CACHE") or default)
+        folder.mkdir(parents=True, exist_ok=True)
+        given = os.environ.get("NESTLIB_CACHE_GB")
+        if given:
+            try:
+                return cls(folder, int(float(given) * 1e9))
+            except ValueError:
+                raise ValueError(f"NESTLIB_CACHE_GB is {given!r}; give a number of GB") from None
+        held = sum(size for _, size, _ in _list_files(folder))
+        return cls(folder, int(FREE_SHARE * (shutil.disk_usage(folder).free + held)))
+
+    def path(self, url: str, sha256: str) -> Path:
+        """Where a file lies once it is fetched: a changed one has another name."""
+        return self.folder / f"{sha256[:16]}-{url.rpartition('/')[2]}"
+
+    def get(self, url: str, sha256: str, size: int) -> Path:
+        """The path of a file that was fetched and had the right checksum, now or before.
+
+        Raises:
+            BadFile: it is not there, or has another checksum even when fetched again.
+            Unreachable: the server did not answer for a minute, or refuses.
+            ValueError: it is larger than the whole cache.
+            ImportError: fsspec's package for such an address is missing.
+        """
+        path = self.path(url, sha256)
+        if path.is_file():
+            return path
+        if size > self.limit_bytes:
+            raise ValueError(
+                f"{url} has {size / 1e9:.3g} GB, the cache {self.folder} is limited to "
+                f"{self.limit_bytes / 1e9:.3g} GB; raise NESTLIB_CACHE_GB, or set NESTLIB_CACHE to "
+                "a folder on a larger disk"
+            )
+        with _alone(self.folder / ".locks" / path.name):
+            if not path.is_file():  # another process may have fetched it meanwhile
+                self._raise_if_bad(path)
+                self._fetch(url, sha256, size, path)
+        return path
+
+    def _raise_if_bad(self, path: Path) -> None:
+        note = path.with_suffix(".bad")
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - note.stat().st_mtime < REMEMBER_BAD:
+                raise BadFile(note.read_text())
+            note.unlink(missing_ok=True)
+
+    def _fetch(self, url: str, sha256: str, size: int, path: Path) -> None:
+        part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        try:
+            for _ in range(WRONG_TRIES):
+                while not self._make_room(size, part):
+                    time.sleep(0.02)  # others fetch; what they have fetched can go
+                found = _retry(url, lambda: _download(url, part))
+                if found == sha256:
+                    with self._room():  # under either name it is counted
+                        part.replace(path)
+                    return
+        finally:
+            part.unlink(missing_ok=True)
+        reason = (
+            f"{url} has SHA-256 {found}, the index says {sha256}; it is damaged there: copy or "
+            "make it again"
+        )
+        path.with_suffix(".bad").write_text(reason)
+        raise BadFile(reason)
+
+    def _room(self) -> contextlib.AbstractContextManager[None]:
+        return _alone(self.folder / ".locks" / "room")
+
+    def _make_room(self, size: int, part: Path) -> bool:
+        """Delete the least recently used until `size` more fit; they count as `part` from now."""
+        with self._room():
+            held = [file for file in _list_files(self.folder) if file[2] != part]
+            excess = sum(each for _, each, _ in held) + size - self.limit_bytes
+            for used, each, path in sorted(held):
+                unfinished = path.suffix == ".part" and time.time() - used < STALE_PART
+                if excess > 0 and not unfinished:
+                    path.unlink(missing_ok=True)  # who has it open reads on
+                    excess -= each
+            if excess <= 0:
+                with part.open("wb") as file:
+                    file.truncate(size)
+            return excess <= 0
+
+
+def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
+    """When each was used last, its bytes, its path."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process deleted it just now
+            status = path.stat()
+            if path.is_file():
+                found.append((status.st_mtime, status.st_size, path))
+    return found
+
+
+def _download(url: str, part: Path) -> str:
+    """Write a file in place of what `part` holds; its SHA-256."""
+    digest = hashlib.sha256()
+    with _open_url(url) as source, part.open("r+b") as target:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+        target.truncate()
+        if getattr(source, "length", None):  # of http, what it promised and did not give
+            raise ConnectionError(f"it broke off, {source.length} bytes are missing")
+    return digest.hexdigest()
+
+
+def _open_url(url: str) -> BinaryIO:
+    if url.startswith(("http://", "https://")):
+        return urllib.request.urlopen(url, timeout=TIMEOUT)
+    kind = url.partition("://")[0]
+    package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(kind)
+    try:
+        import fsspec  # imported late: a folder or http needs none
+
+        return fsspec.open(url, "rb").open()
+    except ImportError as error:
+        remedy = f"`pip install {package or 'fsspec'}`"
+        raise ImportError(f"{url} cannot be read without a package: {remedy} ({error})") from error
+
+
+def _retry(url: str, act: Callable[[], T]) -> T:
+    """`act`, again with growing pauses where a server or the way to it may recover."""
+    for attempt in range(TRIES):
+        try:
+            return act()
+        except (FileNotFoundError, urllib.error.HTTPError) as error:
+            code = getattr(error, "code", 404)
+            if code in (404, 410):
+                raise BadFile(f"{url} is not there ({error}); copy or make it again") from error
+            if 400 <= code < 500 and code not in (408, 429):
+                raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
+            last = error
+        except PermissionError as error:
+            raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
+        except ImportError:
+            raise
+        except Exception as error:  # each file system of fsspec has errors of its own
+            if isinstance(error, OSError) and error.errno in (28, 122):  # disk or quota is full
+                raise
+            last = error
+        if attempt + 1 < TRIES:  # jittered, so that a thousand readers do not come back at once
+            time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))
+    raise Unreachable(f"{url} could not be fetched in {TRIES} tries ({last}); is the server up?")
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block.
+
+    By record locks, as these are not handed on to processes that are forked meanwhile.
+    """
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

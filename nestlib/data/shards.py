@@ -1,0 +1,274 @@
+"""ImageNet in shards: plain tars that are read by index, from a folder or over the network.
+
+A split is `<split>.json` (the shards, their SHA-256, the classes), `<split>.npz` (a row an image:
+shard, offset, size, CRC-32, label, file) and `<split>-000000.tar`, ...: tars in WebDataset's form,
+so that its own reader and `tar` read them too. nestlib.data.shard_maker makes them.
+
+Of the libraries that stream shards none was taken, for what they do at the points that count here
+(installed or resolved beside this project, 2026-11):
+
+- An order that is the same for any number of ranks, or a run cannot go on with more or fewer of
+  them as it would have. litdata 0.2.76 deals its chunks out to ranks: of 1,003 samples one rank and
+  two ranks made 50 global batches of 20, none of them equal. It resumes within an epoch, and with
+  other numbers of workers.
+- Exact epochs and resumption. WebDataset 1.0.2 streams whole shards to a worker, which gives ranks
+  unequal numbers of samples; its author advises to draw with replacement instead, and says that
+  resuming within an epoch is not its to do (its issues 75, 177, 271, 434). Its indexed reader,
+  `wids`, came with 0.2.111 and is not in 1.0.
+- To be installed at all. mosaicml-streaming 0.13.0 has elastic, exact orders, but wants
+  transformers below 5 and numpy below 2.2; no release has followed since July 2025.
+
+What they would add is already a function of (seed, epoch) here: the trainer takes the order of an
+epoch, cuts off the steps that are done, and shares each global batch out among the ranks. Reading
+by index makes that exact, resumable and elastic; `windowed_order` keeps it near: N images, B of
+them in a global batch, C streams.
+"""
+
+import io
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nestlib.data.containers import FolderSet
+from nestlib.data.fetching import BadFile, Cache, is_url, read_url
+
+FORMAT = 1
+STREAMS = 16  # up to so many nodes read shards of their own in an epoch
+WINDOW = 4  # shards of a stream that are open at a time, hence up to 64 of 16 streams
+OPEN_FILES = 256
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar. sha256 is of the whole file."""
+
+    name: str
+    size: int
+    sha256: str
+    images: int
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """What a split's two index files say, and where they were found; cache is None in a folder."""
+
+    place: str
+    cache: Cache | None
+    shards: tuple[Shard, ...]
+    class_names: tuple[str, ...]
+    files: np.ndarray  # (N,) byte strings, paths in a tree of class folders
+    labels: np.ndarray  # (N,) int64
+    places: np.ndarray  # (N, 4) int64: shard, offset, size, CRC-32
+
+    def url(self, name: str) -> str:
+        """The address of a file beside the index."""
+        return f"{self.place}/{name}"
+
+    def path(self, number: int) -> Path:
+        """Where a shard can be opened; it is fetched if need be.
+
+        Raises:
+            BadFile: it is missing or damaged; the message names it.
+            Unreachable, ValueError, ImportError: see `Cache.get`.
+        """
+        shard = self.shards[number]
+        if self.cache:
+            return self.cache.get(self.url(shard.name), shard.sha256, shard.size)
+        path = Path(self.place) / shard.name
+        if not path.is_file() or path.stat().st_size != shard.size:
+            size = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
+            raise BadFile(f"{path} is {size}, the index says {shard.size}; make or copy it again")
+        return path
+
+
+def split_name(split: str) -> str:
+    """Of the files: the val images are our "test"."""
+    return "train" if split == "train" else "val"
+
+
+def has_shards(data_dir: Path | str, split: str) -> bool:
+    """Is there an index of the split? A URL is taken to have one."""
+    return is_url(data_dir) or (Path(data_dir) / f"{split_name(split)}.json").is_file()
+
+
+def load_index(data_dir: Path | str, split: str) -> ShardIndex:
+    """Read the index of a split from a folder or a URL.
+
+    Raises:
+        OSError: it is not there, or damaged; the message names it.
+        ValueError: it is of another format.
+    """
+    place = str(data_dir).rstrip("/")
+    cache = Cache.from_environment() if is_url(place) else None
+    url = f"{place}/{split_name(split)}.json"
+    text = read_url(url) if cache else Path(url).read_bytes()
+    try:
+        index = json.loads(text)
+        if index["format"] != FORMAT:
+            raise ValueError(f"{url} has format {index['format']}, this nestlib reads {FORMAT}")
+        table = index["table"]
+        shards = tuple(Shard(**shard) for shard in index["shards"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise OSError(f"{url} is no index of shards ({error!r}); make it again") from error
+    path = Path(place) / table["name"]
+    if cache:
+        path = cache.get(f"{place}/{table['name']}", table["sha256"], table["size"])
+    elif not path.is_file() or path.stat().st_size != table["size"]:
+        raise OSError(f"{path} is missing or damaged; make the shards again")
+    with np.load(path) as arrays:
+        return ShardIndex(
+            place, cache, shards, tuple(index["class_names"]),
+            arrays["files"], arrays["labels"].astype(np.int64), arrays["places"].astype(np.int64),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShardSet(FolderSet):
+    """As `FolderSet`, but read from shards; `root` is their folder, or the cache's.
+
+    places (N, 4) int64: shard, offset, size and CRC-32 of each image.
+    """
+
+    index: ShardIndex
+    places: np.ndarray
+
+    def sizes(self) -> Iterator[int]:
+        """Bytes of each image: the fingerprint is that of the folder that was sharded."""
+        return iter(self.places[:, 2].tolist())
+
+    def where(self, index: int) -> str:
+        shard = self.index.shards[self.places[index, 0]]
+        return f"{self.index.url(shard.name)}: {os.fsdecode(self.files[index])}"
+
+    def read_bytes(self, index: int) -> bytes:
+        """One image as it is encoded; its CRC-32 is checked.
+
+        Raises:
+            BadFile: its shard is missing or damaged.
+            OSError: it is damaged; the message names it.
+        """
+        shard, offset, size, crc = self.places[index].tolist()
+        data = os.pread(_open_shard(self.index, shard).fileno(), size, offset)
+        if zlib.crc32(data) != crc:
+            raise OSError(
+                f"image {self.where(index)} is damaged, its CRC-32 is {zlib.crc32(data):08x}, not "
+                f"{crc:08x}; make or copy its shard again"
+            )
+        return data
+
+    def shuffle(self, seed: int, batch_size: int) -> Tensor:
+        """As `ImageSet.shuffle`, near in what it reads; see `windowed_order`."""
+        return windowed_order(self.places[:, 0], batch_size, seed)
+
+    def iterate(self, order: Tensor, batch_size: int, *, seed: int) -> Batches:
+        """As `FolderSet.iterate`; shards are fetched ahead."""
+        batches = super().iterate(order, batch_size, seed=seed)
+        if self.index.cache is None or not self.num_workers:
+            yield from batches
+            return
+        ahead = _Ahead(self.index, self.places[order.numpy(), 0])
+        try:
+            for count, batch in enumerate(batches, 1):
+                if count == 1:  # not sooner: the workers are forked by now, without this thread
+                    ahead.start()
+                ahead.advance(count * batch_size)
+                yield batch
+        finally:
+            ahead.stop()
+
+
+@lru_cache(OPEN_FILES)
+def _open_shard(index: ShardIndex, number: int) -> io.FileIO:
+    while True:
+        path = index.path(number)
+        try:
+            file = path.open("rb", buffering=0)
+            if index.cache:
+                os.utime(path)  # used last now
+            return file
+        except FileNotFoundError:  # another process made room in the cache just now
+            if not index.cache:
+                raise
+
+
+def windowed_order(shards: np.ndarray, batch_size: int, seed: int) -> Tensor:
+    """A random order of all images that reads few shards at a time: (N,) int64.
+
+    A function of its arguments alone, so the same for any number of ranks. Shards are laid in a
+    random order, the images within each too, and the whole is cut into C equal streams, each
+    shuffled within windows of WINDOW shards. A global batch takes B / C images of each stream in
+    turn, so that of up to C ranks each reads streams, hence shards, of its own. The N mod B images
+    that fill no batch come last: other ones in each epoch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count, num_shards = len(shards), int(shards.max(initial=0)) + 1
+    place = torch.randperm(num_shards, generator=generator).numpy()
+    draws = torch.rand(2, count, generator=generator, dtype=torch.float64).numpy()
+    laid = np.lexsort((draws[0], place[shards]))
+    used = count // batch_size * batch_size
+    if not used:
+        return torch.from_numpy(laid)
+    streams = math.gcd(batch_size, STREAMS)
+    length = used // streams
+    window = max(1, WINDOW * count // num_shards)
+    # Streams change their windows at different times, so that shards are fetched one by one.
+    begin = np.arange(streams)[:, None] * window // streams
+    windows = (np.arange(length) + begin) // window  # (C, N / C)
+    shuffled = np.lexsort((draws[1, :used].reshape(streams, length), windows))
+    parts = np.take_along_axis(laid[:used].reshape(streams, length), shuffled, 1)
+    batches = parts.reshape(streams, -1, batch_size // streams).swapaxes(0, 1)
+    return torch.from_numpy(np.concatenate([batches.ravel(), laid[used:]]))
+
+
+class _Ahead:
+    """Fetches the shards of an order before they are needed, in a thread."""
+
+    def __init__(self, index: ShardIndex, shards: np.ndarray):
+        self.index = index
+        numbers, first = np.unique(shards, return_index=True)
+        order = first.argsort()
+        self.needs = list(zip(first[order].tolist(), numbers[order].tolist()))
+        # Half of what the cache holds, so that nothing in use makes room for what is not yet.
+        largest = max(shard.size for shard in index.shards)
+        self.most = max(1, min(index.cache.limit_bytes // largest // 2, WINDOW * STREAMS))
+        self.position, self.moved, self.stopped = 0, Event(), Event()
+        self.thread = Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def advance(self, position: int) -> None:
+        """So many images of the order were read."""
+        self.position = position
+        self.moved.set()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.moved.set()
+        if self.thread.is_alive():
+            self.thread.join(timeout=1)  # within a fetch it ends later, by itself
+
+    def _run(self) -> None:
+        for number, (_, shard) in enumerate(self.needs):
+            needed = self.needs[max(0, number - self.most)][0]  # when the one before was
+            while needed > self.position and not self.stopped.is_set():
+                self.moved.wait()
+                self.moved.clear()
+            if self.stopped.is_set():
+                return
+            try:
+                self.index.path(shard)
+            except Exception:  # whoever needs the shard meets the same, and says so
+                continue

@@ -1,0 +1,127 @@
+"""Measurements of the loader: contenders do the same work, records are shown, memory is flat."""
+
+import json
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nestlib import feeding, profiles, report
+from nestlib.measure.data_faults import FAULTS, rehearse
+from nestlib.measure.loading import (
+    decoder_times,
+    loading_rates,
+    our_batches,
+    streaming_memory,
+    torchvision_batches,
+)
+from nestlib.records import Store
+from nestlib.report.tables import NOT_RUN, Table
+
+pytest.importorskip("skimage.data")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return feeding.write_photos(tmp_path_factory.mktemp("photos"), 24)
+
+
+def test_photos_are_of_the_size_and_weight_that_the_labels_say(photos):
+    paths = sorted(photos.rglob("*.jpg"))
+    assert len(paths) == 24 and len({path.parent for path in paths}) == feeding.CLASSES
+    assert {Image.open(path).size for path in paths} == {feeding.PHOTO_SIZE}
+    mean = np.mean([path.stat().st_size for path in paths])
+    assert mean == pytest.approx(feeding.PHOTO_BYTES, rel=0.2)
+
+
+def test_both_pipelines_give_the_same_kind_of_batches(photos):
+    options = {"partial": True, "num_workers": 1, "image_size": 64}
+    images = feeding.load_dataset("imagenet", "train", data_dir=photos, **options)
+    ours, theirs = (
+        [torch.cat(part) for part in zip(*make(images, 0))]
+        for make in (our_batches, torchvision_batches)
+    )
+    assert ours[0].shape == theirs[0].shape == (24, 3, 64, 64)
+    assert ours[0].dtype == theirs[0].dtype == torch.float32
+    assert sorted(ours[1].tolist()) == sorted(theirs[1].tolist())
+    assert (ours[0].mean((0, 2, 3)) - theirs[0].mean((0, 2, 3))).abs().max() < 0.5
+    assert (ours[0].std() / theirs[0].std() - 1).abs() < 0.2
+
+
+def test_a_contender_that_skips_images_is_found_out():
+    whole = [(torch.zeros(4), torch.zeros(4))] * 2
+    contenders = {"whole": lambda epoch: iter(whole), "lazy": lambda epoch: iter(whole[:1])}
+    with pytest.raises(ValueError, match="lazy gave 4 images of 8"):
+        loading_rates(contenders, 8, rounds=1, progress=False)
+
+
+def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(
+        profiles, "measure_loader", partial(feeding.measure_loader, rounds=1, photos=8, decoded=2)
+    )
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    record = profiles.run_profile("loader", store, device="cpu", committed=True, progress=False)
+    json.dumps(record.summary)
+    (found,) = store.find_benches("loader")
+    table = report.show_profile("loader", [found])
+    assert [row[1] for row in table.rows] == [
+        "torchvision ImageFolder", "folder", "shards", "shards over http, new to the cache",
+        "shards, bytes for a GPU",
+    ]  # fmt: skip
+    assert str(table.rows[0][3]) == "1.00" and "1.5 times" in table.notes[0]
+    assert any(word in table.notes[0] for word in (": met at", ": missed at"))
+    assert any(NOT_RUN in note and "Tiny ImageNet" in note for note in table.notes)
+    decoders = {row[:2]: row for row in report.decoder_table([found]).rows}
+    assert decoders["decode", "simplejpeg"][4].value == 0
+    assert decoders["resize", "torch, uint8"][4].value <= 1
+    with pytest.raises(ValueError, match="loader is measured on the CPU alone"):
+        profiles._refuse_gpu("loader", torch.device("cuda"))
+
+
+def test_decoders_that_differ_are_told_from_pillow(photos):
+    files = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))[:2]]
+    times = decoder_times(files, rounds=1, size=32)
+    assert times["decode"]["simplejpeg, fast and inexact"]["difference"] > 1
+    assert times["decode"]["OpenCV"]["difference"] == 0
+
+
+def test_memory_of_streaming_is_flat(tmp_path):
+    """In short; ten minutes of it are a record (`nest profile streaming`)."""
+    measured = feeding.measure_streaming(False, seconds=6, photos=24)
+    assert measured["epochs"] >= 1 and len(measured["mb"]) == len(measured["seconds"]) >= 1
+    assert measured["late_mb"] - measured["mb"][0] < 60
+
+
+def test_a_leak_would_be_seen():
+    kept, begin = [], time.monotonic()
+
+    def epoch(number):
+        while 50 * (time.monotonic() - begin) > len(kept):  # 50 MB a second
+            kept.append(np.ones(10**6, np.uint8))
+        yield torch.zeros(1), torch.zeros(1)
+
+    measured = streaming_memory(epoch, seconds=2, every=0, progress=False)
+    assert measured["late_mb"] > measured["early_mb"] + 10
+
+
+def test_streaming_is_drawn_or_said_to_be_missing():
+    assert isinstance(report.plot_streaming([]), Table)
+    assert report.show_profile("streaming", []).rows == [(NOT_RUN,)]
+
+
+@pytest.mark.slow  # a minute: whole epochs, and waits for a server
+def test_no_fault_of_data_loses_or_doubles_a_sample(tmp_path):
+    struck = rehearse(lambda text: None)
+    assert list(struck) == list(FAULTS)
+    for name, one in struck.items():
+        ended = name in ("too many unreadable", "server lost")
+        assert (one["lost"], one["doubled"]) == ((None, None) if ended else (0, 0)), name
+        assert "not named" not in one["outcome"] and "no error" not in one["outcome"]
+    assert struck["truncated JPEG"]["left_out"] == struck["wrong bytes"]["left_out"] == 1
+    assert struck["damaged shard"]["left_out"] == struck["missing shard"]["left_out"] > 10
+    assert "bytes the same" in struck["shard maker killed"]["outcome"]
+    assert len(report.show_profile("data-faults", []).rows) == 1

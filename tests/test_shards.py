@@ -1,0 +1,441 @@
+"""Shards: made whatever happens, read by index, once an epoch by any number of ranks."""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import tarfile
+import time
+import zlib
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.imagenet import parse_devkit_archive
+
+from nestlib.data import archives, load_dataset, shard_maker
+from nestlib.data.faults import UnreadableImages
+from nestlib.data.shard_maker import make_shards, verify_shards
+from nestlib.data.shards import STREAMS, WINDOW, windowed_order
+from nestlib.files import Held
+from nestlib.training.devices import Ranks
+from nestlib.training.seeding import epoch_order
+
+FORK = get_context("fork")  # a fresh interpreter takes seconds to import torch
+CLASSES, EACH = 5, 24
+OPTIONS = {"partial": True, "num_workers": 0, "image_size": 16}
+
+
+def jpeg(seed: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (20 + seed % 7, 30, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "jpeg")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    for split, each in (("train", EACH), ("val", 4)):
+        for c in range(CLASSES):
+            folder = root / split / f"n{c:08}"
+            folder.mkdir(parents=True)
+            for i in range(each):
+                (folder / f"n{c:08}_{i}.JPEG").write_bytes(jpeg(100 * c + i))
+    return root
+
+
+def make(tree: Path, out: Path, **options) -> Path:
+    options = {"shard_mb": 0.01, "processes": 2, "progress": False} | options
+    make_shards("imagenet", tree, out, **options)
+    return out
+
+
+@pytest.fixture(scope="session")
+def shards(tree, tmp_path_factory) -> Path:
+    return make(tree, tmp_path_factory.mktemp("shards"))
+
+
+def digest(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".tar", ".npz", ".json"))
+    return hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files)).hexdigest()
+
+
+def damage(path: Path, offset: int, data: bytes = b"\xff\0" * 8) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def copy(shards: Path, out: Path) -> Path:
+    out.mkdir()
+    for path in shards.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    return out
+
+
+# What is in them
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_shards_give_what_the_folder_gives(tree, shards, split):
+    folder = load_dataset("imagenet", split, data_dir=tree, **OPTIONS)
+    sharded = load_dataset("imagenet", split, data_dir=str(shards), **OPTIONS)
+    assert len(sharded.index.shards) > 2 and len(sharded) == len(folder)
+    assert sharded.fingerprint == folder.fingerprint
+    assert sharded.class_names == folder.class_names
+    order = torch.randperm(len(folder), generator=torch.Generator().manual_seed(0))
+    pairs = zip(folder.iterate(order, 7, seed=3), sharded.iterate(order, 7, seed=3), strict=True)
+    for (images, labels), (theirs, their_labels) in pairs:
+        assert torch.equal(images, theirs) and torch.equal(labels, their_labels)
+
+
+def test_images_are_image_folders(tree, shards):
+    theirs = ImageFolder(tree / "train")
+    ours = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    by_file = {os.path.relpath(path, tree): (path, label) for path, label in theirs.samples}
+    assert len(by_file) == len(ours)
+    for index, file in enumerate(ours.files.tolist()):
+        path, label = by_file[os.fsdecode(file)]
+        assert ours.labels[index] == label
+        np.testing.assert_array_equal(ours.read_image(index), theirs.loader(path))
+
+
+def test_webdatasets_own_reader_reads_them(tree, shards):
+    wds = pytest.importorskip("webdataset")
+    urls = [str(path) for path in sorted(shards.glob("train-*.tar"))]
+    read = {}
+    for sample in wds.WebDataset(urls, shardshuffle=False):
+        read[sample["__key__"]] = sample["jpeg"], sample["cls"].decode()
+    assert len(read) == CLASSES * EACH
+    for key, (data, class_name) in read.items():
+        assert data == (tree / "train" / f"{key}.JPEG").read_bytes()
+        assert key.startswith(f"{class_name}/")
+
+
+def test_a_shard_is_a_fair_sample_in_training_and_in_order_in_testing(shards):
+    train = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    first = train.labels[train.places[:, 0] == 0]
+    assert len(first.unique()) > 2
+    test = load_dataset("imagenet", "test", data_dir=shards, **OPTIONS)
+    assert (np.diff(test.places[:, 0]) >= 0).all()
+
+
+def test_checksums_are_those_of_the_files(shards):
+    index = json.loads((shards / "train.json").read_text())
+    for shard in index["shards"]:
+        data = (shards / shard["name"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == shard["sha256"] and len(data) == shard["size"]
+    data = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    for index, (_, _, size, crc) in enumerate(data.places.tolist()):
+        raw = data.read_bytes(index)
+        assert (len(raw), zlib.crc32(raw)) == (size, crc)
+
+
+def test_official_tars_give_the_folders_shards(tree, shards, tmp_path, monkeypatch):
+    """A tar of tars, a flat tar of val images, and the development kit's ground truth."""
+    official, wnids = tmp_path / "official", [f"n{c:08}" for c in range(CLASSES)]
+    official.mkdir()
+    with tarfile.open(official / archives.TARS["train"], "w") as outer:
+        for wnid in reversed(wnids):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for path in sorted((tree / "train" / wnid).iterdir()):
+                    tar.add(path, path.name)
+            outer.addfile(_info(f"{wnid}.tar", inner), inner)
+    numbers, renamed = [], tmp_path / "renamed"
+    with tarfile.open(official / archives.TARS["test"], "w") as tar:
+        images = sorted((tree / "val").rglob("*.JPEG"), key=lambda path: path.stem[::-1])
+        for number, path in enumerate(images, 1):
+            name = f"ILSVRC2012_val_{number:08}.JPEG"
+            tar.add(path, name)
+            numbers.append(CLASSES - wnids.index(path.parent.name))  # ids in another order
+            target = renamed / "val" / path.parent.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    os.symlink(tree / "train", renamed / "train")
+    _write_devkit(official / archives.DEVKIT, dict(enumerate(reversed(wnids), 1)), numbers)
+    assert digest(make(official, tmp_path / "a")) == digest(make(renamed, tmp_path / "b"))
+    monkeypatch.setattr("torchvision.datasets.imagenet._verify_archive", lambda *_: None)
+    parse_devkit_archive(str(official))
+    _, theirs = torch.load(official / "meta.bin", weights_only=False)
+    assert archives.read_ground_truth(official / archives.DEVKIT) == theirs
+    (official / archives.DEVKIT).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{archives.DEVKIT}, which is not in"):
+        make(official, tmp_path / "c", splits=["test"])
+
+
+def _info(name: str, stream: io.BytesIO) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = stream.tell()
+    stream.seek(0)
+    return info
+
+
+def _write_devkit(path: Path, wnids: dict[int, str], numbers: list[int]) -> None:
+    kind = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"),
+            ("num_children", "O")]  # fmt: skip
+    synsets = np.array([(i, w, "word", "", 0) for i, w in wnids.items()], dtype=kind)
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets[:, None]})
+    truth = io.BytesIO()
+    truth.write("".join(f"{number}\n" for number in numbers).encode())
+    with tarfile.open(path, "w:gz") as tar:
+        root = "ILSVRC2012_devkit_t12/data"
+        tar.addfile(_info(f"{root}/meta.mat", meta), meta)
+        tar.addfile(_info(f"{root}/ILSVRC2012_validation_ground_truth.txt", truth), truth)
+
+
+# Making, killed and resumed
+
+
+def test_any_number_of_processes_makes_the_same_bytes(tree, shards, tmp_path):
+    assert digest(make(tree, tmp_path / "one", processes=1)) == digest(shards)
+
+
+def make_slowly(tree: Path, out: Path) -> None:
+    inner = shard_maker._read
+
+    def read(one):
+        time.sleep(0.01)
+        return inner(one)
+
+    shard_maker._read = read
+    make(tree, out)
+
+
+def test_killed_maker_goes_on_to_the_same_bytes(tree, shards, tmp_path):
+    out = tmp_path / "out"
+    process = FORK.Process(target=make_slowly, args=(tree, out))
+    process.start()
+    while len(list(out.glob("train-*.tar"))) < 3:
+        assert process.is_alive()
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    whole = {path.name: path.stat().st_ino for path in out.glob("train-*.tar")}
+    assert not (out / "train.json").exists()
+    with pytest.raises(FileNotFoundError, match="no train images"):  # half are no shards
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    for name in whole:
+        assert (out / name).read_bytes() == (shards / name).read_bytes()
+    for attempt in range(100):  # the killed one's processes see that within a moment
+        try:
+            make(tree, out)
+            break
+        except Held:
+            assert attempt < 99
+            time.sleep(0.1)
+    assert digest(out) == digest(shards)
+    kept = sum((out / name).stat().st_ino == inode for name, inode in whole.items())
+    assert kept >= len(whole) - 2  # of those in place two may have lacked their note yet
+    assert not list(out.glob(".*.part")) and not (out / ".making").exists()
+
+
+def test_a_folder_of_other_shards_is_left_alone(tree, shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    before = digest(out)
+    assert make(tree, out) and digest(out) == before  # made already
+    with pytest.raises(ValueError, match="holds train shards of other images or another size"):
+        make(tree, out, shard_mb=0.02)
+    assert digest(out) == before
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    for name in ("a.b.jpg", "a_b.png"):
+        (tmp_path / "train" / "c").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / "c" / name).write_bytes(jpeg(0))
+    with pytest.raises(ValueError, match=r"train/c/a\.b\.jpg and train/c/a_b\.png would be one"):
+        make(tmp_path, tmp_path / "out", splits=["train"])
+
+
+def test_verify_names_the_shard_that_changed(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    assert verify_shards(out, progress=False) == []
+    damage(out / "train-000001.tar", 5000)
+    (out / "val-000000.tar").unlink()
+    first, second = verify_shards(out, progress=False)
+    assert "train-000001.tar has SHA-256" in first and "val-000000.tar is not there" in second
+
+
+# The order
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1000, 48), (1003, 32), (997, 7), (10, 16), (64, 64)])
+def test_every_image_once_and_batches_equal_for_any_ranks(count, batch):
+    sharded = np.random.default_rng(0).integers(0, 40, count)
+    order = windowed_order(sharded, batch, seed=5)
+    assert sorted(order.tolist()) == list(range(count))
+    assert torch.equal(order, windowed_order(sharded, batch, seed=5))
+    if batch < count:
+        assert not torch.equal(order, windowed_order(sharded, batch, seed=6))
+    used = order[: count // batch * batch]
+    for ranks in (r for r in (1, 2, 4, 8) if batch % r == 0):
+        parts = [Ranks(rank, ranks).share(used, batch) for rank in range(ranks)]
+        assert len({len(part) for part in parts}) == 1  # none waits for another at the end
+        steps = [torch.cat([p.view(-1, batch // ranks)[s] for p in parts])
+                 for s in range(len(used) // batch)]  # fmt: skip
+        assert torch.equal(torch.cat([*steps, used[:0]]), used)
+
+
+def test_ranks_read_shards_of_their_own_and_few_at_a_time():
+    sharded = np.repeat(np.arange(320), 100)
+    order = windowed_order(sharded, 256, seed=0)[: 32_000 // 256 * 256]
+    seen = [set(sharded[Ranks(rank, 4).share(order, 256)]) for rank in range(4)]
+    shared = sum(map(len, seen)) - len(set.union(*seen))
+    assert shared <= 4  # of 320: those that a cut goes through
+    open_now = [len(set(sharded[part])) for part in order.split(2560)]
+    assert max(open_now) < STREAMS * (2 * WINDOW + 1)
+    labels = np.arange(32_000) % 10  # balanced shards give balanced batches
+    assert np.bincount(labels[order[:2560]]).min() > 200
+
+
+def test_images_that_fill_no_batch_change_with_the_epoch():
+    sharded = np.repeat(np.arange(10), 10)
+    left = [frozenset(windowed_order(sharded, 32, seed)[96:].tolist()) for seed in range(20)]
+    assert all(len(part) == 4 for part in left) and len(set(left)) > 15
+
+
+@pytest.mark.parametrize("kind", ["shards", "folder"])
+def test_resumed_within_an_epoch_gives_the_rest(tree, shards, kind):
+    data = load_dataset("imagenet", "train", data_dir=shards if kind == "shards" else tree,
+                        **OPTIONS | {"num_workers": 2})  # fmt: skip
+    order = data.shuffle(7, 12)
+    whole = list(data.iterate(order, 12, seed=1))
+    for done, ranks in ((3, 1), (5, 2), (7, 4)):  # and with another number of ranks
+        parts = [Ranks(rank, ranks).share(order[done * 12 :], 12) for rank in range(ranks)]
+        rest = zip(*(data.iterate(part, 12 // ranks, seed=1) for part in parts), strict=True)
+        for expected, batches in zip(whole[done:], rest, strict=True):
+            images, labels = (torch.cat(halves) for halves in zip(*batches))
+            assert torch.equal(images, expected[0]) and torch.equal(labels, expected[1])
+
+
+def read_as_rank(rank: int, port: str, shards: Path, out: Path) -> None:
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": port}  # fmt: skip
+    ranks = Ranks.join(torch.device("cpu"))
+    data = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS | {"num_workers": 1})
+    mine = ranks.share(epoch_order(0, 3, data, 24), 24)
+    labels = torch.cat([labels for _, labels in data.iterate(mine, 12, seed=0)])
+    ranks.sum(torch.zeros(1))  # all come here: none waits for another
+    torch.save((mine, labels), out / f"{rank}.pt")
+
+
+def test_two_gloo_ranks_read_each_image_once(shards, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [
+        FORK.Process(target=read_as_rank, args=(rank, port, shards, tmp_path)) for rank in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    (mine, labels), (theirs, their_labels) = (
+        torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
+    )
+    assert len(mine) == len(theirs) == len(labels) == len(their_labels) == CLASSES * EACH // 2
+    assert sorted([*mine.tolist(), *theirs.tolist()]) == list(range(CLASSES * EACH))
+    data = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    assert torch.equal(data.labels[mine], labels) and torch.equal(data.labels[theirs], their_labels)
+
+
+# Faults
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", ["shards", "folder"])
+def test_damaged_images_are_named_counted_once_and_left_out(
+    tree, shards, tmp_path, kind, num_workers, caplog
+):
+    where = copy(shards, tmp_path / "out") if kind == "shards" else tmp_path / "tree"
+    options = OPTIONS | {"num_workers": num_workers, "skip_limit": 2}
+    if kind == "folder":
+        for path in tree.rglob("*.JPEG"):
+            target = where / path.relative_to(tree)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    data = load_dataset("imagenet", "train", data_dir=where, **options)
+    for number, index in enumerate((4, 50)):
+        if kind == "shards":
+            shard, offset, size, _ = data.places[index].tolist()
+            damage(where / data.index.shards[shard].name, offset + size // 2)  # decodes as JPEG
+        else:
+            path = where / os.fsdecode(data.files[index])
+            path.write_bytes((b"not a JPEG", path.read_bytes()[:300])[number])
+    for epoch in range(2):  # met again, they are the same two
+        order = data.shuffle(epoch, 20)
+        batches = list(data.iterate(order, 20, seed=epoch))
+        assert sum(len(labels) for _, labels in batches) == CLASSES * EACH - 2
+        kept = order[(order != 4) & (order != 50)]
+        assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels[kept])
+        names = sorted(os.fsdecode(data.files[index]) for index in (4, 50))
+        assert data.faults.describe() == {"count": 2, "limit": 2, "names": names}
+    assert len(caplog.records) == 2 and names[0] in caplog.text
+    data.faults.limit = 1
+    with pytest.raises(UnreadableImages, match=r"2 images cannot be read, 1 are allowed") as caught:
+        list(data.iterate(data.shuffle(2, 20), 20, seed=2))
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize("damage_it", ["cut", "gone"])
+def test_a_damaged_shard_is_named_and_its_images_left_out(shards, tmp_path, damage_it, caplog):
+    out = copy(shards, tmp_path / "out")
+    path = out / "train-000002.tar"
+    path.write_bytes(path.read_bytes()[:-1024]) if damage_it == "cut" else path.unlink()
+    data = load_dataset("imagenet", "train", data_dir=out, **OPTIONS, skip_limit=20)
+    lost = int((data.places[:, 0] == 2).sum())
+    read = sum(len(labels) for _, labels in data.iterate(data.shuffle(0, 24), 24, seed=0))
+    assert 0 < lost <= 20 and read == CLASSES * EACH - lost == len(data) - len(data.faults.found)
+    assert len(caplog.records) == 1 and "train-000002.tar is" in caplog.text  # one reason, once
+
+
+def test_no_test_image_may_be_missing(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    data = load_dataset("imagenet", "test", data_dir=out, **OPTIONS)
+    shard, offset, *_ = data.places[3].tolist()
+    damage(out / data.index.shards[shard].name, offset)
+    with pytest.raises(UnreadableImages, match="1 images cannot be read, 0 are allowed"):
+        list(data.iterate(torch.arange(len(data)), 8, seed=0))
+
+
+def test_a_batch_without_any_image_is_an_error(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    (out / "train-000002.tar").unlink()
+    data = load_dataset("imagenet", "train", data_dir=out, **OPTIONS, skip_limit=100)
+    lost = torch.from_numpy(np.flatnonzero(data.places[:, 0] == 2))
+    with pytest.raises(OSError, match=r"of a batch of 3 no image can be read: .*000002\.tar"):
+        list(data.iterate(lost[:3], 3, seed=0))
+
+
+def test_default_limit_is_one_in_a_thousand(shards):
+    assert load_dataset("imagenet", "train", data_dir=shards, **OPTIONS).faults.limit == 0
+    assert load_dataset(
+        "imagenet", "train", data_dir=shards, **OPTIONS, skip_limit=3
+    ).faults.limit == 3  # fmt: skip
+
+
+def test_damaged_index_is_named(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    (out / "train.npz").write_bytes(b"short")
+    with pytest.raises(OSError, match=r"train\.npz is missing or damaged; make the shards again"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    (out / "train.json").write_text('{"format": 9}')
+    with pytest.raises(ValueError, match="has format 9, this nestlib reads 1"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    (out / "train.json").write_text("{}")
+    with pytest.raises(OSError, match=r"train\.json is no index of shards"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+
+
+def test_other_sets_have_no_shards():
+    with pytest.raises(ValueError, match="cifar10 is not read from shards"):
+        load_dataset("cifar10", "train", data_dir="http://127.0.0.1/shards")
