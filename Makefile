@@ -27,7 +27,7 @@ test-slow: .venv/ready
 
 # Renders the committed, executed notebooks; computes nothing.
 book: .venv/ready
-	$(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml -W -n --keep-going
+	$(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml -W -n --keep-going --all
 	@echo "Open _build/html/index.html"
 
 # Every notebook's path in under a minute each, with no result.
@@ -49,8 +49,8 @@ notebooks: .venv/ready
 	done
 
 lint: .venv/ready
-	$(BIN)/ruff check nestlib tests
-	$(BIN)/ruff format --check nestlib tests
+	$(BIN)/ruff check nestlib tests book/_ext
+	$(BIN)/ruff format --check nestlib tests book/_ext
 
 # Names, versions and hashes of the whole environment, no addresses.
 lock: .venv/ready
