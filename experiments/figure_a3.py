@@ -24,6 +24,15 @@
 # Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them, and what
 # stands here so far is a narrow run on digits, **no result of the paper**.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 dataset: str = "digits"  # digits or tiny_imagenet
