@@ -6,14 +6,12 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import colab
 import nbformat
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "book"))
-import colab
-
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*.ipynb"))
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 LOCAL_EXTENSIONS = CONFIG["sphinx"]["local_extensions"]
@@ -44,7 +42,8 @@ def run_cell(python: Path, folder: Path, repository: str) -> subprocess.Complete
     """Run the cell, then say where nestlib is and where we are."""
     script = folder / "cell.ipy"
     cell = colab.SOURCE.format(url=repository)
-    script.write_text(f"{cell}\nimport nestlib, os\nprint(nestlib.__file__, os.getcwd(), sep='\\n')")
+    where = "import nestlib, os\nprint(nestlib.__file__, os.getcwd(), sep='\\n')"
+    script.write_text(f"{cell}\n{where}")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(
         [python, "-m", "IPython", "--no-banner", "--colors=NoColor", script], cwd=folder,
