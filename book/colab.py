@@ -21,13 +21,14 @@ repository = "{url}"  # this project's address, as in _config.yml; Colab clones 
 if find_spec("nestlib") is None and repository:
     get_ipython().system(f"git clone --depth 1 {{repository}} nest && pip install -q ./nest")
     get_ipython().run_line_magic("cd", "nest/experiments")
-assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"\
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 """
 
 
 def read_source(config: Path = ROOT / "_config.yml") -> str:
     """The cell's text, with the address that the book's configuration names."""
-    return SOURCE.format(url=yaml.safe_load(config.read_text())["repository"]["url"])
+    url = yaml.safe_load(config.read_text())["repository"]["url"]
+    return SOURCE.format(url=url).rstrip()
 
 
 def add_cell(notebook: Path, source: str) -> None:
