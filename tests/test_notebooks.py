@@ -24,9 +24,7 @@ pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.st
 def code_cells(path):
     """All but the one that book/colab.py adds, which tests/test_colab.py holds."""
     cells = nbformat.read(path, as_version=4).cells
-    return [
-        c for c in cells if c.cell_type == "code" and "colab" not in c.metadata.get("tags", [])
-    ]
+    return [c for c in cells if c.cell_type == "code" and "colab" not in c.metadata.get("tags", [])]
 
 
 def test_twin_is_equal(path):
