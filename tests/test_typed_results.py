@@ -1,7 +1,7 @@
 """No result stands on a page by hand: outputs and figures hold them, and words quote the paper.
 
-Looked at is the prose of every page, of every notebook's text cells and of the README, without code.
-A number that reads like a result must be one that the paper prints (nestlib.paper), in a paragraph
+Looked at is the prose of every page, of every notebook's text cells and of the README, not code. A
+number that reads like a result must be one that the paper prints (nestlib.paper), in a paragraph
 that says so, or stand in typed_numbers.yml with its exact words and where it is from.
 """
 
@@ -26,7 +26,8 @@ SOURCES = {"quoted", "setting", "test"}
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 LIST = rf"{NUMBER}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+|\s+to\s+|\s*/\s*){NUMBER})*"
 UNIT = (
-    r"\s?%|\s*(?:per\s?cent|percentage points|points)\b|\s*(?:images|samples|steps)\s?(?:/s\b|a second)"
+    r"\s?%|\s*(?:per\s?cent|percentage points|points)\b"
+    r"|\s*(?:images|samples|steps)\s?(?:/s\b|a second)"
     r"|\s+million parameters|\s?[GT]FLOPs?\b|\s*(?:x|\u00d7|times)\s+(?:as fast|faster|slower)"
 )
 MEASURED = (
@@ -131,7 +132,8 @@ def test_each_exception_is_one_and_names_its_source():
 
 @pytest.mark.parametrize(
     "typed",
-    ["Our NesT-T reaches 95.1 %.", "It stands at 95.12 and 77.05 % here.", "54.3 \u00b1 0.2 at n = 3",
+    ["Our NesT-T reaches 95.1 %.", "It stands at 95.12 and 77.05 % here.",
+     "54.3 \u00b1 0.2 at n = 3",
      "The paper prints 96.04 %, we get 95.98 %.", "It trains 130 images a second.",
      "NesT-T does 96.04 %.", "an FID of 12.3", "| NesT | 94.31 |", "5.1 times faster than Swin-B",
      "accuracy is 71", "The paper's NesT-T reaches 96.1 %."],
