@@ -28,9 +28,18 @@ test-slow: .venv/ready
 # Renders the committed, executed notebooks; computes nothing.
 JUPYTER_BOOK := $(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml \
   -W -n --keep-going --all
-book: .venv/ready
+WIDGETS := book/_static/vendor/libembed-amd.js
+HAS_WIDGETS := $(shell grep -ls vnd.jupyter.widget-state experiments/*.ipynb)
+book: .venv/ready $(if $(HAS_WIDGETS),$(WIDGETS))
 	@begin=$$SECONDS; $(JUPYTER_BOOK) && echo "Built in $$((SECONDS - begin)) s."
 	@echo "Open _build/html/index.html"
+
+$(WIDGETS): book/vendor.txt .venv/ready
+	rm -rf _build/vendor
+	$(BIN)/python -m pip download -q --no-deps --require-hashes -r $< -d _build/vendor
+	$(BIN)/python -m zipfile -e _build/vendor/*.whl _build/vendor
+	@mkdir -p $(@D)
+	cp _build/vendor/shinywidgets/static/$(@F) $@
 
 # The whole book as one file, printed by Chromium (on Debian: apt-get install chromium).
 pdf: .venv/ready

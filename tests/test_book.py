@@ -1,7 +1,9 @@
 """The book's pages say what the code does, cite what exists, and build without a warning."""
 
+import html
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -206,3 +208,28 @@ def test_pages_are_small(book_html):
     largest = max(sizes, key=sizes.get)
     print(f"largest page: {largest.relative_to(book_html)}, {sizes[largest] / 1e6:.2f} MB")
     assert sizes[largest] < LARGEST_PAGE, largest
+
+
+@pytest.mark.slow
+def test_every_internal_link_leads_somewhere(book_html):
+    pages = {
+        path: path.read_text()
+        for path in book_html.rglob("*.html") if "_static" not in path.parts  # templates
+    }  # fmt: skip
+    ids = {
+        path: set(re.findall(r'\s(?:id|name)="([^"]*)"', text)) | {"", "top"}
+        for path, text in pages.items()
+    }
+    found = 0
+    for path, text in pages.items():
+        text = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
+        for link in re.findall(r'\s(?:href|src)="([^"]*)"', text):
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            file, _, anchor = unquote(html.unescape(link)).partition("#")
+            target = (path.parent / file.split("?")[0]).resolve() if file else path
+            assert target.exists(), f"{path.name}: {link}"
+            if target in ids:
+                assert anchor in ids[target], f"{path.name}: {link}"
+            found += 1
+    assert found > 1000
