@@ -146,7 +146,8 @@ def test_a_typed_result_is_found(typed):
 
 @pytest.mark.parametrize(
     "fair",
-    ["The paper prints 96.04 and 78.69 % for NesT-T.", "As printed, at S = 2, 96.04 %.", "a weight decay of 0.05, 300 epochs",
+    ["The paper prints 96.04 and 78.69 % for NesT-T.", "As printed, at S = 2, 96.04 %.",
+     "a weight decay of 0.05, 300 epochs",
      "(section 4.3)", "images of 224 x 224 pixels", "| 0 | 8 \u00d7 8 | (64, 16, 192) |",
      "a rate of 5e-4 for a batch of 128", "arXiv 2105.12723, torch 2.14.1, [D19](d19), CCT-7/3x1"],
 )  # fmt: skip
