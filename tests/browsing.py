@@ -32,6 +32,7 @@ class Watch:
 
     def __init__(self, browser, **options):
         self.page = browser.new_page(**options)
+        self.page.set_default_timeout(120_000)  # a shared machine may be busy
         self.errors, self.failed = [], []
         self.page.route(ELSEWHERE, lambda route: route.abort())
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
