@@ -8,7 +8,7 @@ NOTEBOOKS := $(wildcard experiments/*.ipynb)
 # Threads that wait must not spin: on a busy machine spinning costs up to ten times the time.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: table1 test test-slow book smoke notebooks lint lock clean
+.PHONY: table1 test test-slow book pdf smoke notebooks lint lock clean
 
 # The main job: train and measure on the embedded digits, print Table 1.
 table1: .venv/ready
@@ -26,9 +26,25 @@ test-slow: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 # Renders the committed, executed notebooks; computes nothing.
-book: .venv/ready
-	$(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml -W -n --keep-going
+JUPYTER_BOOK := $(BIN)/jupyter-book build . --config _config.yml --toc book/_toc.yml \
+  -W -n --keep-going --all
+WIDGETS := book/_static/vendor/libembed-amd.js
+HAS_WIDGETS := $(shell grep -ls vnd.jupyter.widget-state experiments/*.ipynb)
+book: .venv/ready $(if $(HAS_WIDGETS),$(WIDGETS))
+	@begin=$$SECONDS; $(JUPYTER_BOOK) && echo "Built in $$((SECONDS - begin)) s."
 	@echo "Open _build/html/index.html"
+
+$(WIDGETS): book/vendor.txt .venv/ready
+	rm -rf _build/vendor
+	$(BIN)/python -m pip download -q --no-deps --require-hashes -r $< -d _build/vendor
+	$(BIN)/python -m zipfile -e _build/vendor/*.whl _build/vendor
+	@mkdir -p $(@D)
+	cp _build/vendor/shinywidgets/static/$(@F) $@
+
+# The whole book as one file, printed by Chromium (on Debian: apt-get install chromium).
+pdf: .venv/ready
+	$(JUPYTER_BOOK) --builder singlehtml
+	$(BIN)/python book/print_pdf.py _build/singlehtml _build/nest.pdf
 
 # Every notebook's path in under a minute each, with no result.
 smoke: .venv/ready
@@ -49,8 +65,8 @@ notebooks: .venv/ready
 	done
 
 lint: .venv/ready
-	$(BIN)/ruff check nestlib tests
-	$(BIN)/ruff format --check nestlib tests
+	$(BIN)/ruff check nestlib tests book/_ext book/*.py
+	$(BIN)/ruff format --check nestlib tests book/_ext book/*.py
 
 # Names, versions and hashes of the whole environment, no addresses.
 lock: .venv/ready

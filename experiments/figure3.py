@@ -31,6 +31,15 @@
 #
 # What Algorithm 1 leaves open, and what the evidence says on it, is entry [D28](d28) of the differences.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (an untrained model, no result) or quick
 canvas: int = 0  # which of the 128 canvases with four digits

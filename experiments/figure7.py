@@ -35,6 +35,15 @@
 #
 # The last trains and scores every row that has no record, 50,000 steps each: many GPU days in all.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick (digits), gpu (Tiny ImageNet) or paper (ImageNet)
 rows: str = "NesT"  # which to train where records are missing: NesT, another row of the table, or all

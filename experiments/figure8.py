@@ -33,6 +33,15 @@
 # files in `bbox/val` or as image-net.org's archives unpack). How it reads the images, and which models it takes
 # where the paper does not say, is [D30](d30).
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (untrained models, no result), quick (narrow models), gpu or paper
 weights: str = "trained"  # whose walks are drawn: trained (here, on digits) or pretrained (on ImageNet)

@@ -24,6 +24,15 @@
 # Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them. What
 # stands here so far are narrow runs on digits, **no result of the paper**.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # quick (digits), gpu (Tiny ImageNet) or paper (ImageNet): whose records; nothing trains
 network: str = ""  # digits, lite0, lite0_64 or inception; default by data set

@@ -30,6 +30,15 @@
 # The first needs the weights of figure 8's runs in `runs/`, the second published ones, of the classes that the
 # paper shows. What they draw is written under `runs/figures/`, as those images may not be handed on.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (untrained models, no result), quick (narrow models), gpu or paper
 dataset: str = "digits"  # digits, tiny_imagenet or imagenet (published weights)

@@ -32,6 +32,15 @@
 # At `gpu` and `paper` it trains every row that has no record yet, hundreds of epochs each: many GPU
 # days in all. `nest train` runs one row, `nest bench table1` times all of them.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick, gpu or paper
 dataset: str = "digits"  # digits (smoke, quick), cifar10 or cifar100 (gpu, paper)

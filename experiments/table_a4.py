@@ -23,6 +23,15 @@
 # The paper's input can be read in two ways, with a linear layer or without ([D31](d31)); both stand here, read
 # from the models themselves. What was trained with them is on the page {doc}`figure7`.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 

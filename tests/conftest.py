@@ -1,6 +1,9 @@
 """Shared fixtures. Tests that need the real images in ../shared skip where it is absent."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 # Two processes share two cores: waiting threads must not spin. Set before torch is imported.
@@ -8,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from browsing import CHROMIUM, QUIET, ROOT, SCREENSHOTS, serve
 
 from nestlib.data.augment import Augmentation
 from nestlib.recipe import Recipe
@@ -30,3 +34,36 @@ def tiny_recipe() -> Recipe:
 def _one_thread():
     """Small models are faster so, and bit-equal runs need one number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def book_html(tmp_path_factory) -> Path:
+    """The folder of the book, built once, where any warning is an error."""
+    command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    if command is None:
+        pytest.skip("jupyter-book is not installed: pip install 'nestlib[book]'")
+    folder = tmp_path_factory.mktemp("book")
+    paths = "--config", "_config.yml", "--toc", "book/_toc.yml", "--path-output", str(folder)
+    done = subprocess.run(
+        [command, "build", ".", *paths, "-W", "--keep-going", "-n"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def site(book_html):
+    """The built book's address."""
+    with serve(book_html) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
