@@ -38,7 +38,7 @@ from nestlib.sweeps import sweep as run_sweep
 from nestlib.trained import commit_weights
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
-from nestlib.training.devices import DeviceError
+from nestlib.training.devices import RANK_TIMEOUT, DeviceError
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
@@ -76,6 +76,12 @@ def train(
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",
+    micro_batch: Annotated[
+        int | None, typer.Option(help="so many images at once; their gradients are added")
+    ] = None,
+    rank_timeout: Annotated[
+        str, typer.Option(help="ranks wait so long for one another, then all are lost")
+    ] = f"{RANK_TIMEOUT:.0f}s",
     commit_record: CommitRecord = False,
 ) -> None:
     """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
@@ -86,11 +92,12 @@ def train(
         chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
-        download=download,
+        download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
     )  # fmt: skip
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
-        raise typer.Exit(STOPPED)
+        # At any other code than 0 torch elastic would start the ranks anew at once.
+        raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
     summary = record.summary
     if record.kind == "gan":
         typer.echo(describe_gan(record))
