@@ -5,7 +5,9 @@ elastic or Slurm, carries it to its end. Every rank notes which images each of i
 that a checkpoint does not hold are made again, and only the second time counts. A run that lost
 nothing has, on this CPU, the weights of an undisturbed one bit for bit.
 
-    python -m nestlib.faults LEDGER FAULT train ...    what the ranks run: the command, watched
+    python -m nestlib.faults --commit-record           strike by every fault; leaves a record
+    python tests/slurm_here.py python -m nestlib.faults    the same, by a Slurm's faults too
+    python -m nestlib.faults LEDGER STRIKE train ...   what the ranks run: the command, watched
 """
 
 import contextlib
@@ -32,7 +34,14 @@ from torch import Tensor
 from nestlib import cli, cluster
 from nestlib.recipe import with_overrides
 from nestlib.recipes import get_recipe
-from nestlib.records import Record, Store, describe_environment, load_record, timestamp
+from nestlib.records import (
+    Record,
+    Store,
+    describe_environment,
+    load_record,
+    open_store,
+    timestamp,
+)  # fmt: skip
 from nestlib.training import classifier
 
 RECIPE = "digits/nest_narrow"
@@ -40,6 +49,7 @@ CHANGES = ("train_limit=192", "test_limit=32", "batch_size=32", "epochs=4", "war
 STEPS = 24
 STRIKE = 10  # the step, of the first attempt, in which a fault strikes
 RANK_TIMEOUT = 15  # seconds
+CHECKPOINT_EVERY = "1s"
 LIMIT = 240.0  # seconds for one run
 
 
@@ -151,7 +161,8 @@ class Run:
         more += ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return (
             "-m", "nestlib.faults", str(self.folder), strike, "train", self.recipe, *more,
-            "--device", "cpu", "--checkpoint-every", "0.5s", "--rank-timeout", f"{RANK_TIMEOUT}s",
+            "--device", "cpu", "--checkpoint-every", CHECKPOINT_EVERY, "--rank-timeout",
+            f"{RANK_TIMEOUT}s",
         )  # fmt: skip
 
     def torchrun(self, strike: str) -> subprocess.Popen:
@@ -278,7 +289,8 @@ def rehearse(names: list[str], store: Store, *, committed: bool = False) -> Reco
     rows = {name: judge(FAULTS[name], expected) for name in names}
     record = Record(
         run_id="faults/two-ranks", kind="faults",
-        recipe={"recipe": RECIPE, "changes": list(CHANGES), "ranks": 2, "budget": "full"},
+        recipe={"recipe": RECIPE, "changes": list(CHANGES), "ranks": 2, "budget": "full",
+                "checkpoint_every": CHECKPOINT_EVERY, "rank_timeout": RANK_TIMEOUT},
         environment=environment | {"finished": timestamp()}, summary=rows,
     )  # fmt: skip
     store.add(record, committed=committed)
@@ -337,6 +349,9 @@ def _slurm_version() -> str | None:
 
 
 if __name__ == "__main__":
-    folder, strike, *sys.argv[1:] = sys.argv[1:]
-    watch(Path(folder), STRIKES[strike])
-    cli.main()
+    if sys.argv[1:] in ([], ["--commit-record"]):
+        print(rehearse(list(FAULTS), open_store(), committed=len(sys.argv) > 1).summary)
+    else:
+        folder, strike, *sys.argv[1:] = sys.argv[1:]
+        watch(Path(folder), STRIKES[strike])
+        cli.main()
