@@ -16,7 +16,7 @@ from nestlib.gan_recipes import FIGURE7, GAN_DEFAULTS
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.recipe import BUDGETS, GanRecipe, Recipe
-from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, get_recipe
+from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
 from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]
@@ -307,6 +307,11 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
         )
     names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
     return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
+
+
+def plan_table2(seeds: Iterable[int] = (0,)) -> dict[str, list[Recipe]]:
+    """The recipe of each of Table 2's rows: ImageNet, 300 epochs, for a cluster."""
+    return _each_seed({row: entry.recipe for row, entry in TABLE2.items()}, "paper", seeds)
 
 
 def plan_figure7(

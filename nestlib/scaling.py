@@ -19,7 +19,7 @@ import torch
 from nestlib.benches import bench_id
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.cost import count_params
-from nestlib.measure.scale import BYTES_PER_PARAMETER, Job, Rates
+from nestlib.measure.scale import Job, Rates
 from nestlib.recipe import Recipe
 from nestlib.recipes import TABLE2, get_recipe
 from nestlib.records import Record, Store, describe_environment, open_store, timestamp
@@ -143,12 +143,6 @@ def _run_rank(steps: int) -> None:
             taken["exchange"].append(time.perf_counter() - middle)
     if trainer.ranks.is_main:
         print(json.dumps({name: sorted(times)[steps // 2] for name, times in taken.items()}))
-
-
-def exchange_rate(record: Record) -> float:
-    """Bytes a second of the exchange between two ranks: 2 (N - 1) / N times the gradients."""
-    seconds = record.summary["exchange_seconds"]
-    return record.recipe["num_params"] * BYTES_PER_PARAMETER / sorted(seconds)[len(seconds) // 2]
 
 
 if __name__ == "__main__":

@@ -119,15 +119,19 @@ def test_clipped_steps_are_as_short_as_the_norm_allows(tiny_recipe, tmp_path):
     assert moved[None] > 10 * moved[1e-3]
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])  # in an epoch, at its end, in a later one
-def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at, monkeypatch):
+@pytest.mark.parametrize(  # in an epoch, at its end, in a later one
+    ("stop_at", "sent"), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (5, signal.SIGTERM)]
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    tiny_recipe, tmp_path, stop_at, sent, monkeypatch
+):
     whole = run(tiny_recipe, tmp_path / "whole")
     step = Trainer.train_step
 
     def step_then_terminate(self, images, labels):
         step(self, images, labels)
         if self.progress.step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
 
     monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
     assert run(tiny_recipe, tmp_path / "cut") is None

@@ -13,8 +13,9 @@ import pytest
 from conftest import SHARED
 from slurm_here import NoSlurm, slurm_here
 
-from nestlib import cli, cluster, faults
+from nestlib import cli, cluster, faults, plans
 from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store
 from nestlib.training.distill import hard
 
 submitit = pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
@@ -143,6 +144,27 @@ def test_a_job_that_must_go_stops_its_command_first(monkeypatch, tmp_path, sent)
     assert [submission.function for submission in again] == (
         [cluster.Launch(launch.words)] if sent == signal.SIGUSR2 else []
     )
+
+
+def test_a_plan_is_followed_from_commands_to_records(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    table2, store = plans.plan_table2(), Store(tmp_path / "committed", tmp_path / "local")
+    how = {"data_dir": "/data", "nodes": 4, "gpus_per_node": 8, "time": "24:00:00"}
+    shown = cluster.follow(table2, store, **how)
+    assert "14 runs: 0 done (#), 0 running (>), 0 begun (-), 14 waiting (.)" in shown
+    command = (
+        "nest submit imagenet/nest_tiny --seed 0 --data-dir /data --nodes 4 --gpus-per-node 8 "
+        "--time 24:00:00"
+    )
+    assert command in shown and "nest submit" not in cluster.follow(
+        table2, store, commands=False, **how
+    )
+    queued = []
+    monkeypatch.setattr(cluster, "enqueue", lambda jobs, *_, **__: queued.extend(jobs) or ["job 1"])
+    (recipe,) = table2["NesT-T"]
+    store.add(Record(recipe.run_id, "train", {}, {"data": {}}, {}))
+    shown = cluster.follow(table2, store, submit_them=True, **how)
+    assert "1 done (#)" in shown and shown.endswith("job 1") and len(queued) == 13
 
 
 # Real faults

@@ -47,8 +47,12 @@ def scale_table(job: Job, devices: Mapping[str, Device], price: float) -> Table:
     )  # fmt: skip
 
 
-def scaling_table(measured: Record) -> Table:
+def scaling_table(measured: Record | None) -> Table:
     """Steps of 1 and 2 gloo ranks beside what the model says of two."""
+    caption = "The model held against steps measured on one CPU"
+    columns = ("What ran", "Seconds a step, measured", "predicted, at least", "at most")
+    if measured is None:
+        return Table(caption, columns, [], [f"{NOT_RUN}: python -m nestlib.scaling"])
     source, times = measured.run_id, measured.summary["step_seconds"]
     low, high = _predicted(measured, 2).step_seconds
     rows = [
@@ -60,9 +64,7 @@ def scaling_table(measured: Record) -> Table:
     recipe = measured.recipe
     exchange = median(measured.summary["exchange_seconds"])
     return Table(
-        "The model held against steps measured on one CPU",
-        ("What ran", "Seconds a step, measured", "predicted, at least", "at most"),
-        rows,
+        caption, columns, rows,
         [f"{source}: {measured.environment['device']}, one thread a rank, batch "
          f"{recipe['batch_size']}, {recipe['num_params']:,} parameters, median of "
          f"{recipe['steps']} steps in each of {recipe['rounds']} turns; median ± half range of "
