@@ -1,6 +1,8 @@
 """`nest submit`: what it queues; and a real Slurm of this machine that preempts it and goes on."""
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -193,8 +195,8 @@ def test_a_struck_run_loses_nothing_under_torchrun(tmp_path, name):
 
 
 @pytest.fixture
-def imagenet_folder(tmp_path):
-    """Some of Tiny ImageNet's JPEGs in ImageNet's layout."""
+def imagenet_dir(tmp_path):
+    """Some of Tiny ImageNet's JPEGs in ImageNet's layout, as shards where nestlib makes them."""
     pack = SHARED / "data" / "tiny-imagenet-100.tar.xz"
     if not pack.is_file():
         return None
@@ -206,15 +208,19 @@ def imagenet_folder(tmp_path):
 
     with tarfile.open(pack) as archive:
         archive.extractall(tmp_path, filter=some)
-    return tmp_path / "tiny-imagenet-100"
+    folder, shards = tmp_path / "tiny-imagenet-100", tmp_path / "shards"
+    if not importlib.util.find_spec("nestlib.data.shard_maker"):
+        return folder
+    importlib.import_module("nestlib.data.shard_maker").make_shards("imagenet", folder, shards)
+    return shards
 
 
 @pytest.mark.slow  # three minutes
-def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_folder):
-    """On Tiny ImageNet-100's files where they are, else on digits."""
+def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
+    """On images of Tiny ImageNet-100 where they are, else on digits."""
     what = {}
-    if imagenet_folder:
-        what = {"recipe": "tiny_imagenet/nest_narrow", "data_dir": imagenet_folder,
+    if imagenet_dir:
+        what = {"recipe": "tiny_imagenet/nest_narrow", "data_dir": imagenet_dir,
                 "changes": (*faults.CHANGES, "dataset=imagenet", "dataset_options.partial=true",
                             "dataset_options.num_workers=1")}  # fmt: skip
     expected = undisturbed(tmp_path / "calm", **what)
