@@ -42,8 +42,7 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 precision: str = "fp32"  # fp32 or bf16
 submit: bool = False  # with budget paper: queue the runs that have no record, on Slurm
 nodes: int = 1  # of one run
-gpus_per_node: int = 8
-time: str = "24:00:00"  # of one job; then it is queued again
+gpus_per_node: int = 8  # a rank each
 
 # %%
 from nestlib import benches, cluster, evaluations, plans, records, report
@@ -78,7 +77,7 @@ accuracy
 # %% tags=["hide-input"]
 print(cluster.follow(
     plans.plan_table2(), store, data_dir=imagenet_dir, nodes=nodes, gpus_per_node=gpus_per_node,
-    time=time, commands=budget == "paper", submit_them=submit and budget == "paper",
+    commands=budget == "paper", submit_them=submit and budget == "paper",
 ))
 
 # %% [markdown]

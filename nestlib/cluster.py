@@ -168,7 +168,7 @@ def enqueue(
 
 def follow(
     plan: Mapping[str, Sequence[Recipe]], store: Store, *, data_dir: str, nodes: int,
-    gpus_per_node: int, time: str, commands: bool = True, submit_them: bool = False,
+    gpus_per_node: int, time: str = "24:00:00", commands: bool = True, submit_them: bool = False,
 ) -> str:  # fmt: skip
     """A plan's board, and the command that queues each named recipe that waits; or queue them.
 

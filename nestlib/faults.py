@@ -50,7 +50,7 @@ STEPS = 24
 STRIKE = 10  # the step, of the first attempt, in which a fault strikes
 RANK_TIMEOUT = 15  # seconds
 CHECKPOINT_EVERY = "1s"
-LIMIT = 240.0  # seconds for one run
+LIMIT = 400.0  # seconds for one run, on a machine that does other things too
 
 
 # In the ranks: notes, and the fault
@@ -206,7 +206,7 @@ class Run:
 
 def by_elastic(strike: str, run: Run) -> None:
     """torchrun alone, which starts ranks anew where it must."""
-    run.torchrun(strike).wait(LIMIT)
+    _await_end(run.torchrun(strike))
 
 
 def by_same_command(run: Run) -> None:
@@ -214,8 +214,21 @@ def by_same_command(run: Run) -> None:
     process = run.torchrun("long")
     run.await_((run.folder / "struck").exists, "the step to strike in")
     process.terminate()
-    process.wait(LIMIT)
-    run.torchrun("none").wait(LIMIT)
+    _await_end(process)
+    _await_end(run.torchrun("none"))
+
+
+def _await_end(process: subprocess.Popen) -> None:
+    """
+    Raises:
+        TimeoutExpired: it had to be ended.
+    """
+    try:
+        process.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def by_slurm(strike: Callable[[str], None], run: Run) -> None:

@@ -202,7 +202,8 @@ def imagenet_dir(tmp_path):
 
     def some(member, path):
         number = member.name.rpartition("_")[2].removesuffix(".JPEG")
-        kept = member.isdir() or (number.isdigit() and int(number) < 150)
+        few = "/val/" in member.name or (number.isdigit() and int(number) < 20)
+        kept = member.isdir() or few
         return tarfile.data_filter(member, path) if kept else None
 
     with tarfile.open(pack) as archive:

@@ -43,7 +43,8 @@ def scale_table(job: Job, devices: Mapping[str, Device], price: float) -> Table:
         ["; ".join(assumed),
          *(f"{name}: {device.rates.images_per_second:.3g} images/s trained, {device.source}"
            for name, device in devices.items()),
-         "At least: exchange and loading hidden behind arithmetic; at most: none of the exchange"],
+         "At least: exchange and loading are hidden behind arithmetic; at most: the exchange "
+         "is not"],
     )  # fmt: skip
 
 
@@ -137,13 +138,13 @@ def _check(axes: Axes, measured: Record | None) -> dict[str, str]:
         axes.text(0.5, 0.5, NOT_RUN, ha="center", transform=axes.transAxes)
         return {}
     ranks = (1, 2)
-    _band(axes, ranks, [_predicted(measured, n).step_seconds for n in ranks], COLORS[0])
+    _band(axes, ranks, [_predicted(measured, n).step_seconds for n in ranks], "0.35")
     tooltips = {}
     for n in ranks:
         seconds = measured.summary["step_seconds"][str(n)]
         for i, value in enumerate(seconds):
             gid = f"measured-{n}-{i}"
-            axes.plot(n, value, "o", ms=4.5, mec=COLORS[1], mfc="white", gid=gid, zorder=3)
+            axes.plot(n, value, "o", ms=4.5, mec="0", mfc="white", gid=gid, zorder=3)
             tooltips[gid] = (
                 f"measured: {n} gloo rank{'s' * (n > 1)}\n{value:.3g} s a step\n"
                 f"{measured.environment['device']}\n{measured.run_id}"
