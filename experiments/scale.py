@@ -14,30 +14,24 @@
 # ---
 
 # %% [markdown]
-# # Scale: what ImageNet takes on many devices, and what faults take from a run
+# # Scale: ImageNet on many devices, and faults
 #
 # The paper trains NesT on ImageNet for 300 epochs. This page predicts how long that takes on 1 to 256
 # devices, and what it costs, from rates that were measured, and holds the model against steps that were
 # measured here. Below it stands what faults did to real runs. How to submit such a run says
 # {doc}`../book/cluster`.
 #
-# A step of $B$ images on $N$ devices has three parts:
+# A step of B images on N devices has three parts:
 #
-# $$
-# t_\text{compute} = \frac{B}{N r} \qquad
-# t_\text{exchange} = \frac{2 (N - 1)}{N} \frac{G}{w} \qquad
-# t_\text{input} = \frac{B}{N \ell}
-# $$
+#     compute  = B / (N r)               r: images/s that one device trains, from Table 2's committed benches
+#     exchange = 2 (N - 1) / N * G / w   G: bytes of all gradients, four a parameter; w: bytes/s that a device sends
+#     input    = B / (N l)               l: images/s that the loader makes for one device
 #
-# $r$ are the images a second that one device trains, from the committed benches of Table 2; $G$ the bytes of
-# all gradients, four a parameter, which a ring all-reduce sends $2 (N - 1) / N$ times; $w$ the bytes a second
-# that a device sends; $\ell$ the images a second that the loader makes for one device. PyTorch exchanges
-# gradients while later ones are still computed and loads batches ahead, so a step takes between
+# The second is a ring all-reduce. PyTorch exchanges gradients while later ones are still computed and loads
+# batches ahead, so a step takes
 #
-# $$
-# \max(t_\text{compute}, t_\text{exchange}, t_\text{input}) \quad\text{and}\quad
-# \max(t_\text{compute} + t_\text{exchange}, t_\text{input}).
-# $$
+#     at least   max(compute, exchange, input)
+#     at most    max(compute + exchange, input)
 #
 # Hours are that times the steps of all epochs; cost is hours times devices times a price. The batch stays the
 # recipe's at any number of devices, so no learning rate changes. Left out: checkpoints, the evaluation after

@@ -7,6 +7,7 @@ systemd: apt-get install --no-install-recommends slurm-wlm munge
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -68,11 +69,14 @@ def slurm_here() -> Iterator[None]:
         raise NoSlurm(f"missing: {', '.join(missing)}" if missing else "only root starts Slurm")
     with TemporaryDirectory(prefix="slurm-") as name:
         folder, before = Path(name), dict(os.environ)
+        # A test that is timed out must not leave daemons behind.
+        handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             _start(folder)
             yield
         finally:
             _stop(folder)
+            signal.signal(signal.SIGTERM, handler)
             os.environ.clear()
             os.environ.update(before)
 

@@ -223,9 +223,9 @@ def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
         what = {"recipe": "tiny_imagenet/nest_narrow", "data_dir": imagenet_dir,
                 "changes": (*faults.CHANGES, "dataset=imagenet", "dataset_options.partial=true",
                             "dataset_options.num_workers=1")}  # fmt: skip
-    expected = undisturbed(tmp_path / "calm", **what)
     try:
         with slurm_here():
+            expected = undisturbed(tmp_path / "calm", **what)
             row = faults.judge(faults.FAULTS["job preempted"], expected, **what)
     except NoSlurm as error:
         pytest.skip(str(error))
