@@ -26,6 +26,10 @@
 #
 #     papermill experiments/table2.ipynb out.ipynb                            # costs alone
 #     papermill experiments/table2.ipynb out.ipynb -p imagenet_dir /data/imagenet
+#     papermill experiments/table2.ipynb out.ipynb -p budget paper -p imagenet_dir /data/imagenet -p submit True
+#
+# The last one trains: it queues what has no record on a Slurm cluster ({doc}`../book/cluster`). Executed again,
+# the notebook shows where the runs stand, and their accuracies as records arrive.
 #
 # `imagenet_dir` holds `val/<wnid>/<image>.JPEG`, one folder a class. image-net.org hands the images out
 # on request; the weights come from the Hugging Face hub, through timm, checked by their SHA-256.
@@ -45,9 +49,12 @@ imagenet_dir: str = ""  # the folder with val/<wnid>/<image>.JPEG; none: nothing
 limit: int = 0  # score so many images, drawn once and for all; 0: every one
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 precision: str = "fp32"  # fp32 or bf16
+submit: bool = False  # with budget paper: queue the runs that have no record, on Slurm
+nodes: int = 1  # of one run
+gpus_per_node: int = 8  # a rank each
 
 # %%
-from nestlib import benches, evaluations, records, report
+from nestlib import benches, cluster, evaluations, plans, records, report
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -69,6 +76,18 @@ scored = evaluations.evaluate_table2(
 # %% tags=["hide-input"]
 accuracy = report.table2(store, scored)
 accuracy
+
+# %% [markdown]
+# ## Runs of our own
+#
+# A row's sign says where its training stands. With budget paper the commands that queue the others follow, or
+# with `submit` the jobs.
+
+# %% tags=["hide-input"]
+print(cluster.follow(
+    plans.plan_table2(), store, data_dir=imagenet_dir, nodes=nodes, gpus_per_node=gpus_per_node,
+    commands=budget == "paper", submit_them=submit and budget == "paper",
+))
 
 # %% [markdown]
 # ## Accuracy against cost

@@ -5,6 +5,7 @@ nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest shard imagenet --source data/imagenet --out data/imagenet-shards
 nest sweep figure5 --budget quick
 nest evidence --run --max-time 9m
+nest submit imagenet/nest_tiny --nodes 4 --gpus-per-node 8 --time 12:00:00
 nest bench table1
 nest bench speed
 nest score digits/gan_nest_narrow
@@ -18,11 +19,13 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nestlib import cluster
 from nestlib.benches import run_bench
 from nestlib.data.fetching import is_url
 from nestlib.data.shard_maker import SHARD_MB, make_shards, verify_shards
@@ -33,17 +36,17 @@ from nestlib.localizations import localize
 from nestlib.plans import FIGURES, plan
 from nestlib.planted import MODELS, run_planted
 from nestlib.profiles import PROFILES, run_profile
-from nestlib.recipe import GanRecipe, with_overrides
+from nestlib.recipe import GanRecipe, Recipe, with_overrides
 from nestlib.recipes import NAMED, describe, get_recipe
-from nestlib.records import Record, open_store
+from nestlib.records import Record, find_project_root, open_store
 from nestlib.runs import carry_out
 from nestlib.scores import NETWORKS, score_run
-from nestlib.sweeps import show_board
+from nestlib.sweeps import show_board, state_of
 from nestlib.sweeps import sweep as run_sweep
 from nestlib.trained import commit_weights
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
-from nestlib.training.devices import DeviceError
+from nestlib.training.devices import RANK_TIMEOUT, DeviceError
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
@@ -87,6 +90,12 @@ def train(
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",
+    micro_batch: Annotated[
+        int | None, typer.Option(help="so many images at once; their gradients are added")
+    ] = None,
+    rank_timeout: Annotated[
+        str, typer.Option(help="ranks wait so long for one another, then all are lost")
+    ] = f"{RANK_TIMEOUT:.0f}s",
     commit_record: CommitRecord = False,
 ) -> None:
     """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
@@ -97,11 +106,12 @@ def train(
         chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
-        download=download,
+        download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
     )  # fmt: skip
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
-        raise typer.Exit(STOPPED)
+        # At any other code than 0 torch elastic would start the ranks anew at once.
+        raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
     summary = record.summary
     if record.kind == "gan":
         typer.echo(describe_gan(record))
@@ -165,7 +175,9 @@ def sweep(
     figure: Annotated[str, typer.Argument(help=", ".join(FIGURES))],
     budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
-    only: Annotated[str, typer.Option(help="bars of this word alone, such as NesT")] = "",
+    only: Annotated[
+        str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
+    ] = "",
     processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
     board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
     data_dir: DataDir = None,
@@ -190,6 +202,49 @@ def sweep(
         raise typer.Exit(1)
     if "stopped" in states:
         raise typer.Exit(STOPPED)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(help="a recipe; or a figure: a job for each of its runs")],
+    nodes: Annotated[int, typer.Option(help="machines of one run")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="a rank each; 0: one rank, on the CPU")] = 1,
+    cpus_per_rank: Annotated[int, typer.Option(help="to decode images")] = 8,
+    time: Annotated[str, typer.Option(help="of one job; then it is queued again")] = "12:00:00",
+    slurm: Annotated[list[str], typer.Option(help="any option of sbatch: partition=gpu")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
+) -> None:
+    """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
+    if what in FIGURES and nodes * gpus_per_node > 1:
+        raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
+    lines = cluster.enqueue(
+        list(_runs_to_queue(what, context.args)), find_project_root() / "runs" / "slurm",
+        ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
+        minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
+        cpus_per_rank=cpus_per_rank, dry_run=dry_run,
+        options={key: value or True for key, _, value in (word.partition("=") for word in slurm)},
+    )  # fmt: skip
+    for line in lines:
+        typer.echo(line)
+
+
+def _runs_to_queue(what: str, more: list[str]) -> Iterator[tuple[Recipe | GanRecipe, tuple]]:
+    """Recipes and the words of each one's command; a typing error shows now, not in the queue."""
+    name = "sweep" if what in FIGURES else "train"
+    command = typer.main.get_command(app).commands[name]
+    asked = command.make_context(name, [what, *more]).params
+    if asked["max_time"]:
+        raise ValueError("--max-time is for a run at hand; a job's limit is --time")
+    if name == "train":
+        recipe = with_overrides(get_recipe(what, seed=asked["seed"]), asked["set_"])
+        yield recipe, (name, what, *more)
+        return
+    store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
+    bars = plan(what, asked["budget"], range(asked["seeds"]))
+    for recipe in {recipe.run_id: recipe for row in bars.values() for recipe in row}.values():
+        if state_of(recipe, store, runs_dir) in ("waiting", "begun"):
+            yield recipe, (name, what, *more, "--only", recipe.run_id, "--processes", "1")
 
 
 @app.command()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nestlib.benches import run_bench
-from nestlib.plans import CIFAR, EPOCHS, FIGURES, plan, plan_table1
+from nestlib.plans import CIFAR, EPOCHS, FIGURES, plan, plan_table1, plan_table2
 from nestlib.profiles import run_profile
 from nestlib.recipe import GanRecipe, Recipe
-from nestlib.recipes import TABLE1, TABLE2, get_recipe
+from nestlib.recipes import TABLE1, get_recipe
 from nestlib.records import Record, Store
 from nestlib.runs import carry_out, find_fresh
 from nestlib.sweeps import Plan, estimate_cost, load_plan
@@ -102,10 +102,7 @@ def find_coverage(store: Store, seeds: int = 3) -> dict[str, dict[Hashable, list
     plans: dict[str, Plan] = {
         f"table1, {dataset}": plan_table1("paper", dataset, range(seeds)) for dataset in CIFAR
     }
-    plans["table2"] = {
-        row: [get_recipe(entry.recipe, seed=seed) for seed in range(seeds)]
-        for row, entry in TABLE2.items()
-    }
+    plans["table2"] = plan_table2(range(seeds))
     plans |= {figure: plan(figure, "paper", range(seeds)) for figure in FIGURES}
     return {name: load_plan(rows, store) for name, rows in plans.items()}
 

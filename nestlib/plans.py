@@ -6,7 +6,7 @@ on the digits and checks the path to a figure, never its result; gpu is what one
 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -16,7 +16,7 @@ from nestlib.gan_recipes import FIGURE7
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.recipe import BUDGETS, GanRecipe, Recipe
-from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, get_recipe
+from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
 from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]
@@ -61,10 +61,10 @@ def plan(
     smoke cuts the quick plan's recipes to seconds, and takes the first seed alone.
 
     Args:
-        only: leave out the bars whose key does not hold this word.
+        only: leave all out but the bars whose key holds this word, or but the run of this id.
 
     Raises:
-        ValueError: an unknown figure, budget or word.
+        ValueError: an unknown figure or budget, or no such word or run.
     """
     if figure not in FIGURES:
         raise ValueError(f"no plan {figure!r}; there are {', '.join(FIGURES)}")
@@ -72,13 +72,21 @@ def plan(
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
     bars = FIGURES[figure]("quick" if budget == "smoke" else budget)
-    words = {word for key in bars for word in key}
-    if only and only not in words:
-        raise ValueError(f"{figure} at budget {budget} has no {only!r}; it has {sorted(words)}")
-    return {
+    runs = {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
-        for key, (name, changes) in bars.items() if not only or only in key
+        for key, (name, changes) in bars.items()
     }  # fmt: skip
+    return _pick(runs, only) if only else runs
+
+
+def _pick(runs: Plan, only: str) -> Plan:
+    by_run = {key: [r for r in row if r.run_id == only] for key, row in runs.items()}
+    picked = {key: row for key, row in runs.items() if only in key}
+    picked = picked or {key: row for key, row in by_run.items() if row}
+    if not picked:
+        words = sorted({word for key in runs for word in key})
+        raise ValueError(f"no bar with {only!r} and no run of that id; words of bars: {words}")
+    return picked
 
 
 def recipe_of(figure: str, budget: str, key: Key) -> Recipe | GanRecipe:
@@ -335,11 +343,12 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
             "cifar10 and cifar100 with gpu and paper"
         )
     names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    return {
-        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
-        for row, name in names.items() if name
-    }  # fmt: skip
+    return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
+
+
+def plan_table2(seeds: Iterable[int] = (0,)) -> dict[str, list[Recipe]]:
+    """The recipe of each of Table 2's rows: ImageNet, 300 epochs, for a cluster."""
+    return _each_seed({row: entry.recipe for row, entry in TABLE2.items()}, "paper", seeds)
 
 
 def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
@@ -369,3 +378,12 @@ def _is_small(budget: str) -> bool:
     if budget not in BUDGETS:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     return budget in ("smoke", "quick")
+
+
+def _each_seed(names: Mapping[str, str], budget: str, seeds: Iterable[int]) -> dict[str, list]:
+    """One recipe a seed for every row; smoke takes the first seed alone."""
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    return {
+        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
+        for row, name in names.items()
+    }

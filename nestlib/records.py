@@ -32,7 +32,7 @@ class Record:
     """One finished run: what was asked, where it ran, how it went, what came out."""
 
     run_id: str
-    kind: str  # "train", "gan", "score", "bench" or "evaluate"
+    kind: str  # "train", "gan", "score", "bench", "evaluate", "faults", ...
     recipe: dict[str, Any]
     environment: dict[str, Any]
     summary: dict[str, Any]

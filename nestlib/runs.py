@@ -26,7 +26,7 @@ from nestlib.records import (
 )  # fmt: skip
 from nestlib.trained import build_run, weights_path
 from nestlib.training import classifier, gan
-from nestlib.training.devices import Ranks, resolve_device
+from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
 from nestlib.training.loop import TrainResult
 from nestlib.training.seeding import derive_seed
 
@@ -38,7 +38,7 @@ def carry_out(
     recipe: Recipe | GanRecipe, store: Store, *, data_dir: Path | None = None,
     runs_dir: Path | None = None, device: str = "auto", max_seconds: float | None = None,
     checkpoint_seconds: float = 300, progress_bar: bool = True, committed: bool = False,
-    download: bool = False,
+    download: bool = False, micro_batch: int | None = None, rank_timeout: float = RANK_TIMEOUT,
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
@@ -46,6 +46,10 @@ def carry_out(
     `find_fresh`) is set aside with what its run left, and the run begins anew. A smoke run always
     runs, from nothing. A GAN that diverged has a record too, whose summary has the status "failed"
     and the reason; delete it to try again. No run is made by two processes at a time.
+
+    Args:
+        micro_batch: at most so many images of a step go through a classifier at once.
+        rank_timeout: seconds that ranks wait for one another before the group is lost.
 
     Returns:
         The record, or None when the run stopped before its end (time limit, SIGTERM): the same
@@ -66,12 +70,17 @@ def carry_out(
         "deadline": deadline, "checkpoint_seconds": checkpoint_seconds,
         "progress_bar": progress_bar,
     }  # fmt: skip
+    if isinstance(recipe, Recipe):
+        how["micro_batch"] = micro_batch
+    elif micro_batch:
+        raise ValueError("micro_batch is for classifiers; a GAN's ranks take their whole share")
+    ranks = Ranks.join(where, rank_timeout)
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
             return _run(recipe, store, runs_dir=Path(nowhere), **how)
     runs_dir = runs_dir or find_project_root() / "runs"
     run_dir = runs_dir / recipe.run_id
-    if not Ranks.join(where).is_main:  # the main rank holds the run for all
+    if not ranks.is_main:  # the main rank holds the run for all
         return _run(recipe, store, runs_dir=runs_dir, **how)
     with hold(run_dir / LOCK):
         found = find_fresh(recipe, store, data_dir)  # another process may have ended it just now
@@ -88,7 +97,10 @@ def _run(
 ) -> Record | None:  # fmt: skip
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    run_dir, environment = runs_dir / recipe.run_id, describe_environment(device)
+    run_dir, ranks = runs_dir / recipe.run_id, Ranks.join(device)
+    environment = describe_environment(device) | {
+        "ranks": ranks.size, "micro_batch": how.get("micro_batch")
+    }  # fmt: skip
     train_run, kind = (
         (_train_gan, "gan") if isinstance(recipe, GanRecipe) else (_train_classifier, "train")
     )
@@ -96,7 +108,7 @@ def _run(
         num_classes = dataset_info(recipe.dataset).num_classes
         how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir, num_classes)
     calls = [environment]
-    if Ranks.join(device).is_main:  # the others' record is never written
+    if ranks.is_main:  # the others' record is never written
         calls = note_call(run_dir, environment)
     result, summary, sets = train_run(
         recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=device, **how

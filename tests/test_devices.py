@@ -1,6 +1,9 @@
+import warnings
+
 import pytest
 import torch
 
+from nestlib.files import is_held
 from nestlib.training import devices
 from nestlib.training.devices import DeviceError, Ranks, resolve_device
 
@@ -49,3 +52,26 @@ def test_ranks_share_each_batch():
     parts = [Ranks(rank, 2).share(order, batch_size=4) for rank in (0, 1)]
     assert parts[0].tolist() == [0, 1, 4, 5, 8, 9]
     assert parts[1].tolist() == [2, 3, 6, 7, 10, 11]
+
+
+def test_each_slurm_job_locks_its_own_gpus(monkeypatch):
+    """Slurm may count a job's GPUs from 0, so two jobs of one machine see the same number."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    locks = []
+    for job in ("11", "12"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        with devices.free_device(["cuda:0"]):  # no GPU is touched
+            locks.append(devices._device_lock("cuda:0"))
+            assert is_held(locks[-1])
+    assert len(set(locks)) == 2
+
+
+@pytest.mark.parametrize(("shared", "warned"), [("True", True), ("False", False)])
+def test_a_store_that_restarted_ranks_would_share_is_named(monkeypatch, shared, warned):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        devices._warn_of_shared_store()
+    found = [str(w.message) for w in caught]
+    assert any("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in text for text in found) == warned

@@ -60,8 +60,10 @@ def test_figure7_has_every_row_and_a_data_set_a_budget():
         assert [(r.name, r.seed) for r in row] == [(f"{dataset}/gan_nest_nn_c3", 2)]
         assert row[0].generator_options == {"unsampling": "NN-C3"}
         assert (row[0].lr, row[0].batch_size, row[0].image_size) == (1e-4, 256, 64)  # appendix A.4
-    with pytest.raises(ValueError, match=r"figure7 at budget quick has no 'StyleGAN'; it has .*NN"):
+    with pytest.raises(ValueError, match=r"no bar with 'StyleGAN' and no run .*NN"):
         plan("figure7", "quick", [0], only="StyleGAN")
+    (chosen,) = row
+    assert plan("figure7", "paper", [0, 2], only=chosen.run_id) == {("NN-C3",): [chosen]}
 
 
 def test_default_bars_are_table1s_own_recipes():

@@ -29,7 +29,8 @@ def test_record_of_a_resumed_run_names_every_machine(tiny_recipe, store, tmp_pat
     monkeypatch.setattr(runs, "describe_environment", lambda _: {"device": "second machine"})
     environment = carry_out(recipe, store, **how).environment
     assert environment["device"] == "second machine"
-    assert environment["earlier_calls"] == [{"device": "first machine"}]
+    (earlier,) = environment["earlier_calls"]
+    assert earlier["device"] == "first machine" and earlier["ranks"] == environment["ranks"] == 1
 
 
 def test_smoke_run_always_runs(tiny_recipe, store):

@@ -35,6 +35,7 @@ from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
 from nestlib.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
+from nestlib.report.scale import faults_table, plot_scale, scale_table, scaling_table
 from nestlib.report.speed import rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
@@ -62,6 +63,7 @@ __all__ = [
     "draw_walk",
     "draw_walks",
     "exploration_table",
+    "faults_table",
     "figure8",
     "find_bars",
     "generation_table",
@@ -79,6 +81,7 @@ __all__ = [
     "plot_figure_a3",
     "plot_localization",
     "plot_rivals",
+    "plot_scale",
     "plot_streaming",
     "plot_table1",
     "plot_table2",
@@ -87,6 +90,8 @@ __all__ = [
     "rows_table",
     "runs_table",
     "save",
+    "scale_table",
+    "scaling_table",
     "score_table",
     "settings_table",
     "show_profile",

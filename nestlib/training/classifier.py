@@ -1,13 +1,18 @@
 """The classifier's training loop: a recipe, data and a model in, a history and weights out.
 
-All randomness is a function of (seed, step, rank): orders, crops, mixing and stochastic depth are
+A step's batch is cut into equal parts, one a rank or more, whose gradients are averaged. All
+randomness is a function of (seed, step, part): orders, crops, mixing and stochastic depth are
 seeded anew at every step, so that a run resumed at any step goes on exactly as if it had never
-stopped. On the CPU the weights are the same bit for bit.
+stopped. On the CPU the weights are the same bit for bit. With the same parts any number of ranks
+computes the same but for rounding; only running statistics of batch norm are those of the main
+rank's parts.
 """
 
 import inspect
+import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,28 +41,47 @@ def train(
     recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
     test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
     teacher: nn.Module | None = None, deadline: float | None = None,
-    checkpoint_seconds: float = 300, progress_bar: bool = True,
+    checkpoint_seconds: float = 300, progress_bar: bool = True, micro_batch: int | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
-    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. At the end it writes
-    `weights.safetensors` (the EMA's weights where the recipe has one).
+    Stops cleanly, with a checkpoint, before `deadline`, at SIGTERM or at SIGUSR1. At the end it
+    writes `weights.safetensors` (the EMA's weights where the recipe has one).
 
     Args:
         run_dir: holds `checkpoints/`; one run, one folder.
         teacher: the trained model that a recipe with `distillation` learns from.
         deadline: on time.monotonic's clock.
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
+        micro_batch: at most so many images go through the model at once; the step's other images
+            follow, and their gradients are added.
 
     Raises:
         NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
         CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
-        ValueError: fewer training images than one batch, a batch that ranks cannot share, or a
+        ValueError: fewer training images than one batch, fewer images in it than ranks, or a
             teacher for a recipe without distillation, or the reverse.
     """
-    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device, teacher)
+    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device, teacher, micro_batch)
     trainer.resume()
     return trainer.run(deadline, checkpoint_seconds, progress_bar)
+
+
+def count_parts(batch_size: int, ranks: int, micro_batch: int | None = None) -> int:
+    """Into how many equal parts a batch is cut: the fewest that give each rank one at least and
+    hold at most `micro_batch` images.
+
+    Raises:
+        ValueError: fewer images than ranks, or a micro_batch below 1.
+    """
+    largest = batch_size if micro_batch is None else micro_batch
+    if batch_size < ranks or largest < 1:
+        raise ValueError(
+            f"a batch of {batch_size} images cannot be shared by {ranks} ranks in parts of at most "
+            f"{largest}; use {batch_size} ranks or fewer, and parts of 1 or more"
+        )
+    fewest = max(ranks, math.ceil(batch_size / largest))
+    return next(parts for parts in range(fewest, batch_size + 1) if batch_size % parts == 0)
 
 
 class Trainer(Loop):
@@ -66,16 +90,17 @@ class Trainer(Loop):
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
-        teacher: nn.Module | None = None,
+        teacher: nn.Module | None = None, micro_batch: int | None = None,
     ):  # fmt: skip
         super().__init__(recipe, run_dir, device)
         self.train_set, self.test_set = train_set.to(device), test_set.to(device)
         self.steps_per_epoch = self.steps_per_row = len(train_set) // recipe.batch_size
-        if not self.steps_per_epoch or recipe.batch_size % self.ranks.size:
+        if not self.steps_per_epoch:
             raise ValueError(
                 f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
-                f"images and a multiple of the {self.ranks.size} ranks"
+                "images"
             )
+        self.parts = count_parts(recipe.batch_size, self.ranks.size, micro_batch)
         self.total_steps = recipe.epochs * self.steps_per_epoch
         self.model = model.to(device)
         decay = recipe.ema_decay
@@ -102,26 +127,39 @@ class Trainer(Loop):
         self.clear_bad_step()
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
-        recipe, step = self.recipe, self.progress.step
-        seed_step(recipe.seed, step, self.ranks.rank, self.generator)
-        images, targets = augment(
-            images, labels, recipe.augmentation, num_classes=self.train_set.num_classes,
-            mean=self.train_set.mean, std=self.train_set.std, generator=self.generator,
-        )  # fmt: skip
+        """One step by this rank's share of the batch, part by part."""
+        recipe, own = self.recipe, self.ranks.own_parts(self.parts)
         set_lr(self.optimizer, self.lr)
-        with self.autocast():
-            loss = self._loss(images, targets)
-        loss.backward()
+        loss = torch.zeros((), device=self.device)
+        # A batch that lacks unreadable images is split as evenly as it goes.
+        parts = images.tensor_split(len(own)), labels.tensor_split(len(own))
+        for part, part_images, part_labels in zip(own, *parts, strict=True):
+            # Gradients are exchanged once a step, behind the last part.
+            waits = self.ranks.size > 1 and part != own[-1]
+            with self.replica.no_sync() if waits else nullcontext():
+                loss += self._backward(part_images, part_labels, part)
         if recipe.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.model)
-        loss = loss.detach()
         self.sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
         self.note_loss(loss)
         self.progress.step += 1
+
+    def _backward(self, images: Tensor, labels: Tensor, part: int) -> Tensor:
+        """Add a part's gradients; its share of the rank's loss, of which ranks take the mean."""
+        recipe = self.recipe
+        seed_step(recipe.seed, self.progress.step, part, self.generator)
+        images, targets = augment(
+            images, labels, recipe.augmentation, num_classes=self.train_set.num_classes,
+            mean=self.train_set.mean, std=self.train_set.std, generator=self.generator,
+        )  # fmt: skip
+        with self.autocast():
+            loss = self._loss(images, targets) * (self.ranks.size / self.parts)
+        loss.backward()
+        return loss.detach()
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.takes_targets:  # ACoL: what it erases depends on them, and each classifier learns
@@ -134,10 +172,11 @@ class Trainer(Loop):
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of the epoch."""
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
-        order = epoch_order(self.recipe.seed, epoch, self.train_set, self.recipe.batch_size)
-        order = order[: self.steps_per_epoch * self.recipe.batch_size]
-        order = self.ranks.share(order[done * self.recipe.batch_size :], self.recipe.batch_size)
-        local = self.recipe.batch_size // self.ranks.size
+        batch_size = self.recipe.batch_size
+        order = epoch_order(self.recipe.seed, epoch, self.train_set, batch_size)
+        order = order[done * batch_size : self.steps_per_epoch * batch_size]
+        order = self.ranks.share(order, batch_size, self.parts)
+        local = len(self.ranks.own_parts(self.parts)) * batch_size // self.parts
         seed = derive_seed(self.recipe.seed, epoch)
         return self.train_set.iterate(order, local, seed=seed)
 

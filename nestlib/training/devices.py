@@ -3,9 +3,11 @@
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ import torch.distributed as dist
 from nestlib.files import Held, hold
 
 T = TypeVar("T")
+RANK_TIMEOUT = 600.0  # seconds that ranks wait for one another
 
 
 class DeviceError(RuntimeError):
@@ -76,6 +79,16 @@ def list_devices(name: str = "auto") -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
+def _warn_of_shared_store() -> None:
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        warnings.warn(
+            "ranks that torchrun starts anew may meet addresses of dead ones and hang; set "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun",
+            stacklevel=3,
+        )
+
+
 @contextmanager
 def free_device(devices: Sequence[str], poll_seconds: float = 1.0) -> Iterator[str]:
     """One of `devices` that no other process of this machine has taken so; waits for one.
@@ -100,6 +113,9 @@ def _device_lock(device: str) -> Path:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     index = int(device.partition(":")[2] or 0)
     name = visible.split(",")[index] if visible else str(index)
+    # Slurm gives each job GPUs of its own, and may count them from 0 in every one.
+    if "SLURM_JOB_ID" in os.environ:
+        name += f"-of-job-{os.environ['SLURM_JOB_ID']}"
     return Path(tempfile.gettempdir()) / f"nestlib-{os.getuid()}" / f"gpu-{name}.lock"
 
 
@@ -111,24 +127,39 @@ class Ranks:
     size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> "Ranks":
-        """Join the process group that torchrun's environment describes (gloo on CPUs)."""
+    def join(cls, device: torch.device, timeout: float = RANK_TIMEOUT) -> "Ranks":
+        """Join the process group that torchrun's environment describes (gloo on CPUs).
+
+        Ranks wait `timeout` seconds for one another, then the group is lost: each ends with an
+        error, and torch elastic or Slurm starts all of them anew.
+        """
         size = int(os.environ.get("WORLD_SIZE", 1))
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            _warn_of_shared_store()
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout)
+            )
         return cls(dist.get_rank(), size)
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, order: torch.Tensor, batch_size: int) -> torch.Tensor:
-        """This rank's part of each global batch, batches in order: (n,) -> (n / size,)."""
-        if self.size == 1:
-            return order
-        return order.view(-1, self.size, batch_size // self.size)[:, self.rank].flatten()
+    def own_parts(self, parts: int) -> range:
+        """Which of the equal parts of a batch are this rank's: neighbours, one more or less."""
+        return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
+
+    def share(self, order: torch.Tensor, batch_size: int, parts: int | None = None) -> torch.Tensor:
+        """This rank's parts of each global batch, batches in order: (n,) -> (about n / size,).
+
+        parts: into how many a batch is cut; default: one a rank.
+        """
+        parts = parts or self.size
+        own, part_size = self.own_parts(parts), batch_size // parts
+        batches = order.view(-1, batch_size)
+        return batches[:, own.start * part_size : own.stop * part_size].flatten()
 
     def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every rank the main rank's values."""

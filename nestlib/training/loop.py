@@ -115,7 +115,7 @@ class Loop(ABC):
     def run(
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
     ) -> TrainResult:
-        """Train to the end, or until the deadline or SIGTERM."""
+        """Train to the end, or until the deadline or a signal (stopping.STOP_SIGNALS)."""
         # A first guess at saving: weights and two moments, at 100 MB/s.
         num_values = sum(p.numel() for model in self.trained() for p in model.parameters())
         save_seconds = 1 + 12e-8 * num_values
@@ -124,7 +124,8 @@ class Loop(ABC):
             while True:
                 rows_due = self.progress.step // self.steps_per_row + 1 - self.first_row
                 if len(self.progress.history) < rows_due:
-                    if self._agree(clock.is_over(self.row_seconds(clock))):
+                    (over,) = self._agree(clock.is_over(self.row_seconds(clock)))
+                    if over:
                         return self._leave(clock, finished=False)
                     with clock.apart():
                         self.raise_if_not_finite()
@@ -134,12 +135,19 @@ class Loop(ABC):
                 for batch in self.batches():
                     self.train_step(*batch)
                     bar.update(self.recipe.batch_size)
-                    if self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0:
+                    looking = self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0
+                    if looking:
                         self._look(bar)
                     clock.step_done()
-                    if self._agree(stopped.is_set() or clock.is_over(2 * clock.longest_step())):
+                    if not looking and self.ranks.size > 1:
+                        continue  # GPUs ask one another only when they wait anyway
+                    stop, save = self._agree(
+                        stopped.is_set() or clock.is_over(2 * clock.longest_step()),
+                        clock.checkpoint_is_due(),
+                    )
+                    if stop:
                         return self._leave(clock, finished=False)
-                    if clock.checkpoint_is_due():
+                    if save:
                         with clock.apart():
                             self._save(clock)
 
@@ -161,7 +169,7 @@ class Loop(ABC):
                 "delete this one"
             )
         self.load_state(state)
-        if self.ranks.is_main:  # its own part of the row so far; the others' is not kept
+        if self.ranks.is_main:  # all ranks' sums; the others begin with none
             self.sums.copy_(state["sums"])
         self.progress = Progress(
             state["step"], state["train_seconds"], state["history"], state["evaluation_seconds"]
@@ -173,7 +181,11 @@ class Loop(ABC):
         begin = time.monotonic()
         self.progress.train_seconds = clock.train_seconds()
         clock.checkpointed(0.0)
-        if not self.ranks.is_main or self.saved_step == self.progress.step:
+        if self.saved_step == self.progress.step:
+            return
+        self.saved_step = self.progress.step
+        sums = self.ranks.sum(self.sums.clone())
+        if not self.ranks.is_main:
             return
         state = {
             "format": CHECKPOINT_FORMAT,
@@ -182,11 +194,10 @@ class Loop(ABC):
             "train_seconds": self.progress.train_seconds,
             "history": copy.deepcopy(self.progress.history),
             "evaluation_seconds": self.progress.evaluation_seconds,
-            "sums": self.sums,
+            "sums": sums,
             **self.state(),
         }
         save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
-        self.saved_step = self.progress.step
         clock.checkpointed(time.monotonic() - begin)
 
     def _leave(self, clock: Clock, finished: bool) -> TrainResult:
@@ -237,13 +248,12 @@ class Loop(ABC):
             self.raise_if_not_finite()
         bar.set_postfix(self.describe_sums(), refresh=False)
 
-    def _agree(self, stop: bool) -> bool:
-        """Ranks stop together or not at all; on GPUs they ask one another only when they look."""
+    def _agree(self, *wishes: bool) -> list[bool]:
+        """What any rank wishes, all do: ranks stop, and save, together or not at all."""
         if self.ranks.size == 1:
-            return stop
-        if self.device.type == "cuda" and self.progress.step % LOOK_EVERY:
-            return False
-        return bool(self.ranks.sum(torch.tensor(float(stop), device=self.device)))
+            return list(wishes)
+        votes = self.ranks.sum(torch.tensor(wishes, dtype=torch.float, device=self.device))
+        return [votes > 0 for votes in votes.tolist()]
 
     def _bar(self, wanted: bool) -> tqdm:
         size = self.recipe.batch_size

@@ -1,0 +1,208 @@
+"""Slurm: the same `nest` commands from its queue, through submitit; torch elastic starts the ranks.
+
+submitit writes the sbatch script, keeps a job's logs, and at Slurm's signal before a job's time is
+over, or before it is preempted, calls `Launch.checkpoint` and puts the job back into the queue.
+Where Slurm preempts with SIGTERM, it requeues by itself. Either way the run has its checkpoint, and
+goes on from it. Nothing here exchanges a gradient or restarts a rank: that is torch's.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nestlib.recipe import GanRecipe, Recipe
+from nestlib.records import Store, find_project_root
+from nestlib.sweeps import show_board, state_of
+
+RESTARTS = 3  # of a node's ranks by torch elastic, before the job fails
+SIGNAL_SECONDS = 120  # before a job's time is over: for a last checkpoint
+REQUEUES = 1000  # a run may need many jobs' time
+STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # else ranks started anew meet dead addresses
+
+
+@dataclass
+class Launch:
+    """What a job runs on each of its nodes: Python with `words`, by torchrun where there are
+    several ranks. submitit pickles it and calls it there."""
+
+    words: tuple[str, ...]  # ("-m", "nestlib.cli", "train", ...)
+    ranks_per_node: int = 1
+
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        """Of each node, by what Slurm's environment says of the job."""
+        nodes, job = int(environment["SLURM_JOB_NUM_NODES"]), int(environment["SLURM_JOB_ID"])
+        if nodes * self.ranks_per_node == 1:
+            return [sys.executable, *self.words]
+        # The node that the batch script runs on; a port that another job there will hardly have.
+        first, port = environment["SLURM_LAUNCH_NODE_IPADDR"], 20_000 + job % 10_000
+        return [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes),
+            "--nproc-per-node", str(self.ranks_per_node), "--max-restarts", str(RESTARTS),
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:{port}", "--rdzv-id", str(job),
+            *self.words,
+        ]  # fmt: skip
+
+    def __call__(self) -> None:
+        """
+        Raises:
+            CalledProcessError: the command failed; Slurm counts the job as failed.
+        """
+        self.process = subprocess.Popen(
+            self.command(os.environ), env=os.environ | STORE, preexec_fn=_ignore_submitits_signal
+        )
+        # Preemption. submitit would only log it, and a Slurm with cgroups tells no other process.
+        signal.signal(signal.SIGTERM, lambda *_: self.process.terminate())
+        self._await()
+        code = self.process.wait()
+        if code:
+            raise subprocess.CalledProcessError(code, self.process.args)
+
+    def checkpoint(self) -> Any:
+        """submitit's hook, called within `__call__`: stop with a checkpoint; what to run again."""
+        from submitit.helpers import DelayedSubmission
+
+        self.process.terminate()
+        self._await()
+        return DelayedSubmission(Launch(self.words, self.ranks_per_node))
+
+    def _await(self) -> None:
+        # Popen.wait holds a lock that a signal handler, which runs within it, could not take.
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def _ignore_submitits_signal() -> None:
+    # Some Slurms send it to every process of a job; it is for submitit's own alone.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def submit(
+    launches: Sequence[Launch], folder: Path, *, name: str, minutes: int, nodes: int = 1,
+    gpus_per_node: int = 1, cpus_per_rank: int = 8, options: dict[str, str] | None = None,
+    dry_run: bool = False,
+) -> list[str]:  # fmt: skip
+    """Queue launches, several as one job array; returns the jobs' ids.
+
+    Args:
+        folder: for scripts and logs, on a file system that all nodes see.
+        minutes: a job's time; what has not finished then is queued again.
+        gpus_per_node: a rank each; 0: one rank, on the CPU.
+        options: of sbatch, as {"partition": "gpu"}.
+        dry_run: return the script instead.
+
+    Raises:
+        ImportError: submitit is missing.
+        OSError: this machine has no Slurm, or it refused the job.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise ImportError("submitit is missing: pip install 'nestlib[cluster]'") from error
+
+    class Executor(submitit.SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # a script can be written where Slurm is not
+
+    if not (dry_run or shutil.which("sbatch")):
+        raise OSError("there is no sbatch here: submit on a machine of the cluster, or --dry-run")
+    cpus = cpus_per_rank * max(1, gpus_per_node)
+    executor = Executor(folder, max_num_timeout=REQUEUES)
+    executor.update_parameters(
+        job_name=name, time=minutes, nodes=nodes, ntasks_per_node=1, cpus_per_task=cpus,
+        srun_args=[f"--cpus-per-task={cpus}"],  # srun does not take it from sbatch any more
+        signal_delay_s=SIGNAL_SECONDS, stderr_to_stdout=True,
+        **({"gpus_per_node": gpus_per_node} if gpus_per_node else {}),
+        additional_parameters={"requeue": True, **(options or {})},
+    )  # fmt: skip
+    if dry_run:
+        if len(launches) > 1:
+            executor.parameters["map_count"] = len(launches)
+        script = executor._make_submission_file_text(executor._submitit_command_str, "")
+        job = {"SLURM_JOB_NUM_NODES": nodes, "SLURM_JOB_ID": 0, "SLURM_LAUNCH_NODE_IPADDR": "FIRST"}
+        commands = [f"# {shlex.join(launch.command(job))}" for launch in launches]
+        return [f"{script}\n# What each node of a job runs:\n" + "\n".join(commands)]
+    try:
+        return [job.job_id for job in executor.submit_array(launches)]
+    except submitit.core.utils.FailedJobError as error:  # sbatch's own words
+        raise OSError(f"Slurm refused the job: {str(error).strip().splitlines()[-1]}") from error
+
+
+def enqueue(
+    runs: Sequence[tuple[Recipe | GanRecipe, tuple[str, ...]]], folder: Path, *,
+    ranks_per_node: int, options: dict[str, str], dry_run: bool, **how: Any,
+) -> Iterator[str]:  # fmt: skip
+    """Queue recipes with the words of `nest` that make each; pupils wait for their teachers.
+
+    Yields:
+        A line on each job; the scripts instead at `dry_run`. `how` goes to `submit`.
+    """
+    run_ids = {recipe.run_id for recipe, _ in runs}
+    lessons = [getattr(recipe, "distillation", None) for recipe, _ in runs]
+    teachers = [lesson.teacher if lesson else None for lesson in lessons]
+    jobs: dict[str, str] = {}
+    for waiting in (False, True):
+        group = [i for i, teacher in enumerate(teachers) if (teacher in run_ids) == waiting]
+        if not group:
+            continue
+        after = ":".join(sorted({jobs.get(teachers[i], "TEACHER") for i in group if waiting}))
+        queued = submit(
+            [Launch(("-m", "nestlib.cli", *runs[i][1]), ranks_per_node) for i in group], folder,
+            dry_run=dry_run,
+            options=options | ({"dependency": f"afterok:{after}"} if waiting else {}), **how,
+        )  # fmt: skip
+        if dry_run:
+            yield from queued
+            continue
+        for i, job in zip(group, queued, strict=True):
+            jobs[runs[i][0].run_id] = job
+            yield f"job {job}: {runs[i][0].run_id}"
+
+
+def follow(
+    plan: Mapping[str, Sequence[Recipe]], store: Store, *, data_dir: str, nodes: int,
+    gpus_per_node: int, time: str = "24:00:00", commands: bool = True, submit_them: bool = False,
+) -> str:  # fmt: skip
+    """A plan's board, and the command that queues each named recipe that waits; or queue them.
+
+    Given again, it shows which are running and which have their record.
+    """
+    folder = find_project_root() / "runs"
+    jobs = []
+    for recipe in (recipe for row in plan.values() for recipe in row):
+        if state_of(recipe, store, folder) in ("waiting", "begun"):
+            more = ("--data-dir", data_dir) if data_dir else ()
+            jobs.append((recipe, ("train", recipe.name, "--seed", str(recipe.seed), *more)))
+    lines = [show_board(plan, store, folder)]
+    if submit_them and jobs:
+        lines += enqueue(
+            jobs, folder / "slurm", ranks_per_node=max(1, gpus_per_node), name="nest", nodes=nodes,
+            minutes=parse_minutes(time), gpus_per_node=gpus_per_node, options={}, dry_run=False,
+        )  # fmt: skip
+    elif commands:
+        size = f"--nodes {nodes} --gpus-per-node {gpus_per_node} --time {time}"
+        lines += [f"nest submit {shlex.join(words[1:])} {size}" for _, words in jobs]
+    return "\n".join(lines)
+
+
+def parse_minutes(text: str) -> int:
+    """Slurm's times: "90" (minutes), "12:00:00", "2-00:00:00".
+
+    Raises:
+        ValueError: anything else.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+)", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no time of Slurm's; write 12:00:00, 2-00:00:00 or minutes")
+    days, hours, minutes, seconds, alone = (int(part or 0) for part in match.groups())
+    total = alone or (days * 24 + hours) * 60 + minutes + bool(seconds)
+    if not total:
+        raise ValueError(f"{text!r} is no time to run in; write 12:00:00, say")
+    return total

@@ -1,0 +1,232 @@
+"""`nest submit`: what it queues; and a real Slurm of this machine that preempts it and goes on."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from conftest import SHARED
+from slurm_here import NoSlurm, slurm_here
+
+from nestlib import cli, cluster, faults, plans
+from nestlib.recipes import get_recipe
+from nestlib.records import Record, Store
+from nestlib.training.distill import hard
+
+submitit = pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+
+
+def nest(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["nest", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr().out
+
+
+def test_dry_run_prints_a_script_that_says_what_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, script = nest(
+        monkeypatch, capsys, "submit", "imagenet/nest_tiny", "--nodes", "4", "--gpus-per-node",
+        "8", "--time", "12:00:00", "--data-dir", "/data/imagenet", "--slurm", "partition=gpu",
+        "--slurm", "exclusive", "--dry-run",
+    )  # fmt: skip
+    assert code == 0
+    for line in ("nodes=4", "gpus-per-node=8", "ntasks-per-node=1", "cpus-per-task=64", "time=720",
+                 "partition=gpu", "exclusive", "requeue", "signal=USR2@120"):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in script
+    assert "--nnodes 4 --nproc-per-node 8 " in script
+    assert script.rstrip().endswith("train imagenet/nest_tiny --data-dir /data/imagenet")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert not list(tmp_path.rglob("*.pkl"))
+
+
+def test_a_figure_is_an_array_of_its_runs_and_pupils_wait(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "table_a2", "--budget", "quick", "--seeds", "1", "--dry-run"]
+    _, scripts = nest(monkeypatch, capsys, *words)
+    first, pupils = scripts.split("#!/bin/bash")[1:]
+    assert "array=0-2%3" in first and "dependency" not in first
+    assert "array=0-2%3" in pupils and "dependency=afterok:TEACHER" in pupils
+    runs = [
+        line.split("--only ")[1].split()[0] for line in scripts.splitlines() if "--only" in line
+    ]
+    assert len(runs) == len(set(runs)) == 6
+
+
+def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
+    teacher, other = get_recipe("digits/pyramid_narrow"), get_recipe("digits/deit_narrow")
+    pupil = replace(get_recipe("digits/nest_narrow"), distillation=hard(teacher.run_id))
+    asked = []
+
+    def submit(launches, folder, *, options, **how):
+        asked.append((len(launches), options))
+        return [f"7_{i}" for i in range(len(launches))] if len(launches) > 1 else ["8"]
+
+    monkeypatch.setattr(cluster, "submit", submit)
+    runs = [(recipe, ("train", recipe.name)) for recipe in (pupil, other, teacher)]
+    lines = list(
+        cluster.enqueue(runs, tmp_path, ranks_per_node=1, options={"qos": "x"}, dry_run=False)
+    )
+    assert lines == [f"job 7_0: {other.run_id}", f"job 7_1: {teacher.run_id}",
+                     f"job 8: {pupil.run_id}"]  # fmt: skip
+    assert asked == [(2, {"qos": "x"}), (1, {"qos": "x", "dependency": "afterok:7_1"})]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["imagenet/nest_tyni"], "no recipe 'imagenet/nest_tyni'; did you mean"),
+        (["imagenet/nest_tiny", "--set", "epoch=3"], "no recipe field 'epoch'"),
+        (["imagenet/nest_tiny", "--max-time", "3h"], "a job's limit is --time"),
+        (["imagenet/nest_tiny", "--time", "soon"], "'soon' is no time of Slurm's"),
+        (["imagenet/nest_tiny", "--time", "0"], "'0' is no time to run in"),
+        (["figure5", "--nodes", "2"], "each run of figure5 takes one GPU"),
+        (["digits/nest_narrow"], "there is no sbatch here"),
+    ],
+)
+def test_mistakes_show_before_the_queue(monkeypatch, capsys, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _ = nest(monkeypatch, capsys, "submit", *words)
+    assert message in code
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("90", 90), ("12:00:00", 720), ("2-00:30:00", 2910), ("0:00:10", 1)]
+)
+def test_slurms_times(text, minutes):
+    assert cluster.parse_minutes(text) == minutes
+
+
+@contextmanager
+def handlers_kept(*numbers):
+    old = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+STOPS_AT_SIGTERM = """
+import pathlib, signal, sys, time
+state = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: (state.write_text("saved"), sys.exit(75)))
+state.write_text("ready")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_job_that_must_go_stops_its_command_first(monkeypatch, tmp_path, sent):
+    """By SIGTERM, which Slurm sends at preemption, and within submitit's handler of SIGUSR2."""
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    state = tmp_path / "state"
+    launch, again = cluster.Launch(("-c", STOPS_AT_SIGTERM, str(state))), []
+
+    def strike():
+        while not (state.exists() and state.read_text() == "ready"):
+            pass
+        os.kill(os.getpid(), sent)
+
+    with handlers_kept(signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(signal.SIGUSR2, lambda *_: again.append(launch.checkpoint()))
+        threading.Thread(target=strike).start()
+        with pytest.raises(subprocess.CalledProcessError, match="exit status 75"):
+            launch()
+    assert state.read_text() == "saved"
+    assert [submission.function for submission in again] == (
+        [cluster.Launch(launch.words)] if sent == signal.SIGUSR2 else []
+    )
+
+
+def test_a_plan_is_followed_from_commands_to_records(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    table2, store = plans.plan_table2(), Store(tmp_path / "committed", tmp_path / "local")
+    how = {"data_dir": "/data", "nodes": 4, "gpus_per_node": 8, "time": "24:00:00"}
+    shown = cluster.follow(table2, store, **how)
+    assert "14 runs: 0 done (#), 0 running (>), 0 begun (-), 14 waiting (.)" in shown
+    command = (
+        "nest submit imagenet/nest_tiny --seed 0 --data-dir /data --nodes 4 --gpus-per-node 8 "
+        "--time 24:00:00"
+    )
+    assert command in shown and "nest submit" not in cluster.follow(
+        table2, store, commands=False, **how
+    )
+    queued = []
+    monkeypatch.setattr(cluster, "enqueue", lambda jobs, *_, **__: queued.extend(jobs) or ["job 1"])
+    (recipe,) = table2["NesT-T"]
+    store.add(Record(recipe.run_id, "train", {}, {"data": {}}, {}))
+    shown = cluster.follow(table2, store, submit_them=True, **how)
+    assert "1 done (#)" in shown and shown.endswith("job 1") and len(queued) == 13
+
+
+# Real faults
+
+
+def undisturbed(folder, **what):
+    folder.mkdir()
+    run = faults.Run(folder, **what)
+    faults.by_elastic("none", run)
+    assert run.record() is not None, (folder / "log").read_text()
+    return run.record()
+
+
+def assert_nothing_lost(row):
+    assert row["outcome"] == "ended" and len(row["begins"]) == 2 and row["begins"][1] > 0, row
+    assert (row["lost"], row["doubled"]) == (0, 0)
+    assert row["same_weights"] and row["same_history"]
+
+
+@pytest.mark.slow  # two minutes
+@pytest.mark.parametrize("name", ["worker killed", "preemption signal"])
+def test_a_struck_run_loses_nothing_under_torchrun(tmp_path, name):
+    row = faults.judge(faults.FAULTS[name], undisturbed(tmp_path / "calm"))
+    assert_nothing_lost(row)
+    assert row["begins"][1] <= faults.STRIKE or name != "worker killed"
+
+
+@pytest.fixture
+def imagenet_dir(tmp_path):
+    """Some of Tiny ImageNet's JPEGs in ImageNet's layout, as shards where nestlib makes them."""
+    pack = SHARED / "data" / "tiny-imagenet-100.tar.xz"
+    if not pack.is_file():
+        return None
+
+    def some(member, path):
+        number = member.name.rpartition("_")[2].removesuffix(".JPEG")
+        few = "/val/" in member.name or (number.isdigit() and int(number) < 20)
+        kept = member.isdir() or few
+        return tarfile.data_filter(member, path) if kept else None
+
+    with tarfile.open(pack) as archive:
+        archive.extractall(tmp_path, filter=some)
+    folder, shards = tmp_path / "tiny-imagenet-100", tmp_path / "shards"
+    if not importlib.util.find_spec("nestlib.data.shard_maker"):
+        return folder
+    importlib.import_module("nestlib.data.shard_maker").make_shards("imagenet", folder, shards)
+    return shards
+
+
+@pytest.mark.slow  # three minutes
+def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
+    """On images of Tiny ImageNet-100 where they are, else on digits."""
+    what = {}
+    if imagenet_dir:
+        what = {"recipe": "tiny_imagenet/nest_narrow", "data_dir": imagenet_dir,
+                "changes": (*faults.CHANGES, "dataset=imagenet", "dataset_options.partial=true",
+                            "dataset_options.num_workers=1")}  # fmt: skip
+    try:
+        with slurm_here():
+            expected = undisturbed(tmp_path / "calm", **what)
+            row = faults.judge(faults.FAULTS["job preempted"], expected, **what)
+    except NoSlurm as error:
+        pytest.skip(str(error))
+    assert_nothing_lost(row)

@@ -1,0 +1,108 @@
+"""Several ranks, or one that adds up gradients: the curve is a function of a step's parts alone."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+
+from nestlib.data.augment import Augmentation
+from nestlib.recipe import to_dict
+from nestlib.runs import load_sets
+from nestlib.training.classifier import count_parts, train
+from nestlib.training.devices import Ranks
+
+SCRIPT = """
+import json, sys, torch
+from pathlib import Path
+from nestlib.recipe import from_dict
+from nestlib.runs import load_sets
+from nestlib.training.classifier import train
+recipe, micro_batch = from_dict(json.loads(sys.argv[1])), json.loads(sys.argv[2])
+torch.manual_seed(0)
+result = train(recipe, recipe.build_model(10), *load_sets(recipe), run_dir=Path(sys.argv[3]),
+               device=torch.device("cpu"), progress_bar=False, micro_batch=micro_batch)
+print(json.dumps(result.history))
+"""
+
+
+def train_alone(recipe, folder, **how):
+    torch.manual_seed(0)
+    return train(
+        recipe, recipe.build_model(10), *load_sets(recipe), run_dir=folder,
+        device=torch.device("cpu"), progress_bar=False, **how,
+    )  # fmt: skip
+
+
+def train_together(recipe, folder, ranks, micro_batch):
+    """The history that each of so many gloo processes has."""
+    (folder / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+         str(ranks), "script.py", json.dumps(to_dict(recipe)), json.dumps(micro_batch),
+         str(folder / "together")],
+        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[{")]
+
+
+def assert_same_curve(history, others):
+    assert len(others) == len(history)
+    for one, other in zip(history, others, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_two_ranks_give_the_curve_of_one_that_adds_up_gradients(tiny_recipe, tmp_path):
+    """With RandAugment, erasing, MixUp, CutMix, stochastic depth, clipping and EMA."""
+    recipe = replace(tiny_recipe, clip_grad_norm=1.0)
+    histories = train_together(recipe, tmp_path, 2, None)
+    assert len(histories) == 2 and histories[0] == histories[1]
+    alone = train_alone(recipe, tmp_path / "alone", micro_batch=recipe.batch_size // 2)
+    assert_same_curve(alone.history, histories[0])
+    whole = train_alone(recipe, tmp_path / "whole")  # other draws, so another curve
+    assert whole.history[-1]["train/loss"] != pytest.approx(
+        alone.history[-1]["train/loss"], rel=1e-4
+    )
+
+
+@pytest.mark.slow  # half a minute each
+@pytest.mark.parametrize("ranks", [3, 4])
+def test_ranks_come_and_go_and_the_curve_stays(tiny_recipe, tmp_path, ranks):
+    """Parts of 8 images: 3 ranks make one, one and two of a step's four."""
+    histories = train_together(tiny_recipe, tmp_path, ranks, 8)
+    assert len(histories) == ranks
+    alone = train_alone(tiny_recipe, tmp_path / "alone", micro_batch=8)
+    assert_same_curve(alone.history, histories[0])
+
+
+def test_without_draws_parts_give_the_whole_batchs_curve(tiny_recipe, tmp_path):
+    plain = replace(tiny_recipe, augmentation=Augmentation.none(), drop_path_rate=0.0)
+    whole = train_alone(plain, tmp_path / "whole")
+    assert_same_curve(whole.history, train_alone(plain, tmp_path / "parts", micro_batch=5).history)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ranks", "micro_batch", "parts"),
+    [(32, 1, None, 1), (32, 4, None, 4), (32, 1, 8, 4), (32, 3, None, 4), (32, 1, 5, 8),
+     (1024, 24, None, 32), (1024, 24, 16, 64), (7, 2, None, 7)],
+)  # fmt: skip
+def test_parts_are_equal_and_enough(batch_size, ranks, micro_batch, parts):
+    assert count_parts(batch_size, ranks, micro_batch) == parts
+    owned = [Ranks(rank, ranks).own_parts(parts) for rank in range(ranks)]
+    assert [*chain(*owned)] == list(range(parts)) and all(map(len, owned))
+    order = torch.arange(3 * batch_size)
+    shared = torch.cat([Ranks(r, ranks).share(order, batch_size, parts) for r in range(ranks)])
+    assert shared.sort().values.equal(order)  # each image is one rank's
+
+
+def test_more_ranks_than_images_are_refused():
+    with pytest.raises(ValueError, match="32 images cannot be shared by 33 ranks"):
+        count_parts(32, 33)
+    with pytest.raises(ValueError, match="at most 0"):
+        count_parts(32, 1, 0)

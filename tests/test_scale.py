@@ -1,0 +1,95 @@
+"""The model of scale: its limits, and what its tables say where nothing was measured."""
+
+import json
+import math
+
+import pytest
+
+from nestlib import report, scaling
+from nestlib.measure.scale import RANKS, Job, Rates, predict
+from nestlib.recipes import get_recipe
+from nestlib.records import Store, open_store
+
+JOB = Job(num_images=10_240, batch_size=1024, epochs=36, num_params=250_000)  # 1 MB of gradients
+
+
+def test_one_device_takes_its_images_by_its_rate():
+    found = predict(JOB, Rates(images_per_second=1024, bytes_per_second=1e6), 1)
+    assert found.step_seconds == (1, 1) and found.efficiency == (1, 1)
+    assert found.hours == pytest.approx((0.1, 0.1))  # 36 epochs of 10 steps
+
+
+def test_two_devices_by_hand():
+    """Half a second of arithmetic, and 2 * (1/2) * 1 MB at 4 MB/s."""
+    found = predict(JOB, Rates(1024, 4e6), 2)
+    assert found.step_seconds == pytest.approx((0.5, 0.75))
+    assert found.efficiency == pytest.approx((2 / 3, 1))
+    slow_loader = predict(JOB, Rates(1024, 4e6, loader=256), 2)
+    assert slow_loader.step_seconds == pytest.approx((2, 2))
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("rate", [3.0, 900.0, 5e4])
+@pytest.mark.parametrize("bandwidth", [1e6, 25e9])
+@pytest.mark.parametrize("loader", [None, 40.0, 1e6])
+def test_bounds_hold(ranks, rate, bandwidth, loader):
+    """A ring counted message by message sends what the formula says; no run beats its devices."""
+    found = predict(JOB, Rates(rate, bandwidth, loader), ranks)
+    chunk = JOB.num_params * 4 / ranks
+    ring = sum(chunk / bandwidth for _ in range(2 * (ranks - 1)))  # reduce-scatter, all-gather
+    compute = JOB.batch_size / ranks / rate
+    least, most = found.step_seconds
+    assert 0 < found.efficiency[0] <= found.efficiency[1] <= 1
+    assert least <= most and least >= max(compute, ring) * (1 - 1e-9)
+    if loader is None:
+        assert math.isclose(most, compute + ring, rel_tol=1e-9)
+    assert found.hours[0] >= predict(JOB, Rates(rate, bandwidth, loader), 1).hours[0] / ranks * (
+        1 - 1e-9
+    )
+
+
+@pytest.mark.parametrize(("ranks", "rates"), [(2048, Rates(1, 1)), (0, Rates(1, 1)),
+                                              (1, Rates(0, 1)), (1, Rates(1, -1))])  # fmt: skip
+def test_what_cannot_be_is_refused(ranks, rates):
+    with pytest.raises(ValueError, match="1 to 1024 ranks and rates above 0"):
+        predict(JOB, rates, ranks)
+
+
+def test_a_gpu_without_a_record_is_not_run_yet():
+    job = scaling.imagenet_job(300)
+    assert job.batch_size == get_recipe("imagenet/nest_tiny").batch_size
+    limits = {"gb_per_second": 25.0, "loader": 0.0}
+    none = report.scale_table(job, scaling.device_rates([], own_rate=0, **limits), 1.0)
+    assert [row[0] for row in none.rows] == ["a GPU"] and "not run yet" in none.rows[0]
+    own = report.scale_table(job, scaling.device_rates([], own_rate=900, **limits), 1.0)
+    assert [row[1] for row in own.rows] == [str(n) for n in RANKS]
+    assert "Assumed, not measured" in own.notes[0] and "25 GB/s" in own.notes[0]
+    assert own.rows[0][2].value == pytest.approx(300 * 1_281_167 // 1024 * 1024 / 900 / 3600, 1e-3)
+
+
+def test_the_page_without_records_says_so(tmp_path):
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    assert store.find("faults/two-ranks") is None
+    assert "not run yet" in str(report.faults_table(None))
+    assert "not run yet" in str(report.scaling_table(None))
+    picture = report.plot_scale(scaling.imagenet_job(300), {}, None)
+    assert b"not run yet" in picture.to_svg()
+
+
+def test_committed_faults_lost_nothing():
+    """The cluster page's table; it is data, so that a lost sample would show there."""
+    record = open_store().find("faults/two-ranks")
+    table = report.faults_table(record)
+    assert len(table.rows) == len(record.summary) >= 5
+    for name, row in record.summary.items():
+        assert (row["outcome"], row["lost"], row["doubled"]) == ("ended", 0, 0), name
+
+
+@pytest.mark.slow  # half a minute
+def test_ranks_are_timed_in_turn(tmp_path):
+    record = scaling.measure_scaling(Store(tmp_path, tmp_path), rounds=1, steps=3)
+    assert set(record.summary["step_seconds"]) == {"1", "2"}
+    assert all(0 < s for turn in record.summary["step_seconds"].values() for s in turn)
+    json.dumps(record.summary)
+    assert "2 gloo ranks" in str(report.scaling_table(record))
+    assert len(report.plot_scale(scaling.imagenet_job(300), {}, record).tooltips) == 2
