@@ -1,10 +1,13 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
 from nestlib.report.aggregations import aggregations_table
+from nestlib.report.architecture import architecture_table, plot_architecture
 from nestlib.report.bars import bars_table
+from nestlib.report.blocking import draw_blocking
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.explorer import exploration_table
+from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.report.generation import (
     generation_table,
     plot_figure7,
@@ -38,11 +41,13 @@ __all__ = [
     "Number",
     "Table",
     "aggregations_table",
+    "architecture_table",
     "bars_table",
     "best_thresholds",
     "boxes_table",
     "claims_table",
     "cost_table",
+    "draw_blocking",
     "draw_grid",
     "draw_growth",
     "draw_maps",
@@ -52,17 +57,22 @@ __all__ = [
     "draw_walks",
     "exploration_table",
     "figure8",
+    "flow_table",
     "generation_table",
     "generators_table",
     "grounding_table",
     "localization_table",
     "neighbours_table",
+    "plot_architecture",
     "plot_figure7",
     "plot_figure_a3",
+    "plot_flow",
     "plot_localization",
+    "plot_reach",
     "plot_rivals",
     "plot_table1",
     "plot_table2",
+    "reach_table",
     "rivals_table",
     "rows_table",
     "runs_table",
