@@ -6,6 +6,8 @@ from nestlib.report.bars import bars_table
 from nestlib.report.blocking import draw_blocking
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.curves import training_curves
+from nestlib.report.evidence import records_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.report.generation import (
@@ -73,6 +75,7 @@ __all__ = [
     "plot_table1",
     "plot_table2",
     "reach_table",
+    "records_table",
     "rivals_table",
     "rows_table",
     "runs_table",
@@ -89,4 +92,5 @@ __all__ = [
     "table_a1",
     "table_a4",
     "targets_table",
+    "training_curves",
 ]
