@@ -57,5 +57,13 @@ curves
 every = report.records_table(store)
 every
 
+# %% [markdown]
+# What they add up to, claim by claim and number by number, opens the book ({doc}`../book/index`) and the README.
+# Both tables are written here, from the same records.
+
 # %%
+opening, results = report.opening_table(store), report.results_table(store)
 report.save("records", budget, [every])
+report.save("opening", budget, [opening])
+report.save("results", budget, [results])
+report.save_readme(results, budget)

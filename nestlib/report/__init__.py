@@ -27,6 +27,7 @@ from nestlib.report.localization import (
     plot_localization,
 )
 from nestlib.report.maps import draw_maps
+from nestlib.report.overview import opening_table, results_table, save_readme
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
@@ -65,6 +66,7 @@ __all__ = [
     "grounding_table",
     "localization_table",
     "neighbours_table",
+    "opening_table",
     "plot_architecture",
     "plot_figure7",
     "plot_figure_a3",
@@ -76,10 +78,12 @@ __all__ = [
     "plot_table2",
     "reach_table",
     "records_table",
+    "results_table",
     "rivals_table",
     "rows_table",
     "runs_table",
     "save",
+    "save_readme",
     "score_table",
     "settings_table",
     "show_profile",
