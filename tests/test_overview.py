@@ -48,7 +48,7 @@ def test_the_readme_shows_what_the_records_say(results):
 
 
 def test_a_readme_without_marks_is_refused(results):
-    with pytest.raises(ValueError, match="README[.]md lacks"):
+    with pytest.raises(ValueError, match=r"README\.md lacks"):
         fill_readme("# title", results)
 
 
