@@ -23,6 +23,7 @@
 # A window that is wider than its stride passes information between blocks that do not merge, on the image plane
 # alone; where none is, both planes are one and the same function.
 #
+#     papermill experiments/figure_a1.ipynb out.ipynb  # shows what has a record
 #     nest sweep figure_a1 --budget quick              # narrow models on digits, checks the path
 #     nest sweep figure_a1 --budget gpu --data-dir DATA
 #

@@ -23,6 +23,9 @@
 # inception score ([D35](d35)). On the digits the network is a narrow classifier of digits, so 10 would be the most.
 # Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them, and what
 # stands here so far is a narrow run on digits, **no result of the paper**.
+#
+#     papermill experiments/figure_a3.ipynb out.ipynb
+#     papermill experiments/figure_a3.ipynb out.ipynb -p dataset tiny_imagenet
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike

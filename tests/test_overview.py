@@ -1,5 +1,6 @@
 """What opens the book and the README is what the records say, and every file shows it."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -97,3 +98,20 @@ def test_narrow_rows_show_their_records(store, results):
     record = store.find("localize/tiny_imagenet/nest_narrow_depth2-s0-50ee4f0e")
     assert ours[title][2].value == record.summary["top1"]["best"]["error"]
     assert ours[title][1] == "-"  # the paper's number is of another data set
+
+
+@pytest.mark.parametrize("stem", PAGES)
+def test_every_page_says_how_to_run_it_and_what_differs(stem):
+    """The frame of a page: what the paper shows, what stands here, how to run it, what differs."""
+    path = ROOT / "experiments" / f"{stem}.py"
+    if not path.is_file():
+        pytest.skip(f"{stem} is not there yet")
+    text = path.read_text()
+    commands = re.findall(
+        rf"^#     (?:papermill experiments/{stem}\.ipynb|nest) ", text, re.MULTILINE
+    )
+    assert commands, f"{stem} shows no command that makes it"
+    if stem != "claims":
+        assert "paper" in text and re.search(r"\[D\d+\]\(d\d+\)", text), (
+            f"{stem} names no difference"
+        )
