@@ -115,3 +115,19 @@ def test_every_page_says_how_to_run_it_and_what_differs(stem):
         assert "paper" in text and re.search(r"\[D\d+\]\(d\d+\)", text), (
             f"{stem} names no difference"
         )
+
+
+def python_blocks(path):
+    """What a reader would paste, but for lines that need a network."""
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = [block for block in blocks if "import nestlib" in block]
+    return ["\n".join(x for x in b.splitlines() if "pretrained=True" not in x) for b in blocks]
+
+
+@pytest.mark.parametrize("name", ["README.md", "book/index.md", "book/model.md"])
+def test_code_to_paste_runs(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = python_blocks(ROOT / name)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
