@@ -1,5 +1,9 @@
 """Who hears whom: which patches reach which merged block, by gradients of untrained models."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import torch
 
 from nestlib.models import create_model
@@ -11,6 +15,18 @@ _DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its l
 _NARROW = {"embed_dim": 8, "num_heads": 1}
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For thousands of tiny steps: a second thread gains nothing, and is waited for if busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
     """Which patches each merged block hears through one aggregation.
 
@@ -47,7 +63,9 @@ def crosses(design: str, plane: str) -> bool:
     return bool((reached_groups(design, plane) & ~torch.eye(4, dtype=torch.bool)).any())
 
 
-def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> list[torch.Tensor]:
+@cache
+@_one_thread()
+def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> tuple[torch.Tensor, ...]:
     """Which pixels of the image reach each block of each hierarchy, in a narrow, untrained model.
 
     In fp64, so that what is heard faintly is no nought.
@@ -72,4 +90,4 @@ def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> list[torch.Te
             (gradient,) = torch.autograd.grad(target, images, retain_graph=True)
             rows.append(gradient[0].abs().sum(0) > 0)
         levels.append(torch.stack(rows))
-    return levels
+    return tuple(levels)
