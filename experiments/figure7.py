@@ -21,25 +21,26 @@
 # converges fastest and ends best, pixel shuffle is the best un-sampling by a wide margin, and NesT makes images
 # 8 times as fast as TransGAN. The figure prints no numbers; 8 is from the text.
 #
-# What stands here today: the generators' cost on this machine, at the paper's size, and one narrow NesT decoder
-# trained on plain digits in minutes. That run shows that the code trains, and **is no result of the paper**: other
-# data, another size, other features ([D35](d35), [D19](d19)). No run at 64x64 has a record yet, so nothing here says
-# which generator or un-sampling is better. What the paper leaves open is [D31](d31) to [D34](d34).
+# What stands here today: the generators' cost on this machine, at the paper's size, and narrow relatives of the
+# figure's rows, trained on plain digits in minutes each. They show that the code trains, and **are no result of the
+# paper**: other data, another size, other features ([D35](d35), [D19](d19)). No run at 64x64 has a record yet. What
+# the paper leaves open is [D31](d31) to [D34](d34).
 #
-#     papermill experiments/figure7.ipynb out.ipynb                        # quick: minutes on two free cores
-#     nest train tiny_imagenet/gan_nest --data-dir DATA                    # one row at 64x64; a GPU
+#     papermill experiments/figure7.ipynb out.ipynb                        # quick: loads, or trains narrow NesT
+#     nest sweep figure7                                                   # all narrow rows, three seeds; hours
+#     nest sweep figure7 --budget gpu --only NesT --data-dir DATA          # one row, Tiny ImageNet; a GPU
+#     nest sweep figure7 --budget paper --data-dir DATA                    # ImageNet, whole images at 64x64
 #     nest score tiny_imagenet/gan_nest --data-dir DATA --network inception
-#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p dataset tiny_imagenet -p data_dir DATA
+#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p rows all -p data_dir DATA
 #
 # The last trains and scores every row that has no record, 50,000 steps each: many GPU days in all.
 
 # %% tags=["parameters"]
-budget: str = "quick"  # smoke and quick train narrow NesT alone; gpu and paper every row of the figure
-dataset: str = "digits"  # digits (smoke, quick) or tiny_imagenet (gpu, paper)
-rows: str = ""  # gpu, paper: one row alone, as the table names it; default all
+budget: str = "quick"  # smoke, quick (digits), gpu (Tiny ImageNet) or paper (ImageNet)
+rows: str = "NesT"  # which to train where records are missing: NesT, another row of the table, or all
 network: str = ""  # digits, lite0, lite0_64 or inception (a network); default by data set
-seeds: int = 1  # how many runs of each row
-data_dir: str = ""  # where Tiny ImageNet lies; default data/tiny_imagenet
+seeds: int = 3  # how many runs of each row
+data_dir: str = ""  # where Tiny ImageNet or ImageNet lies; default data/<name>
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
@@ -53,18 +54,18 @@ check_parameters(In)
 
 # %% tags=["remove-output"]
 store, how = records.open_store(), {"device": device, "data_dir": data_dir or None}
-names = [rows or "NesT"] if rows or budget in ("smoke", "quick") else list(plans.FIGURE7)
-plan = plans.plan_figure7(budget, dataset, range(seeds), rows=names)
-trained = sweeps.collect(plan, store, **how)
-new = scores.score_figure7(plan, store, network=network, **how)
+plan = plans.plan("figure7", budget, range(seeds), only="" if rows == "all" else rows)
+new = sweeps.collect(plan, store, **how), scores.score_figure7(plan, store, network=network, **how)
+trained = sweeps.load_plan(plans.plan("figure7", budget, range(seeds)), store)
 bench = benches.find_or_run_bench("figure7", store, budget, device)
-scored, benched = scores.find_figure7(store, dataset, network), store.find_benches("figure7")
+scored, benched = scores.find_figure7(store, budget, network), store.find_benches("figure7")
 
 # %% [markdown]
 # ## The figure
 #
-# Each point of a curve is of the samples that the run drew at that row, always of the same noise, and of too few
-# to be held against a final score. Rest the mouse on a mark for its figures and their source.
+# Each point of a curve is of the samples that a run drew at that row, always of the same noise, and of too few
+# to be held against a final score; several runs of a row are one line, their mean, in a band from the least to the
+# greatest. Rest the mouse on a mark for its figures and their source.
 
 # %% tags=["hide-input"]
 picture = report.plot_figure7(scored, bench, benched)
@@ -79,7 +80,7 @@ display(picture, table, ran)
 # (record score/digits/gan_nest_narrow-s0-fd17f8cf-lite0_64).
 
 # %% tags=["hide-input"]
-other = report.generation_table(scores.find_figure7(store, dataset, "lite0_64"), "figure7")
+other = report.generation_table(scores.find_figure7(store, budget, "lite0_64"), "figure7")
 other
 
 # %% [markdown]
@@ -100,7 +101,7 @@ cost
 # would jump.
 
 # %% tags=["hide-input"]
-recipe = plan[names[0]][0]
+recipe = next(iter(plan.values()))[0]
 drawn = samples.draw_samples(recipe, store)
 grid, walk = report.draw_grid(drawn, "figure7_samples"), report.draw_walk(drawn, "figure7_walk")
 display(grid, walk)

@@ -21,15 +21,14 @@
 #
 # The same formula on another network's logits is called classifier score here and compares with no printed
 # inception score ([D35](d35)). On the digits the network is a narrow classifier of digits, so 10 would be the most.
-# Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them, and what
-# stands here so far is a narrow run on digits, **no result of the paper**.
+# Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them. What
+# stands here so far are narrow runs on digits, **no result of the paper**.
 #
 #     papermill experiments/figure_a3.ipynb out.ipynb
-#     papermill experiments/figure_a3.ipynb out.ipynb -p dataset tiny_imagenet
+#     papermill experiments/figure_a3.ipynb out.ipynb -p budget gpu     # shows what figure 7's runs left
 
 # %% tags=["parameters"]
-budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
-dataset: str = "digits"  # digits or tiny_imagenet
+budget: str = "quick"  # quick (digits), gpu (Tiny ImageNet) or paper (ImageNet): whose records; nothing trains
 network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
 
 # %%
@@ -39,7 +38,7 @@ from nestlib.notebook import check_parameters
 check_parameters(In)
 
 # %%
-scored = scores.find_figure7(records.open_store(), dataset, network)
+scored = scores.find_figure7(records.open_store(), budget, network)
 picture = report.plot_figure_a3(scored)
 picture
 

@@ -3,6 +3,7 @@
 nest recipes
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest sweep figure5 --budget quick
+nest evidence --run --max-time 9m
 nest bench table1
 nest bench speed
 nest score digits/gan_nest_narrow
@@ -23,6 +24,7 @@ import typer
 
 from nestlib.benches import run_bench
 from nestlib.evaluations import evaluate as evaluate_models
+from nestlib.evidence import list_entries, run_entries
 from nestlib.gan_recipes import NAMED_GANS
 from nestlib.localizations import localize
 from nestlib.plans import FIGURES, plan
@@ -120,6 +122,7 @@ def sweep(
     figure: Annotated[str, typer.Argument(help=", ".join(FIGURES))],
     budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
+    only: Annotated[str, typer.Option(help="bars of this word alone, such as NesT")] = "",
     processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
     board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
     data_dir: DataDir = None,
@@ -129,7 +132,7 @@ def sweep(
     commit_record: CommitRecord = False,
 ) -> None:
     """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
-    bars, store = plan(figure, budget, range(seeds)), open_store()
+    bars, store = plan(figure, budget, range(seeds), only=only), open_store()
     outcomes = [] if board else run_sweep(
         bars, store, processes=processes, device=device, runs_dir=runs_dir, data_dir=data_dir,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
@@ -143,6 +146,28 @@ def sweep(
     if "failed" in states:
         raise typer.Exit(1)
     if "stopped" in states:
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
+def evidence(
+    run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
+    only: Annotated[int, typer.Option(help="one item of the plan, by its number; 0: all")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="one folder a data set is here")] = None,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
+    device: Device = "cuda",
+) -> None:
+    """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
+    from nestlib import report
+
+    store = open_store()
+    complete = not run or run_entries(
+        store, data_root=data_dir, runs_dir=runs_dir, device=device, only=only, say=typer.echo,
+        max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
+    )  # fmt: skip
+    typer.echo(str(report.plan_table(list_entries(), store)))
+    if not complete:
         raise typer.Exit(STOPPED)
 
 

@@ -4,9 +4,9 @@
     nest train tiny_imagenet/gan_nest --data-dir data/tiny_imagenet
 
 They stand in `nestlib.recipes.NAMED` with all others. Settings are appendix A.4's; what it leaves
-open is said in nestlib.models.generator and nestlib.training.gan. The paper trains on ImageNet at
-64x64, for how many steps is not said; here it is Tiny ImageNet-100, whose 30,000 images would be
-learnt by heart without differentiable augmentation.
+open is said in nestlib.models.generator and nestlib.training.gan. The paper trains on ImageNet,
+"all images are resized to 64x64" (section 4.5), for how many steps is not said. One GPU takes Tiny
+ImageNet-100, whose 30,000 images would be learnt by heart without differentiable augmentation.
 """
 
 from typing import Any
@@ -25,6 +25,9 @@ GAN_DEFAULTS: dict[str, dict[str, Any]] = {
     ),
     "tiny_imagenet": dict(
         dataset="tiny_imagenet", precision="bf16", diff_augment="color,translation,cutout",
+    ),
+    "imagenet": dict(
+        dataset="imagenet", dataset_options=dict(squeeze=True), precision="bf16", budget="paper",
     ),
 }  # fmt: skip
 
@@ -61,17 +64,17 @@ NAMED_GANS: dict[str, tuple[str, dict[str, Any]]] = {
         "narrow SAGAN convnet (128 to 32 channels) on the embedded digits",
         dict(generator="sagan_convnet", generator_options=dict(base_channels=8, latent_dim=64)),
     ),
-    "tiny_imagenet/gan_nest": (
-        "figure 7, NesT decoder by Table A4, pixel shuffle", dict(generator="nest_decoder"),
-    ),
-    "tiny_imagenet/gan_nest_reshaped": (
-        "the same with noise of n x d values, reshaped alone",
-        dict(generator="nest_decoder", generator_options=dict(latent_dim=None)),
-    ),
-    "tiny_imagenet/gan_transgan": ("figure 7, TransGAN at 64x64", dict(generator="transgan")),
-    "tiny_imagenet/gan_convnet": (
-        "figure 7, SAGAN's convnet without attention", dict(generator="sagan_convnet"),
-    ),
+}  # fmt: skip
+NAMED_GANS |= {
+    f"{dataset}/{name}": (text, dict(generator=generator, generator_options=options))
+    for dataset in ("tiny_imagenet", "imagenet")
+    for name, text, generator, options in (
+        ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", "nest_decoder", {}),
+        ("gan_nest_reshaped", "the same with noise of n x d values, reshaped alone",
+         "nest_decoder", dict(latent_dim=None)),
+        ("gan_transgan", "figure 7, TransGAN at 64x64", "transgan", {}),
+        ("gan_convnet", "figure 7, SAGAN's convnet without attention", "sagan_convnet", {}),
+    )
 }  # fmt: skip
 NAMED_GANS |= {
     f"{dataset}/{name}{suffix}": (
@@ -79,5 +82,7 @@ NAMED_GANS |= {
         dict(generator="nest_decoder", generator_options=dict(**width, unsampling=unsampling)),
     )
     for unsampling, name in FIGURE7_UNSAMPLINGS.items() if unsampling != "PS"
-    for dataset, suffix, width in (("digits", "_narrow", _NARROW), ("tiny_imagenet", "", {}))
+    for dataset, suffix, width in (
+        ("digits", "_narrow", _NARROW), ("tiny_imagenet", "", {}), ("imagenet", "", {}),
+    )
 }  # fmt: skip

@@ -2,17 +2,17 @@
 
 `nest sweep figure5 --budget quick` runs a plan (nestlib.sweeps). A plan maps a bar's key, words
 such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow models
-on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR or
-Tiny ImageNet; paper adds what the paper ran beyond that.
+on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR-10
+for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.gan_recipes import FIGURE7, GAN_DEFAULTS
+from nestlib.gan_recipes import FIGURE7
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.recipe import BUDGETS, GanRecipe, Recipe
@@ -20,13 +20,15 @@ from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, get_recipe
 from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]
-Plan = dict[Key, list[Recipe]]
+Plan = dict[Key, list[Recipe | GanRecipe]]
 Bars = dict[Key, tuple[str, dict[str, Any]]]  # a recipe's name and its differences
 
 EPOCHS = (30, 60, 100, 300)  # figure 4
+GPU_EPOCHS = 60  # of ablations on CIFAR-10: a fifth of the paper's
 FIGURE5 = ("conv3x3_ln_maxpool3x3", "conv3x3_stride2", "avgpool3x3", "patch_merge")
 # Figure A1 says of ImageNet "a representative subset"; these are the ones that the text names.
 FIGURE_A1_IMAGENET = (*FIGURE5, "query_sampling2x2")
+FIGURE7_DATASETS = {"quick": "digits", "gpu": "tiny_imagenet", "paper": "imagenet"}  # by budget
 DEPTHS = {1: (2, 3, 4, 5), 2: (2, 3, 4, 5)}  # figure 6, by word size S
 HEADS = (1, 2, 3, 6, 12, 24, 48, 96)  # Table A3, at d = 768
 CIFAR = ("cifar10", "cifar100")
@@ -51,13 +53,18 @@ QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
 QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
 
 
-def plan(figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2)) -> Plan:
+def plan(
+    figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2), *, only: str = ""
+) -> Plan:  # fmt: skip
     """The recipes of a figure or table at a budget: {key of a bar: one recipe a seed}.
 
     smoke cuts the quick plan's recipes to seconds, and takes the first seed alone.
 
+    Args:
+        only: leave out the bars whose key does not hold this word.
+
     Raises:
-        ValueError: an unknown figure or budget.
+        ValueError: an unknown figure, budget or word.
     """
     if figure not in FIGURES:
         raise ValueError(f"no plan {figure!r}; there are {', '.join(FIGURES)}")
@@ -65,13 +72,16 @@ def plan(figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2)) -> Plan:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
     bars = FIGURES[figure]("quick" if budget == "smoke" else budget)
+    words = {word for key in bars for word in key}
+    if only and only not in words:
+        raise ValueError(f"{figure} at budget {budget} has no {only!r}; it has {sorted(words)}")
     return {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
-        for key, (name, changes) in bars.items()
+        for key, (name, changes) in bars.items() if not only or only in key
     }  # fmt: skip
 
 
-def recipe_of(figure: str, budget: str, key: Key) -> Recipe:
+def recipe_of(figure: str, budget: str, key: Key) -> Recipe | GanRecipe:
     """The recipe of one bar, of seed 0; the others are not built.
 
     Raises:
@@ -132,11 +142,22 @@ def _figure4(budget: str) -> Bars:
     return bars
 
 
-def _aggregations(designs: Sequence[str], datasets: dict[str, str]) -> Bars:
+def _aggregations(budget: str, designs: Sequence[str]) -> Bars:
     """One bar where both planes are one function (Design.crosses), else one a plane."""
+    datasets, changes = {data: f"{data}/nest_tiny" for data in CIFAR}, {}
+    if budget == "quick":
+        datasets = {"digits": "digits/nest_narrow"}
+    elif budget == "gpu":
+        datasets, changes = {"cifar10": "cifar10/nest_tiny_s2_depth3"}, {"epochs": GPU_EPOCHS}
+    return _on_planes(designs, datasets, changes)
+
+
+def _on_planes(
+    designs: Sequence[str], datasets: dict[str, str], changes: dict[str, Any]
+) -> Bars:  # fmt: skip
     return {
         (dataset, plane, design): (
-            name, _options(name, aggregation=design, aggregation_plane=plane)
+            name, _options(name, aggregation=design, aggregation_plane=plane) | changes
         )
         for dataset, name in datasets.items()
         for design in designs
@@ -145,37 +166,41 @@ def _aggregations(designs: Sequence[str], datasets: dict[str, str]) -> Bars:
 
 
 def _figure5(budget: str) -> Bars:
-    names = {"cifar10": "cifar10/nest_tiny", "cifar100": "cifar100/nest_tiny"}
-    if budget == "quick":
-        names = {"digits": "digits/nest_narrow"}
+    bars = _aggregations(budget, FIGURE5)
     if budget == "paper":
-        names["imagenet"] = "imagenet/nest_tiny"
-    return _aggregations(FIGURE5, names)
+        bars |= _on_planes(FIGURE5, {"imagenet": "imagenet/nest_tiny"}, {})
+    return bars
 
 
 def _figure_a1(budget: str) -> Bars:
-    if budget == "quick":
-        return _aggregations(tuple(AGGREGATIONS), {"digits": "digits/nest_narrow"})
-    bars = _aggregations(tuple(AGGREGATIONS), {name: f"{name}/nest_tiny" for name in CIFAR})
+    bars = _aggregations(budget, tuple(AGGREGATIONS))
     if budget == "paper":
-        bars |= _aggregations(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"})
+        bars |= _on_planes(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"}, {})
     return bars
 
 
 def _figure6(budget: str) -> Bars:
     """Depth 2 to 5 at S 1 and 2. One GPU takes T alone; digits lack S = 1 at depths 2 and 3."""
+    sizes, depths = {"T": "tiny", "S": "small", "B": "base"}, DEPTHS
+    names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
+    changes = {}
     if budget == "quick":
         names, depths = {("digits", "narrow"): "digits/nest_narrow"}, QUICK_DEPTHS
-    else:
-        sizes = {"T": "tiny"} if budget == "gpu" else {"T": "tiny", "S": "small", "B": "base"}
-        names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
-        depths = DEPTHS
+    elif budget == "gpu":
+        names, changes = {("cifar10", "T"): "cifar10/nest_tiny"}, {"epochs": GPU_EPOCHS}
     return {
         (*key, f"S={word}", f"depth {depth}"): (
-            name, _options(name, patch_size=word, num_hierarchies=depth)
+            name, _options(name, patch_size=word, num_hierarchies=depth) | changes
         )
         for key, name in names.items() for word, numbers in depths.items() for depth in numbers
     }  # fmt: skip
+
+
+def _figure7(budget: str) -> Bars:
+    """A key a generator and un-sampling, as the figure names them; NesT is pixel shuffle too."""
+    dataset = FIGURE7_DATASETS[budget]
+    narrow = "_narrow" if dataset == "digits" else ""
+    return {(row,): (f"{dataset}/{name}{narrow}", {}) for row, name in FIGURE7.items()}
 
 
 def _figure_a2(budget: str) -> Bars:
@@ -186,7 +211,7 @@ def _figure_a2(budget: str) -> Bars:
     else:
         names = {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
                  "NesT-S": "cifar10/nest_small"}  # fmt: skip
-        strong = {}
+        strong = {"epochs": GPU_EPOCHS} if budget == "gpu" else {}
     sequence = list(accumulate(([one] for one in IN_SEQUENCE), initial=[]))
     steps = {
         **{("alone", one): [one] for one in ALONE},
@@ -246,18 +271,22 @@ def _taught(
 
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
-    name, heads = "cifar10/nest_base", HEADS
+    name, heads, changes = "cifar10/nest_base", HEADS, {}
     if budget == "quick":
         name, heads = "digits/nest_narrow", QUICK_HEADS
+    elif budget == "gpu":
+        changes = {"epochs": GPU_EPOCHS}
     return {
-        (attention, str(number)): (name, _options(name, num_heads=number, attention=attention))
+        (attention, str(number)): (
+            name, _options(name, num_heads=number, attention=attention) | changes
+        )
         for attention in ("multi_head", "multi_query") for number in heads
     }  # fmt: skip
 
 
 FIGURES: dict[str, Callable[[str], Bars]] = {
-    "figure4": _figure4, "figure5": _figure5, "figure6": _figure6, "figure_a1": _figure_a1,
-    "figure_a2": _figure_a2, "table_a2": _table_a2, "table_a3": _table_a3,
+    "figure4": _figure4, "figure5": _figure5, "figure6": _figure6, "figure7": _figure7,
+    "figure_a1": _figure_a1, "figure_a2": _figure_a2, "table_a2": _table_a2, "table_a3": _table_a3,
 }  # fmt: skip
 
 
@@ -306,24 +335,11 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
             "cifar10 and cifar100 with gpu and paper"
         )
     names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
-    return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
-
-
-def plan_figure7(
-    budget: str, dataset: str, seeds: Iterable[int], *, rows: Iterable[str] = FIGURE7
-) -> dict[str, list[GanRecipe]]:
-    """The recipes of figure 7's generators and un-samplings on a data set: {row: one a seed}.
-
-    Those on the digits are narrow relatives. smoke takes the first seed alone.
-
-    Raises:
-        ValueError: an unknown budget, or a data set without such recipes.
-    """
-    _is_small(budget)  # for its check
-    if dataset not in GAN_DEFAULTS:
-        raise ValueError(f"figure 7 has no recipes on {dataset!r}; on {', '.join(GAN_DEFAULTS)}")
-    names = {row: f"{dataset}/{FIGURE7[row]}{'_narrow' * (dataset == 'digits')}" for row in rows}
-    return _each_seed(names, budget, seeds)
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    return {
+        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
+        for row, name in names.items() if name
+    }  # fmt: skip
 
 
 def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
@@ -353,12 +369,3 @@ def _is_small(budget: str) -> bool:
     if budget not in BUDGETS:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     return budget in ("smoke", "quick")
-
-
-def _each_seed(names: Mapping[str, str], budget: str, seeds: Iterable[int]) -> dict[str, list]:
-    """One recipe a seed for every row; smoke takes the first seed alone."""
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    return {
-        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
-        for row, name in names.items()
-    }

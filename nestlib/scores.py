@@ -23,7 +23,7 @@ from nestlib.measure.features import (
 )
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.plans import plan_figure7
+from nestlib.plans import FIGURE7_DATASETS, Key, plan
 from nestlib.recipe import GanRecipe
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
@@ -137,11 +137,15 @@ def score_id(run_id: str, network: str) -> str:
     return f"score/{run_id}-{network}"
 
 
-def find_figure7(store: Store, dataset: str, network: str = "") -> dict[str, list[Record]]:
-    """Scores that there are of figure 7's rows on a data set, whatever their seed, by row."""
-    network = network or DEFAULTS.get(dataset, OTHERWISE)[0]
+def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list[Record]]:
+    """Scores that there are of figure 7's rows at a budget, whatever their seed, by row.
+
+    Smoke runs have none; those of quick are found in their place.
+    """
+    budget = "quick" if budget == "smoke" else budget
+    network = network or DEFAULTS.get(FIGURE7_DATASETS[budget], OTHERWISE)[0]
     found = {}
-    for row, (recipe,) in plan_figure7("gpu", dataset, [0]).items():
+    for (row,), (recipe,) in plan("figure7", budget, [0]).items():
         runs = store.find_seeds(recipe)
         scores = [store.find(score_id(run.run_id, network)) for run in runs]
         found[row] = [record for record in scores if record is not None]
@@ -149,8 +153,8 @@ def find_figure7(store: Store, dataset: str, network: str = "") -> dict[str, lis
 
 
 def score_figure7(
-    plan: Mapping[str, Sequence[GanRecipe]], store: Store, **how
-) -> dict[str, list[Record]]:
+    plan: Mapping[Key, Sequence[GanRecipe]], store: Store, **how
+) -> dict[Key, list[Record]]:
     """Scores of a plan's runs; a run that failed or is not finished has none.
 
     `how` goes to `score_run`.

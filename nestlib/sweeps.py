@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from nestlib.data.datasets import dataset_info
 from nestlib.files import Held, is_held
-from nestlib.measure.cost import count_gflops, count_params
+from nestlib.measure.cost import count_gflops
+from nestlib.plans import Key
+from nestlib.plans import plan as plan_figure
 from nestlib.recipe import GanRecipe, Recipe
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store, find_project_root
@@ -116,6 +118,23 @@ def collect(
     return load_plan(plan, store, data_dir)
 
 
+def collect_figure(
+    figure: str, budget: str, store: Store, *, seeds: int = 3, train: bool = False,
+    data_dir: Path | None = None, **how: Any,
+) -> dict[Key, list[Record]]:  # fmt: skip
+    """What a notebook asks for: a figure's records at a budget, by bar.
+
+    smoke and quick run what is missing. gpu and paper are hundreds of GPU hours, so they load what
+    is there, and run the rest only where `train` asks for it. `how` goes to `sweep`.
+    """
+    bars = plan_figure(figure, budget, range(seeds))
+    if budget == "smoke":  # a worker takes longer to start than all of its runs
+        how["processes"] = 1
+    if train or budget in ("smoke", "quick"):
+        return collect(bars, store, data_dir=data_dir, **how)
+    return load_plan(bars, store, data_dir)
+
+
 def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict[K, list[Record]]:
     """The fresh records that there are, by row; nothing is run."""
     found = {
@@ -159,12 +178,13 @@ _GFLOPS: dict[str, float] = {}  # by model, image size and options
 def estimate_cost(recipe: Recipe | GanRecipe) -> float:
     """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
 
-    A GAN's is rough, a multiply-add for each parameter and image: its plans hold no classifiers.
+    A GAN's discriminator sees real images, generated ones, and these again for the generator.
     """
     if isinstance(recipe, GanRecipe):
         with torch.device("meta"):
             networks = recipe.build_generator(), recipe.build_discriminator()
-        return recipe.steps * recipe.batch_size * sum(map(count_params, networks)) / 1e9
+        made, judged = (count_gflops(network, recipe.image_size) for network in networks)
+        return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
     images = recipe.train_limit or recipe.dataset_options.get(
         "num_images", dataset_info(recipe.dataset).num_train
     )

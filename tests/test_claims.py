@@ -154,3 +154,10 @@ def test_table_shows_every_claim_and_its_records(store):
     assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in row[6]
     undecided = [row for row in table.rows if row[4] != "no record"]
     assert len(undecided) < len(CLAIMS) and "supported" in table.notes[0]
+
+
+def test_a_figures_page_shows_its_own_claims_alone(store):
+    table = claims_table(store, ["heads", "shallow"])
+    assert [row[1] for row in table.rows] == [BY_ID["shallow"].quote, BY_ID["heads"].quote]
+    with pytest.raises(ValueError, match=r"no claim is named headz; there are abstract-96"):
+        claims_table(store, ["headz"])

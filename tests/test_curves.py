@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from nestlib.records import Store, open_store
+from nestlib.report.all_records import headline_of, records_table
 from nestlib.report.curves import SCRIPTS, STYLE, Curves, family_of, training_curves
-from nestlib.report.evidence import headline_of, records_table
 from nestlib.report.explorer import page_script
 from nestlib.report.tables import Link, Table
 

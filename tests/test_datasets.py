@@ -77,6 +77,18 @@ def test_image_set_moves_whole():
     assert all(tensor.device.type == "meta" for tensor in tensors)
 
 
+def test_squeezed_images_are_whole(imagenet_tree):
+    data = load_dataset(
+        "imagenet", "train", data_dir=imagenet_tree, image_size=16, num_workers=0, squeeze=True
+    )
+    ((images, _),) = data.iterate(torch.arange(3), 8, seed=1)
+    ((again, _),) = data.iterate(torch.arange(3), 8, seed=2)
+    assert torch.equal(images, again)  # nothing is drawn
+    for index, image in enumerate(images):
+        whole = data.read_image(index).resize((16, 16), Image.Resampling.BILINEAR)
+        assert np.array_equal(image.permute(1, 2, 0), np.asarray(whole))
+
+
 def test_folder_set_draws_crops_from_seed_and_index_alone(imagenet_tree):
     data = load_dataset("imagenet", "train", data_dir=imagenet_tree, image_size=32, num_workers=0)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:30]

@@ -21,7 +21,7 @@ def test_quick_trains_on_digits_and_smoke_in_seconds(figure):
     assert all([r.seed for r in row] == [0, 1] for row in quick.values())
     smoke = plan(figure, "smoke", [0, 1])
     assert list(smoke) == list(quick)
-    assert all(len(row) == 1 and row[0].epochs == 1 for row in smoke.values())
+    assert all(len(row) == 1 and getattr(row[0], "epochs", 1) == 1 for row in smoke.values())
     assert all(row[0].budget == "smoke" for row in smoke.values())
 
 
@@ -52,16 +52,38 @@ def test_figure6_is_the_papers_grid():
     assert recipe.batch_size == get_recipe("cifar100/nest_base").batch_size
 
 
+def test_figure7_has_every_row_and_a_data_set_a_budget():
+    rows = ["NesT", "TransGAN", "Convnet", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN"]
+    assert list(plan("figure7", "quick", [0])) == [(row,) for row in rows]
+    for budget, dataset in (("gpu", "tiny_imagenet"), ("paper", "imagenet")):
+        (row,) = plan("figure7", budget, [2], only="NN-C3").values()
+        assert [(r.name, r.seed) for r in row] == [(f"{dataset}/gan_nest_nn_c3", 2)]
+        assert row[0].generator_options == {"unsampling": "NN-C3"}
+        assert (row[0].lr, row[0].batch_size, row[0].image_size) == (1e-4, 256, 64)  # appendix A.4
+    with pytest.raises(ValueError, match=r"figure7 at budget quick has no 'StyleGAN'; it has .*NN"):
+        plan("figure7", "quick", [0], only="StyleGAN")
+
+
 def test_default_bars_are_table1s_own_recipes():
     """A record of Table 1 serves the figures too, so a default is left out of the options."""
     tiny = get_recipe("cifar10/nest_tiny")
-    bar = plan("figure_a2", "gpu", [0])["in sequence", "NesT-S", "none"][0]
+    bar = plan("figure_a2", "paper", [0])["in sequence", "NesT-S", "none"][0]
     assert bar == get_recipe("cifar10/nest_small")
-    bar = plan("figure5", "gpu", [0])["cifar10", "image", "conv3x3_ln_maxpool3x3"][0]
+    bar = plan("figure5", "paper", [0])["cifar10", "image", "conv3x3_ln_maxpool3x3"][0]
     assert bar == tiny
-    assert plan("figure6", "gpu", [0])["cifar10", "T", "S=1", "depth 4"][0] == tiny
-    bar = plan("table_a3", "gpu", [0])["multi_query", "12"][0]
+    assert plan("figure6", "paper", [0])["cifar10", "T", "S=1", "depth 4"][0] == tiny
+    bar = plan("table_a3", "paper", [0])["multi_query", "12"][0]
     assert bar == get_recipe("cifar10/nest_base")
+
+
+def test_one_gpu_gets_shorter_runs_on_cifar10_alone():
+    for figure in ("figure5", "figure6", "figure_a1", "figure_a2", "table_a3"):
+        recipes = [row[0] for row in plan(figure, "gpu", [0]).values()]
+        assert {(r.dataset, r.epochs) for r in recipes} == {("cifar10", 60)}, figure
+    assert plan("figure5", "gpu", [0])["cifar10", "image", "avgpool3x3"][0] == get_recipe(
+        "cifar10/nest_tiny_s2_depth3", epochs=60,
+        model_options={"patch_size": 2, "num_hierarchies": 3, "aggregation": "avgpool3x3"},
+    )  # fmt: skip
 
 
 def test_removals_take_away_what_they_name():

@@ -111,10 +111,22 @@ def test_inceptions_scores_are_called_by_their_names():
 @pytest.mark.parametrize("draw", [lambda s: plot_figure7(s, None, []), plot_figure_a3])
 def test_figures_draw_what_there_is_and_name_what_is_missing(draw):
     svg = draw({"NesT": [scored_run("gan_nest", 5.0)]}).to_svg().decode()
-    assert "NesT: 5 at step 9, n = 256" in svg and "score/digits/gan_nest-s0-00000000-digits" in svg
+    assert (
+        "NesT at step 9: 5; of 256 samples" in svg
+        and "score/digits/gan_nest-s0-00000000-digits" in svg
+    )
     assert NOT_RUN in svg and "TransGAN" in svg and "NN-C3" in svg
-    assert "Final: NesT: 5." in svg
+    assert "Final: NesT: 5 (n = 1)." in svg
     assert "not run yet." in draw({}).to_svg().decode()
+
+
+def test_a_curve_is_the_mean_of_its_runs_within_their_range():
+    records = [scored_run("gan_nest", score, seed) for seed, score in enumerate((5.0, 6.0, 10.0))]
+    (axes, *_) = plot_figure_a3({"NesT": records}).figure.axes
+    line = next(line for line in axes.lines if line.get_label() == "NesT")
+    assert line.get_ydata().tolist() == [16, 7]  # of 14, 15, 19 at the start and 5, 6, 10
+    low, high = axes.collections[0].get_datalim(axes.transData).intervaly
+    assert (low, high) == (5, 19)
 
 
 def test_runs_say_how_they_ended():
@@ -123,11 +135,11 @@ def test_runs_say_how_they_ended():
                "train_seconds": 33.0}  # fmt: skip
     environment = {"device": "a machine", "threads": 1}
     run = Record("digits/gan-s0", "gan", {"budget": "quick"}, environment, summary, rows)
-    table = runs_table({"NesT": [run], "NN": [replace(run, recipe={"budget": "smoke"})]})
+    table = runs_table({("NesT",): [run], ("NN",): [replace(run, recipe={"budget": "smoke"})]})
     ((row, ended, *numbers),) = table.rows
     assert (row, ended) == ("NesT", "failed") and [n.value for n in numbers] == [5, 33, 9, 12]
     assert "digits/gan-s0: the loss is not finite; a machine, 1 threads" in table.notes
-    assert runs_table({"NesT": []}).rows == [("NesT", NOT_RUN, "", "", "", "")]
+    assert runs_table({("NesT",): []}).rows == [("NesT", NOT_RUN, "", "", "", "")]
 
 
 def bench_record(**speeds):

@@ -10,7 +10,7 @@ from test_generation import FirstPixels
 from nestlib import scores
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.plans import plan_figure7
+from nestlib.plans import plan
 from nestlib.recipe import GanRecipe
 from nestlib.records import Store, open_store
 from nestlib.runs import carry_out, load_split
@@ -105,40 +105,30 @@ def test_failed_and_missing_runs_of_a_plan_have_no_score(run):
     failed = replace(recipe, seed=1)
     record = store.find(recipe.run_id)
     store.add(replace(record, run_id=failed.run_id, summary={"status": "failed"}))
-    plan = {"NesT": [recipe, failed, replace(recipe, seed=2)]}
+    bars = {("NesT",): [recipe, failed, replace(recipe, seed=2)]}
     how = {"network": "first", "num_samples": 20, "device": "cpu", "progress_bar": False}
-    found = score_figure7(plan, store, **how, **where)
-    assert [r.recipe["run"] for r in found["NesT"]] == [recipe.run_id]
+    found = score_figure7(bars, store, **how, **where)
+    assert [r.recipe["run"] for r in found["NesT",]] == [recipe.run_id]
 
 
 def test_smoke_scores_an_untrained_generator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(scores.NETWORKS, "first", lambda store: FirstPixels())
     store = Store(tmp_path / "committed", tmp_path / "local")
-    plan = plan_figure7("smoke", "digits", [0, 1], rows=["NesT"])
-    assert [len(recipes) for recipes in plan.values()] == [1]
-    found = score_figure7(plan, store, network="first", device="cpu", progress_bar=False)
-    assert found["NesT"][0].recipe["budget"] == "smoke" and found["NesT"][0].epochs == []
+    bars = plan("figure7", "smoke", [0, 1], only="NesT")
+    assert [len(recipes) for recipes in bars.values()] == [1]
+    found = score_figure7(bars, store, network="first", device="cpu", progress_bar=False)
+    assert found["NesT",][0].recipe["budget"] == "smoke" and found["NesT",][0].epochs == []
 
 
 def test_digits_judge_knows_the_digits_that_are_generated():
     """As they are, at 32 pixels, though it was trained on canvases of 64."""
-    (recipe,) = plan_figure7("quick", "digits", [0])["NesT"]
+    (recipe,) = plan("figure7", "quick", [0])["NesT",]
     judge = scores.build_digits_judge(open_store())
     test = load_split(recipe, "test", 256)
     features, logits = judge(test.images)
     assert features.shape == (256, 128) and judge.resize == "none"
     assert (logits.argmax(1) == test.labels).float().mean() > 0.9
-
-
-def test_plan_has_every_row_of_figure7():
-    rows = ["NesT", "TransGAN", "Convnet", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN"]
-    assert list(plan_figure7("quick", "digits", [0])) == rows
-    (paper,) = plan_figure7("gpu", "tiny_imagenet", [2], rows=["NN-C3"]).values()
-    assert [(r.name, r.seed) for r in paper] == [("tiny_imagenet/gan_nest_nn_c3", 2)]
-    assert paper[0].generator_options == {"unsampling": "NN-C3"}
-    with pytest.raises(ValueError, match=r"no recipes on 'cifar10'; on digits, tiny_imagenet"):
-        plan_figure7("gpu", "cifar10", [0])
 
 
 def test_nearest_training_image_is_found(run):

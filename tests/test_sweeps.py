@@ -10,14 +10,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nestlib import runs, sweeps
 from nestlib.files import Held, hold, is_held
 from nestlib.plans import plan
 from nestlib.recipe import from_dict, to_dict
+from nestlib.recipes import get_recipe
 from nestlib.records import Store
 from nestlib.runs import LOCK, carry_out, find_fresh
-from nestlib.sweeps import collect, estimate_cost, load_plan, show_board, sweep
+from nestlib.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
 from nestlib.training.classifier import Trainer
 from nestlib.training.devices import free_device
 from nestlib.training.distill import hard
@@ -49,6 +51,20 @@ def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, how, mon
     monkeypatch.setattr(sweeps, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
     monkeypatch.setattr(sweeps, "list_devices", lambda _: pytest.fail("it asked for a device"))
     assert collect(plan, store, **how) == first == load_plan(plan, store)
+
+
+def test_a_notebook_starts_large_runs_only_where_it_is_told_to(
+    tiny_recipe, store, how, monkeypatch
+):
+    wanted = {("a", "b"): seeds(replace(tiny_recipe, epochs=2), 1)}
+    monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: wanted)
+    for budget in ("gpu", "paper"):
+        assert collect_figure("figure5", budget, store, **how) == {("a", "b"): []}
+    (record,) = collect_figure("figure5", "gpu", store, train=True, **how)["a", "b"]
+    assert collect_figure("figure5", "paper", store, **how)["a", "b"] == [record]
+    other = {("a", "b"): seeds(replace(tiny_recipe, epochs=3), 1)}
+    monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: other)
+    assert len(collect_figure("figure5", "quick", store, **how)["a", "b"]) == 1
 
 
 def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store, how, monkeypatch):
@@ -240,6 +256,17 @@ def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store
     with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
         assert find_fresh(tiny_recipe, store) is None
     runs._PROBES.clear()
+
+
+@pytest.mark.parametrize("name", ["deit", "swin", "pyramid", "wrn", "nest"])
+def test_a_probe_does_not_hang_on_what_its_process_drew(name):
+    """Biases that begin at random once made a sweep's records stale everywhere else."""
+    probes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        runs._PROBES.clear()
+        probes.append(runs.probe(get_recipe(f"digits/{name}_narrow")))
+    assert probes[0] == probes[1]
 
 
 def test_other_images_are_seen(tiny_recipe, store, one):

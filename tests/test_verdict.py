@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from nestlib.measure.accuracy import sampling_half_width
-from nestlib.measure.verdict import Scores, judge
+from nestlib.measure.verdict import Scores, judge, mean_half_width
 
 MANY = 10**12  # so many images that only seeds count
 
@@ -83,3 +83,10 @@ def test_impossible_questions_are_refused():
     for terms, low, high in (([], 0, 1), ([(1, scores)], 1, 1)):
         with pytest.raises(ValueError, match="a lower bound below the upper"):
             judge(terms, low, high)
+
+
+def test_interval_of_a_mean_is_scipys():
+    values = [3.0, 5.5, 4.0]
+    low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_half_width(values) == pytest.approx((high - low) / 2)
+    assert mean_half_width([3.0]) == math.inf

@@ -111,7 +111,8 @@ class FolderSet:
     """A large data set, decoded as it is read; as `ImageSet`, but without `images`.
 
     root holds files (N,), byte strings: Python objects would be copied into every worker. Images
-    come out crop_size square; `labels` stay on the CPU, batches go to `device`.
+    come out crop_size square, as crops or, with `squeeze`, whole and of changed proportions;
+    `labels` stay on the CPU, batches go to `device`.
     """
 
     name: str
@@ -124,6 +125,7 @@ class FolderSet:
     std: Triple
     crop_size: int
     num_workers: int
+    squeeze: bool = False
     device: str | torch.device = "cpu"
     boxes: ClassVar[None] = None
     box_labels: ClassVar[None] = None
@@ -174,7 +176,7 @@ class FolderSet:
 
         Training images are random crops, each drawn from (seed, its index) alone, so that a run
         resumed within an epoch sees what it would have seen; give each epoch a seed of its own.
-        Test images are centre crops. The last batch may be shorter.
+        Test images are centre crops. With `squeeze` both are whole. The last batch may be shorter.
 
         Raises:
             OSError: an image that cannot be read; the message names the file.
@@ -201,7 +203,9 @@ class _Crops:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         source = self.source
         image = source.read_image(index)
-        if source.split == "train":
+        if source.squeeze:
+            image = image.resize(source.image_size, Image.Resampling.BILINEAR)
+        elif source.split == "train":
             rng = np.random.Generator(np.random.PCG64([self.seed, index]))
             image = random_crop(image, source.crop_size, rng)
         else:

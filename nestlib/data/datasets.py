@@ -75,7 +75,7 @@ _INFOS = {
               *_IMAGENET),
         _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
         _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
-              image_sizes=(), options=("num_workers", "partial")),
+              image_sizes=(), options=("num_workers", "partial", "squeeze")),
     )
 }  # fmt: skip
 
@@ -112,8 +112,9 @@ def load_dataset(
         download: fetch the official files if none are there; CIFAR only.
         options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
             takes them;
-            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most), and
-            partial, which takes folders of some classes alone.
+            imagenet: num_workers, processes that decode (default: one a CPU, 8 at most),
+            partial, which takes folders of some classes alone, and squeeze, which resizes whole
+            images to the square instead of cropping.
 
     Raises:
         ValueError: an unknown name, split, size or option, or images that do not fit the set.
@@ -175,7 +176,7 @@ def _load_digits(info: DatasetInfo, split: str, size: int, options: dict[str, An
 
 def _load_imagenet(
     info: DatasetInfo, split: str, data_dir: Path, size: int, *, num_workers: int | None = None,
-    partial: bool = False,
+    partial: bool = False, squeeze: bool = False,
 ) -> FolderSet:  # fmt: skip
     root, files = list_imagenet(split, data_dir)
     class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
@@ -185,7 +186,7 @@ def _load_imagenet(
         info.name, split, root,
         np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
         torch.from_numpy(labels), tuple(class_names.tolist()), info.mean, info.std, size,
-        min(8, os.cpu_count() or 1) if num_workers is None else num_workers,
+        min(8, os.cpu_count() or 1) if num_workers is None else num_workers, squeeze,
     )  # fmt: skip
 
 

@@ -37,12 +37,17 @@ def agree(one: list[float], other: list[float]) -> bool:
 
 
 def _fill(name: str, parameter: Tensor) -> Tensor:
-    """Waves; around where biases and norms begin, and with a matrix's rows of about unit length."""
+    """Waves; around where biases and norms begin, and with a matrix's rows of about unit length.
+
+    A vector that begins at random, as PyTorch's own biases do, is taken to begin at 0: its draw
+    would hang on what its process drew before.
+    """
     phase = zlib.crc32(name.encode()) % 1000
     waves = torch.sin(1.7 * torch.arange(parameter.numel(), dtype=torch.float64) + phase)
     waves = waves.reshape(parameter.shape)
     if parameter.ndim < 2:
-        return parameter + 0.1 * waves
+        begins_alike = torch.all(parameter == parameter.flatten()[0])
+        return parameter * begins_alike + 0.1 * waves
     if parameter.shape[0] == 1:  # position embeddings and tokens
         return 0.3 * waves
     return waves * (2 / parameter[0].numel()) ** 0.5

@@ -99,6 +99,14 @@ def judge(
     return Verdict(status, value, seeds, sampling)
 
 
+def mean_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
+    """Of the interval of a mean over runs, by Student's t; infinite for a single run."""
+    n = len(values)
+    if n < 2:
+        return math.inf
+    return float(t.ppf((1 + confidence) / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+
+
 def _welch_half_width(terms: Sequence[tuple[float, Scores]], confidence: float) -> float:
     if any(scores.n < 2 for _, scores in terms):
         return math.inf

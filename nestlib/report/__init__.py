@@ -1,13 +1,21 @@
 """Records and the paper's numbers become tables and figures; the only place that draws."""
 
+from nestlib.report.ablations import (
+    plot_aggregations,
+    plot_figure4,
+    plot_figure6,
+    plot_figure_a2,
+    plot_table_a3,
+)
 from nestlib.report.aggregations import aggregations_table
+from nestlib.report.all_records import records_table
 from nestlib.report.architecture import architecture_table, plot_architecture
-from nestlib.report.bars import bars_table
+from nestlib.report.bars import bars_table, find_bars
 from nestlib.report.blocking import draw_blocking
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.curves import training_curves
-from nestlib.report.evidence import records_table
+from nestlib.report.evidence import coverage_table, items_table, plan_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.report.generation import (
@@ -50,6 +58,7 @@ __all__ = [
     "boxes_table",
     "claims_table",
     "cost_table",
+    "coverage_table",
     "draw_blocking",
     "draw_grid",
     "draw_growth",
@@ -60,15 +69,22 @@ __all__ = [
     "draw_walks",
     "exploration_table",
     "figure8",
+    "find_bars",
     "flow_table",
     "generation_table",
     "generators_table",
     "grounding_table",
+    "items_table",
     "localization_table",
     "neighbours_table",
     "opening_table",
+    "plan_table",
+    "plot_aggregations",
     "plot_architecture",
+    "plot_figure4",
+    "plot_figure6",
     "plot_figure7",
+    "plot_figure_a2",
     "plot_figure_a3",
     "plot_flow",
     "plot_localization",
@@ -76,6 +92,7 @@ __all__ = [
     "plot_rivals",
     "plot_table1",
     "plot_table2",
+    "plot_table_a3",
     "reach_table",
     "records_table",
     "results_table",

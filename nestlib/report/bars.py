@@ -1,35 +1,167 @@
-"""A plan's bars as a table: accuracy over seeds, and what the draw of test images alone moves."""
+"""A plan's bars: the paper's number, our records over seeds, and the reach of their test set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
-from nestlib.measure.accuracy import sampling_half_width
-from nestlib.records import Record
-from nestlib.report.table1 import describe_runs, mean_top1
-from nestlib.report.tables import NOT_RUN, Number, Table
+from nestlib.claim import scores_of
+from nestlib.measure.verdict import Scores
+from nestlib.plans import Key, plan
+from nestlib.recipe import Recipe
+from nestlib.records import Record, Store
+from nestlib.report.printed import Printed, find_printed
+from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
+from nestlib.sweeps import load_plan
+
+QUICK_LABEL = "narrow models on digits: checks the path, no result of the paper"
+_LISTED = 64  # letters: bars without any number are named in their row if they fit, else counted
 
 
-def bars_table(title: str, found: Mapping[tuple[str, ...], Sequence[Record]]) -> Table:
-    """A row a bar of a plan (nestlib.plans), from what `nestlib.sweeps.load_plan` found.
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a plan: its key there, the recipe of its first seed, what there is of it."""
 
-    Quick runs, narrow models on digits, are named as such: they check a figure's path.
-    """
-    rows, notes = [], []
-    for key, records in found.items():
-        name = ", ".join(key)
-        if not records:
-            rows.append((name, NOT_RUN, "", "", ""))
-            continue
-        top1, images = mean_top1(records, 2), records[0].environment["data"]["test"]["images"]
-        budget = records[0].recipe["budget"]
-        half = Number(sampling_half_width(top1.value, images), records[0].run_id, 2)
-        rows.append((name, top1, half, str(top1.n), budget))
-        notes.append(f"{describe_runs(name, records)}; {images:,} test images")
+    key: Key
+    recipe: Recipe
+    records: tuple[Record, ...]
+    printed: Printed | None
+
+    @property
+    def series(self) -> Key:
+        """Its data set and all of its key but the last word."""
+        words = self.key if self.key[0] == self.dataset else (self.dataset, *self.key)
+        return words[:-1]
+
+    @property
+    def name(self) -> str:
+        return ", ".join((*self.series, self.key[-1]))
+
+    @property
+    def dataset(self) -> str:
+        return self.recipe.dataset
+
+    @cached_property
+    def scores(self) -> Scores | None:
+        """Last epochs' accuracies; None without a record."""
+        return scores_of(list(self.records)) if self.records else None
+
+    @property
+    def ids(self) -> str:
+        """The records' ids, with a star for the seed."""
+        return f"{self.recipe.name}-s*-{self.recipe.config_hash}"
+
+
+class Bars(NamedTuple):
+    """A figure's bars: of the budgets gpu and paper together, and of quick, which is apart."""
+
+    real: list[Bar]
+    quick: list[Bar]
+
+
+def find_bars(
+    figure: str, store: Store, seeds: Iterable[int] = (0, 1, 2), data_dir: Path | None = None
+) -> Bars:
+    """Every bar of a figure with its fresh records; nothing is run."""
+    seeds = list(seeds)
+    found: dict[str, list[Bar]] = {"quick": [], "gpu": [], "paper": []}
+    for budget, bars in found.items():
+        recipes = plan(figure, budget, seeds)
+        records = load_plan(recipes, store, data_dir)
+        for key, (first, *_) in recipes.items():
+            printed = find_printed(figure, first.dataset, key)
+            bars.append(Bar(key, first, tuple(records[key]), printed))
+    in_both = {bar.recipe.run_id for bar in found["paper"]}
+    real = [bar for bar in found["gpu"] if bar.recipe.run_id not in in_both] + found["paper"]
+    return Bars(real, found["quick"])
+
+
+def bars_table(title: str, bars: Sequence[Bar]) -> Table:
+    """A row a bar. Those of a series without any number, ours or the paper's, share a row."""
+    with_paper = any(bar.printed for bar in bars)
+    rows: list[tuple[Cell, ...]] = []
+    empty: dict[Key, list[Bar]] = {}
+    for bar in bars:
+        if not bar.records and not bar.printed:
+            empty.setdefault(bar.series, []).append(bar)
+    for bar in bars:
+        without = empty.get(bar.series, [])
+        if bar not in without:
+            rows.append(_row(bar.name, bar, with_paper))
+        elif bar is without[0]:
+            rows.append(_row(_name_together(without), bar, with_paper))
+    paper = ("Paper (%)",) if with_paper else ()
+    columns = ("Bar", *paper, "Our records (%)")
+    if any(bar.records for bar in bars):
+        columns += ("Sampling ±", "n", "Seconds a run", "Records")
     return Table(
-        title,
-        ("Bar", "Top-1 (%)", "Sampling ±", "n", "Budget"),
-        rows,
-        ["Mean ± standard deviation over n seeds of the last epoch; sampling ± is the 95 % "
-         "half-width of one such score for the draw of test images. Quick runs are narrow models "
-         "on digits and no result of the paper",
-         *notes],
+        f"{title}: {QUICK_LABEL}" if is_quick(bars) else title,
+        columns,
+        [row[: len(columns)] for row in rows],
+        _notes(bars, with_paper),
+    )
+
+
+def is_quick(bars: Sequence[Bar]) -> bool:
+    """Are these narrow models on digits?"""
+    return all(bar.dataset == "digits" for bar in bars)
+
+
+def _name_together(bars: Sequence[Bar]) -> str:
+    if len(bars) == 1:
+        return bars[0].name
+    ends = ", ".join(bar.key[-1] for bar in bars)
+    return f"{', '.join(bars[0].series)}: {ends if len(ends) <= _LISTED else f'{len(bars)} bars'}"
+
+
+def _row(name: str, bar: Bar, with_paper: bool) -> tuple[Cell, ...]:
+    paper = [""] if with_paper else []
+    if bar.printed:
+        source = f"{PAPER}, {bar.printed.where}"
+        paper = [Number(bar.printed.value, source, bar.printed.digits)]
+    if not bar.scores:
+        return (name, *paper, NOT_RUN, "", "", "", "")
+    source = ", ".join(record.run_id for record in bar.records)
+    return (
+        name, *paper, mean_of(bar.scores.values, source, 2),
+        Number(bar.scores.half_width, source, 2), str(bar.scores.n),
+        mean_of(_seconds([bar]), source, 0), bar.ids,
     )  # fmt: skip
+
+
+def _seconds(bars: Sequence[Bar]) -> list[float]:
+    return [record.summary["train_seconds"] for bar in bars for record in bar.records]
+
+
+def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
+    notes = ["Our records: mean ± standard deviation over n seeds of the last epoch's top-1, not "
+             "the best on test; sampling ±: 95 % half-width of one such score for the draw of the "
+             "test images"]  # fmt: skip
+    if with_paper:
+        notes.append("Paper: single runs without a spread; rest the mouse on a number for where it "
+                     "stands. A figure without numbers has those of Tables 1 and 2 where a bar is "
+                     "a row of theirs")  # fmt: skip
+    time = describe_time(bars)
+    return [*notes, time[0].upper() + time[1:]]
+
+
+def describe_time(bars: Sequence[Bar]) -> str:
+    """How many runs there are, on what, of how many test images, and their wall time."""
+    runs = {record.run_id: record for bar in bars for record in bar.records}.values()
+    if not runs:
+        return "no record of these recipes yet"
+    seconds = [record.summary["train_seconds"] for record in runs]
+    devices = sorted({record.environment["device"] for record in runs})
+    images = sorted({record.environment["data"]["test"]["images"] for record in runs})
+    lacking = sum(not bar.records for bar in bars)
+    return (
+        f"runs: {len(runs)}, on {' and '.join(devices)}, {' or '.join(f'{n:,}' for n in images)} "
+        f"test images; seconds a run by the records: {min(seconds):.0f} to {max(seconds):.0f}, "
+        f"together {_say_time(sum(seconds))}"
+        + (f"; {lacking} of {len(bars)} bars not run yet" if lacking else "")
+    )
+
+
+def _say_time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

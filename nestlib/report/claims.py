@@ -1,5 +1,7 @@
 """Which of the paper's findings hold: every claim, what decides it, and what records say."""
 
+from collections.abc import Collection
+
 from nestlib.claim import NO_RECORD, Finding, examine
 from nestlib.claims import CLAIMS
 from nestlib.measure.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
@@ -9,9 +11,19 @@ from nestlib.report.tables import Table
 STATUSES = (SUPPORTED, CONTRADICTED, UNDECIDED, NO_RECORD)
 
 
-def claims_table(store: Store) -> Table:
-    """One row a claim; every status follows from records, or from the paper's numbers."""
-    findings = [examine(claim, store) for claim in CLAIMS]
+def claims_table(store: Store, ids: Collection[str] = ()) -> Table:
+    """One row a claim; every status follows from records, or from the paper's numbers.
+
+    ids: of some claims alone, for the page of their figure.
+
+    Raises:
+        ValueError: no claim has one of these ids.
+    """
+    unknown = set(ids) - {claim.id for claim in CLAIMS}
+    if unknown:
+        valid = ", ".join(claim.id for claim in CLAIMS)
+        raise ValueError(f"no claim is named {', '.join(sorted(unknown))}; there are {valid}")
+    findings = [examine(claim, store) for claim in CLAIMS if not ids or claim.id in ids]
     rows = [
         (
             finding.claim.section, finding.claim.quote, finding.claim.test, _printed(finding),

@@ -1,15 +1,15 @@
 """Figures 7 and A3: scores of generators against training steps."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
-from scipy.stats import t as student
 
 from nestlib.gan_recipes import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
+from nestlib.measure.verdict import mean_half_width
 from nestlib.paper import FIGURE7_BEST_UNSAMPLING
 from nestlib.records import Record
 from nestlib.report.cost import is_smoke, results
@@ -72,17 +72,17 @@ def generation_table(scored: Scored, figure: str) -> Table:
     )  # fmt: skip
 
 
-def runs_table(trained: Mapping[str, Sequence[Record]]) -> Table:
+def runs_table(trained: Mapping[tuple[str, ...], Sequence[Record]]) -> Table:
     """How the runs themselves went: steps, time, and how they ended."""
     rows, notes = [], []
-    for row, records in trained.items():
+    for key, records in trained.items():
         for record in records:
             s, source = record.summary, record.run_id
             if is_smoke(record):
                 continue
             distances = [epoch["sample/pixel_distance"] for epoch in record.epochs]
             rows.append((
-                row, s["status"], Number(s["reported_step"], source, 0),
+                ", ".join(key), s["status"], Number(s["reported_step"], source, 0),
                 Number(s["train_seconds"], source, 0), significant(distances[0], source),
                 significant(distances[-1], source),
             ))  # fmt: skip
@@ -93,7 +93,7 @@ def runs_table(trained: Mapping[str, Sequence[Record]]) -> Table:
     return Table(
         "Runs",
         ("Generator", "Ended", "Steps", "Seconds", "Pixel distance, at first", "at the end"),
-        rows or [(row, NOT_RUN, "", "", "", "") for row in trained],
+        rows or [(", ".join(key), NOT_RUN, "", "", "", "") for key in trained],
         ["Pixel distance: Fréchet's formula on 8x8 means of patches, of few samples; it shows "
          "whether a run diverges, no more. Seconds as they passed, other work beside included",
          *notes],
@@ -131,7 +131,7 @@ def compare_unsamplings(scored: Scored, figure: str) -> str:
     sign = -1 if figure == "figure_a3" else 1
     means = {name: sign * statistics.fmean(found) for name, found in values.items()}
     best = min(means, key=means.get)
-    reach = {name: _half_width(found) for name, found in values.items()}
+    reach = {name: mean_half_width(found) for name, found in values.items()}
     if all(means[best] + reach[best] < means[name] - reach[name] for name in means if name != best):
         return f"{best} is best, its interval apart from all others'"
     return f"undecided, as {best}'s interval, the best by its mean, meets another's"
@@ -192,9 +192,8 @@ def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> d
         for number, (row, label) in enumerate(labels.items()):
             records = [r for r in scored.get(row, ()) if r.epochs and not is_smoke(r)]
             drawn += len(records)
-            for record in records:
-                gid = f"{title}-{record.recipe['run']}".replace("/", "-")
-                tooltips |= _draw_curve(axes, record, figure, gid, label, number)
+            if records:
+                tooltips |= _draw_curve(axes, records, figure, f"{title}-{row}", label, number)
         missing = [label for row, label in labels.items() if not scored.get(row)]
         say_missing(axes, missing, drawn)
     panels[0].set_ylabel(AXES[_shared_name(scored, figure)])
@@ -202,26 +201,32 @@ def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> d
 
 
 def _draw_curve(
-    axes: Axes, record: Record, figure: str, gid: str, label: str, number: int
+    axes: Axes, records: Sequence[Record], figure: str, gid: str, label: str, number: int
 ) -> dict[str, str]:
-    name, rows = score_name(record, figure), record.epochs
-    steps, values = [row["step"] for row in rows], [row[name] for row in rows]
-    style = {"color": COLORS[number], "ls": DASHES[number]}
-    axes.plot(steps, values, lw=1.2, label=label, **style)
-    axes.plot(steps[-1], values[-1], "o", ms=5, color=COLORS[number], mec="white", gid=gid)
-    if figure == "figure7" and min(values) > 0:
+    """The mean over runs, and their range."""
+    name, steps = score_name(records[0], figure), [row["step"] for row in records[0].epochs]
+    values = np.array([[row[name] for row in record.epochs] for record in records])
+    means, color = values.mean(0), COLORS[number]
+    axes.plot(steps, means, lw=1.2, label=label, color=color, ls=DASHES[number])
+    axes.plot(steps[-1], means[-1], "o", ms=5, color=color, mec="white", gid=gid)
+    if len(records) > 1:
+        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.15, lw=0)
+    if figure == "figure7" and values.min() > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # plain numbers
-    return {gid: f"{label}: {values[-1]:.3g} at step {steps[-1]:,}, n = "
-                 f"{rows[-1]['num_samples']:,}\nrecord {record.run_id}"}  # fmt: skip
+    runs = ", ".join(f"{row[-1]:.3g}" for row in values)
+    return {gid: f"{label} at step {steps[-1]:,}: {runs}; of "
+                 f"{records[0].epochs[-1]['num_samples']:,} samples\nrecords "
+                 f"{', '.join(record.run_id for record in records)}"}  # fmt: skip
 
 
 def _say_final(scored: Scored, figure: str) -> str:
-    said = [
-        f"{row}: {record.summary[score_name(record, figure)]:.3g}"
-        for row, records in scored.items() for record in records if not is_smoke(record)
-    ]  # fmt: skip
+    said = []
+    for row, records in scored.items():
+        values = [r.summary[score_name(r, figure)] for r in records if not is_smoke(r)]
+        if values:
+            said.append(f"{row}: {statistics.fmean(values):.3g} (n = {len(values)})")
     return f"Final: {', '.join(said)}." if said else f"{NOT_RUN}."
 
 
@@ -243,16 +248,8 @@ def _kernel_name(record: Record) -> str:
     return "kid" if "kid" in record.summary else "kernel_distance"
 
 
-def _half_width(values: Sequence[float]) -> float:
-    """Of the mean's 95 % interval by Student's t; infinite for a single run."""
-    n = len(values)
-    if n < 2:
-        return math.inf
-    return float(student.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-
-
 def _interval(values: Sequence[float]) -> str:
     if len(values) < 2:
         return "one run"
-    middle, reach = statistics.fmean(values), _half_width(values)
+    middle, reach = statistics.fmean(values), mean_half_width(values)
     return f"{middle - reach:.2f} to {middle + reach:.2f}"

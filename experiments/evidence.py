@@ -1,0 +1,68 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The run plan
+#
+# What one GPU should measure and train, most wanted first, and what of it has a record. This is the list that a
+# GPU lent for minutes works through:
+#
+#     nest evidence                                        # this plan, in a terminal
+#     nest evidence --run --max-time 9m --data-dir DATA    # from the top: runs what has no record of a GPU
+#
+# `DATA` holds one folder a data set (`DATA/cifar10`, `DATA/tiny_imagenet`). A run stops cleanly before the limit,
+# and the same command goes on from its checkpoint; a run that fails is said and passed over. Records go to
+# `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a copy without
+# git, `NESTLIB_COMMIT` names the commit that it is a copy of.
+#
+# A record counts when it was made on a GPU. Reported is always the last epoch, never the best on test. Runs
+# shorter than the paper's stand under their own ids and in no cell of the paper's schedule. CIFAR-100 is left out
+# until its images are at hand.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
+
+# %%
+from nestlib import evidence, records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %%
+store, entries = records.open_store(), evidence.list_entries()
+
+# %% [markdown]
+# ## How much of the paper has a record
+
+# %% tags=["hide-input"]
+coverage = report.coverage_table(evidence.find_coverage(store))
+coverage
+
+# %% [markdown]
+# ## By item
+
+# %% tags=["hide-input"]
+items = report.items_table(entries, store)
+items
+
+# %% [markdown]
+# ## Run by run
+
+# %% tags=["hide-input"]
+plan = report.plan_table(entries, store)
+plan
+
+# %%
+report.save("evidence", budget, [coverage, items, plan])

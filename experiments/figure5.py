@@ -1,0 +1,91 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure 5: the impact of block aggregation
+#
+# The paper (section 4.3) merges four blocks into one in four ways, each on the image plane and on the block plane, and
+# finds its own, a 3x3 convolution, LayerNorm and 3x3 max-pooling on the image plane, best on CIFAR-10, CIFAR-100 and
+# ImageNet. It prints bars without numbers; one bar of each data set is NesT-T's row of Table 1 or 2. The fourth way is
+# not named in the text and is read as Swin's patch merge ([D36](d36)): its windows do not reach over, so both planes
+# are one and the same function, and one bar. Who hears whom, and eleven more designs: {doc}`figure_a1`.
+#
+#     papermill experiments/figure5.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     nest sweep figure5 --budget quick  # the same runs; --board: where they stand
+#     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu  # DATA/cifar10, DATA/cifar100
+#     papermill experiments/figure5.ipynb out.ipynb -p budget gpu  # shows what it left
+#
+# What stands here: narrow NesT on plain digits for five epochs, which **is no result of the paper** ([D19](d19)): so
+# short a run shows above all whether a design lets the model begin to learn, and a mark at the dotted line has learnt
+# nothing. What has no record says so. Records missing, the quick runs take half a minute to a few minutes of one core
+# each; what they took stands below their table.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
+train: bool = False  # gpu, paper: run here what has no record, too
+seeds: int = 3  # how many runs of each bar
+device: str = "auto"  # auto, cpu, cuda or cuda:<index>
+data_dir: str = ""  # where the data set lies; default data/<name>
+processes: int = 2  # runs side by side on a CPU
+
+# %%
+from nestlib import records, report, sweeps
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Run what has no record yet, or load it
+#
+# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
+# what there is, and run the rest only with `-p train True`: many GPU days in all.
+
+# %% tags=["remove-output"]
+store = records.open_store()
+how = {"device": device, "data_dir": data_dir or None, "processes": processes}
+ran = sweeps.collect_figure("figure5", budget, store, seeds=seeds, train=train, **how)
+
+# %% [markdown]
+# ## The figure
+#
+# One bar a design and plane; the first design is NesT's own. Rest the mouse on a mark for its figures and their
+# records.
+
+# %% tags=["hide-input"]
+bars = report.find_bars("figure5", store, range(seeds), data_dir or None)
+picture = report.plot_aggregations(bars, "figure5")
+picture
+
+# %% [markdown]
+# ## The same bars in figures
+
+# %% tags=["hide-input"]
+real = report.bars_table("Figure 5: top-1 of NesT-T by aggregation and plane", bars.real)
+quick = report.bars_table("Quick", bars.quick)
+display(real, quick)
+
+# %% [markdown]
+# ## Which findings hold
+#
+# Verdicts follow from records of real runs and from the paper's own numbers, none is written by hand; quick runs
+# decide nothing. How, and all other findings: {doc}`claims`.
+
+# %% tags=["hide-input"]
+ids = ["image-plane", "figure5", "max-pool", "patch-merge"]
+claims = report.claims_table(store, ids)
+claims
+
+# %%
+report.save("figure5", budget, [real, quick, claims], picture)

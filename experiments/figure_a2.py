@@ -1,0 +1,89 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure A2: augmentations removed, alone and one after another
+#
+# The paper (appendix A.3) takes RandomErasing, RandAugment, MixUp or CutMix away from DeiT-S, Swin-T and NesT-S on
+# CIFAR-10, and then RandAugment, CutMix with MixUp, and RandomErasing one after another. It finds NesT and Swin steady
+# and DeiT not. It prints curves without numbers; with all augmentation the three are rows of Table 1.
+#
+#     papermill experiments/figure_a2.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     nest sweep figure_a2 --budget quick  # the same runs; --board: where they stand
+#     nest sweep figure_a2 --budget gpu --data-dir DATA  # CIFAR-10; many GPU days
+#     papermill experiments/figure_a2.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what it left
+#
+# What stands here: the paper's numbers with all augmentation, and narrow models on strongly augmented digits for ten
+# epochs, which **is no result of the paper** ([D19](d19)): so few epochs do not ask for augmentation. What has no
+# record says so. Records missing, the quick runs take half a minute to a few minutes of one core each; what they took
+# stands below their table.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
+train: bool = False  # gpu, paper: run here what has no record, too
+seeds: int = 3  # how many runs of each bar
+device: str = "auto"  # auto, cpu, cuda or cuda:<index>
+data_dir: str = ""  # where the data set lies; default data/<name>
+processes: int = 2  # runs side by side on a CPU
+
+# %%
+from nestlib import records, report, sweeps
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Run what has no record yet, or load it
+#
+# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
+# what there is, and run the rest only with `-p train True`: many GPU days in all.
+
+# %% tags=["remove-output"]
+store = records.open_store()
+how = {"device": device, "data_dir": data_dir or None, "processes": processes}
+ran = sweeps.collect_figure("figure_a2", budget, store, seeds=seeds, train=train, **how)
+
+# %% [markdown]
+# ## The figure
+#
+# With MixUp removed CutMix falls on every batch, and the reverse. Rest the mouse on a mark for its figures and their
+# records.
+
+# %% tags=["hide-input"]
+bars = report.find_bars("figure_a2", store, range(seeds), data_dir or None)
+picture = report.plot_figure_a2(bars)
+picture
+
+# %% [markdown]
+# ## The same bars in figures
+
+# %% tags=["hide-input"]
+real = report.bars_table("Figure A2: CIFAR-10 top-1 with augmentations removed", bars.real)
+quick = report.bars_table("Quick", bars.quick)
+display(real, quick)
+
+# %% [markdown]
+# ## Which findings hold
+#
+# Verdicts follow from records of real runs and from the paper's own numbers, none is written by hand; quick runs
+# decide nothing. How, and all other findings: {doc}`claims`.
+
+# %% tags=["hide-input"]
+ids = ["stability", "swin-stability"]
+claims = report.claims_table(store, ids)
+claims
+
+# %%
+report.save("figure_a2", budget, [real, quick, claims], picture)
