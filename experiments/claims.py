@@ -24,6 +24,8 @@
 #
 # Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
 # for words such as "far" or "similar" are ours and stand in `nestlib/claims.py`.
+#
+#     papermill experiments/claims.ipynb out.ipynb
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

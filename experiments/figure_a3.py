@@ -23,6 +23,9 @@
 # inception score ([D35](d35)). On the digits the network is a narrow classifier of digits, so 10 would be the most.
 # Records are those of {doc}`figure7`, which trains and scores what is missing; this page only reads them. What
 # stands here so far are narrow runs on digits, **no result of the paper**.
+#
+#     papermill experiments/figure_a3.ipynb out.ipynb
+#     papermill experiments/figure_a3.ipynb out.ipynb -p budget gpu     # shows what figure 7's runs left
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

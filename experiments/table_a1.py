@@ -16,9 +16,12 @@
 # %% [markdown]
 # # Table A1: the architectures
 #
-# As the paper prints it, as its authors corrected it, and as nestlib's models count to. The printed
+# The paper's table lists widths, heads, layers and blocks of each hierarchy, for CIFAR and for ImageNet. Here it
+# stands as the paper prints it, as its authors corrected it, and as nestlib's models count to. The printed
 # lower half is upside down and its heads are wrong ([D2](d2)); the printed millions of Table 1 fit
 # neither reading of the attention to the last digit ([D1](d1), [D15](d15)).
+#
+#     papermill experiments/table_a1.ipynb out.ipynb         # seconds
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

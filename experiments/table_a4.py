@@ -22,6 +22,8 @@
 #
 # The paper's input can be read in two ways, with a linear layer or without ([D31](d31)); both stand here, read
 # from the models themselves. What was trained with them is on the page {doc}`figure7`.
+#
+#     papermill experiments/table_a4.ipynb out.ipynb         # seconds
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

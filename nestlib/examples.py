@@ -16,6 +16,7 @@ from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import decode_image
+from nestlib.data.digits import make_digits
 from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.localizations import METHODS, load_published_row, maps_of
@@ -97,6 +98,12 @@ def walk_figure8(
     if not imagenet_dir:
         raise ValueError("weights pretrained walks on ImageNet's images: give imagenet_dir too")
     return walk_imagenet(imagenet_dir)
+
+
+def draw_canvas(canvas: int = 0) -> np.ndarray:
+    """A test canvas of 64x64 pixels with four digits: (64, 64, 3) uint8."""
+    drawn = make_digits("test", image_size=64, digits_per_image=4, num_images=canvas + 1)
+    return drawn.images[canvas].transpose(1, 2, 0)
 
 
 def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:

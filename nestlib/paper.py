@@ -119,6 +119,9 @@ TABLE_A1_IMAGENET_ROW_CORRECTED = TableA1Row(
     224, 4, 14, (("4d", "4h", "k", 1), ("2d", "2h", 2, 4), ("d", "h", 2, 16))
 )
 
+# Figure 1, the body of Aggregate; z stands where the print has x, a slip, in its second line.
+FIGURE1_AGGREGATE = ("z = UnBlock(x)", "z = ConvNormMaxPool_i(z)", "return Block(z)")
+
 # Figure 4, left: NesT-B on ImageNet by total epochs, as the text names them; the rest are curves.
 FIGURE4_EPOCHS = {30: 75.9, 100: 82.3, 300: 83.8}
 # Figure 4, right: ImageNet top-1 of (DeiT-B, NesT-T) with one augmentation removed.

@@ -83,6 +83,10 @@ class Store:
         records = [load_record(path) for path in self.committed.glob(f"{beginning}*.json")]
         return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
 
+    def all_committed(self) -> list[Record]:
+        """Every committed record, in the order of their ids."""
+        return [load_record(path) for path in sorted(self.committed.rglob("*.json"))]
+
     def add(self, record: Record, *, committed: bool = False) -> Path:
         """Write a record where it belongs and return its path."""
         path = (self.committed if committed else self.local) / f"{record.run_id}.json"

@@ -144,7 +144,7 @@ def test_a_wheel_holds_the_page():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     (pattern,) = patterns["package-data"]["nestlib.report"]
     packed = {path.name for path in (ROOT / "nestlib" / "report").glob(pattern)}
-    assert packed == {*SCRIPTS, STYLE} == {path.name for path in PAGE.iterdir()}
+    assert packed >= {*SCRIPTS, STYLE} and packed == {path.name for path in PAGE.iterdir()}
 
 
 def test_paths_are_judged_where_the_truth_is_known():

@@ -1,32 +1,93 @@
-"""Who hears whom: does a block aggregation pass information between blocks that do not merge?"""
+"""Who hears whom: which patches reach which merged block, by gradients of untrained models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 
+from nestlib.models import create_model
 from nestlib.models.aggregation import BlockAggregation
+from nestlib.models.blocks import unblock
 
 BLOCK, GRID, DIM = 4, (4, 4), 8  # patches of a block's edge, blocks, channels
+_DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its largest value alone
+_NARROW = {"embed_dim": 8, "num_heads": 1}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For thousands of tiny steps: a second thread gains nothing, and is waited for if busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
+def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
+    """Which patches each merged block hears through one aggregation.
+
+    Returns:
+        (4, 16, 16) bool: the four merged blocks in reading order, and the plane of patches.
+    """
+    heard = torch.zeros(4, GRID[0] * BLOCK, GRID[1] * BLOCK, dtype=torch.bool)
+    for draw in range(_DRAWS):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw)
+            aggregation = BlockAggregation(DIM, DIM, padding, design, plane)
+            x = torch.randn(1, GRID[0] * GRID[1], BLOCK**2, DIM, requires_grad=True)
+        y = aggregation(x, GRID)  # (1, 4, N, C)
+        for merged in range(4):
+            # Powers, as a LayerNorm's outputs have a constant sum and sum of squares.
+            (gradient,) = torch.autograd.grad(y[:, merged].pow(3).sum(), x, retain_graph=True)
+            heard[merged] |= unblock(gradient.abs(), GRID).sum((0, 3)) > 0
+    return heard
 
 
 def reached_groups(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
-    """Which merging groups of 2x2 blocks hear which, by gradients, for random weights and patches.
+    """Which merging groups of 2x2 blocks hear which through one aggregation.
 
     Returns:
         (4, 4) bool: row i is the group listening, column j the group heard, both in reading order.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        aggregation = BlockAggregation(DIM, DIM, padding, design, plane)
-        x = torch.randn(1, GRID[0] * GRID[1], BLOCK**2, DIM, requires_grad=True)
-    y = aggregation(x, GRID)  # (1, 4, N, C): one block a group
-    rows = []
-    for group in range(y.shape[1]):
-        # Powers, as a LayerNorm's outputs have a constant sum and sum of squares.
-        (gradient,) = torch.autograd.grad(y[:, group].pow(3).sum(), x, retain_graph=True)
-        heard = gradient.abs().sum((0, 2, 3)).reshape(2, 2, 2, 2) > 0  # down, in it, across, in it
-        rows.append(heard.any(3).any(1).flatten())
-    return torch.stack(rows)
+    heard = heard_patches(design, plane, padding=padding)
+    edge = 2 * BLOCK
+    return heard.reshape(4, 2, edge, 2, edge).any(4).any(2).flatten(1)
 
 
 def crosses(design: str, plane: str) -> bool:
     """Does any merging group hear another?"""
     return bool((reached_groups(design, plane) & ~torch.eye(4, dtype=torch.bool)).any())
+
+
+@cache
+@_one_thread()
+def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> tuple[torch.Tensor, ...]:
+    """Which pixels of the image reach each block of each hierarchy, in a narrow, untrained model.
+
+    In fp64, so that what is heard faintly is no nought.
+
+    Args:
+        plane: on which all aggregations run, "image" or "block".
+        model: whose blocks and layers it has, one of CIFAR's.
+
+    Returns:
+        a (T, H, W) bool a level, the image side first.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nest = create_model(model, aggregation_plane=plane, **_NARROW).double().eval()
+        images = torch.randn(1, 3, *nest.img_size, dtype=torch.float64, requires_grad=True)
+    _, maps = nest.forward_with_features(images)
+    levels = []
+    for y in maps["outputs"]:  # (1, T, N, C)
+        rows = []
+        for block in range(y.shape[1]):
+            target = y[:, block].pow(3).sum()
+            (gradient,) = torch.autograd.grad(target, images, retain_graph=True)
+            rows.append(gradient[0].abs().sum(0) > 0)
+        levels.append(torch.stack(rows))
+    return tuple(levels)

@@ -67,7 +67,7 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
 
     Args:
         name: one of `list_models()`.
-        pretrained: load the published ImageNet weights (*_imagenet; needs a network).
+        pretrained: load the published ImageNet weights (`*_imagenet`; needs a network).
         options: num_classes, img_size, drop_path_rate and whatever else the model takes:
             `create_model("nest_tiny_cifar", patch_size=2, num_hierarchies=3)`.
 

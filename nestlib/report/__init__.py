@@ -8,11 +8,16 @@ from nestlib.report.ablations import (
     plot_table_a3,
 )
 from nestlib.report.aggregations import aggregations_table
+from nestlib.report.all_records import records_table
+from nestlib.report.architecture import architecture_table, plot_architecture
 from nestlib.report.bars import bars_table, find_bars
+from nestlib.report.blocking import draw_blocking
 from nestlib.report.claims import claims_table
 from nestlib.report.cost import cost_table, speed_table
+from nestlib.report.curves import training_curves
 from nestlib.report.evidence import coverage_table, items_table, plan_table
 from nestlib.report.explorer import exploration_table
+from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.report.generation import (
     generation_table,
     plot_figure7,
@@ -31,6 +36,7 @@ from nestlib.report.localization import (
     plot_localization,
 )
 from nestlib.report.maps import draw_maps
+from nestlib.report.overview import opening_table, results_table, save_readme
 from nestlib.report.profiles import draw_growth, show_profile
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
@@ -48,6 +54,7 @@ __all__ = [
     "Number",
     "Table",
     "aggregations_table",
+    "architecture_table",
     "bars_table",
     "best_thresholds",
     "boxes_table",
@@ -55,6 +62,7 @@ __all__ = [
     "cost_table",
     "coverage_table",
     "decoder_table",
+    "draw_blocking",
     "draw_grid",
     "draw_growth",
     "draw_maps",
@@ -66,30 +74,39 @@ __all__ = [
     "faults_table",
     "figure8",
     "find_bars",
+    "flow_table",
     "generation_table",
     "generators_table",
     "grounding_table",
     "items_table",
     "localization_table",
     "neighbours_table",
+    "opening_table",
     "plan_table",
     "plot_aggregations",
+    "plot_architecture",
     "plot_figure4",
     "plot_figure6",
     "plot_figure7",
     "plot_figure_a2",
     "plot_figure_a3",
+    "plot_flow",
     "plot_localization",
+    "plot_reach",
     "plot_rivals",
     "plot_scale",
     "plot_streaming",
     "plot_table1",
     "plot_table2",
     "plot_table_a3",
+    "reach_table",
+    "records_table",
+    "results_table",
     "rivals_table",
     "rows_table",
     "runs_table",
     "save",
+    "save_readme",
     "scale_table",
     "scaling_table",
     "score_table",
@@ -104,4 +121,5 @@ __all__ = [
     "table_a1",
     "table_a4",
     "targets_table",
+    "training_curves",
 ]

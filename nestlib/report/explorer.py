@@ -109,7 +109,7 @@ class Explorer:
         return (
             f'<div class="nest-explorer mathjax_ignore" id="{html.escape(own_id)}" role="region" '
             f'aria-label="Explore {html.escape(self.model)}">\n'
-            f"<style>\n{_read(STYLE)}</style>\n"
+            f"<style>\n{read_page(STYLE)}</style>\n"
             f'<div class="nx-plain">{self._plain()}</div>\n'
             f'<script type="application/json" class="nx-data">{data}</script>\n'
             f"<script>\n{page_script()}</script>\n</div>"
@@ -224,12 +224,13 @@ def _list(names) -> str:
     return ", ".join(names) or "-"
 
 
-def page_script() -> str:
+def page_script(scripts: Sequence[str] = SCRIPTS) -> str:
     """The scripts as one, in a scope of its own: several fragments share a page."""
-    return "\n".join(["(() => {", '"use strict";', *map(_read, SCRIPTS), "})();", ""])
+    return "\n".join(["(() => {", '"use strict";', *map(read_page, scripts), "})();", ""])
 
 
-def _read(name: str) -> str:
+def read_page(name: str) -> str:
+    """A script or style sheet of the folder page/."""
     return files("nestlib.report").joinpath("page", name).read_text(encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 import html
 import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,25 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     return Number(statistics.fmean(values), source, digits, len(values), spread)
 
 
-Cell = Number | str
+@dataclass(frozen=True)
+class Link:
+    """A word that leads to a file of the project; `path` from its root.
+
+    Markdown lies in figures/ or is included from book/, HTML is a notebook's, in experiments/.
+    """
+
+    text: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"[{self.text}](../{self.path})"
+
+    def to_html(self) -> str:
+        target = os.path.relpath(self.path, "experiments")
+        return f'<a href="{html.escape(target)}">{html.escape(self.text)}</a>'
+
+
+Cell = Number | Link | str
 _PAD = "padding:0.3em 0.25em"  # ten columns fit a page
 
 
@@ -111,18 +130,21 @@ class Table:
 
     def _html_row(self, row: tuple[Cell, ...]) -> str:
         first, *others = row
-        cells = [f'<th scope="row" style="text-align:left;{_PAD}">{html.escape(str(first))}</th>']
+        cells = [f'<th scope="row" style="text-align:left;{_PAD}">{_to_html(first)}</th>']
         for cell in others:
             align = "right;white-space:nowrap" if isinstance(cell, Number) else "left"
             title = f' title="{html.escape(cell.source)}"' if isinstance(cell, Number) else ""
-            text = html.escape(str(cell))
-            cells.append(f'<td style="text-align:{align};{_PAD}"{title}>{text}</td>')
+            cells.append(f'<td style="text-align:{align};{_PAD}"{title}>{_to_html(cell)}</td>')
         return "".join(cells)
 
     def __str__(self) -> str:
         return self.to_markdown()
 
     __repr__ = __str__
+
+
+def _to_html(cell: Cell) -> str:
+    return cell.to_html() if isinstance(cell, Link) else html.escape(str(cell))
 
 
 def save(

@@ -1,0 +1,69 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,name,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # All records
+#
+# Every number of this book that was trained, timed or scored by us comes from one of these files. A record is
+# written whole when a run has finished: what was asked (the recipe), where and with which code it ran, every
+# epoch, and the results. The pages show what the records say and when; here they all stand in one place, with the
+# curves of those that trained.
+#
+#     nest train NAME, nest sweep NAME                # make records in runs/records
+#     nest bench NAME --commit-record                 # these and other commands can commit theirs
+#     make notebooks NOTEBOOKS=experiments/records.ipynb    # brings this page and the README up to date
+#
+# Most are quick runs of narrow models on embedded digits or small images ([D19](d19)); a row of the paper's
+# tables at full length has none yet unless its page says so.
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
+
+# %%
+from nestlib import records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% [markdown]
+# ## Training curves
+#
+# Choose what is drawn, tick data sets and models, or type a part of a name. Rest the pointer on a curve for its
+# value; by keyboard, Tab goes through the list below the chart, Left and Right along the curve.
+
+# %% tags=["hide-input"]
+store = records.open_store()
+curves = report.training_curves(store)
+curves
+
+# %% [markdown]
+# ## Every record
+#
+# The name opens the file.
+
+# %% tags=["hide-input"]
+every = report.records_table(store)
+every
+
+# %% [markdown]
+# What they add up to, claim by claim and number by number, opens the book ({doc}`../book/index`) and the README.
+# Both tables are written here, from the same records.
+
+# %%
+opening, results = report.opening_table(store), report.results_table(store)
+report.save("records", budget, [every])
+report.save("opening", budget, [opening])
+report.save("results", budget, [results])
+report.save_readme(results, budget)
