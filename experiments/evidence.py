@@ -31,6 +31,15 @@
 # shorter than the paper's stand under their own ids and in no cell of the paper's schedule. CIFAR-100 is left out
 # until its images are at hand.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 

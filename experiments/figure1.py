@@ -31,6 +31,15 @@
 # LayerNorm that the published code has before the pooling. Whether the blocks share their position embeddings
 # can be read either way ([D4](d4)).
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing trains, all are alike
 model: str = "nest_tiny_imagenet"  # any NesT of nestlib.list_models()

@@ -29,6 +29,15 @@
 # What differs: padding follows the published code, at the right and the bottom alone, so blocks hear more from
 # there than from the left and the top ([D8](d8)). The designs are those of [D36](d36).
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing trains, all are alike
 

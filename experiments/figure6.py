@@ -31,6 +31,15 @@
 # takes longest. What has no record says so. Records missing, the quick runs take half a minute to a few minutes of one
 # core each; what they took stands below their table.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
 train: bool = False  # gpu, paper: run here what has no record, too

@@ -28,6 +28,15 @@
 # Most are quick runs of narrow models on embedded digits or small images ([D19](d19)); a row of the paper's
 # tables at full length has none yet unless its page says so.
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 

@@ -42,6 +42,15 @@
 #
 #     papermill experiments/scale.ipynb out.ipynb -p images_per_second 900 -p price_per_hour 2.5
 
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke, quick, gpu or paper; all show what records there are
 epochs: int = 300  # of ImageNet
