@@ -94,7 +94,8 @@ decoders
 # %% [markdown]
 # ## Memory
 #
-# Ten minutes of streaming through a cache that cannot hold the shards: `nest profile streaming --device cpu`.
+# Ten minutes of streaming through a cache that cannot hold the shards: `nest profile streaming --device cpu`. What
+# rises, rises mostly in the first minutes, before those that are called early here.
 
 # %% tags=["hide-input"]
 streaming = report.show_profile("streaming", store.find_benches("streaming"))

@@ -6,6 +6,7 @@ or be started twice, on several machines of one file system: each run is made by
 """
 
 import json
+import threading
 import time
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -31,6 +32,8 @@ from nestlib.training.devices import free_device, list_devices
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
+SPARE_SECONDS = 60.0  # a run that stops earlier than this before its deadline was told to
+_SIGNALLED = threading.Event()  # in this process
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
 
@@ -218,10 +221,10 @@ def _without_teacher(recipe: Recipe) -> Outcome:
 def _attempt(
     recipe: Recipe | GanRecipe, store: Store, devices: list[str], deadline: float | None, how: dict
 ) -> Outcome:
-    """One run in one worker process."""
+    """One run in one worker process; none any more once a signal has stopped one here."""
     left = None if deadline is None else deadline - time.time()
-    if left is not None and left < 1:
-        return Outcome(recipe.run_id, "stopped", "no time left")
+    if _SIGNALLED.is_set() or (left is not None and left < 1):
+        return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
     threads = torch.get_num_threads()
     try:
         with free_device(devices) as device:
@@ -237,6 +240,8 @@ def _attempt(
     finally:
         torch.set_num_threads(threads)
     if record is None:
+        if deadline is None or time.time() < deadline - SPARE_SECONDS:
+            _SIGNALLED.set()
         return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
     summary = record.summary
     how_it_ended = (

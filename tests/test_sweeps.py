@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -344,3 +345,19 @@ def test_smoke_plan_runs(store, how):
     found = collect(plan("table_a2", "smoke", [0]), store, **how)
     assert all(len(row) == 1 for row in found.values()) and len(found) == 6
     assert asdict(next(iter(found.values()))[0])["recipe"]["budget"] == "smoke"
+
+
+def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, monkeypatch):
+    monkeypatch.setattr(sweeps, "_SIGNALLED", threading.Event())
+    whole = Trainer.end_row
+
+    def end_row(trainer):
+        whole(trainer)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "end_row", end_row)
+    plan = {"NesT": seeds(replace(tiny_recipe, epochs=3), 3)}
+    outcomes = sweep(plan, store, **how)
+    assert [outcome.state for outcome in outcomes] == ["stopped"] * 3
+    begun = [(how["runs_dir"] / run.run_id).exists() for run in plan["NesT"]]
+    assert begun == [True, False, False]
