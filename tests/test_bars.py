@@ -85,12 +85,14 @@ def test_bars_without_any_number_say_so_and_share_a_row(store):
     table = bars_table("Figure", find_bars("figure5", store).real)
     rows = {row[0]: row for row in table.rows}
     assert rows["cifar10, image, conv3x3_ln_maxpool3x3"][1].value == TABLE1["NesT-T"].cifar10
+    gpu = "cifar10 (one GPU, 60 epochs), image: conv3x3_ln_maxpool3x3, conv3x3_stride2"
+    assert any(name.startswith(gpu) for name in rows)  # NesT3-T: without a number of the paper's
     shared = "cifar10, image: conv3x3_stride2, avgpool3x3, patch_merge"
     assert rows[shared][1:3] == ("", NOT_RUN)
     assert all(row[2:] == (NOT_RUN,) for row in table.rows)
 
 
-@pytest.mark.parametrize("figure", plans.FIGURES)
+@pytest.mark.parametrize("figure", sorted(set(plans.FIGURES) - {"figure7"}))
 def test_the_papers_numbers_never_stand_beside_digits(store, figure):
     bars = find_bars(figure, store)
     assert all(bar.dataset == "digits" and bar.printed is None for bar in bars.quick)
@@ -197,7 +199,7 @@ def test_without_records_nothing_is_drawn_but_what_the_paper_prints(store):
         assert all(gid.endswith("-paper") for gid in gids)
         assert NOT_RUN in " ".join(texts(picture)).lower()
     missing = texts(PLOTS["figure5"](find_bars("figure5", store)))
-    assert "Not run yet: CIFAR-10, CIFAR-100, ImageNet" in missing
+    assert "Not run yet: CIFAR-10 (one GPU, 60 epochs), CIFAR-10, CIFAR-100, ImageNet" in missing
     assert missing.count(NOT_RUN) == len(plans.plan("figure5", "quick"))
 
 

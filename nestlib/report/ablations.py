@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.report.bands import Band, dataset_title, plot_bands
+from nestlib.report.bands import Band, group_title, plot_bands
 from nestlib.report.bars import Bar, Bars
 from nestlib.report.panels import Panel, Style
 from nestlib.report.pictures import Picture
@@ -99,7 +99,7 @@ def plot_table_a3(bars: Bars) -> Picture:
 def _by_dataset(bars: Bars) -> list[list[Bar]]:
     groups: dict[str, list[Bar]] = {}
     for bar in [*bars.real, *bars.quick]:
-        groups.setdefault(bar.dataset, []).append(bar)
+        groups.setdefault(bar.group, []).append(bar)
     return list(groups.values())
 
 
@@ -110,7 +110,7 @@ def _side_by_side(bars: Bars, panel: Callable[[list[Bar]], Panel]) -> list[Band]
 
 
 def _title(group: Sequence[Bar]) -> str:
-    return dataset_title(group[0].dataset)
+    return group_title(group[0].group)
 
 
 def _removed(step: str) -> str:

@@ -44,7 +44,7 @@ def plot_bands(
     drawn = [Band(b.title, [p for p in b.panels if p.is_worth_drawing]) for b in bands]
     drawn = [band for band in drawn if band.panels]
     absent = [p for band in bands for p in band.panels if not p.is_worth_drawing]
-    below = ", ".join(dict.fromkeys(dataset_title(p.dataset) for p in absent))
+    below = ", ".join(dict.fromkeys(group_title(p.group) for p in absent))
     tooltips: dict[str, str] = {}
     with drawing_style():
         heights = [_band_height(band) for band in drawn]
@@ -63,8 +63,10 @@ def plot_bands(
     return Picture(figure, stem, description, tooltips)
 
 
-def dataset_title(dataset: str) -> str:
-    return dataset_info(dataset).title.split(",")[0]
+def group_title(group: str) -> str:
+    """Of Bar.group: the data set by its title, and the schedule where it has one."""
+    dataset, opening, schedule = group.partition(" (")
+    return dataset_info(dataset).title.split(",")[0] + opening + schedule
 
 
 def _title(band: Band) -> str:
@@ -149,8 +151,8 @@ def _draw_band(
         height = figure.get_figheight()
         place = x / _WIDTH, 1 - (y + panel.height) / height, width / _WIDTH, panel.height / height
         axes = figure.add_axes(place)
-        key = panel.position is None, panel.dataset
-        alike = [p for p in band.panels if (p.position is None, p.dataset) == key]
+        key = panel.position is None, panel.group
+        alike = [p for p in band.panels if (p.position is None, p.group) == key]
         reach = reach_of([bar for p in alike for bar in p.bars.values()])
         tooltips |= draw_panel(axes, panel, reach, styles, f"{prefix}-panel{i}")
         if named:

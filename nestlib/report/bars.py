@@ -1,7 +1,7 @@
 """A plan's bars: the paper's number, our records over seeds, and the reach of their test set."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -27,12 +27,18 @@ class Bar:
     recipe: Recipe
     records: tuple[Record, ...]
     printed: Printed | None
+    schedule: str = ""  # where it is another than the paper's on the same data
 
     @property
     def series(self) -> Key:
-        """Its data set and all of its key but the last word."""
-        words = self.key if self.key[0] == self.dataset else (self.dataset, *self.key)
-        return words[:-1]
+        """Its data set and schedule, and all of its key but the last word."""
+        words = self.key[1:] if self.key[0] == self.dataset else self.key
+        return (self.group, *words[:-1])
+
+    @property
+    def group(self) -> str:
+        """What it may be drawn beside: the same data, trained by the same schedule."""
+        return f"{self.dataset} ({self.schedule})" if self.schedule else self.dataset
 
     @property
     def name(self) -> str:
@@ -54,7 +60,10 @@ class Bar:
 
 
 class Bars(NamedTuple):
-    """A figure's bars: of the budgets gpu and paper together, and of quick, which is apart."""
+    """A figure's bars: of the budgets gpu and paper, and of quick, which is apart.
+
+    gpu's shorter runs on the paper's data are real and of a schedule of their own.
+    """
 
     real: list[Bar]
     quick: list[Bar]
@@ -70,11 +79,16 @@ def find_bars(
         recipes = plan(figure, budget, seeds)
         records = load_plan(recipes, store, data_dir)
         for key, (first, *_) in recipes.items():
-            printed = find_printed(figure, first.dataset, key)
-            bars.append(Bar(key, first, tuple(records[key]), printed))
-    in_both = {bar.recipe.run_id for bar in found["paper"]}
-    real = [bar for bar in found["gpu"] if bar.recipe.run_id not in in_both] + found["paper"]
-    return Bars(real, found["quick"])
+            bars.append(
+                Bar(key, first, tuple(records[key]), find_printed(figure, first.dataset, key))
+            )
+    papers = {(bar.key, bar.dataset): bar.recipe.run_id for bar in found["paper"]}
+    gpu = [
+        replace(bar, printed=None, schedule=f"one GPU, {bar.recipe.epochs} epochs")
+        if (bar.key, bar.dataset) in papers else bar
+        for bar in found["gpu"] if bar.recipe.run_id not in papers.values()
+    ]  # fmt: skip
+    return Bars(gpu + found["paper"], found["quick"])
 
 
 def bars_table(title: str, bars: Sequence[Bar]) -> Table:

@@ -53,6 +53,12 @@ class Panel:
         return dataset
 
     @property
+    def group(self) -> str:
+        """Data and schedule of its bars."""
+        (group,) = {bar.group for bar in self.bars.values()}
+        return group
+
+    @property
     def places(self) -> list[str]:
         return list(dict.fromkeys(place for place, _ in self.bars))
 
