@@ -21,7 +21,7 @@
 # NesT-T, beside what DeiT's own paper says of DeiT-B, and finds that NesT depends on augmentation less. Each of its
 # points is a single run. Of the curves it prints three numbers of NesT-B; the ends of the others are rows of Table 2.
 #
-#     papermill experiments/figure4.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/figure4.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep figure4 --budget quick  # the same runs; --board: where they stand
 #     nest sweep figure4 --budget gpu --data-dir DATA  # Tiny ImageNet; many GPU days
 #     nest sweep figure4 --budget paper --data-dir IMAGENET  # the paper's own
@@ -29,8 +29,8 @@
 #
 # What stands here: the paper's numbers, and narrow NesT and DeiT on digits at a tenth of the epochs, which **is no
 # result of the paper** ([D19](d19)): on 1,024 digits so few epochs show above all whether a model begins to learn, and
-# a mark at the dotted line has learnt nothing. What has no record says so. Records missing, the quick runs take half a
-# minute to a few minutes of one core each; what they took stands below their table.
+# a mark at the dotted line has learnt nothing. What has no record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -43,7 +43,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -58,8 +58,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

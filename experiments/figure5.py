@@ -22,15 +22,15 @@
 # not named in the text and is read as Swin's patch merge ([D36](d36)): its windows do not reach over, so both planes
 # are one and the same function, and one bar. Who hears whom, and eleven more designs: {doc}`figure_a1`.
 #
-#     papermill experiments/figure5.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/figure5.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep figure5 --budget quick  # the same runs; --board: where they stand
-#     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu  # DATA/cifar10, DATA/cifar100
+#     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu  # DATA/cifar10; NesT3-T, S = 2, 60 epochs
 #     papermill experiments/figure5.ipynb out.ipynb -p budget gpu  # shows what it left
 #
 # What stands here: narrow NesT on plain digits for five epochs, which **is no result of the paper** ([D19](d19)): so
 # short a run shows above all whether a design lets the model begin to learn, and a mark at the dotted line has learnt
-# nothing. What has no record says so. Records missing, the quick runs take half a minute to a few minutes of one core
-# each; what they took stands below their table.
+# nothing. What has no record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -43,7 +43,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -58,8 +58,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

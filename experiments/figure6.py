@@ -21,15 +21,15 @@
 # (section 4.1: depth 3 at S = 2, 94.5 %); depth 4 at S = 1 is NesT's row of Table 1. At S = 2, depth 5 leaves blocks
 # of one single patch, which can attend to nothing else; what the paper did in that cell is not said.
 #
-#     papermill experiments/figure6.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/figure6.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep figure6 --budget quick  # the same runs; --board: where they stand
-#     NESTLIB_DATA=DATA nest sweep figure6 --budget gpu  # DATA/cifar10, DATA/cifar100; T alone
+#     NESTLIB_DATA=DATA nest sweep figure6 --budget gpu  # DATA/cifar10; T alone, 60 epochs
 #     papermill experiments/figure6.ipynb out.ipynb -p budget gpu  # shows what it left
 #
 # What stands here: the paper's numbers, and narrow NesT on plain digits for five epochs, which **is no result of the
 # paper** ([D19](d19)). Depths 2 and 3 at S = 1 are left out there: attention in their blocks of 256 and 64 patches
-# takes longest. What has no record says so. Records missing, the quick runs take half a minute to a few minutes of one
-# core each; what they took stands below their table.
+# takes longest. What has no record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -57,8 +57,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

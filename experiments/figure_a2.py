@@ -20,15 +20,15 @@
 # CIFAR-10, and then RandAugment, CutMix with MixUp, and RandomErasing one after another. It finds NesT and Swin steady
 # and DeiT not. It prints curves without numbers; with all augmentation the three are rows of Table 1.
 #
-#     papermill experiments/figure_a2.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/figure_a2.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep figure_a2 --budget quick  # the same runs; --board: where they stand
-#     nest sweep figure_a2 --budget gpu --data-dir DATA  # CIFAR-10; many GPU days
+#     nest sweep figure_a2 --budget gpu --data-dir DATA  # CIFAR-10, 60 epochs
 #     papermill experiments/figure_a2.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what it left
 #
 # What stands here: the paper's numbers with all augmentation, and narrow models on strongly augmented digits for ten
 # epochs, which **is no result of the paper** ([D19](d19)): so few epochs do not ask for augmentation. What has no
-# record says so. Records missing, the quick runs take half a minute to a few minutes of one core each; what they took
-# stands below their table.
+# record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -56,8 +56,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

@@ -22,14 +22,14 @@
 # CIFAR-10: 97.1 % after 97.2 %. What the paper leaves open, above all hard or soft, is [D37](d37); hard is the default
 # here.
 #
-#     papermill experiments/table_a2.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/table_a2.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep table_a2 --budget quick  # the same runs; --board: where they stand
 #     NESTLIB_DATA=DATA nest sweep table_a2 --budget gpu  # DATA/cifar10, DATA/cifar100
 #     papermill experiments/table_a2.ipynb out.ipynb -p budget gpu  # shows what it left
 #
 # What stands here: the paper's table, with our records once there are any, and apart from it a check of the code on
-# digits. Teachers run before their students. What has no record says so. Records missing, the quick runs take half a
-# minute to a few minutes of one core each; what they took stands below their table.
+# digits. Teachers run before their students. What has no record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -57,8 +57,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

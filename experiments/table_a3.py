@@ -21,14 +21,14 @@
 # drawn anew, one accuracy near 97 % moves by a third of a point either way (the thin bars). The table's differences
 # are within that, before seeds even enter.
 #
-#     papermill experiments/table_a3.ipynb out.ipynb  # quick: loads records, runs missing ones
+#     papermill experiments/table_a3.ipynb out.ipynb  # quick: loads the records that there are
 #     nest sweep table_a3 --budget quick  # the same runs; --board: where they stand
-#     nest sweep table_a3 --budget gpu --data-dir DATA  # CIFAR-10; many GPU days
+#     nest sweep table_a3 --budget gpu --data-dir DATA  # CIFAR-10, 60 epochs
 #     papermill experiments/table_a3.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what it left
 #
 # What stands here: the paper's numbers, and narrow NesT (d = 48, 1 to 24 heads) on plain digits for five epochs, which
-# **is no result of the paper** ([D19](d19)). What has no record says so. Records missing, the quick runs take half a
-# minute to a few minutes of one core each; what they took stands below their table.
+# **is no result of the paper** ([D19](d19)). What has no record says so. What each run took stands below
+# its table.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (seconds, shows no result), quick, gpu or paper
-train: bool = False  # gpu, paper: run here what has no record, too
+train: bool = False  # run here what has no record
 seeds: int = 3  # how many runs of each bar
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
@@ -56,8 +56,8 @@ check_parameters(In)
 # %% [markdown]
 # ## Run what has no record yet, or load it
 #
-# smoke takes two steps of every quick recipe and shows none of them. quick runs what has no record. gpu and paper load
-# what there is, and run the rest only with `-p train True`: many GPU days in all.
+# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
+# only with `-p train True`: hours of a CPU at quick, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
 store = records.open_store()

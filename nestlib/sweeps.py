@@ -127,13 +127,13 @@ def collect_figure(
 ) -> dict[Key, list[Record]]:  # fmt: skip
     """What a notebook asks for: a figure's records at a budget, by bar.
 
-    smoke and quick run what is missing. gpu and paper are hundreds of GPU hours, so they load what
-    is there, and run the rest only where `train` asks for it. `how` goes to `sweep`.
+    smoke runs, in seconds. What is missing of the others takes hours of a CPU or days of a GPU, so
+    it is run only where `train` asks for it. `how` goes to `sweep`.
     """
     bars = plan_figure(figure, budget, range(seeds))
     if budget == "smoke":  # a worker takes longer to start than all of its runs
         how["processes"] = 1
-    if train or budget in ("smoke", "quick"):
+    if train or budget == "smoke":
         return collect(bars, store, data_dir=data_dir, **how)
     return load_plan(bars, store, data_dir)
 

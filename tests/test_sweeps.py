@@ -54,18 +54,16 @@ def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, how, mon
     assert collect(plan, store, **how) == first == load_plan(plan, store)
 
 
-def test_a_notebook_starts_large_runs_only_where_it_is_told_to(
-    tiny_recipe, store, how, monkeypatch
-):
+def test_a_notebook_trains_only_where_it_is_told_to(tiny_recipe, store, how, monkeypatch):
     wanted = {("a", "b"): seeds(replace(tiny_recipe, epochs=2), 1)}
     monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: wanted)
-    for budget in ("gpu", "paper"):
+    for budget in ("quick", "gpu", "paper"):
         assert collect_figure("figure5", budget, store, **how) == {("a", "b"): []}
     (record,) = collect_figure("figure5", "gpu", store, train=True, **how)["a", "b"]
     assert collect_figure("figure5", "paper", store, **how)["a", "b"] == [record]
     other = {("a", "b"): seeds(replace(tiny_recipe, epochs=3), 1)}
     monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: other)
-    assert len(collect_figure("figure5", "quick", store, **how)["a", "b"]) == 1
+    assert len(collect_figure("figure5", "smoke", store, **how)["a", "b"]) == 1
 
 
 def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store, how, monkeypatch):
