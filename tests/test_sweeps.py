@@ -183,7 +183,7 @@ def records(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (root / "local").rglob("*.json")}
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -203,7 +203,7 @@ def test_killed_sweep_loses_and_doubles_nothing(tiny_recipe, tmp_path, whole_gro
     before = records(tmp_path)
     assert 2 <= len(before) < 6
     again = start(tmp_path)
-    assert again.wait(120) == 0, (tmp_path / "stderr").read_text()
+    assert again.wait(300) == 0, (tmp_path / "stderr").read_text()
     after = records(tmp_path)
     assert len(after) == 6 and before.items() <= after.items()
     assert not list(tmp_path.rglob("*.part"))
@@ -220,7 +220,7 @@ def test_two_sweeps_at_once_share_the_runs(tiny_recipe, tmp_path):
     recipes = seeds(replace(tiny_recipe, epochs=3), 5)
     (tmp_path / "recipes.json").write_text(json.dumps([to_dict(recipe) for recipe in recipes]))
     both = [start(tmp_path), start(tmp_path)]
-    assert [one.wait(120) for one in both] == [0, 0], (tmp_path / "stderr").read_text()
+    assert [one.wait(300) for one in both] == [0, 0], (tmp_path / "stderr").read_text()
     assert len(records(tmp_path)) == 5
     for recipe in recipes:
         calls = json.loads((tmp_path / "runs" / recipe.run_id / "calls.json").read_text())
