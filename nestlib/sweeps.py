@@ -57,7 +57,8 @@ def sweep(
 
     Args:
         processes: runs side by side on a CPU, one thread each: models this small gain more from
-            two runs than from two threads in one. GPUs take one run each.
+            two runs than from two threads in one. A run that alone is missing gets all threads.
+            GPUs take one run each.
         device: "auto" takes all GPUs, else the CPU; or one of them.
         max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
 
@@ -69,7 +70,7 @@ def sweep(
     """
     runs_dir = runs_dir or find_project_root() / "runs"
     deadline = None if max_seconds is None else time.time() + max_seconds
-    how = {"runs_dir": runs_dir, "data_dir": data_dir, "committed": committed}
+    how: dict[str, Any] = {"runs_dir": runs_dir, "data_dir": data_dir, "committed": committed}
     wanted = {recipe.run_id: recipe for row in plan.values() for recipe in row}
     pending = [
         recipe for recipe in wanted.values()
@@ -77,7 +78,9 @@ def sweep(
     ]  # fmt: skip
     if not pending:
         return []
-    devices = list_devices(device)
+    devices, threads = list_devices(device), 1
+    if len(pending) == 1:
+        processes, threads = 1, torch.get_num_threads()
     costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
     pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
@@ -90,7 +93,10 @@ def sweep(
             if not ready:
                 outcomes += [_without_teacher(recipe) for recipe in pending]
                 break
-            jobs = [delayed(_attempt)(recipe, store, devices, deadline, how) for recipe in ready]
+            jobs = [
+                delayed(_attempt)(recipe, store, devices, threads, deadline, how)
+                for recipe in ready
+            ]
             ended = []
             for outcome in workers(jobs):
                 if outcome.state != "held":
@@ -219,17 +225,18 @@ def _without_teacher(recipe: Recipe) -> Outcome:
 
 
 def _attempt(
-    recipe: Recipe | GanRecipe, store: Store, devices: list[str], deadline: float | None, how: dict
-) -> Outcome:
+    recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int,
+    deadline: float | None, how: dict,
+) -> Outcome:  # fmt: skip
     """One run in one worker process; none any more once a signal has stopped one here."""
     left = None if deadline is None else deadline - time.time()
     if _SIGNALLED.is_set() or (left is not None and left < 1):
         return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     try:
         with free_device(devices) as device:
             if device == "cpu":
-                torch.set_num_threads(1)
+                torch.set_num_threads(threads)
             record = carry_out(
                 recipe, store, device=device, max_seconds=left, progress_bar=False, **how
             )
@@ -238,7 +245,7 @@ def _attempt(
     except Exception as error:  # a diverged or impossible run must not end the others
         return Outcome(recipe.run_id, "failed", f"{type(error).__name__}: {error}")
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     if record is None:
         if deadline is None or time.time() < deadline - SPARE_SECONDS:
             _SIGNALLED.set()

@@ -359,3 +359,17 @@ def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, 
     assert [outcome.state for outcome in outcomes] == ["stopped"] * 3
     begun = [(how["runs_dir"] / run.run_id).exists() for run in plan["NesT"]]
     assert begun == [True, False, False]
+
+
+def test_a_lone_run_has_all_threads_and_several_have_one_each(tiny_recipe, store, how):
+    all_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        lone, *others = seeds(replace(tiny_recipe, epochs=1, warmup_epochs=0), 3)
+        for plan, threads in (({"lone": [lone]}, 2), ({"others": others}, 1)):
+            records = collect(plan, store, **how)
+            found = {record.environment["threads"] for row in records.values() for record in row}
+            assert found == {threads}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(all_threads)
