@@ -13,7 +13,7 @@ import torch
 from nestlib.data.augment import Augmentation
 from nestlib.recipe import to_dict
 from nestlib.runs import load_sets
-from nestlib.training.classifier import count_parts, train
+from nestlib.training.classifier import Trainer, count_parts, train
 from nestlib.training.devices import Ranks
 
 SCRIPT = """
@@ -85,6 +85,24 @@ def test_without_draws_parts_give_the_whole_batchs_curve(tiny_recipe, tmp_path):
     plain = replace(tiny_recipe, augmentation=Augmentation.none(), drop_path_rate=0.0)
     whole = train_alone(plain, tmp_path / "whole")
     assert_same_curve(whole.history, train_alone(plain, tmp_path / "parts", micro_batch=5).history)
+
+
+@pytest.mark.parametrize("left", [1, 3, 5])
+def test_a_batch_of_fewer_images_than_parts_is_still_a_step(tiny_recipe, tmp_path, left):
+    """As when unreadable images are left out of it."""
+    recipe = replace(tiny_recipe, batch_size=8, warmup_epochs=0)
+    train_set, test_set = load_sets(recipe)
+    trainer = Trainer(
+        recipe, recipe.build_model(10), train_set, test_set, tmp_path, torch.device("cpu"),
+        micro_batch=2,
+    )  # fmt: skip
+    assert trainer.parts == 4
+    before = [parameter.clone() for parameter in trainer.model.parameters()]
+    trainer.train_step(train_set.images[:left], train_set.labels[:left])
+    assert torch.isfinite(trainer.sums).all() and trainer.sums[0] > 0
+    after = list(trainer.model.parameters())
+    assert all(torch.isfinite(parameter).all() for parameter in after)
+    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(

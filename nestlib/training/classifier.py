@@ -131,7 +131,9 @@ class Trainer(Loop):
         recipe, own = self.recipe, self.ranks.own_parts(self.parts)
         set_lr(self.optimizer, self.lr)
         loss = torch.zeros((), device=self.device)
-        # A batch that lacks unreadable images is split as evenly as it goes.
+        # A batch that lacks unreadable images is split as evenly as it goes; of fewer images than
+        # parts the last are empty, and left out.
+        own = own[: len(images)]
         parts = images.tensor_split(len(own)), labels.tensor_split(len(own))
         for part, part_images, part_labels in zip(own, *parts, strict=True):
             # Gradients are exchanged once a step, behind the last part.
