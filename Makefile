@@ -46,11 +46,11 @@ pdf: .venv/ready
 	$(JUPYTER_BOOK) --builder singlehtml
 	$(BIN)/python book/print_pdf.py _build/singlehtml _build/nest.pdf
 
-# Every notebook's path in under a minute each on free cores (two at most), with no result.
+# Every notebook's path in under a minute each, with no result.
 smoke: .venv/ready
 	@mkdir -p runs/smoke
 	@set -e; for notebook in $(NOTEBOOKS); do \
-	  timeout 120 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke; \
+	  timeout 60 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke; \
 	done
 
 # For maintainers: execute the notebooks in place, as the book shows them.

@@ -241,7 +241,7 @@ def _runs_to_queue(what: str, more: list[str]) -> Iterator[tuple[Recipe | GanRec
         yield recipe, (name, what, *more)
         return
     store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
-    bars = plan(what, asked["budget"], range(asked["seeds"]))
+    bars = plan(what, asked["budget"], range(asked["seeds"]), only=asked["only"])
     for recipe in {recipe.run_id: recipe for row in bars.values() for recipe in row}.values():
         if state_of(recipe, store, runs_dir) in ("waiting", "begun"):
             yield recipe, (name, what, *more, "--only", recipe.run_id, "--processes", "1")

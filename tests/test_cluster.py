@@ -15,6 +15,7 @@ from conftest import SHARED
 from slurm_here import NoSlurm, slurm_here
 
 from nestlib import cli, cluster, faults, plans
+from nestlib.plans import plan
 from nestlib.recipes import get_recipe
 from nestlib.records import Record, Store
 from nestlib.training.distill import hard
@@ -57,6 +58,14 @@ def test_a_figure_is_an_array_of_its_runs_and_pupils_wait(monkeypatch, capsys, t
         line.split("--only ")[1].split()[0] for line in scripts.splitlines() if "--only" in line
     ]
     assert len(runs) == len(set(runs)) == 6
+
+
+def test_of_a_figure_only_what_is_asked_for_is_queued(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "figure5", "--budget", "gpu", "--seeds", "1", "--only", "block"]
+    _, script = nest(monkeypatch, capsys, *words, "--dry-run")
+    assert script.count("--processes 1") == len(plan("figure5", "gpu", [0], only="block"))
+    assert script.count("--processes 1") < len(plan("figure5", "gpu", [0]))
 
 
 def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
