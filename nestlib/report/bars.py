@@ -82,13 +82,23 @@ def find_bars(
             bars.append(
                 Bar(key, first, tuple(records[key]), find_printed(figure, first.dataset, key))
             )
-    papers = {(bar.key, bar.dataset): bar.recipe.run_id for bar in found["paper"]}
+    papers = {(bar.key, bar.dataset): bar.recipe for bar in found["paper"]}
+    run_ids = {recipe.run_id for recipe in papers.values()}
     gpu = [
-        replace(bar, printed=None, schedule=f"one GPU, {bar.recipe.epochs} epochs")
-        if (bar.key, bar.dataset) in papers else bar
-        for bar in found["gpu"] if bar.recipe.run_id not in papers.values()
+        _set_apart(bar, papers.get((bar.key, bar.dataset)))
+        for bar in found["gpu"] if bar.recipe.run_id not in run_ids
     ]  # fmt: skip
     return Bars(gpu + found["paper"], found["quick"])
+
+
+def _set_apart(bar: Bar, paper: Recipe | None) -> Bar:
+    """A bar of budget gpu, apart from the paper's of the same key and data where there is one."""
+    if paper is None:
+        return bar
+    words = ["one GPU", f"{bar.recipe.epochs} epochs"]
+    if bar.recipe.name != paper.name:
+        words.insert(1, bar.recipe.name.partition("/")[2])
+    return replace(bar, printed=None, schedule=", ".join(words))
 
 
 def bars_table(title: str, bars: Sequence[Bar]) -> Table:
