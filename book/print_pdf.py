@@ -15,9 +15,16 @@ NUMBER = (
     '<p style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></p>'
 )
 MARGIN = {"top": "15mm", "right": "15mm", "bottom": "18mm", "left": "15mm"}
-# Links from chapter to chapter stay inside the file.
-KEEP_LINKS = """document.querySelectorAll('a[href^="book/index.html#"]').forEach(
-  link => link.setAttribute("href", "#" + link.getAttribute("href").split("#")[1]))"""
+# Links from chapter to chapter stay inside the file; those to other files of the book, such as
+# records, would lead to where it was printed, and are plain words.
+KEEP_LINKS = """() => {
+  document.querySelectorAll('a[href^="book/index.html#"]').forEach(
+    link => link.setAttribute("href", "#" + link.getAttribute("href").split("#")[1]));
+  document.querySelectorAll("a[href]").forEach(link => {
+    if (link.protocol === "file:" && !link.getAttribute("href").startsWith("#"))
+      link.removeAttribute("href");
+  });
+}"""
 
 
 def print_pdf(folder: Path, pdf: Path) -> None:
