@@ -114,9 +114,10 @@ def _cache(limit_mb: float | None = None) -> Iterator[Path]:
 
 
 def measure_streaming(
-    progress: bool, *, seconds: float = STREAM_SECONDS, photos: int = STREAM_COUNT
-) -> dict:
-    """Memory while shards are streamed over HTTP through a cache that cannot hold them all."""
+    progress: bool, *, seconds: float = STREAM_SECONDS, every: float = 5.0,
+    photos: int = STREAM_COUNT,
+) -> dict:  # fmt: skip
+    """Memory, looked at `every` seconds, while shards come over HTTP through too small a cache."""
     with tempfile.TemporaryDirectory() as folder, _cache(STREAM_CACHE_MB):
         root = Path(folder)
         tree, shards = write_photos(root / "photos", photos), root / "shards"
@@ -129,7 +130,7 @@ def measure_streaming(
                 "imagenet", "train", data_dir=url, partial=True, num_workers=WORKERS
             )
             measured = streaming_memory(
-                partial(our_batches, images), seconds=seconds, progress=progress
+                partial(our_batches, images), seconds=seconds, every=every, progress=progress
             )
     settings = {
         "workers": WORKERS, "batch_size": BATCH, "shards_mb": total / 1e6,

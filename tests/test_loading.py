@@ -92,10 +92,13 @@ def test_decoders_that_differ_are_told_from_pillow(photos):
 
 
 def test_memory_of_streaming_is_flat(tmp_path):
-    """In short; ten minutes of it are a record (`nest profile streaming`)."""
-    measured = feeding.measure_streaming(False, seconds=6, photos=24)
-    assert measured["epochs"] >= 1 and len(measured["mb"]) == len(measured["seconds"]) >= 1
-    assert measured["late_mb"] - measured["mb"][0] < 60
+    """In short; ten minutes of it are a record (`nest profile streaming`).
+
+    Not from the first look on: pages that a large parent shares with its new workers part then.
+    """
+    measured = feeding.measure_streaming(False, seconds=6, every=0.1, photos=24)
+    assert measured["epochs"] >= 3 and len(measured["mb"]) == len(measured["seconds"]) >= 10
+    assert measured["late_mb"] - measured["early_mb"] < 60
 
 
 def test_a_leak_would_be_seen(monkeypatch):
