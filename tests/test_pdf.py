@@ -31,15 +31,21 @@ def plain(text: str) -> str:
     return "".join(filter(str.isalnum, text))
 
 
-def test_the_pdf_holds_every_chapter_with_its_tables_and_figures(tmp_path):
-    paths = "--config", "_config.yml", "--toc", "book/_toc.yml", "--path-output", str(tmp_path)
-    subprocess.run(
-        [Path(sys.executable).parent / "jupyter-book", "build", ".", *paths, "--builder",
-         "singlehtml"],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    pdf = tmp_path / "nest.pdf"
-    print_pdf.print_pdf(tmp_path / "_build" / "singlehtml", pdf)
+def build(folder: Path, builder: str) -> None:
+    paths = "--config", "_config.yml", "--toc", "book/_toc.yml", "--path-output", str(folder)
+    command = [Path(sys.executable).parent / "jupyter-book", "build", ".", *paths]
+    subprocess.run([*command, "--builder", builder], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def pdf(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("book")
+    build(folder, "singlehtml")
+    print_pdf.print_pdf(folder / "_build" / "singlehtml", folder / "_build" / "nest.pdf")
+    return folder / "_build" / "nest.pdf"
+
+
+def test_the_pdf_holds_every_chapter_with_its_tables_and_figures(pdf):
     reader = pypdf.PdfReader(pdf)
     pages = [page.extract_text() for page in reader.pages]
     assert len(pages) > 2 * len(toc_files())
@@ -53,3 +59,15 @@ def test_the_pdf_holds_every_chapter_with_its_tables_and_figures(tmp_path):
         for page in reader.pages for annotation in page.get("/Annots", [])
     ]  # fmt: skip
     assert not [link for link in links if link.startswith("file:")]
+
+
+def test_the_first_page_offers_the_pdf_where_there_is_one(pdf):
+    hidden = pdf.rename(pdf.with_suffix(".away"))
+    first = pdf.parent / "html" / "book" / "index.html"
+    build(pdf.parent.parent, "html")
+    assert "nest.pdf" not in first.read_text()
+    hidden.rename(pdf)
+    pdf.touch()  # as one just printed
+    build(pdf.parent.parent, "html")
+    (link,) = re.findall(r'href="([^"]*nest\.pdf)"', first.read_text())
+    assert (first.parent / link).read_bytes() == pdf.read_bytes()

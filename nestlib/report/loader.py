@@ -119,7 +119,9 @@ def streaming_table(measured: Mapping, source: str) -> Table:
          f"500x375, read from an HTTP server on this machine through a cache of "
          f"{settings['cache_mb']} MB, by {settings['workers']} workers, epoch after epoch; memory "
          "of the process and its workers, shared pages once. Early and late: medians of the second "
-         "and the last fifth of the time"],
+         "and the last fifth of the time. Steps up and down are freed batches that glibc's "
+         "allocator keeps; started with MALLOC_MMAP_THRESHOLD_=4194304 it returns them at once, and "
+         "memory is level to a few MB (tests/test_loading.py)"],
     )  # fmt: skip
 
 
