@@ -23,7 +23,7 @@
 # written by hand; what has no records says so. Quick runs on digits decide nothing here.
 #
 # Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
-# for words such as "far" or "similar" are ours and stand in `nestlib/claims.py`.
+# for words such as "far" or "similar" are ours and stand in `nestlib/claims/findings.py`.
 #
 #     papermill experiments/claims.ipynb out.ipynb
 

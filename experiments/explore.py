@@ -37,7 +37,8 @@ seed: int = 2  # of the recipe's run
 images: int = 6  # how many prepared images
 
 # %%
-from nestlib import explore, planted, records, report
+from nestlib import explore, records, report
+from nestlib.studies import planted
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

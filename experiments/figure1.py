@@ -46,7 +46,8 @@ model: str = "nest_tiny_imagenet"  # any NesT of nestlib.list_models()
 canvas: int = 0  # which digits canvas is drawn
 
 # %%
-from nestlib import examples, report
+from nestlib import report
+from nestlib.studies import examples
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

@@ -46,7 +46,8 @@ canvas: int = 0  # which of the 128 canvases with four digits
 image: str = ""  # a photo's path: walked by the published NesT-S, fetched by timm; none: the canvas
 
 # %%
-from nestlib import examples, records, report
+from nestlib import records, report
+from nestlib.studies import examples
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

@@ -50,7 +50,8 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report, sweeps
+from nestlib import records, report
+from nestlib.runs import sweeps
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

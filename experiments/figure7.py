@@ -53,7 +53,10 @@ data_dir: str = ""  # where Tiny ImageNet or ImageNet lies; default data/<name>
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import benches, plans, records, report, samples, scores, sweeps
+from nestlib import records, report
+from nestlib.recipes import plans
+from nestlib.runs import sweeps
+from nestlib.studies import benches, samples, scores
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

@@ -51,7 +51,8 @@ limit: int = 0  # score so many of ImageNet's images, drawn once and for all; 0:
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import examples, localizations, records, report
+from nestlib import records, report
+from nestlib.studies import examples, localizations
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

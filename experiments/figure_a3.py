@@ -41,7 +41,8 @@ budget: str = "quick"  # quick (digits), gpu (Tiny ImageNet) or paper (ImageNet)
 network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
 
 # %%
-from nestlib import records, report, scores
+from nestlib import records, report
+from nestlib.studies import scores
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

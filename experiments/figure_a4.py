@@ -49,7 +49,8 @@ count: int = 3  # images, the first of each class
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import examples, localizations, records, report
+from nestlib import records, report
+from nestlib.studies import examples, localizations
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

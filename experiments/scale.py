@@ -60,7 +60,8 @@ bandwidth_gb_per_second: float = 25.0  # assumed, that one device sends
 price_per_hour: float = 1.0  # assumed, of one device, in any currency
 
 # %%
-from nestlib import records, report, scaling
+from nestlib import records, report
+from nestlib.studies import scaling
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -78,7 +79,7 @@ faults = store.find("faults/two-ranks")
 # ## Prediction, and the model held against measured steps
 #
 # Bands lie between full overlap and none. At the right one gloo rank and two on one CPU, which share its
-# caches and memory; `python -m nestlib.scaling` measures them. Rest the mouse on a mark for its figures.
+# caches and memory; `python -m nestlib.studies.scaling` measures them. Rest the mouse on a mark for its figures.
 
 # %% tags=["hide-input"]
 picture = report.plot_scale(job, devices, measured)
@@ -97,7 +98,7 @@ check
 #
 # Each fault struck a short run of two ranks on one machine, and torch elastic or a real Slurm carried it to
 # its end. Every rank noted which images its steps took; what stands behind the final weights was counted, and
-# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python -m nestlib.faults`
+# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python -m nestlib.studies.rank_faults`
 # makes such a record.
 
 # %% tags=["hide-input"]

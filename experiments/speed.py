@@ -50,7 +50,8 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 precision: str = "fp32"  # fp32 or bf16
 
 # %%
-from nestlib import benches, records, report
+from nestlib import records, report
+from nestlib.studies import benches
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

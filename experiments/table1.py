@@ -51,7 +51,10 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import benches, plans, records, report, sweeps
+from nestlib import records, report
+from nestlib.recipes import plans
+from nestlib.runs import sweeps
+from nestlib.studies import benches
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

@@ -54,7 +54,10 @@ nodes: int = 1  # of one run
 gpus_per_node: int = 8  # a rank each
 
 # %%
-from nestlib import benches, cluster, evaluations, plans, records, report
+from nestlib import records, report
+from nestlib.recipes import plans
+from nestlib.runs import cluster
+from nestlib.studies import benches, evaluations
 from nestlib.notebook import check_parameters
 
 check_parameters(In)

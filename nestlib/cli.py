@@ -25,25 +25,25 @@ from typing import Annotated
 
 import typer
 
-from nestlib import cluster
-from nestlib.benches import run_bench
 from nestlib.data.fetching import is_url
 from nestlib.data.shard_maker import SHARD_MB, make_shards, verify_shards
-from nestlib.evaluations import evaluate as evaluate_models
 from nestlib.evidence import list_entries, run_entries
-from nestlib.gan_recipes import NAMED_GANS
-from nestlib.localizations import localize
-from nestlib.plans import FIGURES, plan
-from nestlib.planted import MODELS, run_planted
-from nestlib.profiles import PROFILES, run_profile
-from nestlib.recipe import GanRecipe, Recipe, with_overrides
-from nestlib.recipes import NAMED, describe, get_recipe
+from nestlib.recipes.generators import NAMED_GANS
+from nestlib.recipes.named import NAMED, describe, get_recipe
+from nestlib.recipes.plans import FIGURES, plan
+from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
 from nestlib.records import Record, find_project_root, open_store
-from nestlib.runs import carry_out
-from nestlib.scores import NETWORKS, score_run
-from nestlib.sweeps import show_board, state_of
-from nestlib.sweeps import sweep as run_sweep
-from nestlib.trained import commit_weights
+from nestlib.runs import cluster
+from nestlib.runs.run import carry_out
+from nestlib.runs.sweeps import show_board, state_of
+from nestlib.runs.sweeps import sweep as run_sweep
+from nestlib.runs.trained import commit_weights
+from nestlib.studies.benches import run_bench
+from nestlib.studies.evaluations import evaluate as evaluate_models
+from nestlib.studies.localizations import localize
+from nestlib.studies.planted import MODELS, run_planted
+from nestlib.studies.profiles import PROFILES, run_profile
+from nestlib.studies.scores import NETWORKS, score_run
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
 from nestlib.training.devices import RANK_TIMEOUT, DeviceError

@@ -12,15 +12,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestlib.benches import run_bench
-from nestlib.plans import CIFAR, EPOCHS, FIGURES, plan, plan_table1, plan_table2
-from nestlib.profiles import run_profile
-from nestlib.recipe import GanRecipe, Recipe
-from nestlib.recipes import TABLE1, get_recipe
+from nestlib.recipes.named import TABLE1, get_recipe
+from nestlib.recipes.plans import CIFAR, EPOCHS, FIGURES, plan, plan_table1, plan_table2
+from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
-from nestlib.runs import carry_out, find_fresh
-from nestlib.sweeps import Plan, estimate_cost, load_plan
-from nestlib.trained import LARGEST_MB, commit_weights
+from nestlib.runs.freshness import find_fresh
+from nestlib.runs.run import carry_out
+from nestlib.runs.sweeps import Plan, estimate_cost, load_plan
+from nestlib.runs.trained import LARGEST_MB, commit_weights
+from nestlib.studies.benches import run_bench
+from nestlib.studies.profiles import run_profile
 
 PRECISION = "bf16"
 ASSUMED_TFLOPS = 100  # sustained in training; no measurement, until there are records

@@ -1,7 +1,7 @@
 """Look into a NesT: prepared images for a page, and one's own in a live notebook.
 
 A subject is a model with all that exploring it needs. It is a recipe's model as it was trained here
-(nestlib.trained), on images of its own test set, or a NesT with published ImageNet weights, on
+(nestlib.runs.trained), on images of its own test set, or a NesT with published ImageNet weights, on
 scikit-image's photos. Where one cannot be had, a Notice stands in its place and says what to do.
 """
 
@@ -20,17 +20,17 @@ from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
 from nestlib.data.uploads import Upload, fit_to_view
 from nestlib.data.views import View, imagenet_names, view_of
-from nestlib.evaluations import fetch_weights
-from nestlib.examples import PLANTED_SEED
 from nestlib.explain import explore_image
 from nestlib.explain.cam import check_nest
 from nestlib.models import PUBLISHED, create_model, list_models
 from nestlib.models.nest import NEST_MODELS, NesT
-from nestlib.planted import CANVASES, RECIPE
-from nestlib.recipe import Recipe
-from nestlib.recipes import NAMED, get_recipe
+from nestlib.recipes.named import NAMED, get_recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.report.explorer import Box, Exhibit, Explorer, Notice
-from nestlib.trained import load_trained
+from nestlib.runs.trained import load_trained
+from nestlib.studies.evaluations import fetch_weights
+from nestlib.studies.examples import PLANTED_SEED
+from nestlib.studies.planted import CANVASES, RECIPE
 
 PUBLISHED_NESTS = tuple(name for name in PUBLISHED if name in NEST_MODELS)
 PHOTOS = {"chelsea": "a cat", "coffee": "a cup", "rocket": "a rocket", "astronaut": "an astronaut"}

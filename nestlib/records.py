@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from nestlib.files import write_atomically
-from nestlib.recipe import RunRecipe
+from nestlib.recipes.recipe import RunRecipe
 
 SCHEMA = 1
 PACKAGES = (

@@ -14,7 +14,7 @@ import torch
 from browsing import CHROMIUM, QUIET, ROOT, SCREENSHOTS, serve
 
 from nestlib.data.augment import Augmentation
-from nestlib.recipe import Recipe
+from nestlib.recipes.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

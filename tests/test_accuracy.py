@@ -23,7 +23,7 @@ from nestlib.data.folders import list_tree
 from nestlib.data.views import View, class_numbers, view_of
 from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_width
 from nestlib.models import PUBLISHED, create_model
-from nestlib.runs import take
+from nestlib.runs.splits import take
 from nestlib.training.classifier import Trainer
 
 # Three classes of ImageNet-1k and their numbers there, as published lists of its labels have them.

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from nestlib import plans, runs
 from nestlib.measure.accuracy import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.paper import FIGURE4_REMOVED, TABLE1, TABLE_A3
-from nestlib.recipe import to_dict
+from nestlib.recipes import plans
+from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
 from nestlib.report import (
     bars_table,
@@ -20,6 +20,7 @@ from nestlib.report import (
 )
 from nestlib.report.bars import QUICK_LABEL
 from nestlib.report.tables import NOT_RUN
+from nestlib.runs import freshness
 
 PLOTS = {
     "figure4": plot_figure4, "figure5": lambda bars: plot_aggregations(bars, "figure5"),
@@ -32,7 +33,7 @@ SCORES = [60.0, 64.0, 71.0]
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Without images, whose fingerprints no made-up record could have."""
-    monkeypatch.setattr(runs, "_fingerprint", lambda *_: None)
+    monkeypatch.setattr(freshness, "_fingerprint", lambda *_: None)
     return Store(tmp_path / "committed", tmp_path / "local")
 
 

@@ -4,16 +4,16 @@ from functools import partial
 import pytest
 import torch
 
-from nestlib import benches
-from nestlib.benches import bench_id, choose_rows, find_or_run_bench, run_bench
-from nestlib.gan_recipes import FIGURE7_GENERATORS
 from nestlib.measure import count_gflops, count_params
 from nestlib.measure.rates import MATMUL_SIZES
 from nestlib.models import create_generator
-from nestlib.recipes import TABLES
+from nestlib.recipes.generators import FIGURE7_GENERATORS
+from nestlib.recipes.named import TABLES
 from nestlib.records import Store
 from nestlib.report.speed import MIN_ROUNDS
-from nestlib.rivals import MODELS, RIVALS, Model, Rival, measure_differences
+from nestlib.studies import benches
+from nestlib.studies.benches import bench_id, choose_rows, find_or_run_bench, run_bench
+from nestlib.studies.rivals import MODELS, RIVALS, Model, Rival, measure_differences
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):
     made = find_or_run_bench("table1", store, "smoke", device="cpu")
     rows = dict.fromkeys(choose_rows("table1", "light"), made.summary["NesT-T"])
     light = bench_id("table1", "light", torch.device("cpu"), "fp32")
-    monkeypatch.setattr("nestlib.benches.run_bench", lambda *_, **__: "again")
+    monkeypatch.setattr("nestlib.studies.benches.run_bench", lambda *_, **__: "again")
     for summary, settings in (
         (made.summary, made.recipe),
         (rows, made.recipe | {"torch": "1.0"}),

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from conftest import SHARED
 
-from nestlib import runs
-from nestlib.claim import NO_RECORD, Bar, Claim, Comparison, examine
-from nestlib.claims import CLAIMS
-from nestlib.plans import plan
-from nestlib.recipe import to_dict
-from nestlib.recipes import get_recipe
+from nestlib.claims.claim import NO_RECORD, Bar, Claim, Comparison, examine
+from nestlib.claims.findings import CLAIMS
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import plan
+from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
 from nestlib.report import claims_table
+from nestlib.runs import freshness
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -26,7 +26,7 @@ TINY, SMALL = (Bar("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 def store(tmp_path, monkeypatch):
     """Without images, whose fingerprints no made-up record could have."""
     monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
-    monkeypatch.setattr(runs, "_FINGERPRINTS", {})
+    monkeypatch.setattr(freshness, "_FINGERPRINTS", {})
     return Store(tmp_path / "committed", tmp_path / "local")
 
 

@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from nestlib.data import load_dataset
 from nestlib.data.augment import Augmentation, normalize
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
-from nestlib.runs import carry_out, load_sets
+from nestlib.runs.run import carry_out
+from nestlib.runs.splits import load_sets
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss, Trainer, train
 from nestlib.training.seeding import epoch_order

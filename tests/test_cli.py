@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from nestlib import cli
-from nestlib.profiles import PROFILES
-from nestlib.recipes import NAMED
+from nestlib.recipes.named import NAMED
+from nestlib.studies.profiles import PROFILES
 
 
 def run(monkeypatch, capsys, *words):

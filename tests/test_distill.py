@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 from nestlib.data.augment import Augmentation
 from nestlib.models.weights import hash_weights
-from nestlib.recipe import from_dict, to_dict, with_overrides
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
 from nestlib.records import Store
-from nestlib.runs import build_teacher, carry_out, load_sets
+from nestlib.runs.run import build_teacher, carry_out
+from nestlib.runs.splits import load_sets
 from nestlib.training.classifier import Trainer
 from nestlib.training.distill import Distillation, distillation_loss, hard, soft
 

@@ -12,14 +12,16 @@ from test_accuracy import MEAN, STD, Lookup, expected, make_table, numbers, read
 from test_accuracy import save_classes as save_imagenet
 from test_cli import run
 
-from nestlib import evaluations, recipes
 from nestlib.data import datasets, load_dataset
-from nestlib.evaluations import evaluate
 from nestlib.models import PUBLISHED
 from nestlib.models.weights import hash_weights
-from nestlib.recipes import get_recipe
+from nestlib.recipes import named as recipes
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
-from nestlib.runs import carry_out, take
+from nestlib.runs.run import carry_out
+from nestlib.runs.splits import take
+from nestlib.studies import evaluations
+from nestlib.studies.evaluations import evaluate
 
 NAMES = ["nest_tiny_imagenet", "swin_tiny_imagenet", "resnet50_imagenet"]
 TINY = "digits/tiny"

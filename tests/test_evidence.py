@@ -6,7 +6,7 @@ import pytest
 
 from nestlib import evidence
 from nestlib.evidence import Entry, find_coverage, list_entries, run_entries
-from nestlib.recipes import TABLE1
+from nestlib.recipes.named import TABLE1
 from nestlib.records import Record, Store
 from nestlib.report import coverage_table, items_table, plan_table
 from nestlib.report.tables import NOT_RUN

@@ -7,7 +7,10 @@ from PIL import Image
 from test_localizations import hub, write_boxes  # noqa: F401 (a fixture)
 
 from nestlib.data.augment import normalize
-from nestlib.examples import (
+from nestlib.explain import gradcat
+from nestlib.records import Store
+from nestlib.runs.trained import load_trained
+from nestlib.studies.examples import (
     FIGURE8_CLASSES,
     FIGURE_A4,
     FIGURE_A4_CLASSES,
@@ -19,10 +22,7 @@ from nestlib.examples import (
     walk_imagenet,
     walk_lone_digits,
 )
-from nestlib.explain import gradcat
-from nestlib.planted import load_canvases
-from nestlib.records import Store
-from nestlib.trained import load_trained
+from nestlib.studies.planted import load_canvases
 
 
 def test_four_digits_are_walked_by_the_committed_model():

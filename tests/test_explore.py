@@ -10,14 +10,14 @@ from torch import nn
 
 from nestlib import explore
 from nestlib.data.views import View
-from nestlib.evaluations import HubUnreachable
 from nestlib.explain import gradcat
 from nestlib.explore import Picture, Subject, find_subject, open_explorer, show_prepared
 from nestlib.measure.grounding import grounding, point_by_gradcat
 from nestlib.models.nest import NesT
-from nestlib.planted import load_canvases
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.report.explorer import Explorer, Notice
+from nestlib.studies.evaluations import HubUnreachable
+from nestlib.studies.planted import load_canvases
 
 VIEW = View(32, 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 from test_shards import OPTIONS, copy, damage, digest, make, shards, tree  # noqa: F401
 
-from nestlib import runs
 from nestlib.data import fetching, load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.fetching import Cache, Unreachable
 from nestlib.data.shard_maker import verify_shards
-from nestlib.recipe import Recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
+from nestlib.runs import run as runs
 
 
 class Server(http.server.ThreadingHTTPServer):

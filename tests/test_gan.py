@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from test_classifier import Waits
 from torch import nn
 
-from nestlib.recipe import GanRecipe, from_dict, to_dict
+from nestlib.recipes.recipe import GanRecipe, from_dict, to_dict
 from nestlib.records import Store
-from nestlib.runs import carry_out, load_split
+from nestlib.runs.run import carry_out
+from nestlib.runs.splits import load_split
 from nestlib.training import gan
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.gan import PATIENCE, Diverged, Trainer, raise_if_diverged
@@ -314,8 +315,8 @@ def test_half_of_the_real_images_are_mirrored():
 RANK_SCRIPT = """
 import json, os, sys, torch
 from pathlib import Path
-from nestlib.recipe import from_dict
-from nestlib.runs import load_split
+from nestlib.recipes.recipe import from_dict
+from nestlib.runs.splits import load_split
 from nestlib.training import gan
 from nestlib.training.devices import Ranks
 

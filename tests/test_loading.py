@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nestlib import feeding, profiles, report
+from nestlib import report
 from nestlib.measure.data_faults import FAULTS, rehearse
 from nestlib.measure.loading import (
     decoder_times,
@@ -25,6 +25,7 @@ from nestlib.measure.loading import (
 )
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN, Table
+from nestlib.studies import feeding, profiles
 
 pytest.importorskip("skimage.data")
 
@@ -101,7 +102,7 @@ def test_memory_of_streaming_is_flat():
     were freed, up to five more or fewer from one look to the next, in which a leak would hide.
     """
     code = (
-        "import json; from nestlib import feeding;"
+        "import json; from nestlib.studies import feeding;"
         "print(json.dumps(feeding.measure_streaming(False, seconds=8, every=0.1, photos=24)))"
     )
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)}

@@ -11,17 +11,17 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.ops import box_iou
 from torchvision.transforms.functional import normalize as tv_normalize
 
-from nestlib import localizations
-from nestlib.evaluations import HubUnreachable
 from nestlib.explain.cam import cam
-from nestlib.localizations import METHODS, localize, localize_figure8, localize_imagenet
 from nestlib.measure.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
-from nestlib.plans import FIGURE8, plan_figure8
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import FIGURE8, plan_figure8
 from nestlib.records import Store
-from nestlib.runs import carry_out
-from nestlib.trained import train_command, weights_path
+from nestlib.runs.run import carry_out
+from nestlib.runs.trained import train_command, weights_path
+from nestlib.studies import localizations
+from nestlib.studies.evaluations import HubUnreachable
+from nestlib.studies.localizations import METHODS, localize, localize_figure8, localize_imagenet
 
 SIZE = 224
 

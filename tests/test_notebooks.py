@@ -12,7 +12,7 @@ import pytest
 from test_accuracy import save_classes
 
 from nestlib.notebook import ParameterError, check_parameters, declared_parameters
-from nestlib.recipes import TABLE2
+from nestlib.recipes.named import TABLE2
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "experiments").glob("*.ipynb"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nestlib.claims import CLAIMS
+from nestlib.claims.findings import CLAIMS
 from nestlib.paper import TABLE1, TABLE2
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, open_store
 from nestlib.report.overview import (
     GROUPS,

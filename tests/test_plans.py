@@ -8,8 +8,8 @@ from conftest import SHARED
 
 from nestlib.data.augment import Augmentation
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.plans import EPOCHS, FIGURES, HEADS, plan, strip
-from nestlib.recipes import STRONG_DIGITS, get_recipe
+from nestlib.recipes.named import STRONG_DIGITS, get_recipe
+from nestlib.recipes.plans import EPOCHS, FIGURES, HEADS, plan, strip
 
 REFERENCE = SHARED / "paper" / "reference.yaml"
 

@@ -4,9 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nestlib.cli import app
-from nestlib.planted import CANVASES, WAYS, load_canvases, run_planted
 from nestlib.records import Store
 from nestlib.report import grounding_table
+from nestlib.studies.planted import CANVASES, WAYS, load_canvases, run_planted
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 
-from nestlib import profiles, report
+from nestlib import report
 from nestlib.measure.attention import attention_choices
 from nestlib.measure.explaining import STEPS, explaining_costs
 from nestlib.measure.input_rate import input_rates
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN
+from nestlib.studies import profiles
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from nestlib.data.augment import Augmentation
-from nestlib.recipe import to_dict
-from nestlib.runs import load_sets
+from nestlib.recipes.recipe import to_dict
+from nestlib.runs.splits import load_sets
 from nestlib.training.classifier import Trainer, count_parts, train
 from nestlib.training.devices import Ranks
 
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
-from nestlib.recipe import from_dict
-from nestlib.runs import load_sets
+from nestlib.recipes.recipe import from_dict
+from nestlib.runs.splits import load_sets
 from nestlib.training.classifier import train
 from nestlib.training.devices import Ranks
 recipe, micro_batch = from_dict(json.loads(sys.argv[1])), json.loads(sys.argv[2])

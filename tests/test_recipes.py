@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from nestlib import paper
-from nestlib.gan_recipes import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
-from nestlib.recipe import (
+from nestlib.recipes.generators import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
+from nestlib.recipes.named import NAMED, TABLE1, TABLE2, get_recipe
+from nestlib.recipes.recipe import (
     ADDED_FIELDS,
     GanRecipe,
     Recipe,
@@ -13,7 +14,6 @@ from nestlib.recipe import (
     to_dict,
     with_overrides,
 )  # fmt: skip
-from nestlib.recipes import NAMED, TABLE1, TABLE2, get_recipe
 
 
 @pytest.mark.parametrize("name", NAMED)

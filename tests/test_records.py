@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import (
     Record,
     RecordError,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nestlib import paper, report
-from nestlib.recipe import to_dict
-from nestlib.recipes import TABLE1, TABLES, get_recipe
+from nestlib.recipes.named import TABLE1, TABLES, get_recipe
+from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
 from nestlib.report import cost, rows
 from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of

@@ -21,7 +21,7 @@ from nestlib.report import (
 from nestlib.report.generation import compare_unsamplings
 from nestlib.report.table_a4 import describe_hierarchies
 from nestlib.report.tables import NOT_RUN
-from nestlib.samples import Neighbours
+from nestlib.studies.samples import Neighbours
 
 
 def test_table_a4_is_read_from_the_model():

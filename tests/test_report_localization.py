@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from nestlib.explain.localize import THRESHOLDS, find_boxes
-from nestlib.localizations import METHODS, NO_WEIGHTS
 from nestlib.measure.localization import score_localization
 from nestlib.paper import FIGURE8, FIGURE8_LATER
 from nestlib.records import Record
 from nestlib.report import boxes_table, draw_maps, figure8, localization_table, plot_localization
 from nestlib.report.localization import STYLES
 from nestlib.report.tables import NOT_RUN, PAPER
+from nestlib.studies.localizations import METHODS, NO_WEIGHTS
 
 
 def make_record(row, seed=0, **recipe):

@@ -9,7 +9,7 @@ from nestlib import report
 from nestlib.records import Record
 from nestlib.report.speed import MATMUL, TARGETS, Target, judge, reach
 from nestlib.report.tables import HERE, NOT_RUN, Number
-from nestlib.rivals import MODELS, RIVALS
+from nestlib.studies.rivals import MODELS, RIVALS
 
 SVG = "{http://www.w3.org/2000/svg}"
 GFLOPS = {"nest_tiny": 5.0, "nest_tiny_cifar": 2.0, "deit_small": 4.0, "swin_tiny": 4.5}

@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nestlib import runs
 from nestlib.data import load_dataset
 from nestlib.records import Store
-from nestlib.runs import carry_out, take
+from nestlib.runs import run as runs
+from nestlib.runs.run import carry_out
+from nestlib.runs.splits import take
 
 
 @pytest.fixture

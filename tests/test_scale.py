@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from nestlib import report, scaling
+from nestlib import report
 from nestlib.measure.scale import RANKS, Job, Rates, predict
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Store, open_store
+from nestlib.studies import scaling
 
 JOB = Job(num_images=10_240, batch_size=1024, epochs=36, num_params=250_000)  # 1 MB of gradients
 

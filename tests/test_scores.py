@@ -7,16 +7,17 @@ import torch
 from safetensors.torch import load_file
 from test_generation import FirstPixels
 
-from nestlib import scores
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.plans import plan
-from nestlib.recipe import GanRecipe
+from nestlib.recipes.plans import plan
+from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Store, open_store
-from nestlib.runs import carry_out, load_split
-from nestlib.samples import compare_with_training, draw_samples, walk_noise
-from nestlib.scores import score_figure7, score_id, score_run
-from nestlib.trained import commit_weights, load_run, weights_path
+from nestlib.runs.run import carry_out
+from nestlib.runs.splits import load_split
+from nestlib.runs.trained import commit_weights, load_run, weights_path
+from nestlib.studies import scores
+from nestlib.studies.samples import compare_with_training, draw_samples, walk_noise
+from nestlib.studies.scores import score_figure7, score_id, score_run
 
 
 @pytest.fixture
@@ -150,8 +151,10 @@ def test_real_images_of_other_sets_are_not_shown(run, monkeypatch):
     recipe, store, where = run
     other = replace(recipe, dataset="tiny_imagenet")
     digits = {"train": load_split(recipe, "train"), "test": load_split(recipe, "test")}
-    monkeypatch.setattr("nestlib.samples.load_split", lambda _, split, **__: digits[split])
-    monkeypatch.setattr("nestlib.samples._load", lambda *_: load_run(recipe, store, **where))
+    monkeypatch.setattr("nestlib.studies.samples.load_split", lambda _, split, **__: digits[split])
+    monkeypatch.setattr(
+        "nestlib.studies.samples._load", lambda *_: load_run(recipe, store, **where)
+    )
     found = compare_with_training(other, store, count=2)
     assert found.nearest is None and len(found.names) == 2
 

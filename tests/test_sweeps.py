@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nestlib import runs, sweeps
 from nestlib.files import Held, hold, is_held
-from nestlib.plans import plan
-from nestlib.recipe import from_dict, to_dict
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import plan
+from nestlib.recipes.recipe import from_dict, to_dict
 from nestlib.records import Store
-from nestlib.runs import LOCK, carry_out, find_fresh
-from nestlib.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
+from nestlib.runs import freshness, sweeps
+from nestlib.runs.freshness import find_fresh
+from nestlib.runs.run import LOCK, carry_out
+from nestlib.runs.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
 from nestlib.training.classifier import Trainer
 from nestlib.training.devices import free_device
 from nestlib.training.distill import hard
@@ -160,9 +161,9 @@ SWEEP = """
 import json, sys
 from pathlib import Path
 import torch
-from nestlib.recipe import from_dict
+from nestlib.recipes.recipe import from_dict
 from nestlib.records import Store
-from nestlib.sweeps import sweep
+from nestlib.runs.sweeps import sweep
 root = Path(sys.argv[1])
 recipes = [from_dict(values) for values in json.loads((root / "recipes.json").read_text())]
 sweep({"all": recipes}, Store(root / "committed", root / "local"), processes=2, device="cpu",
@@ -236,7 +237,7 @@ def rewrite(store, record, **environment):
 
 def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store, one, monkeypatch):
     record = carry_out(tiny_recipe, store, **one)
-    runs._PROBES.clear()
+    freshness._PROBES.clear()
     assert find_fresh(tiny_recipe, store) == record  # probed anew, from other initial weights
     from nestlib.models.nest import TransformerLayer
 
@@ -248,13 +249,13 @@ def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store
         return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
 
     monkeypatch.setattr(TransformerLayer, "forward", same)
-    runs._PROBES.clear()
+    freshness._PROBES.clear()
     assert find_fresh(tiny_recipe, store) is not None
     monkeypatch.setattr(TransformerLayer, "forward", other)
-    runs._PROBES.clear()
+    freshness._PROBES.clear()
     with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
         assert find_fresh(tiny_recipe, store) is None
-    runs._PROBES.clear()
+    freshness._PROBES.clear()
 
 
 @pytest.mark.parametrize("name", ["deit", "swin", "pyramid", "wrn", "nest"])
@@ -263,8 +264,8 @@ def test_a_probe_does_not_hang_on_what_its_process_drew(name):
     probes = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        runs._PROBES.clear()
-        probes.append(runs.probe(get_recipe(f"digits/{name}_narrow")))
+        freshness._PROBES.clear()
+        probes.append(freshness.probe(get_recipe(f"digits/{name}_narrow")))
     assert probes[0] == probes[1]
 
 

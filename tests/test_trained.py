@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nestlib import recipes, trained
 from nestlib.models.weights import hash_weights
+from nestlib.recipes import named as recipes
 from nestlib.records import Store, open_store
-from nestlib.runs import carry_out
-from nestlib.trained import commit_weights, committed_path, load_trained, weights_path
+from nestlib.runs import trained
+from nestlib.runs.run import carry_out
+from nestlib.runs.trained import commit_weights, committed_path, load_trained, weights_path
 
 NAME = "digits/tiny"
 

@@ -6,14 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from nestlib.claim import scores_of
+from nestlib.claims.claim import scores_of
 from nestlib.measure.verdict import Scores
-from nestlib.plans import Key, plan
-from nestlib.recipe import Recipe
+from nestlib.recipes.plans import Key, plan
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store
 from nestlib.report.printed import Printed, find_printed
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
-from nestlib.sweeps import load_plan
+from nestlib.runs.sweeps import load_plan
 
 QUICK_LABEL = "narrow models on digits: checks the path, no result of the paper"
 _LISTED = 64  # letters: bars without any number are named in their row if they fit, else counted

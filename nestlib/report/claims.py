@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from nestlib.claim import NO_RECORD, Finding, examine
-from nestlib.claims import CLAIMS
+from nestlib.claims.claim import NO_RECORD, Finding, examine
+from nestlib.claims.findings import CLAIMS
 from nestlib.measure.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from nestlib.records import Store
 from nestlib.report.tables import Table

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from nestlib.gan_recipes import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
 from nestlib.measure.verdict import mean_half_width
 from nestlib.paper import FIGURE7_BEST_UNSAMPLING
+from nestlib.recipes.generators import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
 from nestlib.records import Record
 from nestlib.report.cost import is_smoke, results
 from nestlib.report.generators import COLORS, draw_cost, say_missing

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from nestlib.gan_recipes import FIGURE7_GENERATORS
 from nestlib.paper import FIGURE7_THROUGHPUT_RATIO
+from nestlib.recipes.generators import FIGURE7_GENERATORS
 from nestlib.records import Record
 from nestlib.report.cost import (
     describe_bench,

@@ -18,7 +18,7 @@ def grounding_table(records: Sequence[Record], ways: Sequence[str] = ()) -> Tabl
     """A row a way to explain, from a record of `nest explain planted`; none: not run yet.
 
     Args:
-        ways: names of nestlib.planted.WAYS; default: all of the record's.
+        ways: names of nestlib.studies.planted.WAYS; default: all of the record's.
     """
     head = ("Way", *COLUMNS, "blanking it costs more than a random block")
     if not records:

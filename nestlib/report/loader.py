@@ -22,7 +22,7 @@ def loader_table(measured: Mapping, source: str) -> Table:
     """Images/s of the loader and of torchvision's pipeline, and the processor's time an image.
 
     Args:
-        measured: what `nestlib.feeding.measure_loader` returned; source: a record id.
+        measured: what `nestlib.studies.feeding.measure_loader` returned; source: a record id.
     """
     settings = measured["settings"]
     rows: list[tuple[Cell, ...]] = []
@@ -102,7 +102,7 @@ def streaming_table(measured: Mapping, source: str) -> Table:
     """How memory stood early and late in long streaming.
 
     Args:
-        measured: what `nestlib.feeding.measure_streaming` returned; source: a record id.
+        measured: what `nestlib.studies.feeding.measure_streaming` returned; source: a record id.
     """
     settings = measured["settings"]
     early, late = measured["early_mb"], measured["late_mb"]
@@ -120,8 +120,8 @@ def streaming_table(measured: Mapping, source: str) -> Table:
          f"{settings['cache_mb']} MB, by {settings['workers']} workers, epoch after epoch; memory "
          "of the process and its workers, shared pages once. Early and late: medians of the second "
          "and the last fifth of the time. Steps up and down are freed batches that glibc's "
-         "allocator keeps; started with MALLOC_MMAP_THRESHOLD_=4194304 it returns them at once, and "
-         "memory is level to a few MB (tests/test_loading.py)"],
+         "allocator keeps; started with MALLOC_MMAP_THRESHOLD_=4194304 it returns them at once, "
+         "and memory is level to a few MB (tests/test_loading.py)"],
     )  # fmt: skip
 
 

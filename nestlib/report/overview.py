@@ -7,19 +7,19 @@ the files that show it to what this module says.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from nestlib.claim import NO_RECORD, examine
-from nestlib.claims import CLAIMS
+from nestlib.claims.claim import NO_RECORD, examine
+from nestlib.claims.findings import CLAIMS
 from nestlib.files import write_atomically
 from nestlib.measure.accuracy import sampling_half_width
 from nestlib.measure.flow import crosses
 from nestlib.measure.verdict import CONTRADICTED, SUPPORTED
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
-from nestlib.planted import find_planted
-from nestlib.recipes import TABLES, get_recipe
+from nestlib.recipes.named import TABLES, get_recipe
 from nestlib.records import Record, Store, find_project_root
 from nestlib.report.cost import rounds_of
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_of
+from nestlib.studies.planted import find_planted
 
 PAGES = {
     "figure1": "Figure 1", "figure2": "Figure 2", "figure3": "Figure 3", "figure4": "Figure 4",
@@ -36,7 +36,8 @@ START, END = "<!-- results: experiments/records.ipynb writes them -->", "<!-- en
 class Group(NamedTuple):
     """One of the five things that the paper sets out to show.
 
-    sections: whose sentences (nestlib.claims) are its; evidence: what stands here today, in words.
+    sections: whose sentences (nestlib.claims.findings) are its; evidence: what stands here today,
+    in words.
     """
 
     claim: str

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from nestlib import paper
 from nestlib.models.aggregation import DEFAULT
-from nestlib.plans import Key
+from nestlib.recipes.plans import Key
 
 _COLUMNS = {"cifar10": 0, "cifar100": 1}  # of Table A2
 

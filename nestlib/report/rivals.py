@@ -14,7 +14,7 @@ from nestlib.report.cost import describe_machine, results
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.speed import MODES, rounds_of, rows_of
 from nestlib.report.tables import NOT_RUN, median_of
-from nestlib.rivals import RIVALS, Rival
+from nestlib.studies.rivals import RIVALS, Rival
 
 # Okabe and Ito's colours; a compiled form is hollow, so that grey print tells it too.
 COLORS = {"nestlib": "#0072B2", "timm": "#D55E00", "yardstick": "0.35"}

@@ -6,8 +6,8 @@ from nestlib.data.augment import Augmentation
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.cost import count_params
 from nestlib.models import library_of
-from nestlib.recipe import Recipe
-from nestlib.recipes import TABLES, get_recipe
+from nestlib.recipes.named import TABLES, get_recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store
 from nestlib.report.cost import PRINTED, TITLES, best_run, describe_bench, rounds_of
 from nestlib.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.tables import Number, Table
-from nestlib.samples import Neighbours, Samples
+from nestlib.studies.samples import Neighbours, Samples
 
 INCH = 0.62  # of an image's edge
 

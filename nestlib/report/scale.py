@@ -11,7 +11,7 @@ from nestlib.measure.scale import BYTES_PER_PARAMETER, RANKS, Job, Rates, predic
 from nestlib.records import Record
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.tables import NOT_RUN, Cell, Number, Table, median_of, significant
-from nestlib.scaling import ROW, Device
+from nestlib.studies.scaling import ROW, Device
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
 
@@ -53,7 +53,7 @@ def scaling_table(measured: Record | None) -> Table:
     caption = "The model held against steps measured on one CPU"
     columns = ("What ran", "Seconds a step, measured", "predicted, at least", "at most")
     if measured is None:
-        return Table(caption, columns, [], [f"{NOT_RUN}: python -m nestlib.scaling"])
+        return Table(caption, columns, [], [f"{NOT_RUN}: python -m nestlib.studies.scaling"])
     source, times = measured.run_id, measured.summary["step_seconds"]
     low, high = _predicted(measured, 2).step_seconds
     rows = [
@@ -156,12 +156,12 @@ def _check(axes: Axes, measured: Record | None) -> dict[str, str]:
 
 
 def faults_table(record: Record | None) -> Table:
-    """What each fault did to a run, as `nestlib.faults.rehearse` noted it."""
+    """What each fault did to a run, as `nestlib.studies.rank_faults.rehearse` noted it."""
     columns = ("Fault", "How injected", "Carried on by", "Went on from step", "Steps made again",
                "Samples lost", "Samples doubled", "Weights as undisturbed")  # fmt: skip
     caption = "Faults in short runs of two ranks"
     if record is None:
-        return Table(caption, columns, [], [f"{NOT_RUN}: python -m nestlib.faults"])
+        return Table(caption, columns, [], [f"{NOT_RUN}: python -m nestlib.studies.rank_faults"])
     source = record.run_id
     rows: list[tuple[Cell, ...]] = []
     for name, row in record.summary.items():

@@ -7,7 +7,7 @@ from nestlib.records import Record
 from nestlib.report import cost
 from nestlib.report.cost import describe_machine, results
 from nestlib.report.tables import HERE, NOT_RUN, Cell, Number, Table, median_of
-from nestlib.rivals import RIVALS, Rival
+from nestlib.studies.rivals import RIVALS, Rival
 
 MODES = {"forward": "forward", "train": "training step"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}

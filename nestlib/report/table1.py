@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from nestlib.measure.accuracy import sampling_half_width
 from nestlib.paper import TABLE1 as PRINTED
-from nestlib.recipes import TABLE1, get_recipe
+from nestlib.recipes.named import TABLE1, get_recipe
 from nestlib.records import Record, Store
 from nestlib.report.cost import is_smoke
 from nestlib.report.pictures import Picture

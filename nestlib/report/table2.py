@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from nestlib.models import PUBLISHED
 from nestlib.paper import TABLE2 as PRINTED
-from nestlib.recipes import TABLE2, get_recipe
+from nestlib.recipes.named import TABLE2, get_recipe
 from nestlib.records import Record, Store
 from nestlib.report.pictures import Picture
 from nestlib.report.table1 import describe_runs, mean_top1

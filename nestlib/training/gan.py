@@ -35,7 +35,7 @@ from nestlib.measure.generation import (
     to_bytes,
 )  # fmt: skip
 from nestlib.models import Discriminator
-from nestlib.recipe import GanRecipe
+from nestlib.recipes.recipe import GanRecipe
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_adam
 from nestlib.training.seeding import derive_seed, epoch_order, seed_step

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nestlib.models.weights import hash_weights, save_weights
-from nestlib.recipe import RunRecipe
+from nestlib.recipes.recipe import RunRecipe
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
 from nestlib.training.stopping import Clock, stop_signal

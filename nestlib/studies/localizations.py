@@ -20,7 +20,6 @@ from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.views import WholeImages, class_numbers, view_of
-from nestlib.evaluations import HubUnreachable, fetch_weights, reason_of
 from nestlib.explain.baselines import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.measure.localization import (
@@ -32,11 +31,12 @@ from nestlib.measure.localization import (
 )
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.peers.acol import ACoL
-from nestlib.plans import plan_figure8
-from nestlib.recipe import Recipe, to_dict
+from nestlib.recipes.plans import plan_figure8
+from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Record, Store, describe_environment, timestamp
-from nestlib.runs import take
-from nestlib.trained import build_run, find_run, weights_path
+from nestlib.runs.splits import take
+from nestlib.runs.trained import build_run, find_run, weights_path
+from nestlib.studies.evaluations import HubUnreachable, fetch_weights, reason_of
 from nestlib.training.devices import resolve_device
 
 METHODS = {

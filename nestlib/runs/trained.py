@@ -13,8 +13,8 @@ from torch import nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.models.weights import hash_weights, load_weights, save_weights
-from nestlib.recipe import GanRecipe, Recipe, to_dict
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import GanRecipe, Recipe, to_dict
 from nestlib.records import Record, Store, find_project_root, open_store
 from nestlib.training.loop import RUN_WEIGHTS
 

@@ -3,20 +3,17 @@
 import json
 import tempfile
 import time
-import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from nestlib.data.datasets import FolderSet, ImageSet, dataset_info, load_dataset
+from nestlib.data.datasets import FolderSet, ImageSet, dataset_info
 from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
-from nestlib.measure.probe import CLASSES, agree, probe_model
 from nestlib.models.weights import hash_weights
-from nestlib.recipe import GanRecipe, Recipe, from_dict, to_dict
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import (
     Record,
     Store,
@@ -24,7 +21,9 @@ from nestlib.records import (
     find_project_root,
     timestamp,
 )  # fmt: skip
-from nestlib.trained import build_run, weights_path
+from nestlib.runs.freshness import find_fresh, probe
+from nestlib.runs.splits import load_sets, load_split
+from nestlib.runs.trained import build_run, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
 from nestlib.training.loop import TrainResult
@@ -170,78 +169,6 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     return calls
 
 
-def find_fresh(
-    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
-) -> Record | None:
-    """A recipe's record if it still stands for the recipe; a stale one is named in a warning."""
-    record = store.find(recipe.run_id)
-    reasons = [] if record is None else stale_reasons(record, recipe, store, data_dir)
-    if not reasons:
-        return record
-    warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
-    return None
-
-
-def stale_reasons(
-    record: Record, recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
-) -> list[str]:
-    """Why a record does not stand for its recipe any more; none where it does.
-
-    A changed recipe has another run id, so its record is another one. Beyond that a record keeps
-
-    - a probe (nestlib.measure.probe) of what its classifier computed: changed code of a model,
-      ours or a library's, shows, code that is merely rewritten does not. Source hashes or commits
-      would call every record stale at a changed comment. A GAN's record keeps none;
-    - the fingerprints of its images, compared where the images are here (ImageNet's never: to list
-      its files takes minutes);
-    - its teacher's SHA-256, compared with the teacher's record.
-
-    What a record does not keep is not held against it: those of before the probe stay valid. The
-    training loop and the augmentation are told by the commit alone, which every record names.
-    """
-    reasons = []
-    kept = record.environment
-    if "probe" in kept and not agree(kept["probe"], probe(recipe)):
-        reasons.append(f"{recipe.model} does not compute what it computed then")
-    for split, noted in kept["data"].items():
-        if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
-            reasons.append(f"the {split} images of {recipe.dataset} are others")
-    lesson = kept.get("teacher")
-    teacher = store.find(lesson["run_id"]) if lesson else None
-    if teacher and teacher.summary["weights_sha256"] != lesson["weights_sha256"]:
-        reasons.append(f"its teacher {teacher.run_id} was trained again to other weights")
-    return reasons
-
-
-_PROBES: dict[str, list[float]] = {}  # by config hash: a seed changes nothing
-_FINGERPRINTS: dict[str, str | None] = {}
-
-
-def probe(recipe: Recipe) -> list[float]:
-    """What a recipe's model computes, by `probe_model`; leaves the global generators alone."""
-    if recipe.config_hash not in _PROBES:
-        with torch.random.fork_rng(devices=[]):
-            model = recipe.build_model(CLASSES)
-        _PROBES[recipe.config_hash] = probe_model(model, recipe.image_size)
-    return _PROBES[recipe.config_hash]
-
-
-def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) -> str | None:
-    """Of a split's images, None where they are not here or not quick to look at."""
-    if not dataset_info(recipe.dataset).image_sizes:
-        return None
-    limit = getattr(recipe, f"{split}_limit")
-    asked = recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, str(data_dir)
-    key = json.dumps(asked, sort_keys=True)
-    if key not in _FINGERPRINTS:
-        try:
-            images = load_split(recipe, split, limit, data_dir=data_dir)
-        except FileNotFoundError:
-            images = None
-        _FINGERPRINTS[key] = images and images.fingerprint
-    return _FINGERPRINTS[key]
-
-
 def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
     """Rename a stale record, and what its run left, to `stale-<time>`: nothing is lost."""
     mark = f"stale-{timestamp().replace(':', '')}"
@@ -282,43 +209,6 @@ def build_teacher(
     teacher = from_dict(record.recipe)
     model = build_run(teacher, num_classes, weights_path(teacher, runs_dir), sha256)
     return model, {"run_id": run_id, "weights_sha256": sha256}
-
-
-def load_sets(
-    recipe: Recipe, *, data_dir: Path | None = None, download: bool = False
-) -> tuple[ImageSet | FolderSet, ImageSet | FolderSet]:
-    """Training and test set of a recipe, cut to its limits."""
-    options = {"data_dir": data_dir, "download": download}
-    return (
-        load_split(recipe, "train", recipe.train_limit, **options),
-        load_split(recipe, "test", recipe.test_limit, **options),
-    )
-
-
-def load_split(
-    recipe: Recipe | GanRecipe, split: str, limit: int | None = None, *,
-    data_dir: Path | None = None, download: bool = False,
-) -> ImageSet | FolderSet:  # fmt: skip
-    """One split of a recipe's data, cut to `limit` images where one is given."""
-    images = load_dataset(
-        recipe.dataset, split, data_dir=data_dir, image_size=recipe.image_size, download=download,
-        **recipe.dataset_options,
-    )  # fmt: skip
-    return images if limit is None else take(images, limit)
-
-
-def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
-    """`limit` images of a set, drawn once and for all: equal for every recipe and seed.
-
-    Raises:
-        ValueError: the set has fewer.
-    """
-    if limit > len(images):
-        raise ValueError(f"{images.name} {images.split} has {len(images)} images, not {limit}")
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:limit]
-    names = ("images", "labels", "files", "places", "boxes", "box_labels")
-    parts = {name: getattr(images, name, None) for name in names}
-    return replace(images, **{k: part[chosen] for k, part in parts.items() if part is not None})
 
 
 def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:

@@ -1,8 +1,8 @@
 """The paper's findings as data: each sentence with the comparison that decides it, in its order.
 
-No verdict is written here: nestlib.claim asks the records, and the paper's own numbers. Quotes are
-the paper's words (arXiv 2105.12723v1), its line breaks and typing kept out. Margins for words such
-as "far", "similar" and "marginal" are ours.
+No verdict is written here: nestlib.claims.claim asks the records, and the paper's own numbers.
+Quotes are the paper's words (arXiv 2105.12723v1), its line breaks and typing kept out. Margins for
+words such as "far", "similar" and "marginal" are ours.
 """
 
 import math
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from nestlib import paper
-from nestlib.claim import Bar, Claim, Comparison
+from nestlib.claims.claim import Bar, Claim, Comparison
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT
 from nestlib.models.blocks import fit_block_size
-from nestlib.plans import ALONE, CIFAR, EPOCHS, FIGURE4_RIGHT, HEADS, IN_SEQUENCE
+from nestlib.recipes.plans import ALONE, CIFAR, EPOCHS, FIGURE4_RIGHT, HEADS, IN_SEQUENCE
 
 FAR = 1.0  # points: what "far better", "clear drop" and "big difference" ask for at least
 NEAR = 0.5  # points: what "similar", "matches" and "sufficient" allow

@@ -3,7 +3,7 @@
 `Recipe` trains a classifier; its defaults are the published NesT configuration for CIFAR
 (configs/cifar_nest.py of the authors' code). `GanRecipe` trains a generator against a
 discriminator; its defaults are what appendix A.4 prints. Which recipes there are by name stands in
-recipes.py and gan_recipes.py.
+named.py and generators.py.
 """
 
 import dataclasses

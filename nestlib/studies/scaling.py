@@ -1,7 +1,7 @@
 """What the model of scale (nestlib.measure.scale) is fed and checked with: steps of 1 and 2 ranks.
 
-python -m nestlib.scaling                    measure on this CPU, and leave a record
-python -m nestlib.scaling --commit-record
+python -m nestlib.studies.scaling                    measure on this CPU, and leave a record
+python -m nestlib.studies.scaling --commit-record
 """
 
 import json
@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from nestlib.benches import bench_id
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.cost import count_params
 from nestlib.measure.scale import Job, Rates
-from nestlib.recipe import Recipe
-from nestlib.recipes import TABLE2, get_recipe
+from nestlib.recipes.named import TABLE2, get_recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store, describe_environment, open_store, timestamp
-from nestlib.runs import load_sets
+from nestlib.runs.splits import load_sets
+from nestlib.studies.benches import bench_id
 from nestlib.training.classifier import Trainer
 
 ROW = "NesT-T"  # of Table 2, whose bench gives a device's rate
@@ -111,7 +111,7 @@ def _time_ranks(ranks: int, steps: int) -> dict[str, float]:
     """One torchrun: the median seconds of a step and of an exchange of all gradients."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(ranks), "-m", "nestlib.scaling", "rank", str(steps)],
+         str(ranks), "-m", "nestlib.studies.scaling", "rank", str(steps)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
         timeout=TURN_SECONDS,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Which models a benchmark times, for how long, and where its record goes.
 
 There is one for each table, of its rows; `figure7`, of its three generators, forward alone; and
-`speed`: NesT here against timm's (nestlib.rivals).
+`speed`: NesT here against timm's (nestlib.studies.rivals).
 """
 
 import re
@@ -11,11 +11,11 @@ from functools import partial
 import torch
 
 from nestlib.data.datasets import dataset_info
-from nestlib.gan_recipes import FIGURE7_GENERATORS
 from nestlib.measure.speed import Contender, bench
-from nestlib.recipes import TABLES, get_recipe
+from nestlib.recipes.generators import FIGURE7_GENERATORS
+from nestlib.recipes.named import TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
-from nestlib.rivals import MODELS, RIVALS, Rival, measure_differences
+from nestlib.studies.rivals import MODELS, RIVALS, Rival, measure_differences
 from nestlib.training.devices import resolve_device
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.gan_recipes import GAN_DEFAULTS, NAMED_GANS
-from nestlib.recipe import GanRecipe, Recipe
+from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
+from nestlib.recipes.recipe import GanRecipe, Recipe
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {

@@ -22,12 +22,12 @@ from nestlib.measure.grounding import (
 )
 from nestlib.models.nest import NesT
 from nestlib.models.weights import load_weights
-from nestlib.recipe import Recipe, to_dict
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
-from nestlib.runs import carry_out
-from nestlib.sweeps import collect
-from nestlib.trained import weights_path
+from nestlib.runs.run import carry_out
+from nestlib.runs.sweeps import collect
+from nestlib.runs.trained import weights_path
 from nestlib.training.devices import resolve_device
 
 RECIPE = "digits/nest_planted"

@@ -25,16 +25,16 @@ from nestlib.measure.cost import count_params
 from nestlib.measure.speed import PRECISIONS
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.weights import hash_weights
-from nestlib.recipe import GanRecipe
-from nestlib.recipes import NAMED, get_recipe
+from nestlib.recipes.named import NAMED, get_recipe
+from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import (
     Record,
     Store,
     describe_environment,
     timestamp,
 )  # fmt: skip
-from nestlib.runs import take
-from nestlib.trained import build_run, find_run, weights_path
+from nestlib.runs.splits import take
+from nestlib.runs.trained import build_run, find_run, weights_path
 from nestlib.training.devices import resolve_device
 
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories

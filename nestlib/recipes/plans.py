@@ -1,9 +1,9 @@
 """Figures and tables of runs as data: which recipes, with which seeds, stand behind each bar.
 
-`nest sweep figure5 --budget quick` runs a plan (nestlib.sweeps). A plan maps a bar's key, words
-such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow models
-on the digits and checks the path to a figure, never its result; gpu is what one GPU does, CIFAR-10
-for 60 epochs or Tiny ImageNet; paper is what the paper ran.
+`nest sweep figure5 --budget quick` runs a plan (nestlib.runs.sweeps). A plan maps a bar's key,
+words such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow
+models on the digits and checks the path to a figure, never its result; gpu is what one GPU does,
+CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from itertools import accumulate
 from typing import Any
 
 from nestlib.data.augment import Augmentation
-from nestlib.gan_recipes import FIGURE7
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.recipe import BUDGETS, GanRecipe, Recipe
-from nestlib.recipes import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
+from nestlib.recipes.generators import FIGURE7
+from nestlib.recipes.named import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
+from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
 from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]

@@ -23,12 +23,12 @@ from nestlib.measure.features import (
 )
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.plans import FIGURE7_DATASETS, Key, plan
-from nestlib.recipe import GanRecipe
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import FIGURE7_DATASETS, Key, plan
+from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
-from nestlib.runs import load_split
-from nestlib.trained import load_run, weights_path
+from nestlib.runs.splits import load_split
+from nestlib.runs.trained import load_run, weights_path
 from nestlib.training.devices import resolve_device
 from nestlib.training.gan import SAMPLES
 

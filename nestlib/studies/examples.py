@@ -19,13 +19,13 @@ from nestlib.data.decoding import decode_image
 from nestlib.data.digits import make_digits
 from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
-from nestlib.localizations import METHODS, load_published_row, maps_of
 from nestlib.models.nest import NesT
-from nestlib.plans import plan_figure8
-from nestlib.planted import RECIPE, load_canvases
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import plan_figure8
 from nestlib.records import Store
-from nestlib.trained import load_run, load_trained
+from nestlib.runs.trained import load_run, load_trained
+from nestlib.studies.localizations import METHODS, load_published_row, maps_of
+from nestlib.studies.planted import RECIPE, load_canvases
 
 PLANTED_SEED = 2  # whose weights are committed
 # First words of ImageNet's classes and their wnids; the paper names the classes, not the images.
@@ -72,7 +72,7 @@ def walk_figure3(canvas: int = 0, image: str = "", *, budget: str = "quick") -> 
     """One image and the walks of four classes: a canvas of four digits, or a photo's top four.
 
     Args:
-        canvas: which of the planted truth's canvases (`nestlib.planted.CANVASES`).
+        canvas: which of the planted truth's canvases (`nestlib.studies.planted.CANVASES`).
         image: a photo's path, for the published NesT-S; "" takes the canvas.
         budget: smoke takes an untrained model on the canvas.
     """
@@ -110,7 +110,7 @@ def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
     """One canvas of four digits, and the walks of its four classes: figure 3 on embedded data.
 
     Args:
-        canvas: which of the planted truth's canvases (`nestlib.planted.CANVASES`).
+        canvas: which of the planted truth's canvases (`nestlib.studies.planted.CANVASES`).
         budget: smoke takes an untrained model.
 
     Raises:

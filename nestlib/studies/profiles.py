@@ -4,10 +4,8 @@ from functools import partial
 
 import torch
 
-from nestlib.benches import SPEED_BATCH_SIZES, bench_id
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
-from nestlib.feeding import measure_loader, measure_streaming
 from nestlib.measure.attention import attention_choices
 from nestlib.measure.data_faults import rehearse
 from nestlib.measure.explaining import explaining_costs
@@ -15,8 +13,10 @@ from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
 from nestlib.measure.roofline import roofline
 from nestlib.models import create_model
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.studies.benches import SPEED_BATCH_SIZES, bench_id
+from nestlib.studies.feeding import measure_loader, measure_streaming
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 

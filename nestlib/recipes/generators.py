@@ -3,10 +3,11 @@
     nest train digits/gan_nest_narrow
     nest train tiny_imagenet/gan_nest --data-dir data/tiny_imagenet
 
-They stand in `nestlib.recipes.NAMED` with all others. Settings are appendix A.4's; what it leaves
-open is said in nestlib.models.generator and nestlib.training.gan. The paper trains on ImageNet,
-"all images are resized to 64x64" (section 4.5), for how many steps is not said. One GPU takes Tiny
-ImageNet-100, whose 30,000 images would be learnt by heart without differentiable augmentation.
+They stand in `nestlib.recipes.named.NAMED` with all others. Settings are appendix A.4's; what it
+leaves open is said in nestlib.models.generator and nestlib.training.gan. The paper trains on
+ImageNet, "all images are resized to 64x64" (section 4.5), for how many steps is not said. One GPU
+takes Tiny ImageNet-100, whose 30,000 images would be learnt by heart without differentiable
+augmentation.
 """
 
 from typing import Any

@@ -21,12 +21,13 @@ from tqdm import tqdm
 from nestlib.data.datasets import dataset_info
 from nestlib.files import Held, is_held
 from nestlib.measure.cost import count_gflops
-from nestlib.plans import Key
-from nestlib.plans import plan as plan_figure
-from nestlib.recipe import GanRecipe, Recipe
-from nestlib.recipes import get_recipe
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.plans import Key
+from nestlib.recipes.plans import plan as plan_figure
+from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store, find_project_root
-from nestlib.runs import LOCK, carry_out, find_fresh
+from nestlib.runs.freshness import find_fresh
+from nestlib.runs.run import LOCK, carry_out
 from nestlib.training.devices import free_device, list_devices
 
 K = TypeVar("K", bound=Hashable)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.measure.generation import generate, to_bytes
 from nestlib.measure.neighbours import find_nearest
-from nestlib.recipe import GanRecipe
+from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Store
-from nestlib.runs import load_split
-from nestlib.trained import load_run
+from nestlib.runs.splits import load_split
+from nestlib.runs.trained import load_run
 
 GRID = 8
 WALKS, WALK_STEPS = 4, 10

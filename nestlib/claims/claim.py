@@ -2,7 +2,7 @@
 
 `examine` asks the records of the recipes that a comparison names; without them the status is "no
 record". The paper's own printed numbers are asked too, apart: a sentence may fail them already.
-Which claims there are stands in claims.py.
+Which claims there are stands in findings.py.
 """
 
 import math
@@ -19,11 +19,11 @@ from nestlib.measure.verdict import (
     Verdict,
     judge,
 )
-from nestlib.plans import Key, recipe_of
-from nestlib.recipe import Recipe, with_overrides
-from nestlib.recipes import TABLES, get_recipe
+from nestlib.recipes.named import TABLES, get_recipe
+from nestlib.recipes.plans import Key, recipe_of
+from nestlib.recipes.recipe import Recipe, with_overrides
 from nestlib.records import Record, Store
-from nestlib.runs import find_fresh
+from nestlib.runs.freshness import find_fresh
 
 NO_RECORD = "no record"
 

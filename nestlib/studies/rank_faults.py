@@ -5,9 +5,9 @@ elastic or Slurm, carries it to its end. Every rank notes which images each of i
 that a checkpoint does not hold are made again, and only the second time counts. A run that lost
 nothing has, on this CPU, the weights of an undisturbed one bit for bit.
 
-    python -m nestlib.faults --commit-record           strike by every fault; leaves a record
-    python tests/slurm_here.py python -m nestlib.faults    the same, by a Slurm's faults too
-    python -m nestlib.faults LEDGER STRIKE train ...   what the ranks run: the command, watched
+    python -m nestlib.studies.rank_faults --commit-record       strikes by every fault, and records
+    python tests/slurm_here.py python -m nestlib.studies.rank_faults        by a Slurm's faults too
+    python -m nestlib.studies.rank_faults LEDGER STRIKE train ...    the command of a rank, watched
 """
 
 import contextlib
@@ -31,9 +31,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nestlib import cli, cluster
-from nestlib.recipe import with_overrides
-from nestlib.recipes import get_recipe
+from nestlib import cli
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import with_overrides
 from nestlib.records import (
     Record,
     Store,
@@ -42,6 +42,7 @@ from nestlib.records import (
     open_store,
     timestamp,
 )  # fmt: skip
+from nestlib.runs import cluster
 from nestlib.training import classifier
 
 RECIPE = "digits/nest_narrow"
@@ -160,8 +161,8 @@ class Run:
         more = [word for change in self.changes for word in ("--set", change)]
         more += ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return (
-            "-m", "nestlib.faults", str(self.folder), strike, "train", self.recipe, *more,
-            "--device", "cpu", "--checkpoint-every", CHECKPOINT_EVERY, "--rank-timeout",
+            "-m", "nestlib.studies.rank_faults", str(self.folder), strike, "train", self.recipe,
+            *more, "--device", "cpu", "--checkpoint-every", CHECKPOINT_EVERY, "--rank-timeout",
             f"{RANK_TIMEOUT}s",
         )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""The paper's findings, and what records say of each."""

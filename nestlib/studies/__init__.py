@@ -1,0 +1,1 @@
+"""Which models meet which measure, and the record it leaves: time, score, explain, break."""
