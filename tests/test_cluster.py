@@ -16,12 +16,12 @@ from slurm_here import NoSlurm, slurm_here
 
 from nestlib import cli
 from nestlib.recipes import plans
+from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
 from nestlib.records import Record, Store
 from nestlib.runs import cluster
 from nestlib.studies import rank_faults as faults
-from nestlib.training.distill import hard
 
 submitit = pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
 

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 
 from nestlib.data.augment import Augmentation
 from nestlib.models.weights import hash_weights
+from nestlib.recipes.distillation import Distillation, hard, soft
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
 from nestlib.records import Store
 from nestlib.runs.run import build_teacher, carry_out
 from nestlib.runs.splits import load_sets
 from nestlib.training.classifier import Trainer
-from nestlib.training.distill import Distillation, distillation_loss, hard, soft
+from nestlib.training.distill import distillation_loss
 
 TEACHER = "digits/pyramid_narrow-s0-01234567"
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nestlib.files import Held, hold, is_held
+from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import from_dict, to_dict
@@ -24,7 +25,6 @@ from nestlib.runs.run import LOCK, carry_out
 from nestlib.runs.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
 from nestlib.training.classifier import Trainer
 from nestlib.training.devices import free_device
-from nestlib.training.distill import hard
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from typing import Any
 from nestlib.data.augment import Augmentation
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.recipes.distillation import hard, soft
 from nestlib.recipes.generators import FIGURE7
 from nestlib.recipes.named import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
 from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
-from nestlib.training.distill import hard, soft
 
 Key = tuple[str, ...]
 Plan = dict[Key, list[Recipe | GanRecipe]]

@@ -28,7 +28,7 @@ from nestlib.models import (
     create_model,
     list_models,
 )  # fmt: skip
-from nestlib.training.distill import Distillation
+from nestlib.recipes.distillation import Distillation
 
 # Fields that recipes did not always have join the hash only where they differ from what every
 # earlier run did, so that the records of those runs are still found.
