@@ -109,8 +109,9 @@ def test_memory_of_streaming_is_flat():
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert told.returncode == 0, told.stderr.decode()
     measured = json.loads(told.stdout)
-    assert measured["epochs"] >= 3 and len(measured["mb"]) == len(measured["seconds"]) >= 10
-    assert abs(measured["late_mb"] - measured["early_mb"]) < 10
+    assert measured["epochs"] >= 8 and len(measured["mb"]) == len(measured["seconds"]) >= 10
+    # Two batches: as many more may be on their way at one look. A batch kept an epoch is above it.
+    assert measured["late_mb"] - measured["early_mb"] < 30
 
 
 def test_a_leak_would_be_seen(monkeypatch):

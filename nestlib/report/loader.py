@@ -121,7 +121,7 @@ def streaming_table(measured: Mapping, source: str) -> Table:
          "of the process and its workers, shared pages once. Early and late: medians of the second "
          "and the last fifth of the time. Steps up and down are freed batches that glibc's "
          "allocator keeps; started with MALLOC_MMAP_THRESHOLD_=4194304 it returns them at once, "
-         "and memory is level to a few MB (tests/test_loading.py)"],
+         "and memory is level to a batch or two (tests/test_loading.py)"],
     )  # fmt: skip
 
 
