@@ -248,6 +248,22 @@ def test_whole_stage_matches_timm(photos):
 # Crop, flip, jitter, erasing
 
 
+def test_without_padding_whole_images_are_flipped_and_torch_keeps_its_threads():
+    batch = torch.randint(0, 256, (1000, 3, 5, 7), dtype=torch.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        out = crop_and_flip(batch, 0, 0.5, generator())
+        normal = normalize(out, MEAN, STD)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    flipped = (out == batch.flip(-1)).flatten(1).all(1)
+    same = (out == batch).flatten(1).all(1)
+    assert (flipped ^ same).all() and normal.shape == batch.shape
+    assert stats.binomtest(int(flipped.sum()), len(out)).pvalue > P_MIN
+
+
 def test_crops_and_flips_are_uniform():
     rows = torch.arange(1, 33, dtype=torch.uint8)[:, None].expand(32, 32)
     image = torch.stack([rows, rows.T, rows.T])
