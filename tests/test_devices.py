@@ -1,8 +1,3 @@
-import os
-import platform
-import resource
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -80,35 +75,3 @@ def test_a_store_that_restarted_ranks_would_share_is_named(monkeypatch, shared, 
         devices._warn_of_shared_store()
     found = [str(w.message) for w in caught]
     assert any("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in text for text in found) == warned
-
-
-# Freed memory
-
-FAULTS_OF_A_TENSOR = """
-import resource, torch
-from nestlib.training.devices import resolve_device
-
-resolve_device("cpu")
-
-def make():
-    torch.ones(2**24)  # 64 MiB
-
-for _ in range(3):
-    make()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
-    make()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another libc than glibc")
-@pytest.mark.parametrize("own, kept", [({}, True), ({"MALLOC_MMAP_THRESHOLD_": "65536"}, False)])
-def test_freed_memory_is_used_again_unless_the_user_says_otherwise(own, kept):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC", "GLIBC"))}
-    words = [sys.executable, "-c", FAULTS_OF_A_TENSOR]
-    result = subprocess.run(
-        words, env=environment | own, capture_output=True, text=True, check=True
-    )
-    pages = 2**26 // resource.getpagesize()
-    assert (int(result.stdout) < pages / 2) == kept  # of all four tensors

@@ -1,8 +1,6 @@
 """Which device, and how many processes: one, or those that torchrun started."""
 
-import ctypes
 import os
-import platform
 import tempfile
 import time
 import warnings
@@ -19,9 +17,6 @@ import torch.distributed as dist
 from nestlib.files import Held, hold
 
 T = TypeVar("T")
-# glibc's M_MMAP_THRESHOLD: larger blocks are mapped apart; and M_TRIM_THRESHOLD: free bytes at the
-# heap's end that are kept.
-MALLOC = {-3: 2**30, -1: 2**31 - 1}
 RANK_TIMEOUT = 600.0  # seconds that ranks wait for one another
 
 
@@ -32,8 +27,6 @@ class DeviceError(RuntimeError):
 def resolve_device(name: str = "auto") -> torch.device:
     """The device to run on; "auto" takes CUDA where a driver is present, else the CPU.
 
-    With the CPU comes `keep_freed_memory`.
-
     A driver that is there but does not work (too old for this PyTorch, say) is an error, never
     a silent run on the CPU.
 
@@ -43,7 +36,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if name not in ("auto", "cpu") and not name.startswith("cuda"):
         raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:<index>")
     if name == "cpu":
-        return _resolve_cpu()
+        return torch.device("cpu")
     try:
         torch.cuda.init()
         if not torch.cuda.device_count():
@@ -51,7 +44,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
         reason = str(error).strip().split("\n")[0]
         if name == "auto" and not _has_nvidia_driver():
-            return _resolve_cpu()
+            return torch.device("cpu")
         raise DeviceError(
             f"CUDA does not start: {reason} (PyTorch {torch.__version__} is built for CUDA "
             f"{torch.version.cuda}). Update the driver, install the PyTorch build for yours, or "
@@ -66,24 +59,6 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"cuda:{torch.cuda.device_count() - 1}"
         )
     return device
-
-
-def _resolve_cpu() -> torch.device:
-    keep_freed_memory()
-    return torch.device("cpu")
-
-
-def keep_freed_memory() -> None:
-    """Let this process, and those it forks, use freed memory again, whatever its size.
-
-    As glibc comes, it hands large blocks back, and the kernel clears their pages for the next
-    tensor: a tenth of a training step. What the user has set by the environment stays.
-    """
-    own = [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
-    if platform.libc_ver()[0] == "glibc" and not own:
-        libc = ctypes.CDLL(None)
-        for parameter, size in MALLOC.items():
-            libc.mallopt(parameter, size)
 
 
 def _has_nvidia_driver() -> bool:
