@@ -30,6 +30,8 @@
 #   needs no val images.
 # - What is fetched is checked by its SHA-256 and kept in `$NESTLIB_CACHE` (default `~/.cache/nestlib/shards`; a
 #   node's own disk is the place), of `$NESTLIB_CACHE_GB` at most (default: nine tenths of what is free).
+# - Of object stores, the tests read moto's S3 on this machine (`tests/test_fetching.py`), with workers and without;
+#   an emulator of Google's was read once by hand. Amazon's and Google's own have not been tried.
 # - Up to one training image in 1,000 may be unreadable (`--set dataset_options.skip_limit=N`); each is named in
 #   the log and in the run's record. A test image may not: an accuracy of fewer images is another number.
 #

@@ -1,8 +1,10 @@
 """Shards over the network: a real HTTP server on loopback, the cache, retries, checksums."""
 
 import http.server
+import importlib
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -254,9 +256,41 @@ def test_other_file_systems_are_fsspecs(shards):  # noqa: F811
         load("memory://bucket", "test")
 
 
+@pytest.fixture
+def s3(shards, monkeypatch):  # noqa: F811
+    """moto's S3 on loopback, which holds the shards; the URL of their folder."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()  # those of another test's server
+    moto_server = pytest.importorskip("moto.server", reason="moto's server is not installed")
+    server = moto_server.ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    bucket = importlib.import_module("boto3").resource("s3").create_bucket(Bucket="bucket")
+    for path in shards.iterdir():
+        bucket.upload_file(str(path), f"imagenet/{path.name}")
+    yield "s3://bucket/imagenet"
+    server.stop()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_object_store_gives_what_the_folder_gives(s3, shards, num_workers):  # noqa: F811
+    """Its client runs an event loop in a thread, which forked workers do not inherit."""
+    there = load(s3, num_workers=num_workers)
+    for seed in range(2):
+        assert equal(read(load(shards), seed), read(there, seed))
+    assert verify_shards(s3, progress=False) == []
+    with pytest.raises(OSError, match=rf"{s3}/nowhere/train\.json is not there"):
+        load(f"{s3}/nowhere")
+
+
 @pytest.mark.parametrize(("url", "package"), [("s3://b/x", "s3fs"), ("gs://b/x", "gcsfs")])
 def test_a_missing_package_is_named_with_its_remedy(url, package, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    registry = pytest.importorskip("fsspec.registry")._registry  # what was imported before
+    monkeypatch.delitem(registry, url.partition("://")[0], raising=False)
     with pytest.raises(ImportError, match=rf"{url}/train\.json .*`pip install {package}`"):
         load(url)
 
