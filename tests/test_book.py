@@ -183,7 +183,7 @@ def test_every_figure_has_words_and_its_data(book_html):
         (name, figure)
         for name in toc_files()
         for figure in re.findall(
-            r'<svg\b[^>]*role="img".*?</svg>(?:<details class="figure-data">.*?</details>)?',
+            r'<svg\b[^>]*role="img".*?</svg>(?:</div><details class="figure-data">.*?</details>)?',
             (book_html / f"{name}.html").read_text(), re.DOTALL,
         )
     ]  # fmt: skip

@@ -147,6 +147,20 @@ def test_a_wide_table_scrolls_in_a_named_box_that_takes_the_focus(browser, site)
     watch.page.close()
 
 
+def test_a_figure_keeps_its_size_on_a_phone_and_scrolls_in_a_box_that_takes_the_focus(
+    browser, site
+):
+    sizes = {}
+    for width in (390, 1300):
+        watch = open_page(browser, site, "experiments/table1", width=width)
+        box = watch.page.locator(".picture").first
+        letters = box.locator("svg text").first
+        sizes[width] = letters.evaluate("text => text.getBoundingClientRect().height")
+        assert box.get_attribute("aria-label") == ("Figure" if width == 390 else None)
+        watch.page.close()
+    assert sizes[390] >= sizes[1300] > 0
+
+
 def test_formulas_are_drawn_without_a_script(browser, site):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""The data behind each inline figure, as a table below it that opens.
+"""A box around each inline figure, in which a phone scrolls it; its data, as a table that opens.
 
 A picture of nestlib.report says what each mark shows in a `<title>` beside it. A mouse finds these;
 keyboards, touch screens and screen readers do not, so they are listed too.
@@ -16,8 +16,8 @@ TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 
 
 def add_data(match: re.Match) -> str:
-    figure = match[0]
-    rows = "".join(map(row_of, TITLE.findall(figure)))
+    rows = "".join(map(row_of, TITLE.findall(match[0])))
+    figure = f'<div class="scrolls picture">{match[0]}</div>'
     if not rows:  # images, which their description alone can tell of
         return figure
     head = '<thead><tr><th scope="col">Mark</th><th scope="col">What it shows</th></tr></thead>'

@@ -1,4 +1,4 @@
-// Tables: heads that sort, boxes that scroll by keyboard. The pages read well without it.
+// Tables whose heads sort; boxes that scroll by keyboard. The pages read well without it.
 "use strict";
 
 const AS_PRINTED = "none";
@@ -60,18 +60,24 @@ function makeSortable(table) {
   });
 }
 
-// What is wider than its box is reached by keyboard, and named where it is a table.
+function nameOf(box) {
+  const table = box.querySelector(":scope > table");
+  if (table) return table.caption?.textContent.trim() || "Table";
+  return box.classList.contains("picture") ? "Figure" : "";
+}
+
+// What is wider than its box is reached by keyboard, and named where it is a table or a figure.
 function markScrolling() {
   for (const box of document.querySelectorAll(".bd-article div, .bd-article pre")) {
     if (!/auto|scroll/.test(getComputedStyle(box).overflowX)) continue;
-    const table = box.querySelector(":scope > table");
+    const name = nameOf(box);
     if (box.scrollWidth > box.clientWidth + 1) {
       box.tabIndex = 0;
-      if (!table) continue;
+      if (!name) continue;
       box.setAttribute("role", "region");
-      box.setAttribute("aria-label", table.caption?.textContent.trim() || "Table");
-    } else if (table) {
-      for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+      box.setAttribute("aria-label", name);
+    } else if (name) {
+      for (const key of ["tabindex", "role", "aria-label"]) box.removeAttribute(key);
     }
   }
 }
