@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -19,7 +20,8 @@ from nestlib.recipes import plans
 from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
-from nestlib.records import Record, Store
+from nestlib.recipes.recipe import with_overrides
+from nestlib.records import Record, Store, open_store
 from nestlib.runs import cluster
 from nestlib.studies import rank_faults as faults
 
@@ -242,3 +244,46 @@ def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
     except NoSlurm as error:
         pytest.skip(str(error))
     assert_nothing_lost(row)
+
+
+@pytest.mark.slow  # two minutes
+def test_a_real_queue_makes_a_figures_runs_and_pupils_wait_for_their_teachers(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    figure = {recipe.run_id: recipe for row in plan("table_a2", "smoke").values() for recipe in row}
+    cut = [word for change in faults.CHANGES for word in ("--set", change)]
+    teacher = ("train", faults.RECIPE, *cut, "--seed", "1")
+    taught = with_overrides(get_recipe(faults.RECIPE, seed=1), list(faults.CHANGES)).run_id
+    pupil = ("train", faults.RECIPE, *cut, "--set", f"distillation.teacher={taught}")
+    lesson = [
+        made for words in (pupil, teacher) for made in cli._runs_to_queue(words[1], words[2:])
+    ]
+    try:
+        with slurm_here():
+            code, said = nest(
+                monkeypatch, capsys, "submit", "table_a2", "--budget", "smoke", "--gpus-per-node",
+                "0", "--cpus-per-rank", "1", "--time", "10", "--slurm", "partition=low",
+            )  # fmt: skip
+            assert code == 0 and said.count("job ") == len(figure)
+            queued = cluster.enqueue(
+                lesson, tmp_path / "runs" / "slurm", ranks_per_node=1, name="lesson", minutes=10,
+                gpus_per_node=0, cpus_per_rank=1, options={"partition": "low"}, dry_run=False,
+            )  # fmt: skip
+            assert len(list(queued)) == len(lesson)
+            await_empty_queue(seconds=faults.LIMIT)
+    except NoSlurm as error:
+        pytest.skip(str(error))
+    logs = "\n".join(log.read_text()[-1500:] for log in tmp_path.glob("runs/slurm/*.out"))
+    store = open_store()
+    for run_id in (*figure, *(recipe.run_id for recipe, _ in lesson)):
+        assert store.find(run_id) is not None, f"{run_id}\n{logs}"
+    started = store.find(lesson[0][0].run_id).environment["started"]
+    assert store.find(taught).environment["finished"] <= started
+
+
+def await_empty_queue(seconds):
+    words, end = ["squeue", "-h", "-o", "%i %T %E"], time.monotonic() + seconds
+    while queue := subprocess.check_output(words, text=True):
+        assert time.monotonic() < end, queue
+        time.sleep(1)
