@@ -81,6 +81,7 @@ class Noted:
 
 def watch(ledger: Path, strike: "Strike") -> None:
     """Make the classifier's trainer note its steps in `ledger`, and a rank strike itself."""
+    torch.set_num_threads(1)  # whatever starts a rank: other numbers round otherwise on some CPUs
     own, attempt, began = int(os.environ.get("RANK", 0)), [time.time()], [0]
     train_step, resume = classifier.Trainer.train_step, classifier.Trainer.resume
 
@@ -175,7 +176,7 @@ class Run:
         return subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
              "2", "--max-restarts", str(cluster.RESTARTS), *self.words(strike)],
-            cwd=self.folder, env=os.environ | cluster.STORE | {"OMP_NUM_THREADS": "1"},
+            cwd=self.folder, env=os.environ | cluster.STORE,
             stdout=(self.folder / "log").open("a"), stderr=subprocess.STDOUT,
         )  # fmt: skip
 
