@@ -25,7 +25,7 @@
 #
 #     compute  = B / (N r)               r: images/s that one device trains, from Table 2's committed benches
 #     exchange = 2 (N - 1) / N * G / w   G: bytes of all gradients, four a parameter; w: bytes/s that a device sends
-#     input    = B / (N l)               l: images/s that the loader makes for one device
+#     input    = B / (N l)               l: images/s that the loader makes for one device, from its committed bench
 #
 # The second is a ring all-reduce. PyTorch exchanges gradients while later ones are still computed and loads
 # batches ahead, so a step takes
@@ -37,8 +37,8 @@
 # recipe's at any number of devices, so no learning rate changes. Left out: checkpoints, the evaluation after
 # each epoch, and that a device slows down when its share of the batch gets small.
 #
-# `bandwidth_gb_per_second`, `loader_images_per_second` and `price_per_hour` are **assumptions of the reader**,
-# not measurements; put in your cluster's:
+# `bandwidth_gb_per_second` and `price_per_hour` are **assumptions of the reader**, not measurements, and so are
+# `loader_cores`, the cores that decode for one device; put in your cluster's:
 #
 #     papermill experiments/scale.ipynb out.ipynb -p images_per_second 900 -p price_per_hour 2.5
 
@@ -55,7 +55,8 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper; all show what records there are
 epochs: int = 300  # of ImageNet
 images_per_second: float = 0.0  # that one of your GPUs trains; 0: only devices with a record
-loader_images_per_second: float = 0.0  # assumed, for one device; 0: no limit
+loader_cores: int = 8  # that decode for one device: what `nest submit` asks for
+loader_images_per_second: float = 0.0  # yours, for one device; 0: as measured, by cores
 bandwidth_gb_per_second: float = 25.0  # assumed, that one device sends
 price_per_hour: float = 1.0  # assumed, of one device, in any currency
 
@@ -68,9 +69,10 @@ check_parameters(In)
 
 # %%
 store, job = records.open_store(), scaling.imagenet_job(epochs)
+loader = scaling.loader_rate(store.find_benches("loader"), loader_images_per_second, loader_cores)
 devices = scaling.device_rates(
     store.find_benches("table2"), own_rate=images_per_second,
-    gb_per_second=bandwidth_gb_per_second, loader=loader_images_per_second,
+    gb_per_second=bandwidth_gb_per_second, loader=loader,
 )
 measured = next(iter(store.find_benches("scaling")), None)
 faults = store.find("faults/two-ranks")
@@ -86,7 +88,9 @@ picture = report.plot_scale(job, devices, measured)
 picture
 
 # %% tags=["hide-input"]
-scale = report.scale_table(job, devices, price_per_hour)
+scale = report.scale_table(
+    job, devices, loader, gb_per_second=bandwidth_gb_per_second, price=price_per_hour
+)
 scale
 
 # %% tags=["hide-input"]

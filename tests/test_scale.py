@@ -2,6 +2,8 @@
 
 import json
 import math
+from functools import partial
+from statistics import median
 
 import pytest
 
@@ -56,13 +58,32 @@ def test_what_cannot_be_is_refused(ranks, rates):
         predict(JOB, rates, ranks)
 
 
+def test_the_loader_is_what_its_record_shows_of_a_core_times_the_cores():
+    benched = open_store().find_benches("loader")
+    measured = benched[0]
+    two = measured.summary["sets"]["photos"]["rates"]["shards, bytes for a GPU"]
+    assert measured.summary["settings"]["workers"] == 2
+    found = scaling.loader_rate(benched, own_rate=0, cores=2)
+    assert found.images_per_second == pytest.approx(median(two["images_per_second"]))
+    assert measured.run_id in found.source
+    doubled = scaling.loader_rate(benched, own_rate=0, cores=4)
+    assert doubled.images_per_second == pytest.approx(2 * found.images_per_second)
+    assert scaling.loader_rate(benched, own_rate=40, cores=2).images_per_second == 40
+    fast = scaling.device_rates([], own_rate=1e6, gb_per_second=25.0, loader=found)["your GPU"]
+    job = scaling.imagenet_job(300)
+    wait = job.batch_size / found.images_per_second
+    assert predict(job, fast.rates, 1).step_seconds == pytest.approx((wait, wait))
+
+
 def test_a_gpu_without_a_record_is_not_run_yet():
     job = scaling.imagenet_job(300)
     assert job.batch_size == get_recipe("imagenet/nest_tiny").batch_size
-    limits = {"gb_per_second": 25.0, "loader": 0.0}
-    none = report.scale_table(job, scaling.device_rates([], own_rate=0, **limits), 1.0)
+    loader = scaling.loader_rate([], own_rate=0, cores=8)
+    limits = {"gb_per_second": 25.0, "loader": loader}
+    shown = partial(report.scale_table, job, loader=loader, gb_per_second=25.0, price=1.0)
+    none = shown(devices=scaling.device_rates([], own_rate=0, **limits))
     assert [row[0] for row in none.rows] == ["a GPU"] and "not run yet" in none.rows[0]
-    own = report.scale_table(job, scaling.device_rates([], own_rate=900, **limits), 1.0)
+    own = shown(devices=scaling.device_rates([], own_rate=900, **limits))
     assert [row[1] for row in own.rows] == [str(n) for n in RANKS]
     assert "Assumed, not measured" in own.notes[0] and "25 GB/s" in own.notes[0]
     assert own.rows[0][2].value == pytest.approx(300 * 1_281_167 // 1024 * 1024 / 900 / 3600, 1e-3)

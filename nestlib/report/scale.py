@@ -11,15 +11,17 @@ from nestlib.measure.scale import BYTES_PER_PARAMETER, RANKS, Job, Rates, predic
 from nestlib.records import Record
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.tables import NOT_RUN, Cell, Number, Table, median_of, significant
-from nestlib.studies.scaling import ROW, Device
+from nestlib.studies.scaling import ROW, Device, Loader
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
 
 
-def scale_table(job: Job, devices: Mapping[str, Device], price: float) -> Table:
+def scale_table(
+    job: Job, devices: Mapping[str, Device], loader: Loader, *, gb_per_second: float, price: float
+) -> Table:
     """Hours, cost and efficiency by number of devices; a GPU's row says where there is no record.
 
-    price: of one device for an hour, the reader's; in any currency.
+    gb_per_second, price: of one device, and for an hour; the reader's, in any currency.
     """
     rows: list[tuple[Cell, ...]] = []
     for name, device in devices.items():
@@ -31,16 +33,16 @@ def scale_table(job: Job, devices: Mapping[str, Device], price: float) -> Table:
             rows.append((name, str(ranks), *hours, *cost, share))
     if all(device.kind == "cpu" for device in devices.values()):
         rows.append(("a GPU", "1 to 256", *[NOT_RUN] * 4, ""))
-    assumed = [f"Assumed, not measured, and this page's parameters: {price:g} a device and hour"]
-    for rates in [device.rates for device in devices.values()][:1]:
-        loader = f"{rates.loader:g} images/s of the loader" if rates.loader else "no loader's limit"
-        assumed.append(f"{rates.bytes_per_second / 1e9:g} GB/s of interconnect, {loader} a device")
+    rate = loader.images_per_second
+    decoded = f"{rate:,.0f} images/s a device, " if rate else ""
     return Table(
         f"{job.epochs} epochs of ImageNet with {ROW}, batch {job.batch_size}, as predicted",
         ("Device", "Devices", "Hours, at least", "at most", "Cost, at least", "at most",
          "Efficiency, at least (%)"),
         rows,
-        ["; ".join(assumed),
+        [f"Assumed, not measured, and this page's parameters: {price:g} a device and hour; "
+         f"{gb_per_second:g} GB/s of interconnect a device",
+         f"Loader: {decoded}{loader.source}",
          *(f"{name}: {device.rates.images_per_second:.3g} images/s trained, {device.source}"
            for name, device in devices.items()),
          "At least: exchange and loading are hidden behind arithmetic; at most: the exchange "

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
@@ -42,17 +43,43 @@ class Device:
     kind: str  # "cpu" or "cuda"
 
 
+@dataclass(frozen=True)
+class Loader:
+    """Images/s that are decoded for one device, and where that is from; None: no limit."""
+
+    images_per_second: float | None
+    source: str
+
+
+def loader_rate(benched: Sequence[Record], own_rate: float, cores: int) -> Loader:
+    """The reader's own rate; else `cores` times what the loader's newest record shows of one.
+
+    That is of JPEGs of about ImageNet's size, from shards, cropped to bytes as a GPU gets them;
+    each worker there had a core.
+
+    Args:
+        own_rate: images/s for one device, 0: not known; cores: that decode for one device.
+    """
+    if own_rate:
+        return Loader(own_rate, "the parameter loader_images_per_second")
+    if not benched:
+        return Loader(None, "no limit, as there is no record of the loader")
+    measured = benched[0]
+    rates = measured.summary["sets"]["photos"]["rates"]["shards, bytes for a GPU"]
+    a_core = median(rates["images_per_second"]) / measured.summary["settings"]["workers"]
+    return Loader(cores * a_core, f"{cores} cores of {a_core:.3g} images/s each, {measured.run_id}")
+
+
 def device_rates(
-    benched: Sequence[Record], *, own_rate: float, gb_per_second: float, loader: float
+    benched: Sequence[Record], *, own_rate: float, gb_per_second: float, loader: Loader
 ) -> dict[str, Device]:
     """The devices that there are predictions for, by name.
 
     Args:
         benched: Table 2's benches; own_rate: the reader's images/s of one GPU, 0: none.
-        gb_per_second: a device's share of the interconnect; loader: images/s for one device, 0:
-            no limit. Both are the reader's.
+        gb_per_second: a device's share of the interconnect, the reader's.
     """
-    limits = gb_per_second * 1e9, loader or None
+    limits = gb_per_second * 1e9, loader.images_per_second
     found = {}
     for record in benched:
         timed = record.summary.get(ROW, {}).get("images_per_second", {}).get("train")
