@@ -15,10 +15,11 @@ from nestlib.notebook import ParameterError, check_parameters, declared_paramete
 from nestlib.recipes.named import TABLE2
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "experiments").glob("*.ipynb"))
+EXPERIMENTS = ROOT / "experiments"
+NOTEBOOKS = sorted(EXPERIMENTS.glob("*.ipynb"))
 BIN = Path(sys.executable).parent
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def code_cells(path):
@@ -27,12 +28,14 @@ def code_cells(path):
     return [c for c in cells if c.cell_type == "code" and "colab" not in c.metadata.get("tags", [])]
 
 
+@each_notebook
 def test_twin_is_equal(path):
     text = jupytext.writes(jupytext.read(path), fmt="py:percent")
     twin = path.with_suffix(".py").read_text()
     assert text.split("# %%", 1)[1] == twin.split("# %%", 1)[1]
 
 
+@each_notebook
 def test_notebook_only_calls(path):
     cells = code_cells(path)
     assert len(cells) <= 10
@@ -45,6 +48,7 @@ def test_notebook_only_calls(path):
         assert "import torch" not in cell.source
 
 
+@each_notebook
 def test_notebook_has_one_parameters_cell_with_a_budget(path):
     (cell,) = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
     parameters = declared_parameters(cell.source)
@@ -52,6 +56,7 @@ def test_notebook_has_one_parameters_cell_with_a_budget(path):
     assert all(parameter.help for parameter in parameters.values())
 
 
+@each_notebook
 def test_notebook_is_committed_executed_and_without_errors(path):
     for cell in code_cells(path):
         cleared = "remove-output" in cell.metadata.get(
@@ -62,6 +67,7 @@ def test_notebook_is_committed_executed_and_without_errors(path):
         assert "execution" not in cell.metadata  # timings
 
 
+@each_notebook
 def test_notebook_checks_its_parameters_first(path):
     cells = code_cells(path)
     assert "check_parameters(In)" in cells[1].source
@@ -69,6 +75,7 @@ def test_notebook_checks_its_parameters_first(path):
         check_parameters([cells[0].source, "# Parameters\nbugdet = 'quick'\n"])
 
 
+@each_notebook
 @pytest.mark.slow
 def test_papermill_stops_at_an_unknown_parameter(path, tmp_path):
     done = subprocess.run(
@@ -80,15 +87,13 @@ def test_papermill_stops_at_an_unknown_parameter(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_bare_papermill_refuses_a_terminal_and_pipes_json(path):
+def test_bare_papermill_refuses_a_terminal_and_pipes_json():
     """What the README says of the form without an output path; piped, it runs to its end.
 
     Of one notebook: `make smoke` runs them all.
     """
-    if path.stem != "table1":
-        pytest.skip("one notebook shows it")
     done = subprocess.run(
-        [BIN / "papermill", path, "-p", "budget", "smoke"],
+        [BIN / "papermill", EXPERIMENTS / "table1.ipynb", "-p", "budget", "smoke"],
         cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -97,14 +102,12 @@ def test_bare_papermill_refuses_a_terminal_and_pipes_json(path):
 
 
 @pytest.mark.slow
-def test_table2_is_scored_on_a_small_folder_in_imagenets_layout(path, tmp_path):
+def test_table2_is_scored_on_a_small_folder_in_imagenets_layout(tmp_path):
     """End to end but for the weights, which need a network: each row then says so."""
-    if path.stem != "table2":
-        pytest.skip("Table 2's notebook alone takes ImageNet")
     save_classes(tmp_path / "imagenet" / "val")
     done = subprocess.run(
-        [BIN / "papermill", path, tmp_path / "out.ipynb", "-p", "budget", "smoke", "-p",
-         "imagenet_dir", str(tmp_path / "imagenet"), "-p", "limit", "12"],
+        [BIN / "papermill", EXPERIMENTS / "table2.ipynb", tmp_path / "out.ipynb", "-p", "budget",
+         "smoke", "-p", "imagenet_dir", str(tmp_path / "imagenet"), "-p", "limit", "12"],
         cwd=ROOT, capture_output=True, text=True, check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
     )  # fmt: skip
