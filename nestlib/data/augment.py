@@ -9,14 +9,14 @@ B images, H x W pixels.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nestlib.data.rand_augment import MAX_MAGNITUDE, color_jitter, gather_pixels, rand_augment
+from nestlib.threads import one_thread
 
 # Random erasing's box, as drawn before clipping (published code, random_erasing): its share of
 # the image's area is uniform, its height over width log-uniform.
@@ -173,7 +173,7 @@ def normalize(
     """uint8 (B, 3, H, W) to (pixel / 255 - mean) / std in `dtype`, computed in float32."""
     # Channel by channel with Python numbers: a tensor of constants would have to be copied to the
     # device, and that copy waits for it. In place: fresh memory takes a CPU as long as the rest.
-    with _one_thread():
+    with one_thread():
         normal = torch.empty(images.shape, device=images.device)
         for out, channel, m, s in zip(normal.unbind(1), images.unbind(1), mean, std, strict=True):
             out.copy_(channel).div_(255).sub_(m).div_(s)
@@ -190,32 +190,16 @@ def crop_and_flip(
     shape, place = (len(images), 1, 1), {"generator": generator, "device": images.device}
     top, left = torch.randint(-padding, padding + 1, (2, *shape), **place)
     flipped = torch.rand(shape, **place) < flip_prob
-    if not padding:  # whole images are copied: a sixth of gather_pixels' time on a CPU
-        with _one_thread():
-            places = (
-                torch.arange(len(images), device=images.device) + len(images) * flipped.flatten()
-            )
-            return torch.cat((images, images.flip(-1))).index_select(0, places)
+    if not padding:  # whole images are picked, no pixels gathered
+        with one_thread():
+            index = torch.arange(len(images), device=images.device)
+            picked = index + len(images) * flipped.flatten()
+            return torch.cat((images, images.flip(-1))).index_select(0, picked)
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device)[:, None]
     cols = torch.arange(width, device=images.device)
     cols = torch.where(flipped, width - 1 - cols, cols)
     return gather_pixels(images, rows + top, cols + left, fill=0)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For what is bound by a CPU's memory: one thread takes hardly longer than several.
-
-    Several wait for one another, and the last of them for a core, as the workers that decode images
-    hold them all: 1.2 times as many images a second come out of two workers on two cores.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:

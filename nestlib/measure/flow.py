@@ -1,7 +1,5 @@
 """Who hears whom: which patches reach which merged block, by gradients of untrained models."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -9,24 +7,14 @@ import torch
 from nestlib.models import create_model
 from nestlib.models.aggregation import BlockAggregation
 from nestlib.models.blocks import unblock
+from nestlib.threads import one_thread
 
 BLOCK, GRID, DIM = 4, (4, 4), 8  # patches of a block's edge, blocks, channels
 _DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its largest value alone
 _NARROW = {"embed_dim": 8, "num_heads": 1}
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For thousands of tiny steps: a second thread gains nothing, and is waited for if busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@one_thread()
 def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
     """Which patches each merged block hears through one aggregation.
 
@@ -64,7 +52,7 @@ def crosses(design: str, plane: str) -> bool:
 
 
 @cache
-@_one_thread()
+@one_thread()
 def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> tuple[torch.Tensor, ...]:
     """Which pixels of the image reach each block of each hierarchy, in a narrow, untrained model.
 

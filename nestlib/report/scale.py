@@ -21,7 +21,8 @@ def scale_table(
 ) -> Table:
     """Hours, cost and efficiency by number of devices; a GPU's row says where there is no record.
 
-    gb_per_second, price: of one device, and for an hour; the reader's, in any currency.
+    gb_per_second: that one device sends; price: of one for an hour, in any currency. Both are the
+    reader's.
     """
     rows: list[tuple[Cell, ...]] = []
     for name, device in devices.items():

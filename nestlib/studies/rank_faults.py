@@ -54,6 +54,7 @@ CHECKPOINT_EVERY = "1s"
 # Seconds a step takes at least before STRIKE. A checkpoint lies before the strike on the fastest
 # machine too; without one the next attempt would begin at 0, and be struck like the first.
 PACE = 0.15
+THREADS = 1  # of a rank, whatever starts it: other numbers round otherwise on some processors
 LIMIT = 400.0  # seconds for one run, on a machine that does other things too
 
 
@@ -81,7 +82,7 @@ class Noted:
 
 def watch(ledger: Path, strike: "Strike") -> None:
     """Make the classifier's trainer note its steps in `ledger`, and a rank strike itself."""
-    torch.set_num_threads(1)  # whatever starts a rank: other numbers round otherwise on some CPUs
+    torch.set_num_threads(THREADS)
     own, attempt, began = int(os.environ.get("RANK", 0)), [time.time()], [0]
     train_step, resume = classifier.Trainer.train_step, classifier.Trainer.resume
 
@@ -301,7 +302,8 @@ def rehearse(names: list[str], store: Store, *, committed: bool = False) -> Reco
     unknown = [name for name in names if name not in FAULTS]
     if unknown:
         raise ValueError(f"no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")
-    environment = describe_environment(torch.device("cpu")) | {"slurm": _slurm_version()}
+    environment = describe_environment(torch.device("cpu"))
+    environment |= {"slurm": _slurm_version(), "threads": THREADS}
     with TemporaryDirectory() as folder:
         calm = Run(Path(folder))
         by_elastic("none", calm)
