@@ -24,6 +24,7 @@ from nestlib.measure.loading import (
     torchvision_batches,
 )
 from nestlib.records import Store
+from nestlib.report import loader
 from nestlib.report.tables import NOT_RUN, Table
 from nestlib.studies import feeding, profiles
 
@@ -86,6 +87,18 @@ def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch
     assert decoders["resize", "torch, uint8"][4].value <= 1
     with pytest.raises(ValueError, match="loader is measured on the CPU alone"):
         profiles._refuse_gpu("loader", torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("rounds", "word"), [
+    ([160.0, 170.0, 150.0], ": met at"), ([149.0, 148.0, 170.0], ": missed at"),
+    ([149.0, 151.0, 170.0], ": met by the median, not by every round, at"),
+])  # fmt: skip
+def test_a_verdict_says_whether_every_round_met_the_target(rounds, word):
+    rates = {
+        "torchvision ImageFolder": {"images_per_second": [100.0] * 3, "cpu_ms": [3.0] * 3},
+        "shards": {"images_per_second": rounds, "cpu_ms": [2.0] * 3},
+    }
+    assert word in loader._verdict("photos", {"rates": rates}, "a record")
 
 
 def test_decoders_that_differ_are_told_from_pillow(photos):

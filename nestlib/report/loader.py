@@ -70,7 +70,10 @@ def _verdict(name: str, one: Mapping, source: str) -> str:
     ours, base = one["rates"][OURS], one["rates"][BASE]
     speed = _ratio(ours["images_per_second"], base["images_per_second"], source)
     cpu = _ratio(base["cpu_ms"], ours["cpu_ms"], source)
+    rounds = [a / b for a, b in zip(ours["images_per_second"], base["images_per_second"])]
     word = "met" if speed.value >= TARGET else "missed"
+    if min(rounds) < TARGET <= speed.value:
+        word = "met by the median, not by every round,"
     return (
         f"Target, {TITLES[name]}: shards give {TARGET:g} times torchvision's images/s or more: "
         f"{word} at {speed}; by the processor's time {cpu}"
