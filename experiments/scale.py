@@ -23,9 +23,13 @@
 #
 # A step of B images on N devices has three parts:
 #
-#     compute  = B / (N r)               r: images/s that one device trains, from Table 2's committed benches
-#     exchange = 2 (N - 1) / N * G / w   G: bytes of all gradients, four a parameter; w: bytes/s that a device sends
-#     input    = B / (N l)               l: images/s that the loader makes for one device, from its committed bench
+#     compute  = B / (N r)
+#     exchange = 2 (N - 1) / N * G / w
+#     input    = B / (N l)
+#
+# - r: images/s that one device trains, from Table 2's committed benches
+# - G: bytes of all gradients, four a parameter; w: bytes/s that a device sends
+# - l: images/s that the loader makes for one device, from its committed bench
 #
 # The second is a ring all-reduce. PyTorch exchanges gradients while later ones are still computed and loads
 # batches ahead, so a step takes
@@ -69,13 +73,13 @@ check_parameters(In)
 
 # %%
 store, job = records.open_store(), scaling.imagenet_job(epochs)
-loader = scaling.loader_rate(store.find_benches("loader"), loader_images_per_second, loader_cores)
+loader = scaling.loader_rate(
+    store.find_benches("loader"), own_rate=loader_images_per_second, cores=loader_cores
+)
 devices = scaling.device_rates(
     store.find_benches("table2"), own_rate=images_per_second,
     gb_per_second=bandwidth_gb_per_second, loader=loader,
 )
-measured = next(iter(store.find_benches("scaling")), None)
-faults = store.find("faults/two-ranks")
 
 # %% [markdown]
 # ## Prediction, and the model held against measured steps
@@ -84,6 +88,7 @@ faults = store.find("faults/two-ranks")
 # caches and memory; `python -m nestlib.studies.scaling` measures them. Rest the mouse on a mark for its figures.
 
 # %% tags=["hide-input"]
+measured = next(iter(store.find_benches("scaling")), None)
 picture = report.plot_scale(job, devices, measured)
 picture
 
@@ -106,7 +111,7 @@ check
 # makes such a record.
 
 # %% tags=["hide-input"]
-struck = report.faults_table(faults)
+struck = report.faults_table(store.find("faults/two-ranks"))
 struck
 
 # %%
