@@ -20,6 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +29,10 @@ import typer
 from nestlib.data.fetching import is_url
 from nestlib.data.shard_maker import SHARD_MB, make_shards, verify_shards
 from nestlib.evidence import list_entries, run_entries
+from nestlib.precision import resolve_precision
 from nestlib.recipes.generators import NAMED_GANS
 from nestlib.recipes.named import NAMED, describe, get_recipe
-from nestlib.recipes.plans import FIGURES, plan
+from nestlib.recipes.plans import SWEEPS, plan
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
 from nestlib.records import Record, find_project_root, open_store
 from nestlib.runs import cluster
@@ -46,7 +48,7 @@ from nestlib.studies.profiles import PROFILES, run_profile
 from nestlib.studies.scores import NETWORKS, score_run
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss
-from nestlib.training.devices import RANK_TIMEOUT, DeviceError
+from nestlib.training.devices import RANK_TIMEOUT, DeviceError, resolve_device
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
@@ -62,6 +64,7 @@ DataDir = Annotated[
         parser=lambda text: text if is_url(text) else Path(text), metavar="FOLDER|URL",
     ),
 ]  # fmt: skip
+Precision = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where it is computed")]
 RunsDir = Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")]
 WeightsDir = Annotated[Path | None, typer.Option(help="weights of runs are here; default runs/")]
 MaxTime = Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")]
@@ -90,6 +93,9 @@ def train(
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, or auto: bf16 where the device computes it itself")
+    ] = "",
     micro_batch: Annotated[
         int | None, typer.Option(help="so many images at once; their gradients are added")
     ] = None,
@@ -99,7 +105,7 @@ def train(
     commit_record: CommitRecord = False,
 ) -> None:
     """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
-    chosen = with_overrides(get_recipe(recipe, seed=seed), set_)
+    chosen = _choose(recipe, seed, set_, precision, device)
     if budget:
         chosen = chosen.at_budget(budget)
     record = carry_out(
@@ -123,6 +129,16 @@ def train(
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
         f"{record.environment['device']}"
     )
+
+
+def _choose(
+    name: str, seed: int, assignments: list[str], precision: str, device: str
+) -> Recipe | GanRecipe:
+    """A named recipe with what was asked of it; without a precision it keeps its own."""
+    chosen = with_overrides(get_recipe(name, seed=seed), assignments)
+    if not precision:
+        return chosen
+    return replace(chosen, precision=resolve_precision(precision, resolve_device(device)))
 
 
 @app.command()
@@ -172,7 +188,7 @@ def export(
 
 @app.command()
 def sweep(
-    figure: Annotated[str, typer.Argument(help=", ".join(FIGURES))],
+    figure: Annotated[str, typer.Argument(help=", ".join(SWEEPS))],
     budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
     only: Annotated[
@@ -216,7 +232,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
 ) -> None:
     """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
-    if what in FIGURES and nodes * gpus_per_node > 1:
+    if what in SWEEPS and nodes * gpus_per_node > 1:
         raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
     lines = cluster.enqueue(
         list(_runs_to_queue(what, context.args)), find_project_root() / "runs" / "slurm",
@@ -231,13 +247,16 @@ def submit(
 
 def _runs_to_queue(what: str, more: list[str]) -> Iterator[tuple[Recipe | GanRecipe, tuple]]:
     """Recipes and the words of each one's command; a typing error shows now, not in the queue."""
-    name = "sweep" if what in FIGURES else "train"
+    name = "sweep" if what in SWEEPS else "train"
     command = typer.main.get_command(app).commands[name]
     asked = command.make_context(name, [what, *more]).params
     if asked["max_time"]:
         raise ValueError("--max-time is for a run at hand; a job's limit is --time")
     if name == "train":
-        recipe = with_overrides(get_recipe(what, seed=asked["seed"]), asked["set_"])
+        if asked["precision"] == "auto":
+            raise ValueError("the machine of a job is not known yet: name --precision fp32 or bf16")
+        how = asked["seed"], asked["set_"], asked["precision"], "cpu"
+        recipe = _choose(what, *how)
         yield recipe, (name, what, *more)
         return
     store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
@@ -274,7 +293,7 @@ def bench(
     name: Annotated[str, typer.Argument(help="table1, table2, figure7 or speed")],
     form: Annotated[str, typer.Option(help="full, quick (for a CPU), light or smoke")] = "full",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    precision: Precision = "fp32",
     commit_record: CommitRecord = False,
 ) -> None:
     """Time models in turn: a table's, or NesT here and in timm; leaves a record."""
@@ -296,7 +315,7 @@ def bench(
 def profile(
     name: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    precision: Precision = "fp32",
     commit_record: CommitRecord = False,
 ) -> None:
     """Measure what NesT's time goes into, or how it grows; leaves a record."""
@@ -314,7 +333,7 @@ def evaluate(
     dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
     data_dir: DataDir = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    precision: Precision = "fp32",
     batch_size: Annotated[
         int | None, typer.Option(help="images at once; default by device")
     ] = None,

@@ -14,6 +14,7 @@ from timm.data import auto_augment
 from timm.data.random_erasing import RandomErasing
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from nestlib.data import rand_augment as rand_augment_module
 from nestlib.data.augment import Augmentation, augment, crop_and_flip, erase, mix, normalize
 from nestlib.data.rand_augment import OPS, apply_ops, color_jitter, draw_ops, rand_augment
 
@@ -509,8 +510,9 @@ def test_any_size_and_batch(size):
         assert targets.shape == (batch, 10) and targets.dtype == torch.float32
 
 
-def test_no_value_is_read_back(samples):
+def test_no_value_is_read_back(samples, monkeypatch):
     """Fake tensors hold no values: .item(), .nonzero() or a mask as index would raise."""
+    monkeypatch.setattr(rand_augment_module, "_sees_draws", lambda images: False)  # as on a GPU
     for augmentation in (FULL, replace(FULL, mix_weights="beta")):
         with FakeTensorMode() as mode:
             images = mode.from_tensor(samples)
@@ -525,6 +527,20 @@ def test_no_value_is_read_back(samples):
                 generator=torch.Generator(),
             )
         assert out.shape == samples.shape and targets.shape == (len(samples), 10)
+
+
+def test_those_that_drew_a_kind_are_changed_as_if_all_were_run(samples, monkeypatch):
+    """Every operation, on all images (as on a GPU) and on the chosen ones, bit for bit."""
+    op = torch.arange(len(samples)) % len(OPS)
+    level = torch.linspace(0, 1, len(samples))
+    sign = 1.0 - 2 * (torch.arange(len(samples)) // len(OPS) % 2)
+    chosen = apply_ops(samples, op, level, sign)
+    kept = apply_ops(samples, torch.full_like(op, OPS.index("Identity")), level, sign)
+    monkeypatch.setattr(rand_augment_module, "_sees_draws", lambda images: False)
+    assert torch.equal(chosen, apply_ops(samples, op, level, sign))
+    assert torch.equal(kept, samples) and not torch.equal(chosen, samples)
+    named = [name for names in rand_augment_module.KINDS.values() for name in names]
+    assert sorted([*named, "Identity"]) == sorted(OPS)  # each operation is of one kind
 
 
 @pytest.mark.gpu

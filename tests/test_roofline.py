@@ -44,8 +44,8 @@ def test_flops_of_the_parts_are_the_models(attention):
     parts = parts_of(model, torch.randn(2, 3, 32, 32))
     flops = sum(part.flops for part in parts.values())
     assert flops == pytest.approx(2 * 2 * 1e9 * count_gflops(model, 32))
-    fused = parts["hierarchy 0: attention"].flops  # q k^T and a v, of one layer
-    assert fused == 2 * 2 * 2 * 16 * 16 * 16 * 24 and parts["hierarchy 0: attention"].calls == 1
+    attending = parts["hierarchy 0: attention"].flops  # q k^T and a v, of one layer
+    assert attending == 2 * 2 * 2 * 16 * 16 * 16 * 24
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_cifar", "cct7_3x1_cifar", "swin_tiny_cifar"])

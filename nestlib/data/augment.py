@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nestlib.data.rand_augment import MAX_MAGNITUDE, color_jitter, gather_pixels, rand_augment
-from nestlib.threads import one_thread
+from nestlib.processor import one_thread
 
 # Random erasing's box, as drawn before clipping (published code, random_erasing): its share of
 # the image's area is uniform, its height over width log-uniform.

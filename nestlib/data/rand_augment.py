@@ -8,7 +8,8 @@ waits for the device: an image gets one operation a layer, and an operation is o
   blend   towards a degenerate image: Color, Sharpness
   warp    a map of source pixels: Rotate, ShearX, ShearY, TranslateX, TranslateY
 
-A layer runs all three on all images; each is exactly the identity for an image of another kind.
+Each is exactly the identity for an image of another kind. So on a GPU a layer runs all three on all
+images, and on a CPU, where it costs nothing to know what was drawn, on those that drew the kind.
 
 Source: the published NesT code, augment/rand_augment.py, augment_ops.py and color_util.py. Its
 TensorFlow operations imitate PIL; where the two round differently, by one grey level (grey value,
@@ -120,9 +121,21 @@ def apply_ops(images: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor
 
     `op` (B,) indexes OPS; `level` (B,) in [0, 1] and `sign` (B,) give its argument, see OPS.
     """
-    images = _lookup(images, op, level)
-    images = _blend(images, op, level)
-    return _warp(images, op, level, sign)
+    for kind, names in KINDS.items():
+        if not _sees_draws(images):
+            images = kind(images, op, level, sign)
+            continue
+        drew = torch.isin(op, torch.tensor([OPS.index(name) for name in names]))
+        chosen = drew.nonzero().flatten()
+        if len(chosen):
+            changed = kind(images[chosen], op[chosen], level[chosen], sign[chosen])
+            images = images.index_copy(0, chosen, changed)
+    return images
+
+
+def _sees_draws(images: Tensor) -> bool:
+    """Whether the host can look at what was drawn without waiting for a device."""
+    return images.device.type == "cpu"
 
 
 def gather_pixels(images: Tensor, rows: Tensor, cols: Tensor, *, fill: int) -> Tensor:
@@ -153,7 +166,7 @@ def _enhance_factor(level: Tensor) -> Tensor:
     return 1.8 * level + 0.1
 
 
-def _lookup(images: Tensor, op: Tensor, level: Tensor) -> Tensor:
+def _lookup(images: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     pixels = images.flatten(2).long()  # (B, 3, HW), the index type that gather asks for
     value = torch.arange(256, device=images.device, dtype=torch.int32)
     level = level[:, None, None]
@@ -195,7 +208,7 @@ def _equalize_table(pixels: Tensor, value: Tensor) -> Tensor:
     return torch.where(step > 0, flattened, value)  # (B, 3, 256)
 
 
-def _blend(images: Tensor, op: Tensor, level: Tensor) -> Tensor:
+def _blend(images: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     original = images.float()
     grey = _grey(images).float()[:, None]
     is_color, is_sharpness = (_drew(op, name)[..., None] for name in ("Color", "Sharpness"))
@@ -235,6 +248,16 @@ def _warp(images: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     y_source = y_turned + argument("ShearY", 0.3) * x + argument("TranslateY", y_max)
     rows, cols = ((source + 0.5).floor().long() for source in (y_source, x_source))
     return gather_pixels(images, rows, cols, fill=WARP_FILL)
+
+
+KINDS = {
+    _lookup: (
+        "AutoContrast", "Equalize", "Posterize", "Solarize", "SolarizeAdd", "Invert", "Brightness",
+        "Contrast",
+    ),
+    _blend: ("Color", "Sharpness"),
+    _warp: ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"),
+}  # fmt: skip
 
 
 def color_jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

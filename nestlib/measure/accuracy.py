@@ -22,7 +22,7 @@ from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.views import View, Views, class_numbers
 from nestlib.measure.cost import running_mode
-from nestlib.measure.speed import PRECISIONS
+from nestlib.precision import check_precision
 
 QUANTILE = 1.959964  # of the normal distribution, for 95 %
 
@@ -107,8 +107,7 @@ def _check(candidates: Sequence[Candidate], images, precision: str, batch_size: 
     names = [candidate.name for candidate in candidates]
     if len(set(names)) < len(names):
         raise ValueError(f"candidates {names} share a name; name each differently")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    check_precision(precision)
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} would measure nothing; use 1 or more")
     if not len(images):

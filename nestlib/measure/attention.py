@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nestlib.measure.rates import fill, time_steps
-from nestlib.measure.speed import PRECISIONS
 from nestlib.models.nest import NesT
+from nestlib.precision import check_precision
 
 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -61,8 +61,7 @@ def attention_choices(
     Raises:
         ValueError: unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    check_precision(precision)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     levels = [(name, level) for name, model in models.items() for level in range(len(model.grids))]
     rows = []

@@ -7,7 +7,7 @@ import torch
 from nestlib.models import create_model
 from nestlib.models.aggregation import BlockAggregation
 from nestlib.models.blocks import unblock
-from nestlib.threads import one_thread
+from nestlib.processor import one_thread
 
 BLOCK, GRID, DIM = 4, (4, 4), 8  # patches of a block's edge, blocks, channels
 _DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its largest value alone

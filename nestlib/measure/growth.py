@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestlib.measure.cost import check_fits, count_gflops, measure_memory_mb, running_mode
-from nestlib.measure.speed import PRECISIONS
 from nestlib.models.nest import NesT
 from nestlib.models.peers import PEERS
+from nestlib.precision import check_precision
 
 AXES = {"batch": "images", "pixels": "pixels an image", "depth": "layers a hierarchy"}
 MODES = ("forward", "train")
@@ -262,8 +262,7 @@ class StepLimitError(RuntimeError):
 
 
 def _check(series: Sequence[Series], precision: str, rounds: int) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    check_precision(precision)
     if rounds < 1:
         raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
     for one in series:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from nestlib.measure.cost import running_mode
 from nestlib.measure.parts import name_nest_part, name_part, operator_kind
 from nestlib.measure.rates import Machine, measure_machine
-from nestlib.measure.speed import PRECISIONS
+from nestlib.precision import check_precision
 
 aten = torch.ops.aten
 
@@ -53,8 +53,7 @@ def roofline(
     Raises:
         ValueError: unknown precision, or fewer than one round.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    check_precision(precision)
     if rounds < 1:
         raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
     device = images.device

@@ -29,8 +29,8 @@ from nestlib.measure.cost import (
     running_mode,
 )
 from nestlib.measure.rates import MatrixProduct, fill
+from nestlib.precision import check_precision
 
-PRECISIONS = ("fp32", "bf16")
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -286,8 +286,7 @@ def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> 
 
 def _check(contenders: Sequence[Contender], precision: str, rounds: int) -> None:
     names = [contender.name for contender in contenders]
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    check_precision(precision)
     if rounds < 1:
         raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
     if len(set(names)) < len(names):

@@ -1,9 +1,18 @@
 """Self-attention inside blocks: MSA of equation 1 for all blocks at once (equation 2)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nestlib.models.linear import Linear
+
 ATTENTIONS = ("multi_head", "multi_query")
+
+# Patches of a block up to which torch's CPU kernels for a softmax over the last dimension work
+# number by number, as their vectors are longer than that.
+SHORT = 32
+# Patches up to which plain attention is faster than fused on a CPU in fp32.
+PLAIN_FP32 = 49
 
 
 class BlockAttention(nn.Module):
@@ -33,14 +42,14 @@ class BlockAttention(nn.Module):
             )
         self.num_heads, self.head_dim = num_heads, dim // num_heads
         self.num_kv_heads = num_heads if attention == "multi_head" else 1
-        self.qkv = nn.Linear(dim, dim + 2 * self.num_kv_heads * self.head_dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, dim + 2 * self.num_kv_heads * self.head_dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, N, C) -> (B, T, N, C)."""
         B, T, N, C = x.shape
-        q, k, v = self.split_heads(self.qkv(x.reshape(B * T, N, C)))
-        out = F.scaled_dot_product_attention(q, k, v)
+        q, k, v = self.split_heads(self.qkv(x).reshape(B * T, N, -1))
+        out = attend(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(B, T, N, C))
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,3 +67,47 @@ class BlockAttention(nn.Module):
         # attend to N keys, and neither side needs a transposed copy.
         q, k, v = qkv.split([self.num_heads * self.head_dim, self.head_dim, self.head_dim], dim=-1)
         return q.reshape(BT, 1, N * self.num_heads, self.head_dim), k.unsqueeze(1), v.unsqueeze(1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v by the way that is fastest on the device: (B, H, M, D).
+
+    q (B, H, M, D), k and v (B, H, N, D).
+    """
+    return attend_plain(q, k, v) if plain_is_faster(k) else attend_fused(q, k, v)
+
+
+def plain_is_faster(k: Tensor) -> bool:
+    """The rule: by device, precision and length, from `nest profile attention` (page "Speed").
+
+    On a CPU torch's fused kernel has a slow backward pass in bf16, and its tiles are mostly empty
+    where blocks are short. In fp32 and long blocks the scores are what costs most, and the fused
+    kernel does not keep them. With and without gradients the same way was faster everywhere, so
+    the rule does not ask. An exported graph is for any device, so it keeps the fused operator.
+    """
+    if k.device.type != "cpu" or torch.compiler.is_exporting():
+        return False
+    return k.dtype == torch.bfloat16 or k.shape[-2] <= PLAIN_FP32
+
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """torch's fused attention on views of what one linear map gave."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Two matrix products with a softmax between; the scale is part of the first product.
+
+    Short blocks get their scores keys first, and their softmax in fp32: over the last dimension, or
+    in bf16, it would take several times as long there.
+    """
+    out_shape, scale = q.shape, q.shape[-1] ** -0.5
+    q, k, v = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v))
+    none = q.new_empty(1, 1, 1)  # what beta = 0 leaves out
+    if k.shape[1] > SHORT:
+        scores = torch.baddbmm(none, q, k.mT, beta=0, alpha=scale)  # (B * H, M, N)
+        return torch.bmm(scores.softmax(-1), v).view(out_shape)
+    scores = torch.baddbmm(none, k, q.mT, beta=0, alpha=scale)  # (B * H, N, M)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    weights = scores.softmax(1, dtype=wide).to(q.dtype)
+    return torch.bmm(weights.mT, v).view(out_shape)

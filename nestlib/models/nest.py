@@ -35,6 +35,7 @@ from nestlib.models.blocks import (
     resize_pos_embed,
     unblock,
 )  # fmt: skip
+from nestlib.models.linear import Linear
 
 # The published JAX code's nn.gelu is the tanh form; timm's port and our default are exact (D7).
 ACTIVATIONS = {
@@ -77,7 +78,7 @@ class TransformerLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = BlockAttention(dim, num_heads, attention)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.fc1, self.fc2 = Linear(dim, hidden), Linear(hidden, dim)
         self.act = ACTIVATIONS[activation]()
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 

@@ -14,6 +14,7 @@ from typing import Any
 from nestlib.data.augment import Augmentation
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.precision import PRECISIONS
 from nestlib.recipes.distillation import hard, soft
 from nestlib.recipes.generators import FIGURE7
 from nestlib.recipes.named import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
@@ -49,6 +50,7 @@ IN_SEQUENCE = ("RandAugment", "CutMix&MixUp", "RandomErasing")
 QUICK_EPOCHS = (3, 6, 10, 30)  # a tenth of figure 4's
 # Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
 QUICK_STRONG = dict(augmentation=STRONG_DIGITS, epochs=10)
+PRECISION_CIFAR = dict(train_limit=10_000)  # of cifar10/nest_narrow: its ten epochs in minutes
 QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
 QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
 
@@ -56,7 +58,7 @@ QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
 def plan(
     figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2), *, only: str = ""
 ) -> Plan:  # fmt: skip
-    """The recipes of a figure or table at a budget: {key of a bar: one recipe a seed}.
+    """The recipes of one of SWEEPS at a budget: {key of a bar: one recipe a seed}.
 
     smoke cuts the quick plan's recipes to seconds, and takes the first seed alone.
 
@@ -66,12 +68,12 @@ def plan(
     Raises:
         ValueError: an unknown figure or budget, or no such word or run.
     """
-    if figure not in FIGURES:
-        raise ValueError(f"no plan {figure!r}; there are {', '.join(FIGURES)}")
+    if figure not in SWEEPS:
+        raise ValueError(f"no plan {figure!r}; there are {', '.join(SWEEPS)}")
     if budget not in BUDGETS:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    bars = FIGURES[figure]("quick" if budget == "smoke" else budget)
+    bars = SWEEPS[figure]("quick" if budget == "smoke" else budget)
     runs = {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
         for key, (name, changes) in bars.items()
@@ -296,6 +298,21 @@ FIGURES: dict[str, Callable[[str], Bars]] = {
     "figure4": _figure4, "figure5": _figure5, "figure6": _figure6, "figure7": _figure7,
     "figure_a1": _figure_a1, "figure_a2": _figure_a2, "table_a2": _table_a2, "table_a3": _table_a3,
 }  # fmt: skip
+
+
+def _precision(budget: str) -> Bars:
+    """Does bf16 learn as well as fp32? Every quick recipe, and a narrow NesT on a part of CIFAR-10:
+    (recipe, precision). The same at every budget, as it is asked of the CPU's runs."""
+    names = {entry.quick: {} for entry in TABLE1.values() if entry.quick}
+    names["cifar10/nest_narrow"] = PRECISION_CIFAR
+    return {
+        (name, precision): (name, {**changes, "precision": precision})
+        for name, changes in names.items() for precision in PRECISIONS
+    }  # fmt: skip
+
+
+# What can be swept by name: the paper's figures, and our own question.
+SWEEPS = {**FIGURES, "precision": _precision}
 
 
 # Tables and figures of rows, whose data set is a choice: not swept by name, their notebooks ask

@@ -28,6 +28,7 @@ from nestlib.models import (
     create_model,
     list_models,
 )  # fmt: skip
+from nestlib.precision import PRECISIONS
 from nestlib.recipes.distillation import Distillation
 
 # Fields that recipes did not always have join the hash only where they differ from what every
@@ -43,9 +44,6 @@ BUDGETS = {
     "gpu": "one GPU",
     "paper": "the paper's own schedule and data",
 }
-
-PRECISIONS = ("fp32", "bf16")
-
 
 _POSSIBLE: set[str] = set()  # models that could be built, with their sizes and options
 

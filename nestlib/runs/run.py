@@ -12,6 +12,7 @@ from nestlib.data.datasets import FolderSet, ImageSet, dataset_info
 from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
 from nestlib.models.weights import hash_weights
+from nestlib.precision import resolve_precision
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import (
@@ -64,6 +65,7 @@ def carry_out(
     if found is not None:
         return found
     where = resolve_device(device)
+    resolve_precision(recipe.precision, where)  # warns where it is emulated
     how = {
         "device": where, "data_dir": data_dir, "download": download, "committed": committed,
         "deadline": deadline, "checkpoint_seconds": checkpoint_seconds,

@@ -12,6 +12,7 @@ import torch
 
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.speed import Contender, bench
+from nestlib.precision import resolve_precision
 from nestlib.recipes.generators import FIGURE7_GENERATORS
 from nestlib.recipes.named import TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
@@ -84,6 +85,7 @@ def run_bench(
         ValueError: an unknown bench or form, or rivals of `speed` that are not one function.
     """
     where = resolve_device(device)
+    precision = resolve_precision(precision, where)
     rows = _rows_on(where, name, form)
     how = (SPEED_FORMS if name == "speed" else FORMS)[form]
     environment = describe_environment(where)
@@ -119,6 +121,7 @@ def find_or_run_bench(
     """
     form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
     where = resolve_device(device)
+    precision = resolve_precision(precision, where)
     found = store.find_local(bench_id(name, form, where, precision))
     if found is not None and form != "smoke":
         then = set(found.summary), found.recipe["torch"], found.recipe["threads"]

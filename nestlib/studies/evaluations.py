@@ -22,9 +22,9 @@ from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info
 from nestlib.data.views import View, view_of
 from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_width
 from nestlib.measure.cost import count_params
-from nestlib.measure.speed import PRECISIONS
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.weights import hash_weights
+from nestlib.precision import resolve_precision
 from nestlib.recipes.named import NAMED, get_recipe
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import (
@@ -101,8 +101,7 @@ def evaluate(
         DeviceError: the device cannot be used.
     """
     info, where = dataset_info(dataset), resolve_device(device)
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; use one of {PRECISIONS}")
+    precision = resolve_precision(precision, where)
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} would score nothing; use 1 or more, or none for all")
     how = {"dataset": dataset, "limit": limit, "precision": precision}

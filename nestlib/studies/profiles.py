@@ -13,6 +13,7 @@ from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
 from nestlib.measure.roofline import roofline
 from nestlib.models import create_model
+from nestlib.precision import resolve_precision
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.studies.benches import SPEED_BATCH_SIZES, bench_id
@@ -59,6 +60,7 @@ def run_profile(
     if name not in PROFILES:
         raise ValueError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     where = resolve_device(device)
+    precision = resolve_precision(precision, where)
     environment = describe_environment(where)
     measure = {
         "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input,

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from nestlib.data.containers import ImageSet
 from nestlib.models.weights import hash_weights, save_weights
+from nestlib.processor import keep_freed_memory
 from nestlib.recipes.recipe import RunRecipe
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
@@ -116,6 +118,9 @@ class Loop(ABC):
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
     ) -> TrainResult:
         """Train to the end, or until the deadline or a signal (stopping.STOP_SIGNALS)."""
+        if self.device.type == "cpu" and isinstance(self.train_set, ImageSet):
+            # Streams of images of many sizes would leave holes in what is kept.
+            keep_freed_memory()
         # A first guess at saving: weights and two moments, at 100 MB/s.
         num_values = sum(p.numel() for model in self.trained() for p in model.parameters())
         save_seconds = 1 + 12e-8 * num_values

@@ -1,0 +1,34 @@
+"""Linear layers by the faster of the two ways that torch has on the CPU at hand."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nestlib.processor import prefers_convolutions
+
+
+class Linear(nn.Linear):
+    """torch's linear layer: the same weights, shapes and function.
+
+    On processors where it is faster (`prefers_convolutions`) it is computed as a 1x1 convolution
+    over (B, C, words, 1), channels last, for which nothing is copied. On GPUs, in float64 and where
+    a graph is taken (torch.compile, export, tracing) it is torch's own linear.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ..., in_features) -> (B, ..., out_features)"""
+        if x.ndim < 3 or not _on_fast_cpu(x):
+            return super().forward(x)
+        words = math.prod(x.shape[1:-1])
+        plane = x.reshape(len(x), words, 1, self.in_features).permute(0, 3, 1, 2)
+        out = F.conv2d(plane, self.weight[:, :, None, None], self.bias)
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+
+
+def _on_fast_cpu(x: Tensor) -> bool:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    taken = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not taken and prefers_convolutions()

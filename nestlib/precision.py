@@ -1,0 +1,58 @@
+"""fp32 or bf16: which one a device computes itself, and what "auto" stands for."""
+
+import warnings
+
+import torch
+from torch.utils.benchmark import Timer
+
+from nestlib.processor import has_bf16_products
+
+PRECISIONS = ("fp32", "bf16")
+CHOICES = (*PRECISIONS, "auto")
+_TRIAL_SIZE, _TRIAL_SECONDS = 512, 0.05  # a product of milliseconds
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """The precision to run in: "auto" takes bf16 where the device computes it, else fp32.
+
+    Called once, where a run is started; what it gives stands in the run's recipe and record. bf16
+    on a device that has to emulate it is right but slow: a warning says by how much, measured then.
+
+    Raises:
+        ValueError: an unknown name; the message lists the valid ones.
+    """
+    check_precision(name, CHOICES)
+    native = computes_bf16(device)
+    if name == "auto":
+        return "bf16" if native else "fp32"
+    if name == "bf16" and not native:
+        warnings.warn(
+            f"this {device.type} emulates bf16: a product of two matrices of {_TRIAL_SIZE}x"
+            f"{_TRIAL_SIZE} takes {_measure_slowdown(device):.1f} times as long as in fp32, "
+            "measured just now; precision auto takes fp32 here",
+            stacklevel=2,
+        )
+    return name
+
+
+def check_precision(name: str, valid: tuple[str, ...] = PRECISIONS) -> None:
+    """Raise ValueError where a precision is not one of `valid`."""
+    if name not in valid:
+        raise ValueError(f"precision {name!r} is unknown; use one of {', '.join(valid)}")
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 itself, by torch's own account of it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return has_bf16_products()
+
+
+def _measure_slowdown(device: torch.device) -> float:
+    """How many times as long a product takes in bf16 as in fp32."""
+    medians = []
+    for dtype in (torch.bfloat16, torch.float32):
+        a = torch.ones(_TRIAL_SIZE, _TRIAL_SIZE, device=device, dtype=dtype)
+        timer = Timer("a @ a", globals={"a": a}, num_threads=torch.get_num_threads())
+        medians.append(timer.blocked_autorange(min_run_time=_TRIAL_SECONDS).median)
+    return medians[0] / medians[1]

@@ -1,0 +1,72 @@
+"""What the CPU at hand does well, and how to ask it for that: bf16, products, threads, memory."""
+
+import ctypes
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+# glibc's mallopt (malloc.h): from which size on a block is mapped by itself, and how much free
+# memory the heap keeps at its end.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_LARGEST_KEPT = 2**30  # bytes
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For thousands of tiny steps, or what is bound by memory: more threads gain next to nothing.
+
+    They do cost where the cores are busy, with a loader's workers say: threads that share an
+    operation end together, and the last of them waits for a core.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def has_bf16_products() -> bool:
+    """Whether this CPU multiplies bf16 itself (AVX512-BF16, AMX or Arm's BF16), as torch reads it.
+
+    A CPU without computes bf16 by way of fp32: right, but slower than fp32.
+    """
+    found = _capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@cache
+def prefers_convolutions() -> bool:
+    """Whether linear layers run faster as 1x1 convolutions (oneDNN) than as linear (MKL, oneDNN).
+
+    So it is on AMD processors (`nest profile products`, page "Speed"): MKL does not use all of
+    them in fp32, and in bf16 torch's linear copies the bias into its output before the product.
+    By the maker and not by a trial at each start: a trial may end either way, and then two starts
+    of one run would not give the same bits. Other makers' have no record yet.
+    """
+    is_amd = _capabilities().get("cpu_name", "").startswith("AMD")
+    return is_amd and torch.backends.mkldnn.is_available()
+
+
+def _capabilities() -> Mapping[str, Any]:
+    """What torch reads of this CPU; nothing where torch is too old to say."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
+def keep_freed_memory() -> None:
+    """Let this process use freed blocks of up to a GiB again, whatever their size.
+
+    glibc gives blocks of more than 32 MiB back to the kernel when they are freed, and the next
+    tensor of that size meets pages that the kernel has to clear one by one: a training step with
+    such activations took a fifth longer. For loops that allocate the same sizes again and again.
+    Does nothing where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_KEPT)
