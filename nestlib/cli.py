@@ -303,6 +303,7 @@ def bench(
     from nestlib import report  # imported late: training needs no plots
 
     if name == "speed":
+        typer.echo(str(report.ratios_table(record, [])))
         typer.echo(str(report.rivals_table(record, [])))
         typer.echo(str(report.targets_table(record, [])))
     elif name == "figure7":

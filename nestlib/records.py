@@ -21,6 +21,7 @@ from nestlib.files import write_atomically
 from nestlib.recipes.recipe import RunRecipe
 
 SCHEMA = 1
+CPUINFO = Path("/proc/cpuinfo")  # Linux
 PACKAGES = (
     "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
     "numpy", "torch-fidelity",
@@ -146,14 +147,19 @@ def timestamp() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's with its number of cores."""
+    """The GPU's name; or the processor's with its generation, as the kernel gives it, and cores.
+
+    Clouds give processors of several generations one name, such as AMD EPYC.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":", 1)[1].strip() if lines else name
+    if CPUINFO.exists():
+        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        found = {key.strip(): value.strip() for key, _, value in lines}  # all cores' are equal
+        name = found.get("model name", name)
+        if {"cpu family", "model"} <= found.keys():
+            name += f" (family {found['cpu family']}, model {found['model']})"
     return f"{name}, {os.cpu_count()} cores"
 
 

@@ -118,13 +118,25 @@ def test_speed_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     assert list(record.recipe["logit_differences"]) == ["nest_tiny_cifar"]
     monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed again"))
     light = bench_id("speed", "light", CPU, "bf16")
-    rows = [name for name in choose_rows("speed", "light") if not RIVALS[name].compile]
+    rows = benches._rows_on(CPU, "speed", "light", "bf16")
     store.add(replace(record, run_id=light, summary=dict.fromkeys(rows, row)))
     assert find_or_run_bench("speed", store, "quick", "cpu", "bf16").run_id == light
 
 
-@pytest.mark.parametrize(("device", "compiled"), [("cpu", 0), ("cuda", 6)])
-def test_speed_bench_compiles_on_a_gpu_alone(store, monkeypatch, device, compiled):
+@pytest.mark.parametrize(
+    ("device", "form", "precision", "compiled", "others"),
+    [
+        ("cpu", "full", "bf16", 6, 2),
+        ("cpu", "quick", "bf16", 0, 2),
+        ("cpu", "quick", "fp32", 0, 0),
+        ("cuda", "full", "bf16", 6, 0),
+        ("cuda", "quick", "bf16", 6, 0),
+    ],
+)
+def test_rivals_of_the_speed_bench(
+    store, monkeypatch, device, form, precision, compiled, others
+):  # fmt: skip
+    """Compiled ones on a GPU, and on a CPU in the full form; fp32 beside bf16 on a CPU."""
     seen = []
 
     def fake(contenders, **_):
@@ -134,11 +146,15 @@ def test_speed_bench_compiles_on_a_gpu_alone(store, monkeypatch, device, compile
     monkeypatch.setattr(benches, "bench", fake)
     monkeypatch.setattr(benches, "measure_differences", lambda *_: {})
     monkeypatch.setattr(benches, "resolve_device", lambda _: torch.device(device))
+    monkeypatch.setattr(benches, "resolve_precision", lambda name, _: name)
     monkeypatch.setattr(benches, "describe_environment", lambda _: {})
     monkeypatch.setattr(benches, "device_name", lambda _: device)
-    run_bench("speed", store)
-    assert len([c for c in seen if not c.compile]) == 8
+    run_bench("speed", store, form=form, precision=precision)
+    assert len([c for c in seen if not c.compile and c.precision is None]) == 8
     assert len([c for c in seen if c.compile]) == compiled
+    assert [c.name for c in seen if c.precision] == [
+        "timm nest_tiny fp32", "timm nest_tiny_cifar fp32"
+    ][:others]  # fmt: skip
     assert {c.image_size for c in seen} == {224, 32}
 
 

@@ -122,12 +122,14 @@ def test_clipped_steps_are_as_short_as_the_norm_allows(tiny_recipe, tmp_path):
     assert moved[None] > 10 * moved[1e-3]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(  # in an epoch, at its end, in a later one
     ("stop_at", "sent"), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (5, signal.SIGTERM)]
 )
 def test_stopped_and_resumed_equals_uninterrupted(
-    tiny_recipe, tmp_path, stop_at, sent, monkeypatch
+    tiny_recipe, tmp_path, stop_at, sent, precision, monkeypatch
 ):
+    tiny_recipe = replace(tiny_recipe, precision=precision)
     whole = run(tiny_recipe, tmp_path / "whole")
     step = Trainer.train_step
 

@@ -8,6 +8,7 @@ import torch
 
 import nestlib
 from nestlib.models.nest import NEST_MODELS, NesT, trunc_normal_
+from nestlib.studies.rivals import MODELS, Rival
 
 
 def small(**options):
@@ -283,3 +284,23 @@ def test_timms_optimizer_leaves_position_embeddings_undecayed():
         id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]
     }
     assert {id(p) for p in model.pos_embeds} <= undecayed
+
+
+@pytest.mark.parametrize("model", ["nest_tiny", "nest_tiny_cifar"])
+def test_bf16_errs_no_more_than_timms(model):
+    """Against fp32 of the same weights and images: the mean distance of logits, and of gradients
+    of the patch embedding's bias, which all layers reach."""
+    size = MODELS[model].image_size
+    images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(1))
+    errors = {}
+    for library in ("nestlib", "timm"):
+        network = Rival(model, library).build()
+        found = []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                logits = network(images).float()
+            (first, *_) = [p for n, p in network.named_parameters() if n.startswith("patch_embed")]
+            found.append((logits, torch.autograd.grad(logits.square().mean(), first)[0]))
+        errors[library] = [(a - b).abs().mean().item() for a, b in zip(*found)]
+    for mine, theirs in zip(errors["nestlib"], errors["timm"]):
+        assert 0 < mine <= 1.2 * theirs

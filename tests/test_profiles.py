@@ -8,6 +8,7 @@ from nestlib import report
 from nestlib.measure.attention import attention_choices
 from nestlib.measure.explaining import STEPS, explaining_costs
 from nestlib.measure.input_rate import input_rates
+from nestlib.measure.products import product_choices
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN
 from nestlib.studies import profiles
@@ -47,21 +48,40 @@ def test_growth_leaves_a_record_that_is_shown(store, monkeypatch):
 
 
 def test_attention_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "SPEED_BATCH_SIZES", {(224, "cpu"): 1, (32, "cpu"): 1})
-    monkeypatch.setattr(
-        profiles, "attention_choices",
-        partial(attention_choices, rounds=2, seconds_per_round=0.0),
-    )  # fmt: skip
+    monkeypatch.setattr(profiles, "ATTENTION_WORDS", {"cpu": 392})
+    brief = partial(attention_choices, rounds=2, seconds_per_round=0.0)
+    monkeypatch.setattr(profiles, "attention_choices", brief)
     record = profiles.run_profile("attention", store, device="cpu", progress=False)
     assert record.run_id.startswith("bench/attention-full-")
     table = report.show_profile("attention", [record])
-    assert [row[:5] for row in table.rows][:4] == [
-        ("nest_tiny_imagenet", "0", "16", "196", "3 x 32"),
-        ("nest_tiny_imagenet", "1", "4", "196", "6 x 32"),
-        ("nest_tiny_imagenet", "2", "1", "196", "12 x 32"),
-        ("nest_tiny_cifar", "0", "64", "16", "3 x 64, one key"),
+    assert [row[:4] for row in table.rows][:4] == [
+        ("4", "3 x 32", "98", "plain"),
+        ("16", "3 x 32", "24", "plain"),
+        ("49", "3 x 32", "8", "plain"),
+        ("196", "3 x 32", "2", "fused"),
     ]
-    assert len(table.rows) == 3 + 4 + 4 and all(number.n == 2 for number in table.rows[0][5:])
+    assert len(table.rows) == 2 * 2 * 4 and table.rows[8][1] == "3 x 32, one key"
+    for row, choice in zip(table.rows, (r["rule"] for r in record.summary["rows"])):
+        own = 6 + 2 * list(record.summary["rows"][0]["seconds"]).index(choice)
+        assert row[own : own + 2] == ("1", "1") and row[4].n == 2
+    assert report.show_profile("attention", [record], "bf16").rows == [(NOT_RUN,)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_products_leave_a_record_that_is_shown(store, monkeypatch, precision):
+    monkeypatch.setattr(profiles, "PRODUCTS", {"small": (2, 16, 8)})
+    brief = partial(product_choices, rounds=2, seconds_per_round=0.0)
+    monkeypatch.setattr(profiles, "product_choices", brief)
+    record = profiles.run_profile(
+        "products", store, device="cpu", precision=precision, progress=False
+    )
+    table = report.show_profile("products", [record], precision)
+    assert [row[:3] for row in table.rows] == [
+        ("small, qkv", "2 x 16", "8 to 24"),
+        ("small, fc1", "2 x 16", "8 to 32"),
+        ("small, fc2", "2 x 16", "32 to 8"),
+    ]
+    assert precision in table.caption and record.run_id in table.notes[0]
 
 
 def test_input_leaves_a_record_that_is_shown(store, monkeypatch):
@@ -71,10 +91,16 @@ def test_input_leaves_a_record_that_is_shown(store, monkeypatch):
     )
     record = profiles.run_profile("input", store, device="cpu", progress=False)
     table = report.show_profile("input", [record])
-    assert [row[0] for row in table.rows] == ["input side alone", *profiles.INPUT_RECIPES]
-    alone = table.rows[0][1].value
-    for _, rate, ratio in table.rows[1:]:
-        assert ratio.value == pytest.approx(alone / rate.value, rel=1e-2)
+    assert [row[0] for row in table.rows] == [
+        "input side alone", *profiles.INPUT_RECIPES, "input side alone, one thread",
+        *(f"{name}, one thread" for name in profiles.INPUT_ONE_THREAD),
+    ]  # fmt: skip
+    for rows in (table.rows[:3], table.rows[3:]):
+        alone = rows[0][1].value
+        for _, rate, ratio in rows[1:]:
+            assert ratio.value == pytest.approx(alone / rate.value, rel=1e-2)
+    threads = [record.summary["settings"], record.summary["one_thread"]["settings"]]
+    assert [settings["threads"] for settings in threads] == [1, 1]  # as all tests run
 
 
 def test_without_a_record_every_part_says_so():

@@ -3,12 +3,14 @@ import json
 import pytest
 import torch
 
+from nestlib import records
 from nestlib.recipes.named import get_recipe
 from nestlib.records import (
     Record,
     RecordError,
     Store,
     describe_environment,
+    device_name,
     find_project_root,
     load_record,
 )  # fmt: skip
@@ -81,3 +83,17 @@ def test_project_root_is_found_from_inside(tmp_path):
     (tmp_path / "experiments" / "records").mkdir(parents=True)
     (tmp_path / "_config.yml").touch()
     assert find_project_root(tmp_path / "experiments" / "records") == tmp_path.resolve()
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
+    """Two generations that a cloud calls by one name; and a machine that does not say."""
+    entry = "processor\t: {core}\nmodel name\t: AMD EPYC\ncpu family\t: {family}\nmodel\t\t: 17\n\n"
+    names = set()
+    for family in (25, 26):
+        text = "".join(entry.format(core=core, family=family) for core in range(2))
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr(records, "CPUINFO", tmp_path / "cpuinfo")
+        names.add(device_name(torch.device("cpu")).rpartition(", ")[0])
+    assert names == {"AMD EPYC (family 25, model 17)", "AMD EPYC (family 26, model 17)"}
+    monkeypatch.setattr(records, "CPUINFO", tmp_path / "none")
+    assert device_name(torch.device("cpu")).endswith(" cores")

@@ -7,7 +7,7 @@ import pytest
 
 from nestlib import report
 from nestlib.records import Record
-from nestlib.report.speed import MATMUL, TARGETS, Target, judge, reach
+from nestlib.report.speed import BEST, MATMUL, TARGETS, Target, judge, reach
 from nestlib.report.tables import HERE, NOT_RUN, Number
 from nestlib.studies.rivals import MODELS, RIVALS
 
@@ -124,7 +124,8 @@ def test_without_a_run_nothing_looks_like_a_number():
 
 def test_targets_name_contenders_that_the_bench_has():
     for target in TARGETS:
-        assert target.contender in RIVALS and target.against in (*RIVALS, MATMUL)
+        assert target.contender in RIVALS
+        assert target.against.removesuffix(BEST) in (*RIVALS, MATMUL)
 
 
 TARGET = Target("cpu", "fp32", "nestlib nest_tiny", "forward", "timm nest_tiny", 1.5)
@@ -161,6 +162,41 @@ def test_targets_are_reached_in_their_own_unit():
     assert reach(record, replace(TARGET, against="timm swin_tiny tuned"), "x") is None
 
 
+def test_the_short_form_holds_ours_against_timm_and_the_product():
+    others = (
+        row("timm nest_tiny tuned", [24.0] * ROUNDS),
+        row("timm nest_tiny fp32", [5.0] * ROUNDS),
+    )
+    long = record_of(*PAIR, *others, run_id="long", precision="bf16")
+    short = record_of(*PAIR, run_id="short", precision="bf16")
+    table = report.ratios_table(None, [short, long, record_of(*PAIR, run_id="fp32")])
+    assert [r[:3] for r in table.rows] == [
+        (f"CPU, {precision}", "nest_tiny", step)
+        for precision in ("bf16", "fp32") for step in ("forward", "training step")
+    ]  # fmt: skip
+    as_it_comes, best, fp32, product = table.rows[0][3:]
+    assert (as_it_comes.value, best.value, fp32.value) == (1.8, 1.25, 6.0)
+    assert product.value == pytest.approx(0.6) and product.source == "long"
+    assert table.rows[2][5] == ""  # no fp32 beside a run of fp32
+    assert report.ratios_table(None, []).rows[0][0] == NOT_RUN
+
+
+def test_at_its_best_is_the_fastest_of_a_models_forms_in_the_runs_precision():
+    rows = [
+        row("timm nest_tiny tuned", [12.0] * ROUNDS, [9.0] * ROUNDS),
+        row("timm nest_tiny tuned compiled", [15.0] * ROUNDS, [2.0] * ROUNDS),
+        row("timm nest_tiny fp32", [99.0] * ROUNDS),
+        row("timm deit_small tuned", [99.0] * ROUNDS),
+    ]
+    slow = row("timm nest_tiny", [10.0] * ROUNDS, [4.0] * ROUNDS)
+    record = record_of(PAIR[0], slow, *rows)
+    best = replace(TARGET, against="timm nest_tiny at its best")
+    assert reach(record, best, "x").value == 2.0  # 30 over the compiled form's 15
+    assert reach(record, replace(best, mode="train"), "x").value == pytest.approx(8 / 9, rel=1e-2)
+    alone = record_of(PAIR[0])
+    assert reach(alone, best, "x") is None
+
+
 def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
     few = record_of(row("nestlib nest_tiny", [30.0]), row("timm nest_tiny", [10.0]), run_id="few")
     full = record_of(*PAIR, run_id="full")
@@ -168,9 +204,12 @@ def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
     gpu = record_of(*PAIR, run_id="gpu", kind="cuda")
 
     def first(*records):
-        return report.targets_table(records[0], records[1:]).rows[0]
+        table = report.targets_table(records[0], records[1:])
+        return next(r for r in table.rows if r[:4] == (
+            "CPU, fp32", "nestlib nest_tiny", "forward", "timm nest_tiny, images/s"
+        ))  # fmt: skip
 
-    assert first(few, full)[-3:] == (Number(1.8, "full", 2, 5, 0.25), "met", "full")
+    assert first(few, full)[-3:] == (Number(1.8, "full", 2, 5, 0.25), "missed", "full")
     assert first(few)[-2:] == ("not measured: 1 of 5 rounds", HERE)
     assert first(other, gpu)[-3:] == (NOT_RUN, "not measured", "")
 

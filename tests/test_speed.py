@@ -134,6 +134,26 @@ def test_rows_are_complete_and_serialisable():
     assert result["settings"]["rounds_done"] == 3
 
 
+def test_a_contender_can_have_a_precision_of_its_own():
+    dtypes = {}
+
+    class Notes(Tiny):
+        def forward(self, images):
+            out = super().forward(images)
+            if not images.is_meta:
+                dtypes[self.name] = out.dtype
+            return out
+
+    rows = [
+        Contender("own", lambda: Notes("own"), 8, 4, precision="fp32"),
+        Contender("the bench's", lambda: Notes("the bench's"), 8, 4),
+    ]
+    how = {"rounds": 1, "seconds_per_round": 0.0, "warmup": 1, "progress": False}
+    own, other = bench(rows, device="cpu", precision="bf16", **how)["rows"]
+    assert dtypes == {"own": torch.float32, "the bench's": torch.bfloat16}
+    assert (own["precision"], other["precision"]) == ("fp32", "bf16")
+
+
 def test_failing_contender_is_skipped_with_its_reason():
     def missing():
         raise ImportError("needs a library")

@@ -39,6 +39,7 @@ class Contender:
     """A model to be timed on images (batch_size, 3, image_size, image_size), or on noise for such.
 
     compile: run it by torch.compile; what does not compile is the row's error.
+    precision: its own, whatever the bench's is; None: the bench's.
     tuned: on the fastest of its library's paths (`_Runner._choose_paths`), not as it comes.
     """
 
@@ -48,6 +49,7 @@ class Contender:
     batch_size: int
     compile: bool = False
     tuned: bool = True
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,14 @@ class _Runner:
     def __init__(self, contender: Contender, device: torch.device, precision: str, train: bool):
         self.contender, self.device = contender, device
         self.synchronize = partial(torch.get_device_module(device).synchronize, device)
+        precision = contender.precision or precision
         bf16 = precision == "bf16"
         self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
         self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
         self.row = {
             "name": contender.name, "image_size": contender.image_size,
             "batch_size": contender.batch_size, "tuned": contender.tuned,
-            "compile": contender.compile, "n": 0,
+            "compile": contender.compile, "precision": precision, "n": 0,
             "images_per_second": {mode: {"median": None, "rounds": []} for mode in self.steps},
         }  # fmt: skip
 
@@ -227,9 +230,9 @@ def bench(
     """Time contenders in turn; returns JSON-ready {"settings": {...}, "rows": [{...}, ...]}.
 
     A row holds params, gflops (multiply-adds an image), memory_mb of a forward pass at batch_size
-    and memory_kind (`measure_memory_mb`; of the model before it is compiled), compile, paths (each
-    mode's fastest: memory_format, and fused_attention, None where there is no choice), n (rounds
-    done) and images_per_second: for "forward" (evaluation mode, no gradients) and, with
+    and memory_kind (`measure_memory_mb`; of the model before it is compiled), compile, precision,
+    paths (each mode's fastest: memory_format, and fused_attention, None where there is no choice),
+    n (rounds done) and images_per_second: for "forward" (evaluation mode, no gradients) and, with
     `train`, "train" (forward, cross-entropy, backward, AdamW) the median and every round's value.
     A contender that fails or does not fit keeps what was measured until then, gets the reason as
     "error", and is skipped. settings["matmul_tflops"] holds size, median and rounds of a square

@@ -19,16 +19,21 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., in_features) -> (B, ..., out_features)"""
-        if x.ndim < 3 or not _on_fast_cpu(x):
-            return super().forward(x)
-        words = math.prod(x.shape[1:-1])
-        plane = x.reshape(len(x), words, 1, self.in_features).permute(0, 3, 1, 2)
-        out = F.conv2d(plane, self.weight[:, :, None, None], self.bias)
-        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+        return convolve(self, x) if is_convolved(x) else super().forward(x)
 
 
-def _on_fast_cpu(x: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+def convolve(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer of (B, ..., C) as a 1x1 convolution."""
+    words = math.prod(x.shape[1:-1])
+    plane = x.reshape(len(x), words, 1, layer.in_features).permute(0, 3, 1, 2)
+    out = F.conv2d(plane, layer.weight[:, :, None, None], layer.bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], layer.out_features)
+
+
+def is_convolved(x: Tensor) -> bool:
+    """Whether `Linear` takes the convolution for this input."""
+    possible = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    if not possible or x.ndim < 3 or not x.numel():
         return False
     taken = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not taken and prefers_convolutions()

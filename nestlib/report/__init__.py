@@ -37,12 +37,13 @@ from nestlib.report.localization import (
 )
 from nestlib.report.maps import draw_maps
 from nestlib.report.overview import opening_table, results_table, save_readme
-from nestlib.report.profiles import draw_growth, show_profile
+from nestlib.report.precision import precision_table
+from nestlib.report.profiles import draw_growth, show_profile, show_profiles
 from nestlib.report.rivals import plot_rivals
 from nestlib.report.rows import rows_table, settings_table
 from nestlib.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestlib.report.scale import faults_table, plot_scale, scale_table, scaling_table
-from nestlib.report.speed import rivals_table, targets_table
+from nestlib.report.speed import ratios_table, rivals_table, targets_table
 from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
@@ -99,6 +100,8 @@ __all__ = [
     "plot_table1",
     "plot_table2",
     "plot_table_a3",
+    "precision_table",
+    "ratios_table",
     "reach_table",
     "records_table",
     "results_table",
@@ -112,6 +115,7 @@ __all__ = [
     "score_table",
     "settings_table",
     "show_profile",
+    "show_profiles",
     "speed_table",
     "table1",
     "table1_quick",

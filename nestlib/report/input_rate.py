@@ -12,12 +12,11 @@ def input_table(measured: Mapping, source: str) -> Table:
         measured: what `nestlib.measure.input_rate.input_rates` returned.
         source: a record id.
     """
-    settings, alone = measured["settings"], measured["input"]
-    rows = [("input side alone", median_of(alone, source), "")]
-    rows += [
-        (name, median_of(rates, source), median_of([a / b for a, b in zip(alone, rates)], source))
-        for name, rates in measured["training"].items()
-    ]
+    settings = measured["settings"]
+    rows = _rows(measured, source)
+    if "one_thread" in measured:
+        rows += [(f"{name}, one thread", *more) for name, *more in
+                 _rows(measured["one_thread"], source)]  # fmt: skip
     height, width = settings["image_size"]
     return Table(
         "Batches made without a model, and whole training steps",
@@ -30,3 +29,11 @@ def input_table(measured: Mapping, source: str) -> Table:
          "Input side: draw from the set in memory, crop, flip, RandAugment, normalise, erase, "
          "MixUp or CutMix, as the trainer does; a training step includes it"],
     )  # fmt: skip
+
+
+def _rows(measured: Mapping, source: str) -> list[tuple]:
+    alone = measured["input"]
+    return [("input side alone", median_of(alone, source), "")] + [
+        (name, median_of(rates, source), median_of([a / b for a, b in zip(alone, rates)], source))
+        for name, rates in measured["training"].items()
+    ]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from nestlib.records import Record
-from nestlib.report.attention import attention_table
+from nestlib.records import Record, Store
+from nestlib.report.choices import attention_table, products_table
 from nestlib.report.cost import describe_machine
 from nestlib.report.explaining import explaining_table
 from nestlib.report.growth import growth_table, plot_growth
@@ -18,6 +18,7 @@ TABLES = {
     "roofline": ("Time of a forward pass of NesT-T, and its floors", roofline_table),
     "growth": ("Growth of time and memory", growth_table),
     "attention": ("Attention within blocks", attention_table),
+    "products": ("Linear layers", products_table),
     "input": ("Batches made without a model", input_table),
     "explaining": ("Looking into a NesT: its cost", explaining_table),
     "data-faults": ("Faults of data", data_faults_table),
@@ -26,13 +27,22 @@ TABLES = {
 }
 
 
-def show_profile(name: str, records: Sequence[Record]) -> Table:
-    """The first of a profile's records (Store.find_benches puts GPUs first)."""
+def show_profile(name: str, records: Sequence[Record], precision: str | None = None) -> Table:
+    """The first of a profile's records (Store.find_benches puts GPUs first), of one precision."""
     caption, build_table = TABLES[name]
+    records = [r for r in records if precision in (None, r.recipe["precision"])]
     if not records:
-        note = f"nest profile {name} measures it"
+        note = f"nest profile {name}{f' --precision {precision}' if precision else ''} measures it"
         return Table(caption, ("Measured",), [(NOT_RUN,)], [note])
     return build_table(records[0].summary, records[0].run_id)
+
+
+def show_profiles(store: Store, names: Sequence[str], precisions: Sequence[str]) -> list[Table]:
+    """`show_profile` of each profile, in each precision."""
+    return [
+        show_profile(name, store.find_benches(name), precision)
+        for name in names for precision in precisions
+    ]  # fmt: skip
 
 
 def draw_growth(records: Sequence[Record]) -> Picture | Table:

@@ -41,7 +41,7 @@ FORMS = {
 # Targets are judged by five rounds at least, so no time limit cuts them.
 SPEED_FORMS = {
     "full": Form("all", rounds=7, seconds_per_round=1.0, warmup=3),
-    "quick": Form("all", rounds=5, seconds_per_round=0.5, warmup=2),
+    "quick": Form("all", rounds=5, seconds_per_round=0.5, warmup=2),  # on a CPU none is compiled
     "light": Form("light", rounds=5, seconds_per_round=0.5, warmup=1),
     "smoke": FORMS["smoke"],
 }
@@ -77,7 +77,7 @@ def run_bench(
 
     Args:
         name: "table1", "table2" (their rows), "figure7" (its generators at 64x64) or "speed" (NesT
-            here against timm's; compiled ones on a GPU alone, as compiling gains nothing on a CPU).
+            here against timm's; on a CPU compiled ones in the full form alone).
         form: "full" (every row, five rounds or more), "quick" (every row, minutes on two cores),
             "light" (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
 
@@ -86,7 +86,7 @@ def run_bench(
     """
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
-    rows = _rows_on(where, name, form)
+    rows = _rows_on(where, name, form, precision)
     how = (SPEED_FORMS if name == "speed" else FORMS)[form]
     environment = describe_environment(where)
     if name == "speed":
@@ -125,7 +125,8 @@ def find_or_run_bench(
     found = store.find_local(bench_id(name, form, where, precision))
     if found is not None and form != "smoke":
         then = set(found.summary), found.recipe["torch"], found.recipe["threads"]
-        if then == (set(_rows_on(where, name, form)), torch.__version__, torch.get_num_threads()):
+        rows = set(_rows_on(where, name, form, precision))
+        if then == (rows, torch.__version__, torch.get_num_threads()):
             return found
     return run_bench(name, store, form=form, device=device, precision=precision)
 
@@ -140,12 +141,18 @@ def choose_rows(name: str, form: str) -> list[str]:
     return list(rows[FORMS[form].rows])
 
 
-def _rows_on(device: torch.device, name: str, form: str) -> list[str]:
-    """As `choose_rows`, but for what gains nothing on a device."""
+def _rows_on(device: torch.device, name: str, form: str, precision: str) -> list[str]:
+    """As `choose_rows`. On a CPU compiled rivals, which take minutes to compile, run in the full
+    form alone, and in bf16 timm as it comes in fp32 is one more."""
     rows = choose_rows(name, form)
-    if name != "speed" or device.type == "cuda":
+    if name != "speed":
         return rows
-    return [row for row in rows if not RIVALS[row].compile]
+    on_cpu = device.type == "cpu"
+    return [
+        row for row in rows
+        if (form == "full" or not on_cpu or not RIVALS[row].compile)
+        and (RIVALS[row].precision is None or (on_cpu and precision == "bf16"))
+    ]  # fmt: skip
 
 
 def _table_row(table: str, row: str, how: Form, device: torch.device) -> Contender:
@@ -162,5 +169,6 @@ def _rival(rival: Rival, how: Form, device: torch.device) -> Contender:
     size = MODELS[rival.model].image_size
     batch_size = how.batch_size or SPEED_BATCH_SIZES[size, device.type]
     return Contender(
-        rival.name, rival.build, size, batch_size, tuned=rival.tuned, compile=rival.compile
-    )
+        rival.name, rival.build, size, batch_size, tuned=rival.tuned, compile=rival.compile,
+        precision=rival.precision,
+    )  # fmt: skip

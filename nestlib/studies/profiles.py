@@ -1,22 +1,25 @@
 """What NesT's time goes into, and how it grows: each measurement leaves a record."""
 
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 
+from nestlib.data.augment import Augmentation
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
-from nestlib.measure.attention import attention_choices
+from nestlib.measure.attention import Shape, attention_choices
 from nestlib.measure.data_faults import rehearse
 from nestlib.measure.explaining import explaining_costs
 from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
+from nestlib.measure.products import Product, product_choices
 from nestlib.measure.roofline import roofline
 from nestlib.models import create_model
 from nestlib.precision import resolve_precision
+from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, timestamp
-from nestlib.studies.benches import SPEED_BATCH_SIZES, bench_id
+from nestlib.studies.benches import bench_id
 from nestlib.studies.feeding import measure_loader, measure_streaming
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
@@ -24,7 +27,8 @@ from nestlib.training.optim import build_optimizer
 PROFILES = {
     "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
     "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
-    "attention": "ways to attend within blocks, at every hierarchy of NesT-T",
+    "attention": "ways to attend within blocks, by length and width of a head",
+    "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
     "input": "batches made without a model, beside the training steps that use them",
     "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
     "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
@@ -35,14 +39,19 @@ MODEL = "nest_tiny_imagenet"
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
 ROOFLINE_BATCH = {"cpu": 4, "cuda": 128}
 GROWTH_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (16, 32, 64, 128, 256)}
-# Multi-head at 224; multi-query as the published CIFAR models, and multi-head as timm can build it.
-ATTENDING = {
-    MODEL: {},
-    "nest_tiny_cifar": {},
-    "nest_tiny_cifar, multi-head": {"attention": "multi_head"},
+# Blocks of figure 6 and Table A1 and between, at two widths of a head, as many words in each.
+ATTENTION_WORDS = {"cpu": 25_088, "cuda": 401_408}
+ATTENTION_PATCHES, HEAD_WIDTHS, HEADS = (4, 16, 49, 196), (32, 64), 3
+# Images, words of an image and width.
+PRODUCTS = {
+    "NesT-T at 224, level 0": (8, 3136, 96),
+    "NesT-T at 224, level 2": (8, 196, 384),
+    "NesT-T of CIFAR, level 0": (32, 1024, 192),
+    "narrow NesT, level 0": (128, 256, 48),
 }
 INPUT_RECIPES = ("cifar10/nest_tiny", "cifar10/nest_tiny_s2_depth3")
-INPUT_BATCH = {"cpu": 32, "cuda": 192}  # 192 is the recipes' own
+INPUT_ONE_THREAD = ("cifar10/nest_narrow",)  # as a sweep runs it on a CPU, two side by side
+INPUT_BATCH = {"cpu": 96, "cuda": 192}  # 192 is the recipes' own
 EXPLAINED = (MODEL, "nest_tiny_cifar")
 EXPLAINED_IMAGES = 64
 INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape: what they show costs no time
@@ -63,8 +72,8 @@ def run_profile(
     precision = resolve_precision(precision, where)
     environment = describe_environment(where)
     measure = {
-        "roofline": _roofline, "growth": _growth, "attention": _attention, "input": _input,
-        "explaining": _explaining, "loader": _loader, "streaming": _streaming,
+        "roofline": _roofline, "growth": _growth, "attention": _attention, "products": _products,
+        "input": _input, "explaining": _explaining, "loader": _loader, "streaming": _streaming,
         "data-faults": _data_faults,
     }[name]  # fmt: skip
     recipe = {"profile": name, "precision": precision, "budget": "full"}
@@ -93,26 +102,42 @@ def _growth(device: torch.device, precision: str, progress: bool) -> dict:
 
 
 def _attention(device: torch.device, precision: str, progress: bool) -> dict:
-    build = {name: partial(create_model, name.split(",")[0], **o) for name, o in ATTENDING.items()}
-    with torch.device("meta"):  # of shapes alone
-        models = {name: build_model() for name, build_model in build.items()}
-    batch_sizes = {
-        name: SPEED_BATCH_SIZES[model.img_size[0], device.type] for name, model in models.items()
-    }
-    return attention_choices(
-        models, batch_sizes, device=device, precision=precision, progress=progress
-    )
+    shapes = [
+        Shape(ATTENTION_WORDS[device.type] // patches, patches, HEADS, width, multi_query)
+        for multi_query in (False, True) for width in HEAD_WIDTHS for patches in ATTENTION_PATCHES
+    ]  # fmt: skip
+    return attention_choices(shapes, device=device, precision=precision, progress=progress)
+
+
+def _products(device: torch.device, precision: str, progress: bool) -> dict:
+    """Queries, keys and values, and both layers of the FFN, at the hierarchies that cost most."""
+    _refuse_gpu("products", device)
+    products = []
+    for name, (images, words, width) in PRODUCTS.items():
+        outs = {"qkv": (width, 3 * width), "fc1": (width, 4 * width), "fc2": (4 * width, width)}
+        products += [Product(f"{name}, {part}", images, words, *io) for part, io in outs.items()]
+    return product_choices(products, device=device, precision=precision, progress=progress)
 
 
 def _input(device: torch.device, precision: str, progress: bool) -> dict:
-    recipes = {name: get_recipe(name) for name in INPUT_RECIPES}
-    recipe, info = recipes[INPUT_RECIPES[0]], dataset_info("cifar10")
-    models = []
-    for name, one in recipes.items():
-        model = one.build_model(info.num_classes).to(device)
-        models.append((name, model, build_optimizer(model, weight_decay=one.weight_decay)))
+    found = _input_rates(INPUT_RECIPES, device, precision, progress)
+    if device.type == "cpu":
+        with one_thread():
+            found["one_thread"] = _input_rates(INPUT_ONE_THREAD, device, precision, progress)
+    return found
+
+
+def _input_rates(
+    names: Sequence[str], device: torch.device, precision: str, progress: bool
+) -> dict:  # fmt: skip
+    """By the published augmentation, whatever a recipe's own is."""
+    info, models = dataset_info("cifar10"), []
+    for name in names:
+        recipe = get_recipe(name)
+        model = recipe.build_model(info.num_classes).to(device)
+        models.append((name, model, build_optimizer(model, weight_decay=recipe.weight_decay)))
     return input_rates(
-        _noise(info, device), recipe.augmentation, models, INPUT_BATCH[device.type],
+        _noise(info, device), Augmentation(), models, INPUT_BATCH[device.type],
         precision=precision, progress=progress,
     )  # fmt: skip
 

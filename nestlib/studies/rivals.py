@@ -58,16 +58,21 @@ class Rival:
 
     tuned: on the fastest of the library's own settings (`nestlib.measure.speed.Contender`), not as
     it comes.
+    precision: its own in a run of another: what users have who do not ask for bf16 on a CPU.
     """
 
     model: str  # of MODELS
     library: str
     tuned: bool = False
     compile: bool = False
+    precision: str | None = None
 
     @property
     def name(self) -> str:
-        forms = {" tuned": self.tuned, " compiled": self.compile}
+        forms = {
+            " tuned": self.tuned, " compiled": self.compile,
+            f" {self.precision}": self.precision is not None,
+        }  # fmt: skip
         return f"{self.library} {self.model}{''.join(form for form, on in forms.items() if on)}"
 
     def build(self) -> nn.Module:
@@ -91,6 +96,8 @@ def _rivals() -> Iterator[Rival]:
             if tuned:
                 yield Rival(model, library, tuned)
             yield Rival(model, library, tuned, compile=True)
+            if tuned and not yardstick:
+                yield Rival(model, library, precision="fp32")
 
 
 RIVALS = {rival.name: rival for rival in _rivals()}

@@ -1,0 +1,114 @@
+"""Precisions by name, what auto stands for on three kinds of processor, and ids that stay."""
+
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from nestlib import cli, precision, processor
+from nestlib.precision import resolve_precision
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import from_dict
+from nestlib.records import find_project_root, load_record, open_store
+
+CPU = torch.device("cpu")
+KINDS = {
+    "AMD with AVX512-BF16": {"avx512_bf16": True, "cpu_name": "AMD EPYC"},
+    "Intel with AMX": {"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"},
+    "Arm with BF16": {"bf16": True, "architecture": "aarch64"},
+    "none": {"avx2": True, "cpu_name": "Intel(R) Core(TM)"},
+    "a torch that does not say": {},
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request, monkeypatch):
+    """Every kind of processor in turn, as torch would describe it."""
+    monkeypatch.setattr(processor, "_capabilities", lambda: KINDS[request.param])
+    processor.has_bf16_products.cache_clear()
+    yield request.param
+    processor.has_bf16_products.cache_clear()
+
+
+def test_auto_is_bf16_where_it_is_computed(kind):
+    native = kind not in ("none", "a torch that does not say")
+    assert resolve_precision("auto", CPU) == ("bf16" if native else "fp32")
+
+
+def test_emulated_bf16_is_warned_of_with_what_it_costs(kind, monkeypatch):
+    monkeypatch.setattr(precision, "_measure_slowdown", lambda device: 3.21)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert resolve_precision("fp32", CPU) == "fp32" and not caught
+        assert resolve_precision("bf16", CPU) == "bf16"
+    texts = [str(warning.message) for warning in caught]
+    if kind in ("none", "a torch that does not say"):
+        assert len(texts) == 1 and "takes 3.2 times as long as in fp32" in texts[0]
+    else:
+        assert texts == []
+
+
+def test_the_cost_of_emulation_is_measured():
+    """Of two real products; oneDNN told to keep to AVX2 emulates bf16 in a process of its own."""
+    assert precision._measure_slowdown(CPU) > 0
+    if (
+        not processor.has_bf16_products()
+        or torch.cpu.get_capabilities()["architecture"] != "x86_64"
+    ):
+        pytest.skip("this processor has no bf16 to be taken away")
+    code = "from nestlib import precision as p, processor; import torch; "
+    code += "print(p._measure_slowdown(torch.device('cpu')))"
+    ratios = [
+        float(subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={"ONEDNN_MAX_CPU_ISA": isa, "PATH": "", "OMP_NUM_THREADS": "1"},
+        ).stdout)
+        for isa in ("AVX2", "ALL")
+    ]  # fmt: skip
+    assert ratios[0] > ratios[1]
+
+
+def test_an_unknown_precision_lists_the_valid_ones():
+    with pytest.raises(ValueError, match="'fp8' is unknown; use one of fp32, bf16, auto"):
+        resolve_precision("fp8", CPU)
+    done = CliRunner().invoke(cli.app, ["train", "digits/nest_narrow", "--precision", "fp8"])
+    assert done.exit_code and "use one of fp32, bf16, auto" in str(done.exception)
+
+
+def test_every_committed_run_keeps_its_id_and_is_found(kind):
+    """Whatever the processor: a recipe's precision is its own, never the machine's."""
+    store = open_store(find_project_root(Path(__file__).parent))
+    records = [load_record(path) for path in store.committed.rglob("*.json")]
+    runs = [record for record in records if record.kind in ("train", "gan")]
+    assert len(runs) > 200
+    for record in runs:
+        recipe = from_dict(record.recipe)
+        assert recipe.run_id == record.run_id
+        assert (store.committed / f"{recipe.run_id}.json").is_file()
+    digits = {get_recipe(f"digits/{name}_narrow").precision for name in ("nest", "deit", "wrn")}
+    assert digits == {"fp32"}
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), "fp32"), (("--precision", "auto"), None)])
+def test_train_runs_in_the_precision_asked_for_and_names_it(
+    words, expected, kind, monkeypatch, tmp_path
+):
+    seen = []
+    monkeypatch.setattr(cli, "carry_out", lambda recipe, *_, **__: seen.append(recipe))
+    CliRunner().invoke(cli.app, ["train", "digits/nest_narrow", *words])
+    (recipe,) = seen
+    assert recipe.precision == (expected or resolve_precision("auto", CPU))
+    same = replace(get_recipe("digits/nest_narrow"), precision=recipe.precision)
+    assert recipe.run_id == same.run_id
+
+
+def test_auto_is_refused_for_a_machine_that_is_not_known_yet():
+    done = CliRunner().invoke(
+        cli.app, ["submit", "digits/nest_narrow", "--dry-run", "--precision", "auto"]
+    )
+    assert "name --precision fp32 or bf16" in str(done.exception)
