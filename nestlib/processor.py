@@ -44,10 +44,10 @@ def has_bf16_products() -> bool:
 def prefers_convolutions() -> bool:
     """Whether linear layers run faster as 1x1 convolutions (oneDNN) than as linear (MKL, oneDNN).
 
-    So it is on AMD processors (`nest profile products`, page "Speed"): MKL does not use all of
+    They do on AMD processors (`nest profile products`, page "Speed"): MKL does not use all of
     them in fp32, and in bf16 torch's linear copies the bias into its output before the product.
-    By the maker and not by a trial at each start: a trial may end either way, and then two starts
-    of one run would not give the same bits. Other makers' have no record yet.
+    The maker decides and not a trial at each start: a trial may end either way, and then two
+    starts of one run would not give the same bits. Other makers' processors have no record yet.
     """
     is_amd = _capabilities().get("cpu_name", "").startswith("AMD")
     return is_amd and torch.backends.mkldnn.is_available()
@@ -62,9 +62,9 @@ def keep_freed_memory() -> None:
     """Let this process use freed blocks of up to a GiB again, whatever their size.
 
     glibc gives blocks of more than 32 MiB back to the kernel when they are freed, and the next
-    tensor of that size meets pages that the kernel has to clear one by one: a training step with
-    such activations took a fifth longer. For loops that allocate the same sizes again and again.
-    Does nothing where the C library is not glibc.
+    tensor of that size meets pages that the kernel has to clear one by one
+    (findings/cpu_tensors_above_32_mib.sh). For loops that allocate the same sizes again and again.
+    Does nothing where the C library is not glibc, and cannot be taken back.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

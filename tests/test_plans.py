@@ -8,7 +8,7 @@ from conftest import SHARED
 
 from nestlib.data.augment import Augmentation
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.recipes.named import STRONG_DIGITS, get_recipe
+from nestlib.recipes.named import STRONG_DIGITS, TABLE1, get_recipe
 from nestlib.recipes.plans import EPOCHS, FIGURES, HEADS, plan, strip
 
 REFERENCE = SHARED / "paper" / "reference.yaml"
@@ -145,3 +145,15 @@ def test_unknown_figures_and_budgets_list_the_known():
         plan("figure9", "quick")
     with pytest.raises(ValueError, match="no budget 'fast'; valid: smoke"):
         plan("figure5", "fast")
+
+
+def test_pairs_of_the_precision_plan_differ_in_nothing_else():
+    """And in fp32 the quick recipes are themselves, so that their records are found."""
+    runs = plan("precision", "quick", range(2))
+    names = {name for name, _ in runs}
+    assert names == {e.quick for e in TABLE1.values() if e.quick} | {"cifar10/nest_narrow"}
+    for name in names:
+        for fp32, bf16 in zip(runs[name, "fp32"], runs[name, "bf16"], strict=True):
+            assert replace(bf16, precision="fp32") == fp32 and bf16.run_id != fp32.run_id
+            if name.startswith("digits/"):
+                assert fp32 == get_recipe(name, seed=fp32.seed)
