@@ -193,10 +193,15 @@ class _Runner:
             return time.perf_counter() - start
 
     def run_round(self, seconds: float) -> None:
-        """Time every mode for at least `seconds` (and one step), and note its images a second."""
+        """Time every mode for at least `seconds` (and one step), and note its images a second.
+
+        Behind another's turn the first step meets cold caches and memory that was given back to the
+        system, so it is not timed.
+        """
         if self.device.type == "cpu":  # others were prepared since
             check_free(self.pass_bytes)
         for mode in self.steps:
+            self._time(mode, iterations=1)
             done, elapsed = fill(partial(self._time, mode), seconds)
             speeds = self.row["images_per_second"][mode]
             speeds["rounds"].append(done * self.contender.batch_size / elapsed)
@@ -242,7 +247,7 @@ def bench(
         precision: "fp32" or "bf16" (autocast).
         train: time a training step of classification too; False for generators.
         seconds_per_round: least time a contender is run for in each round and mode.
-        warmup: untimed steps of each mode before the first round.
+        warmup: untimed steps of each mode before the first round; one more begins each round.
         time_limit_s: no further round is begun that would probably end later than this many
             seconds after the call; the first is always run.
 
