@@ -104,8 +104,8 @@ display(rivals, *profiles)
 #
 # NesT's blocks are short: 196 patches at 224x224 and 16 at 32x32. torch's fused attention is written for longer
 # ones, and its backward pass on a CPU is slow in bf16. So on a CPU the library attends by two plain products
-# where that is faster: in bf16 always, and in fp32 for blocks of up to 49 patches. On AMD processors linear layers
-# run as 1x1 convolutions, which torch hands to oneDNN; MKL leaves part of such a processor unused. On a GPU, in an
+# where that is faster: in bf16 always, and in fp32 for blocks of up to 49 patches whose heads share one key. On AMD
+# processors linear layers run as 1x1 convolutions, which torch hands to oneDNN; MKL leaves part of such a processor unused. On a GPU, in an
 # exported model and under torch.compile both stay torch's own. Each table gives the time of the way that is
 # taken, and what the others take in its place: `nest profile attention`, `nest profile products`.
 

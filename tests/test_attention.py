@@ -87,11 +87,12 @@ def test_plain_attention_stands_large_scores(scale):
 
 
 def test_the_rule_goes_by_device_precision_and_length():
-    def takes_plain(patches, dtype=torch.float32, device="cpu"):
-        return plain_is_faster(torch.empty(1, 1, patches, 32, dtype=dtype, device=device))
+    def takes_plain(patches, dtype=torch.float32, device="cpu", heads=1):
+        return plain_is_faster(torch.empty(1, heads, patches, 32, dtype=dtype, device=device))
 
     assert [takes_plain(n) for n in (4, 16, 49, 64, 196)] == [True, True, True, False, False]
-    assert all(takes_plain(n, torch.bfloat16) for n in (4, 16, 49, 196))
+    assert not any(takes_plain(n, heads=3) for n in (4, 16, 49, 196))  # keys of their own
+    assert all(takes_plain(n, torch.bfloat16, heads=h) for n in (4, 16, 49, 196) for h in (1, 3))
     assert not any(takes_plain(n, torch.bfloat16, "meta") for n in (4, 196))  # not the CPU
 
 
@@ -106,12 +107,12 @@ def test_split_heads_gives_views_of_four_dimensions(form, copied):
 
 
 def test_choices_are_timed_on_every_shape():
-    shapes = [Shape(20, 64, 2, 8, True), Shape(5, 16, 4, 8, False)]
+    shapes = [Shape(20, 49, 2, 8, True), Shape(5, 16, 4, 8, False)]
     measured = attention_choices(
         shapes, device=torch.device("cpu"), rounds=2, seconds_per_round=0.0, progress=False
     )
     assert [(r["blocks"], r["patches"], r["rule"]) for r in measured["rows"]] == [
-        (20, 64, "fused"), (5, 16, "plain")
+        (20, 49, "plain"), (5, 16, "fused")
     ]  # fmt: skip
     for row in measured["rows"]:
         assert row["seconds"].keys() == CHOICES.keys()

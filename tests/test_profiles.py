@@ -55,12 +55,13 @@ def test_attention_leaves_a_record_that_is_shown(store, monkeypatch):
     assert record.run_id.startswith("bench/attention-full-")
     table = report.show_profile("attention", [record])
     assert [row[:4] for row in table.rows][:4] == [
-        ("4", "3 x 32", "98", "plain"),
-        ("16", "3 x 32", "24", "plain"),
-        ("49", "3 x 32", "8", "plain"),
+        ("4", "3 x 32", "98", "fused"),
+        ("16", "3 x 32", "24", "fused"),
+        ("49", "3 x 32", "8", "fused"),
         ("196", "3 x 32", "2", "fused"),
     ]
-    assert len(table.rows) == 2 * 2 * 4 and table.rows[8][1] == "3 x 32, one key"
+    assert len(table.rows) == 2 * 2 * 4
+    assert table.rows[8][:4] == ("4", "3 x 32, one key", "98", "plain")
     for row, choice in zip(table.rows, (r["rule"] for r in record.summary["rows"])):
         own = 6 + 2 * list(record.summary["rows"][0]["seconds"]).index(choice)
         assert row[own : own + 2] == ("1", "1") and row[4].n == 2

@@ -11,7 +11,7 @@ ATTENTIONS = ("multi_head", "multi_query")
 # Patches of a block up to which torch's CPU kernels for a softmax over the last dimension work
 # number by number, as their vectors are longer than that.
 SHORT = 32
-# Patches up to which plain attention is faster than fused on a CPU in fp32.
+# Patches up to which plain attention is faster than fused on a CPU in fp32 where heads share keys.
 PLAIN_FP32 = 49
 
 
@@ -80,14 +80,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def plain_is_faster(k: Tensor) -> bool:
     """The rule: by device, precision and length, from `nest profile attention` (page "Speed").
 
-    On a CPU torch's fused kernel has a slow backward pass in bf16, and its tiles are mostly empty
-    where blocks are short. In fp32 and long blocks the scores are what costs most, and the fused
-    kernel does not keep them. With and without gradients the same way was faster everywhere, so
-    the rule does not ask. An exported graph is for any device, so it keeps the fused operator.
+    On a CPU torch's fused kernel has a slow backward pass in bf16. In fp32 it is the faster one,
+    but for short blocks with one key for all heads (multi-query), where plain attention copies
+    next to nothing. With and without gradients the same way was faster, so the rule does not ask.
+    An exported graph is for any device, so it keeps the fused operator.
     """
     if k.device.type != "cpu" or torch.compiler.is_exporting():
         return False
-    return k.dtype == torch.bfloat16 or k.shape[-2] <= PLAIN_FP32
+    return k.dtype == torch.bfloat16 or (k.shape[1] == 1 and k.shape[-2] <= PLAIN_FP32)
 
 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
