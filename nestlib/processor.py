@@ -61,9 +61,9 @@ def _capabilities() -> Mapping[str, Any]:
 def keep_freed_memory() -> None:
     """Let this process use freed blocks of up to a GiB again, whatever their size.
 
-    glibc gives blocks of more than 32 MiB back to the kernel when they are freed, and the next
-    tensor of that size meets pages that the kernel has to clear one by one
-    (findings/cpu_tensors_above_32_mib.sh). For loops that allocate the same sizes again and again.
+    glibc gives large blocks back to the kernel when they are freed, and the next tensor meets pages
+    that the kernel has to clear one by one (findings/cpu_freed_tensors_cost_page_faults.sh). For
+    loops that allocate the same sizes again and again.
     Does nothing where the C library is not glibc, and cannot be taken back.
     """
     if platform.libc_ver()[0] == "glibc":

@@ -40,6 +40,27 @@ def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):
         assert find_or_run_bench("table1", store, "quick", device="cpu") == "again"
 
 
+def test_a_committed_bench_of_such_a_machine_serves_if_asked(store, monkeypatch):
+    made = find_or_run_bench("table1", store, "smoke", device="cpu")
+    monkeypatch.setattr("nestlib.studies.benches.run_bench", lambda *_, **__: "again")
+    rows = dict.fromkeys(choose_rows("table1", "full"), made.summary["NesT-T"])
+    full = replace(made, run_id="bench/table1-full-x", summary=rows)
+    store.add(full, committed=True)
+
+    def find(**how):
+        return find_or_run_bench("table1", store, "quick", device="cpu", **how)
+
+    assert find() == "again" and find(unless_committed=True) is None
+    for other in (
+        replace(full, environment=made.environment | {"device": "another"}),
+        replace(full, recipe=made.recipe | {"torch": "1.0"}),
+        replace(full, recipe=made.recipe | {"precision": "bf16"}),
+        replace(full, summary=made.summary),
+    ):
+        store.add(other, committed=True)
+        assert find(unless_committed=True) == "again"
+
+
 def test_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     record = find_or_run_bench("table1", store, "smoke", device="cpu")
     assert record.kind == "bench" and list(record.summary) == ["NesT-T"]

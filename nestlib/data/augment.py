@@ -10,6 +10,7 @@ B images, H x W pixels.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -118,11 +119,20 @@ def augment(
     Returns the normalised images (B, 3, H, W) and targets (B, num_classes) that sum to 1. `mean`
     and `std` are per channel, for pixel values in [0, 1]. The generator, on the images' device, is
     the only source of randomness: the same state gives bit-identical results on the same device.
+    A CPU does it on one thread: the steps are many and small, and two threads took longer.
 
     Raises:
         ValueError: the batch has another shape or dtype, or the generator is on another device.
     """
     _check_batch(images, labels, generator)
+    with one_thread() if images.device.type == "cpu" else nullcontext():
+        return _augment(images, labels, augmentation, num_classes, mean, std, generator)
+
+
+def _augment(
+    images: Tensor, labels: Tensor, augmentation: Augmentation, num_classes: int,
+    mean: Sequence[float], std: Sequence[float], generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     if augmentation.crop_padding or augmentation.flip:
         images = crop_and_flip(images, augmentation.crop_padding, augmentation.flip, generator)
     images = rand_augment(

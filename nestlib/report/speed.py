@@ -106,8 +106,9 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
         ("Device", "Model", "Step", "timm as it comes", "timm at its best",
          "timm in fp32 as it comes", "a matrix product (TFLOP/s)"),
         rows or [(NOT_RUN, *[""] * 6)],
-        ["Median ± half range of the rounds' own ratios. At its best: fused or plain attention, "
-         "channels first or last, compiled or not, whichever ran fastest. The matrix product is "
+        ["Median ± half range of the rounds' own ratios. At its best: the fastest of timm's "
+         "forms in that run: as it comes, tuned (fused or plain attention, channels first "
+         "or last) and, in the bench's full form, compiled. The matrix product is "
          "the machine's own, large and square, in the same precision and run: 1 is the most that "
          "any model could reach", *notes],
     )  # fmt: skip

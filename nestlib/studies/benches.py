@@ -113,11 +113,14 @@ def run_bench(
 
 
 def find_or_run_bench(
-    name: str, store: Store, budget: str, device: str = "auto", precision: str = "fp32"
-) -> Record:
+    name: str, store: Store, budget: str, device: str = "auto", precision: str = "fp32", *,
+    unless_committed: bool = False,
+) -> Record | None:  # fmt: skip
     """This machine's own bench at a notebook's budget: loaded if it was made before, else made.
 
     One of other rows, another torch or another number of threads is made again; a smoke run always.
+    With `unless_committed` none is made, and None returned, where a committed record of such a
+    machine has all the rows: it says the same in more rounds.
     """
     form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
     where = resolve_device(device)
@@ -128,7 +131,23 @@ def find_or_run_bench(
         rows = set(_rows_on(where, name, form, precision))
         if then == (rows, torch.__version__, torch.get_num_threads()):
             return found
+    rows = _rows_on(where, name, form, precision)
+    if unless_committed and form != "smoke" and _has_committed(store, name, rows, where, precision):
+        return None
     return run_bench(name, store, form=form, device=device, precision=precision)
+
+
+def _has_committed(
+    store: Store, name: str, rows: list[str], where: torch.device, precision: str
+) -> bool:  # fmt: skip
+    """Whether a committed bench of such a machine, with this torch, timed all of `rows`."""
+    asked = device_name(where), precision, torch.__version__, torch.get_num_threads()
+    return any(
+        asked
+        == (r.environment["device"], *(r.recipe[k] for k in ("precision", "torch", "threads")))
+        and set(rows) <= set(r.summary)
+        for r in store.find_benches(name)
+    )
 
 
 def choose_rows(name: str, form: str) -> list[str]:
