@@ -42,9 +42,9 @@ check_parameters(In)
 store = records.open_store()
 how = {"device": device, "precision": precision, "unless_committed": True}
 bench = benches.find_or_run_bench("speed", store, budget, **how)
-benched = store.find_benches("speed")
 
 # %% tags=["hide-input"]
+benched = store.find_benches("speed")
 picture = report.plot_rivals(bench, benched)
 ratios = report.ratios_table(bench, benched)
 display(picture, ratios)
