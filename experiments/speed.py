@@ -72,11 +72,10 @@ display(picture, ratios)
 #
 # Set before the work was begun. A missed one stays here as missed.
 #
-# Those in bf16, and twice timm's rate in fp32, were set on another processor of the same name, whose bf16
-# products are about twice as fast as this one's. The less time products take, the more the rest decides, and the
-# rest is what two implementations of one network can differ in. On this processor linear layers and convolutions
-# take most of a step, close to the rate of a plain product, as the parts further below show. What was tried
-# beside it stands in the {doc}`log of tries <../book/tries>`.
+# Those in bf16, and twice timm's rate in fp32, were set on another machine than the one that these records are
+# of. The less time products take, the more the rest decides, and the rest is what two implementations of one
+# network can differ in. Here linear layers and convolutions take most of a pass, as the parts further below show.
+# What was tried beside it stands in the {doc}`log of tries <../book/tries>`.
 
 # %% tags=["hide-input"]
 targets = report.targets_table(bench, benched)
@@ -112,7 +111,7 @@ display(rivals, *profiles)
 # NesT's blocks are short: 196 patches at 224x224 and 16 at 32x32. torch's fused attention is written for longer
 # ones, and its backward pass on a CPU is slow in bf16. So on a CPU the library attends by two plain products
 # where that is faster: in bf16 always, and in fp32 for blocks of up to 49 patches whose heads share one key. On AMD
-# processors linear layers run as 1x1 convolutions, which torch hands to oneDNN; MKL leaves part of such a processor unused. On a GPU, in an
+# processors linear layers run as 1x1 convolutions, which torch hands to oneDNN. On a GPU, in an
 # exported model and under torch.compile both stay torch's own. Each table gives the time of the way that is
 # taken, and what the others take in its place: `nest profile attention`, `nest profile products`.
 

@@ -44,10 +44,9 @@ def has_bf16_products() -> bool:
 def prefers_convolutions() -> bool:
     """Whether linear layers run faster as 1x1 convolutions (oneDNN) than as linear (MKL, oneDNN).
 
-    They do on AMD processors (`nest profile products`, page "Speed"): MKL does not use all of
-    them in fp32, and in bf16 torch's linear copies the bias into its output before the product.
-    The maker decides and not a trial at each start: a trial may end either way, and then two
-    starts of one run would not give the same bits. Other makers' processors have no record yet.
+    They do on AMD processors, in fp32 and in bf16 (`nest profile products`, page "Speed"). The
+    maker decides and not a trial at each start: a trial may end either way, and then two starts of
+    one run would not give the same bits. Other makers' processors have no record yet.
     """
     is_amd = _capabilities().get("cpu_name", "").startswith("AMD")
     return is_amd and torch.backends.mkldnn.is_available()

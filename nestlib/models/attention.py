@@ -8,8 +8,8 @@ from nestlib.models.linear import Linear
 
 ATTENTIONS = ("multi_head", "multi_query")
 
-# Patches of a block up to which torch's CPU kernels for a softmax over the last dimension work
-# number by number, as their vectors are longer than that.
+# Patches of a block up to which torch's CPU kernels for a softmax over the last dimension are slow
+# (findings/cpu_bf16_softmax_of_short_rows.sh).
 SHORT = 32
 # Patches up to which plain attention is faster than fused on a CPU in fp32 where heads share keys.
 PLAIN_FP32 = 49
@@ -82,7 +82,7 @@ def plain_is_faster(k: Tensor) -> bool:
 
     On a CPU torch's fused kernel has a slow backward pass in bf16. In fp32 it is the faster one,
     but for short blocks with one key for all heads (multi-query), where plain attention copies
-    next to nothing. With and without gradients the same way was faster, so the rule does not ask.
+    next to nothing. Gradients change the choice for next to no shape, so the rule does not ask.
     An exported graph is for any device, so it keeps the fused operator.
     """
     if k.device.type != "cpu" or torch.compiler.is_exporting():

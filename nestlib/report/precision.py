@@ -24,7 +24,8 @@ def precision_table(
         rows,
         ["Mean ± standard deviation over seeds; the difference is the mean over pairs of one seed, "
          "± half of its 95 % interval (Student's t). A pair begins with the same weights and sees "
-         "the same batches",
+         "the same batches. Runs of one row may be of different machines and builds, which their "
+         "records name",
          "Records: recipe-s<seed>-<hash>, the hash of each precision its own; "
          "nest sweep precision makes them"],
     )  # fmt: skip
