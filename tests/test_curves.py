@@ -147,7 +147,9 @@ def test_curves_answer_mouse_keyboard_and_filters(curves: Curves, tmp_path):
         readout = page.locator(".nc-readout")
         assert readout.text_content() == "cifar10/nest_narrow-s0-8a3e1ba5, epoch 10: 77.63 %"
         page.keyboard.press("ArrowLeft")
-        epoch9 = next(r for r in curves.records if r.run_id.startswith("cifar10")).epochs[8]
+        epoch9 = next(
+            r for r in curves.records if r.run_id.startswith("cifar10/nest_narrow-s0-8a3")
+        ).epochs[8]
         assert readout.text_content().endswith(f"epoch 9: {epoch9['test/top1']:.2f} %")
         page.keyboard.press("Enter")
         assert rows.first.get_attribute("aria-pressed") == "true"
