@@ -73,13 +73,15 @@ display(picture, ratios)
 # Set before the work was begun. A missed one stays here as missed.
 #
 # Those in bf16, and twice timm's rate in fp32, were set on another machine than the one that these records are
-# of. The less time products take, the more the rest decides, and the rest is what two implementations of one
-# network can differ in. Here linear layers and convolutions take most of a pass, as the parts further below show.
-# What was tried beside it stands in the {doc}`log of tries <../book/tries>`.
+# of. Two implementations of one network share its matrix products, so the products bound how far apart they can
+# be. The second table takes a training step apart: how long products and all else take, here and in timm, and how
+# many times as fast a step would be if all else took no time. `nest profile step` makes such a record, and what
+# was tried stands in the {doc}`log of tries <../book/tries>`.
 
 # %% tags=["hide-input"]
 targets = report.targets_table(bench, benched)
-targets
+profiles = report.show_profiles(store, ("step",), ("bf16", "fp32"))
+display(targets, *profiles)
 
 # %% [markdown]
 # ## Does bf16 learn as well as fp32?
@@ -102,8 +104,8 @@ learning
 
 # %% tags=["hide-input", "hide-output"]
 rivals = report.rivals_table(bench, benched)
-profiles = report.show_profiles(store, ("roofline",), ("bf16", "fp32"))
-display(rivals, *profiles)
+profiles += report.show_profiles(store, ("roofline",), ("bf16", "fp32"))
+display(rivals, *profiles[2:])
 
 # %% [markdown]
 # ## How attention and linear layers are computed
@@ -117,7 +119,7 @@ display(rivals, *profiles)
 
 # %% tags=["hide-input", "hide-output"]
 profiles += report.show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
-display(*profiles[2:])
+display(*profiles[4:])
 
 # %% [markdown]
 # ## The input side
@@ -128,7 +130,7 @@ display(*profiles[2:])
 
 # %% tags=["hide-input"]
 profiles += report.show_profiles(store, ("input",), ("bf16", "fp32"))
-display(*profiles[6:])
+display(*profiles[8:])
 
 # %% [markdown]
 # ## Growth

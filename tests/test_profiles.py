@@ -9,6 +9,7 @@ from nestlib.measure.attention import attention_choices
 from nestlib.measure.explaining import STEPS, explaining_costs
 from nestlib.measure.input_rate import input_rates
 from nestlib.measure.products import product_choices
+from nestlib.measure.step import step_kinds
 from nestlib.records import Store
 from nestlib.report.tables import NOT_RUN
 from nestlib.studies import profiles
@@ -30,6 +31,20 @@ def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):
     table = report.show_profile("roofline", [found])
     assert table.rows[-1][0] == "whole pass, timed at once" and record.run_id in table.notes[0]
     assert sum(part["gflop"] for part in record.summary["parts"]) == pytest.approx(11.6, rel=0.01)
+
+
+def test_step_leaves_a_record_that_is_shown(store, monkeypatch):
+    monkeypatch.setattr(profiles, "STEP_MODELS", ("nest_tiny_cifar",))
+    monkeypatch.setitem(profiles.SPEED_BATCH_SIZES, (32, "cpu"), 1)
+    monkeypatch.setattr(
+        profiles, "step_kinds", partial(step_kinds, rounds=1, seconds_per_round=0.0)
+    )
+    record = profiles.run_profile("step", store, device="cpu", precision="bf16", progress=False)
+    table = report.show_profile("step", [record], "bf16")
+    assert table.columns[1:] == ("nestlib nest_tiny_cifar", "timm nest_tiny_cifar")
+    ours, timms = (m["kinds"] for m in record.summary["models"].values())
+    gflop = [sum(kind["gflop"] for kind in kinds.values()) for kinds in (ours, timms)]
+    assert gflop[0] == pytest.approx(gflop[1], rel=0.01)  # one function, so one work
 
 
 def test_growth_leaves_a_record_that_is_shown(store, monkeypatch):

@@ -9,12 +9,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestlib.data.augment import Augmentation, augment
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.measure.rates import fill, time_steps
+from nestlib.measure.step import train_step
 
 
 def input_rates(
@@ -86,8 +86,4 @@ def _train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator, autocast: torch.autocast
 ) -> None:
     images, targets = next(batches)
-    with autocast:
-        loss = F.cross_entropy(model(images), targets)
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    train_step(model, optimizer, images, targets, autocast)

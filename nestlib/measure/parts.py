@@ -6,13 +6,16 @@ from collections.abc import Sequence
 # What an aten operator does, by its name without a trailing underscore; the first that fits.
 KINDS = {
     "matrix products": r"mm|addmm",
-    "attention": r"bmm|baddbmm|_softmax|.*attention.*",  # nothing else here multiplies in batches
-    "convolutions": r"convolution",
+    "attention": r"bmm|baddbmm|.*attention.*",  # nothing else here multiplies in batches
+    "softmax": r"_(log_)?softmax(_backward_data)?",
+    "convolutions": r"convolution(_backward)?",
     "norms": r".*(layer|batch|group|rms)_norm.*",
-    "activations": r"gelu|relu|silu|hardtanh",
+    "activations": r"(gelu|relu|silu|hardtanh|threshold)(_backward)?",
     "pooling": r".*pool.*|mean",
     "additions": r"add",
+    "sums": r"sum",
     "copies": r"clone|copy|_to_copy|cat|stack|roll|constant_pad_nd",
+    "optimizer": r"_fused_adamw",
 }
 
 

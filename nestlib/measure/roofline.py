@@ -5,25 +5,18 @@ operator's inputs, weights and outputs, once) at the rate of a large copy. Both 
 in the same process. A part far above both loses time that better code could win.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from nestlib.measure.cost import running_mode
-from nestlib.measure.parts import name_nest_part, name_part, operator_kind
+from nestlib.measure.operators import OperatorTimer
 from nestlib.measure.rates import Machine, measure_machine
 from nestlib.precision import check_precision
-
-aten = torch.ops.aten
 
 
 def roofline(
@@ -103,16 +96,15 @@ class Part:
 
 def count_parts(model: nn.Module, images: Tensor) -> dict[str, Part]:
     """Run the model once as it is; what each part took and had to do, in running order."""
-    with _OperatorTimer(model, images.device) as timer:
+    with OperatorTimer(model, images.device) as timer:
         model(images)
     _synchronize(images.device)
     parts: dict[str, Part] = {}
     for operator in timer.operators:
         part = parts.setdefault(operator.part, Part())
-        seconds = _seconds_between(operator.begin, operator.end)
         part.calls += 1
-        part.seconds += seconds
-        part.copy_seconds += seconds * (operator.kind == "copies")
+        part.seconds += operator.seconds
+        part.copy_seconds += operator.seconds * (operator.kind == "copies")
         part.flops += operator.flops
         part.bytes += operator.bytes
     return parts
@@ -146,105 +138,6 @@ def _summarize(machine: Machine, whole: list[float], by_parts: list[Mapping[str,
         "copy_seconds": sum(row["copy_seconds"] for row in rows),
         "parts": rows,
     }
-
-
-@dataclass(frozen=True)
-class _Operator:
-    """One call; begin and end are seconds on a CPU and events on a GPU."""
-
-    part: str
-    kind: str
-    flops: int
-    bytes: int
-    begin: "float | torch.cuda.Event"
-    end: "float | torch.cuda.Event"
-
-
-@dataclass
-class _Frame:
-    """A module that is running, and which of its children have run in this call."""
-
-    path: str
-    done: list[str] = field(default_factory=list)
-
-
-class _OperatorTimer(TorchDispatchMode):
-    """Notes every operator below autograd, with the module that runs it.
-
-    Views are run, but not noted: they move nothing. Their time, the host's, is in the whole pass.
-    """
-
-    def __init__(self, model: nn.Module, device: torch.device):
-        super().__init__()
-        self.model, self.device = model, device
-        self.frames, self.operators = [_Frame("")], []
-        self.name = name_nest_part if hasattr(model, "hierarchies") else name_part
-
-    def __enter__(self):
-        self.hooks = []
-        for path, module in self.model.named_modules():
-            if module is not self.model:  # the lowest frame stands for it
-                self.hooks += [
-                    module.register_forward_pre_hook(partial(self._begin_module, path)),
-                    module.register_forward_hook(self._end_module),
-                ]
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        for hook in self.hooks:
-            hook.remove()
-        return super().__exit__(*error)
-
-    def _begin_module(self, path: str, *_) -> None:
-        self.frames.append(_Frame(path))
-
-    def _end_module(self, *_) -> None:
-        ended = self.frames.pop()
-        self.frames[-1].done.append(ended.path)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func.is_view or func is aten._unsafe_view.default:
-            return func(*args, **kwargs)
-        begin = _mark(self.device)
-        out = func(*args, **kwargs)
-        end = _mark(self.device)
-        kind, frame = operator_kind(func.overloadpacket.__name__), self.frames[-1]
-        self.operators.append(_Operator(
-            self.name(frame.path, kind, frame.done), kind, _flops(func, args, kwargs, out),
-            _bytes((args, kwargs)) + _bytes(out), begin, end,
-        ))  # fmt: skip
-        return out
-
-
-def _mark(device: torch.device) -> "float | torch.cuda.Event":
-    """Now. On a GPU an event in its queue, so that the host's work beside it is not measured."""
-    if device.type != "cuda":
-        return time.perf_counter()
-    event = torch.cuda.Event(enable_timing=True)
-    event.record()
-    return event
-
-
-def _seconds_between(begin, end) -> float:
-    return end - begin if isinstance(begin, float) else begin.elapsed_time(end) / 1e3
-
-
-def _flops(func, args, kwargs, out) -> int:
-    # torch's counter has no formula for the CPU's fused attention.
-    if func.overloadpacket is aten._scaled_dot_product_flash_attention_for_cpu:
-        return sdpa_flop_count(*(x.shape for x in args[:3]))
-    formula = flop_registry.get(func.overloadpacket)
-    return formula(*args, **kwargs, out_val=out) if formula else 0
-
-
-def _bytes(values) -> int:
-    """Bytes of the tensors in `values`, each tensor once, without what `expand` repeats."""
-    tensors = {id(x): x for x in tree_leaves(values) if isinstance(x, Tensor)}
-    return sum(
-        x.itemsize * math.prod(size for size, stride in zip(x.shape, x.stride()) if stride)
-        for x in tensors.values()
-    )
 
 
 def _synchronize(device: torch.device) -> None:

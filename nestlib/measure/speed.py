@@ -15,7 +15,6 @@ from itertools import product
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestlib.measure.cost import (
@@ -29,6 +28,7 @@ from nestlib.measure.cost import (
     running_mode,
 )
 from nestlib.measure.rates import MatrixProduct, fill
+from nestlib.measure.step import train_step
 from nestlib.precision import check_precision
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -175,11 +175,7 @@ class _Runner:
             self.model(self.images)
 
     def _train(self) -> None:
-        with self.autocast():
-            loss = F.cross_entropy(self.model(self.images), self.labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        train_step(self.model, self.optimizer, self.images, self.labels, self.autocast())
 
     def _time(self, mode: str, iterations: int) -> float:
         """Seconds that so many steps take, from an idle device to an idle device."""

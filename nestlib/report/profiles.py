@@ -11,11 +11,13 @@ from nestlib.report.input_rate import input_table
 from nestlib.report.loader import data_faults_table, loader_table, streaming_table
 from nestlib.report.pictures import Picture
 from nestlib.report.roofline import roofline_table
+from nestlib.report.step import step_table
 from nestlib.report.tables import NOT_RUN, Table
 
 # What stands above the table while there is nothing in it, and what makes it.
 TABLES = {
     "roofline": ("Time of a forward pass of NesT-T, and its floors", roofline_table),
+    "step": ("Training steps by kinds of operators", step_table),
     "growth": ("Growth of time and memory", growth_table),
     "attention": ("Attention within blocks", attention_table),
     "products": ("Linear layers", products_table),

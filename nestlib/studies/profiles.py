@@ -14,18 +14,21 @@ from nestlib.measure.growth import growth, nest_series
 from nestlib.measure.input_rate import input_rates
 from nestlib.measure.products import Product, product_choices
 from nestlib.measure.roofline import roofline
+from nestlib.measure.step import step_kinds
 from nestlib.models import create_model
 from nestlib.precision import resolve_precision
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, timestamp
-from nestlib.studies.benches import bench_id
+from nestlib.studies.benches import SPEED_BATCH_SIZES, bench_id
 from nestlib.studies.feeding import measure_loader, measure_streaming
+from nestlib.studies.rivals import MODELS, Rival
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
 PROFILES = {
     "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
+    "step": "training steps of NesT here and in timm, by kinds of operators",
     "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
     "attention": "ways to attend within blocks, by length and width of a head",
     "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
@@ -36,6 +39,7 @@ PROFILES = {
     "streaming": "memory over ten minutes of reading shards from a server",
 }
 MODEL = "nest_tiny_imagenet"
+STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
 ROOFLINE_BATCH = {"cpu": 4, "cuda": 128}
 GROWTH_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (16, 32, 64, 128, 256)}
@@ -72,9 +76,9 @@ def run_profile(
     precision = resolve_precision(precision, where)
     environment = describe_environment(where)
     measure = {
-        "roofline": _roofline, "growth": _growth, "attention": _attention, "products": _products,
-        "input": _input, "explaining": _explaining, "loader": _loader, "streaming": _streaming,
-        "data-faults": _data_faults,
+        "roofline": _roofline, "step": _step, "growth": _growth, "attention": _attention,
+        "products": _products, "input": _input, "explaining": _explaining, "loader": _loader,
+        "streaming": _streaming, "data-faults": _data_faults,
     }[name]  # fmt: skip
     recipe = {"profile": name, "precision": precision, "budget": "full"}
     if name in ("roofline", "growth"):
@@ -91,6 +95,21 @@ def run_profile(
 def _roofline(device: torch.device, precision: str, progress: bool) -> dict:
     images = torch.randn(ROOFLINE_BATCH[device.type], 3, 224, 224, device=device)
     return roofline(create_model(MODEL).to(device), images, precision=precision)
+
+
+def _step(device: torch.device, precision: str, progress: bool) -> dict:
+    """Both libraries' NesT with equal weights; timm's with its own plain attention."""
+    models = {}
+    for name in STEP_MODELS:
+        size = MODELS[name].image_size
+        images = torch.randn(SPEED_BATCH_SIZES[size, device.type], 3, size, size, device=device)
+        for library in MODELS[name].builders:
+            model = Rival(name, library).build().to(device)
+            for module in model.modules():
+                if hasattr(module, "fused_attn"):
+                    module.fused_attn = False
+            models[f"{library} {name}"] = model, images
+    return step_kinds(models, precision=precision, progress=progress)
 
 
 def _growth(device: torch.device, precision: str, progress: bool) -> dict:
