@@ -53,7 +53,8 @@ display(picture, ratios)
 # Rest the mouse on a mark or a number for its source. Compared are NesT-T at 224x224 and, at 32x32, NesT-T of
 # CIFAR in the multi-head form, the only one that timm can build. DeiT-S and Swin-T, timm's too, are yardsticks;
 # the models differ in work per image, so the picture shows arithmetic. In each round all models take their turn,
-# and last a plain product of two matrices, which is the most that the machine can do.
+# and last a plain product of two matrices, which is the most that the machine can do. Of several runs on one
+# machine in one precision the picture shows the one with most models.
 #
 # In timm's published results (RTX 4090, mixed precision, PyTorch 2.9) its nest_tiny does 1,391 images/s where
 # swin_tiny does 2,749 and deit_small 8,206, though the three cost 5.8, 4.5 and 4.6 billion multiply-adds an

@@ -211,6 +211,8 @@ def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
 
     assert first(few, full)[-3:] == (Number(1.8, "full", 2, 5, 0.25), "missed", "full")
     assert first(few)[-2:] == ("not measured: 1 of 5 rounds", HERE)
+    more = record_of(*PAIR, row("timm nest_tiny tuned", [12.0] * ROUNDS), run_id="more")
+    assert first(None, full, more)[-1] == "more"
     assert first(other, gpu)[-3:] == (NOT_RUN, "not measured", "")
 
 
@@ -218,7 +220,8 @@ def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
     never = row("timm deit_small tuned", [], error="BackendCompilerFailed: no compiler")
     cifar = [row(f"{library} nest_tiny_cifar", [50.0] * ROUNDS) for library in ("nestlib", "timm")]
     runs = record_of(*PAIR, never, *cifar), record_of(*PAIR, run_id="gpu", kind="cuda")
-    picture = report.plot_rivals(runs[0], runs[1:])
+    shorter = record_of(*PAIR, run_id="of the same machine")
+    picture = report.plot_rivals(shorter, runs)
     root = ElementTree.fromstring(picture.to_svg())
     titles = [title.text for title in root.iter(f"{SVG}title")]
     assert len(titles) == 2 * 4 + 2 * 2

@@ -71,9 +71,9 @@ def test_what_products_allow_follows_from_seconds_and_flops():
     model = {"batch_size": 8, "image_size": 32, "whole_seconds": [1.0, 1.2], "kinds": kinds}
     settings = {"device": "cpu", "threads": 2, "precision": "bf16", "torch": "2", "rounds": 2}
     product = {"size": 2048, "median": 1.2, "rounds": [1.2, 1.2]}
-    table = step_table(
-        {"settings": settings, "matmul_tflops": product, "models": {"ours": model}}, "here"
-    )
+    models = dict.fromkeys(("nestlib a", "nestlib b", "timm a", "timm b"), model)
+    table = step_table({"settings": settings, "matmul_tflops": product, "models": models}, "here")
+    assert table.columns[1:] == ("nestlib a", "timm a", "nestlib b", "timm b")
     cells = {row[0]: row[1] for row in table.rows}
     assert cells["products of layers, convolutions, ms"].value == 500
     assert cells["LayerNorm, ms"].value == pytest.approx(450) and cells["LayerNorm, ms"].n == 2

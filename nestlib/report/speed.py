@@ -89,7 +89,9 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
     Of several runs of one device and precision the one of most rounds and rows stands.
     """
     rows, notes = [], []
-    for (kind, precision), record in _fullest(results(here, committed)).items():
+    fullest = _fullest(results(here, committed), "device_kind")
+    for kind, precision in sorted(fullest, key=lambda key: (key[0] == "cpu", key[1])):
+        record = fullest[kind, precision]
         source = source_of(record, here)
         for name in rows_of(record):
             rival = RIVALS[name]
@@ -114,14 +116,19 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
     )  # fmt: skip
 
 
-def _fullest(runs: Sequence[Record]) -> dict[tuple[str, str], Record]:
-    """By device and precision, GPUs first, then bf16."""
+def fullest_runs(here: Record | None, committed: Sequence[Record]) -> list[Record]:
+    """Of several runs on one machine in one precision the one of most rows and rounds."""
+    return list(_fullest(results(here, committed), "device").values())
+
+
+def _fullest(runs: Sequence[Record], per: str) -> dict[tuple[str, str], Record]:
+    """By a field of the environment, and the precision."""
     found: dict[tuple[str, str], Record] = {}
     for record in runs:
-        key = record.environment["device_kind"], record.recipe["precision"]
+        key = record.environment[per], record.recipe["precision"]
         if key not in found or _extent(record) > _extent(found[key]):
             found[key] = record
-    return dict(sorted(found.items(), key=lambda item: (item[0][0] == "cpu", item[0][1])))
+    return found
 
 
 def _extent(record: Record) -> tuple[int, int]:
@@ -137,8 +144,8 @@ def _short_form(rival: Rival, mode: str) -> list[Target]:
 
 
 def targets_table(here: Record | None, committed: Sequence[Record]) -> Table:
-    """The targets, each with the first run that measured it in enough rounds."""
-    rows, runs = [], results(here, committed)
+    """The targets, each with the fullest run that measured it in enough rounds."""
+    rows, runs = [], sorted(results(here, committed), key=_extent, reverse=True)
     for target in TARGETS:
         measured = [reach(r, target, source_of(r, here)) for r in runs if _fits(r, target)]
         found = [number for number in measured if number is not None]

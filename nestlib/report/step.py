@@ -25,7 +25,9 @@ def step_table(measured: Mapping, source: str) -> Table:
         measured: what `nestlib.measure.step.step_kinds` returned.
         source: a record id.
     """
-    settings, models = measured["settings"], measured["models"]
+    settings = measured["settings"]
+    # A model's two libraries side by side; a record has its keys sorted.
+    models = dict(sorted(measured["models"].items(), key=lambda item: item[0].split()[::-1]))
     named = {kind for kinds in NAMES for kind in kinds}
     rest = tuple(
         dict.fromkeys(kind for m in models.values() for kind in m["kinds"] if kind not in named)
