@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 
 from nestlib.measure import (
     FLOP_COUNTER,
@@ -70,6 +71,15 @@ def test_gflops_of_deit_tiny_include_fused_attention():
     by_hand = 256 * (3 * 2 * 2) * d + 12 * layer + d * 10
     assert model.blocks[0].attn.fused_attn
     assert count_gflops(model, 32) == pytest.approx(by_hand / 1e9, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
+def test_gflops_are_those_that_torchvision_publishes(name):
+    """On the CPU, where torch runs a ViT's attention layers as one operator without a formula."""
+    published = models.get_model_weights(name).DEFAULT.meta["_ops"]
+    model = models.get_model(name)
+    assert count_gflops(model, 224) == pytest.approx(published, abs=6e-4)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_gflops_of_a_convolution():

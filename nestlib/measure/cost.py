@@ -39,12 +39,27 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
     additions are left out.
     """
     image = make_input(model, 1, image_size, next(model.parameters()).device)
-    # torch's counter knows no formula for the CPU's fused attention and would drop it without a
-    # word; unfused, attention is two matrix products, the same count on every device.
-    with running_mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
-            model(image)
+    # torch's counter knows no formula for the CPU's fused attention, nor for the one operator that
+    # torch's own transformer layers are in inference, and would drop either without a word
+    # (findings/flop_counter_drops_transformer_layers.sh). Apart, attention is two matrix products,
+    # the same count on every device.
+    with (
+        running_mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH),
+        _layers_taken_apart(), FlopCounterMode(display=False) as counter,
+    ):  # fmt: skip
+        model(image)
     return counter.get_total_flops() / 2 / 1e9
+
+
+@contextmanager
+def _layers_taken_apart() -> Iterator[None]:
+    """torch's own attention and transformer layers run operator by operator, not as one."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> tuple[float, str]:
