@@ -58,9 +58,10 @@ display(picture, ratios)
 #
 # In timm's published results (RTX 4090, mixed precision, PyTorch 2.9) its nest_tiny does 1,391 images/s where
 # swin_tiny does 2,749 and deit_small 8,206, though the three cost 5.8, 4.5 and 4.6 billion multiply-adds an
-# image. One cause can be read off its code: it hands `scaled_dot_product_attention` tensors of five dimensions
-# (batch, heads, blocks, patches, width), which the fused kernels refuse. Here the blocks are folded into the
-# batch, so that there are four.
+# image. One cause is that its fused attention never runs: it hands `scaled_dot_product_attention` tensors of five
+# dimensions (batch, heads, blocks, patches, width), which the fused kernels refuse
+# (`findings/timm_nest_never_runs_fused_attention.sh`). Here the blocks are folded into the batch, so that there
+# are four.
 #
 # Before anything is timed both libraries' NesT get the same weights and images, and logits that differ by more
 # than 1e-4 end the run.
