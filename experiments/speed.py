@@ -82,8 +82,8 @@ display(picture, ratios)
 
 # %% tags=["hide-input"]
 targets = report.targets_table(bench, benched)
-profiles = report.show_profiles(store, ("step",), ("bf16", "fp32"))
-display(targets, *profiles)
+steps = report.show_profiles(store, ("step",), ("bf16", "fp32"))
+display(targets, *steps)
 
 # %% [markdown]
 # ## Does bf16 learn as well as fp32?
@@ -106,8 +106,8 @@ learning
 
 # %% tags=["hide-input", "hide-output"]
 rivals = report.rivals_table(bench, benched)
-profiles += report.show_profiles(store, ("roofline",), ("bf16", "fp32"))
-display(rivals, *profiles[2:])
+parts = report.show_profiles(store, ("roofline",), ("bf16", "fp32"))
+display(rivals, *parts)
 
 # %% [markdown]
 # ## How attention and linear layers are computed
@@ -120,8 +120,8 @@ display(rivals, *profiles[2:])
 # taken, and what the others take in its place: `nest profile attention`, `nest profile products`.
 
 # %% tags=["hide-input", "hide-output"]
-profiles += report.show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
-display(*profiles[4:])
+choices = report.show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
+display(*choices)
 
 # %% [markdown]
 # ## The input side
@@ -131,8 +131,8 @@ display(*profiles[4:])
 # training steps that it feeds.
 
 # %% tags=["hide-input"]
-profiles += report.show_profiles(store, ("input",), ("bf16", "fp32"))
-display(*profiles[8:])
+inputs = report.show_profiles(store, ("input",), ("bf16", "fp32"))
+display(*inputs)
 
 # %% [markdown]
 # ## Growth
@@ -147,4 +147,5 @@ growth = report.show_profile("growth", store.find_benches("growth"))
 display(growth, report.draw_growth(store.find_benches("growth")))
 
 # %% tags=["hide-cell"]
-report.save("speed", budget, [ratios, targets, rivals, learning, *profiles, growth], picture)
+profiles = [*steps, *parts, *choices, *inputs, growth]
+report.save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)

@@ -78,6 +78,7 @@ def test_what_products_allow_follows_from_seconds_and_flops():
     assert cells["products of layers, convolutions, ms"].value == 500
     assert cells["LayerNorm, ms"].value == pytest.approx(450) and cells["LayerNorm, ms"].n == 2
     assert cells["all other operators, ms"].value == 50 and cells["GELU, ms"] == ""
+    assert cells["whole step, timed at once, ms"].value == 1100
     rate, alone, at_peak = (row[1].value for row in table.rows[-3:])
     assert rate == pytest.approx(100 * (0.36 / 0.6) / 1.2)
     assert alone == pytest.approx((1.0 / 0.6 + 1.2 / 0.6) / 2)

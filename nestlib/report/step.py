@@ -35,6 +35,10 @@ def step_table(measured: Mapping, source: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for kinds, name in (NAMES | {rest: "all other operators"}).items():
         rows.append((f"{name}, ms", *(_ms(m, kinds, source) for m in models.values())))
+    whole = (
+        median_of([1e3 * s for s in m["whole_seconds"]], source) or "" for m in models.values()
+    )
+    rows.append(("whole step, timed at once, ms", *whole))
     peak = [1e12 * rate for rate in measured["matmul_tflops"]["rounds"]]
     for name, ratios in (
         ("products' rate, % of a large product's", _rate),

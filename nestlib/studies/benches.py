@@ -125,13 +125,12 @@ def find_or_run_bench(
     form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
+    rows = _rows_on(where, name, form, precision)
     found = store.find_local(bench_id(name, form, where, precision))
     if found is not None and form != "smoke":
         then = set(found.summary), found.recipe["torch"], found.recipe["threads"]
-        rows = set(_rows_on(where, name, form, precision))
-        if then == (rows, torch.__version__, torch.get_num_threads()):
+        if then == (set(rows), torch.__version__, torch.get_num_threads()):
             return found
-    rows = _rows_on(where, name, form, precision)
     if unless_committed and form != "smoke" and _has_committed(store, name, rows, where, precision):
         return None
     return run_bench(name, store, form=form, device=device, precision=precision)
