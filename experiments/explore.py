@@ -56,7 +56,7 @@ check_parameters(In)
 # training, and canvases with one small digit.
 
 # %% tags=["hide-input"]
-subject = explore.find_subject(model, seed=seed, num_images=images, budget=budget)
+subject = explore.load_subject(model, seed=seed, num_images=images, budget=budget)
 explorer = explore.show_prepared(subject)
 explorer
 

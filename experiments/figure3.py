@@ -97,4 +97,4 @@ cost = report.show_profile("explaining", store.find_benches("explaining"))
 cost
 
 # %%
-report.save("figure3", budget, [hits, cost], picture, private=bool(image))
+report.save("figure3", budget, [hits, cost], picture)

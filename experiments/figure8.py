@@ -52,7 +52,7 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
 from nestlib import records, report
-from nestlib.studies import examples, localizations
+from nestlib.studies import evaluations, examples, localizations
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -119,6 +119,5 @@ boxes = report.boxes_table(tiny)
 display(curves, boxes)
 
 # %%
-private = weights == "pretrained"
-report.save("figure8", budget, [published, real, planted, boxes], curves)
-report.save("figure8_walks", budget, [], trees, private=private)
+report.save("figure8", budget, [published, real, planted, boxes], curves, trees)
+evaluations.stop_at_failures(imagenet, tiny, digits)

@@ -50,7 +50,7 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
 from nestlib import records, report
-from nestlib.studies import examples, localizations
+from nestlib.studies import evaluations, examples, localizations
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -89,4 +89,5 @@ errors = report.localization_table(dataset, scored)
 errors
 
 # %%
-report.save("figure_a4", budget, [errors], picture, private=dataset != "digits")
+report.save("figure_a4", budget, [errors], picture)
+evaluations.stop_at_failures(scored)

@@ -67,6 +67,8 @@ check_parameters(In)
 
 # %% tags=["remove-output"]
 store = records.open_store()
+how = {"data_dir": imagenet_dir, "nodes": nodes, "gpus_per_node": gpus_per_node}
+board = cluster.follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
 bench = benches.find_or_run_bench("table2", store, budget, device)
 benched = store.find_benches("table2")
 scored = evaluations.evaluate_table2(
@@ -87,10 +89,7 @@ accuracy
 # with `submit` the jobs.
 
 # %% tags=["hide-input"]
-print(cluster.follow(
-    plans.plan_table2(), store, data_dir=imagenet_dir, nodes=nodes, gpus_per_node=gpus_per_node,
-    commands=budget == "paper", submit_them=submit and budget == "paper",
-))
+print(board)
 
 # %% [markdown]
 # ## Accuracy against cost
@@ -131,3 +130,4 @@ speed
 
 # %%
 report.save("table2", budget, [accuracy, own, cost, speed], picture)
+evaluations.stop_at_failures(scored, rescored)

@@ -1,9 +1,14 @@
 """nestlib: NesT, "Aggregating Nested Transformers", with its trainers and its peers."""
 
-from nestlib.models import NesT, create_model, list_models, timm_entrypoints
-from nestlib.models.weights import load_weights, save_weights
+import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 __all__ = ["NesT", "create_model", "list_models", "load_weights", "save_weights"]
 
-del timm_entrypoints  # imported for its effect: it registers the models with timm
+# The command `nest` imports what it runs when it runs it: its help must not wait for torch.
+if Path(sys.argv[0]).name not in ("nest", "nest.exe"):
+    from nestlib.models import NesT, create_model, list_models, timm_entrypoints
+    from nestlib.models.weights import load_weights, save_weights
+
+    del timm_entrypoints  # imported for its effect: it registers the models with timm

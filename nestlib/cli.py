@@ -1,6 +1,6 @@
 """`nest`: recipes, training, benchmarks and evaluation from the command line.
 
-nest recipes
+nest recipes cifar10
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
 nest shard imagenet --source data/imagenet --out data/imagenet-shards
 nest sweep figure5 --budget quick
@@ -13,6 +13,8 @@ nest explain planted
 nest explain figure8 --dataset imagenet --data-dir data/imagenet
 nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
+
+Each command imports what it runs, so that help and lists do not wait for torch.
 """
 
 import os
@@ -22,46 +24,40 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nestlib.data.fetching import is_url
-from nestlib.data.shard_maker import SHARD_MB, make_shards, verify_shards
-from nestlib.evidence import list_entries, run_entries
-from nestlib.precision import resolve_precision
+from nestlib import __version__
 from nestlib.recipes.generators import NAMED_GANS
 from nestlib.recipes.named import NAMED, describe, get_recipe
-from nestlib.recipes.plans import SWEEPS, plan
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
-from nestlib.records import Record, find_project_root, open_store
-from nestlib.runs import cluster
-from nestlib.runs.run import carry_out
-from nestlib.runs.sweeps import show_board, state_of
-from nestlib.runs.sweeps import sweep as run_sweep
-from nestlib.runs.trained import commit_weights
-from nestlib.studies.benches import run_bench
-from nestlib.studies.evaluations import evaluate as evaluate_models
-from nestlib.studies.localizations import localize
-from nestlib.studies.planted import MODELS, run_planted
-from nestlib.studies.profiles import PROFILES, run_profile
-from nestlib.studies.scores import NETWORKS, score_run
-from nestlib.training.checkpoint import CheckpointError
-from nestlib.training.classifier import NonFiniteLoss
-from nestlib.training.devices import RANK_TIMEOUT, DeviceError, resolve_device
+
+if TYPE_CHECKING:
+    from nestlib.records import Record, Store
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
 
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
+# Words of the library's messages that a command line has other words for, beside its own options'.
+OPTIONS = {"num_models": "--models", "num_samples": "--samples", "download=True": "--download"}
+# Lists of names that stand in modules with torch; tests/test_cli.py compares them.
+SWEEP_NAMES = (
+    "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision"
+)
+PROFILE_NAMES = (
+    "roofline, step, growth, attention, products, input, explaining, loader, data-faults, streaming"
+)
+NETWORK_NAMES = "digits, lite0, lite0_64, inception"
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
         help="where the data set lies: a folder, or the URL of shards",
-        parser=lambda text: text if is_url(text) else Path(text), metavar="FOLDER|URL",
+        parser=lambda text: text if "://" in text else Path(text), metavar="FOLDER|URL",
     ),
 ]  # fmt: skip
 Precision = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where it is computed")]
@@ -71,14 +67,40 @@ MaxTime = Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; th
 CommitRecord = Annotated[
     bool, typer.Option(help="write the record to experiments/records, not runs/records")
 ]
+Again = Annotated[bool, typer.Option("--again", help="run it here though there is a record")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nestlib {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def nest(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="show it and exit"),
+    ] = False,
+) -> None:
+    """NesT: recipes, training, benchmarks and evaluation."""
 
 
 @app.command()
-def recipes() -> None:
-    """List every named recipe, one a line."""
-    width = max(map(len, NAMED))
-    for name in NAMED:
-        typer.echo(f"{name:<{width}}  {describe(name)}")
+def recipes(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="list those that hold each of these words")
+    ] = None,
+) -> None:
+    """List named recipes, one a line."""
+    lines = {name: f"{name:<{max(map(len, NAMED))}}  {describe(name)}" for name in NAMED}
+    found = [
+        line for line in lines.values()
+        if all(word.casefold() in line.casefold() for word in words or [])
+    ]  # fmt: skip
+    if not found:
+        raise ValueError(f"no recipe holds {' and '.join(words)}; `nest recipes` lists all")
+    typer.echo("\n".join(found))
 
 
 @app.command()
@@ -101,19 +123,30 @@ def train(
     ] = None,
     rank_timeout: Annotated[
         str, typer.Option(help="ranks wait so long for one another, then all are lost")
-    ] = f"{RANK_TIMEOUT:.0f}s",
+    ] = "10m",
+    again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors."""
-    chosen = _choose(recipe, seed, set_, precision, device)
+    """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors.
+
+    Ctrl-C stops it after its step, with a checkpoint.
+    """
+    from nestlib.records import open_store
+    from nestlib.runs.run import carry_out
+
+    chosen, store = _choose(recipe, seed, set_, precision, device), open_store()
     if budget:
         chosen = chosen.at_budget(budget)
+    known = store.find_all(chosen.run_id)
     record = carry_out(
-        chosen, open_store(), data_dir=data_dir, runs_dir=runs_dir, device=device,
+        chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
         download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
+        again=again,
     )  # fmt: skip
+    if record in known:
+        _say_found(record, store, "trained")
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
         # At any other code than 0 torch elastic would start the ranks anew at once.
@@ -131,6 +164,15 @@ def train(
     )
 
 
+def _say_found(record: "Record", store: "Store", what: str) -> None:
+    made = f"{record.environment['finished'][:10]} on {record.environment['device']}"
+    typer.echo(
+        f"nothing was {what}: this is the record {store.path_of(record)}, made {made}; --again "
+        "runs it here",
+        err=True,
+    )
+
+
 def _choose(
     name: str, seed: int, assignments: list[str], precision: str, device: str
 ) -> Recipe | GanRecipe:
@@ -138,6 +180,9 @@ def _choose(
     chosen = with_overrides(get_recipe(name, seed=seed), assignments)
     if not precision:
         return chosen
+    from nestlib.precision import resolve_precision
+    from nestlib.training.devices import resolve_device
+
     return replace(chosen, precision=resolve_precision(precision, resolve_device(device)))
 
 
@@ -151,10 +196,12 @@ def shard(
     ],
     out: Annotated[Path, typer.Option(help="the shards go here")],
     split: Annotated[str, typer.Option(help="train, test, or both")] = "both",
-    shard_mb: Annotated[float, typer.Option(help="megabytes of images in a shard")] = SHARD_MB,
+    shard_mb: Annotated[float, typer.Option(help="megabytes of images in a shard")] = 128,
     processes: Annotated[int | None, typer.Option(help="default: one a CPU")] = None,
 ) -> None:
     """Make shards for training on many nodes; a killed call goes on where it stopped."""
+    from nestlib.data.shard_maker import make_shards
+
     splits = ("train", "test") if split == "both" else (split,)
     for path in make_shards(
         dataset, source, out, splits=splits, shard_mb=shard_mb, processes=processes
@@ -167,6 +214,8 @@ def check_shards(
     place: Annotated[str, typer.Argument(help="a folder or the URL of shards")],
 ) -> None:
     """Compare every shard with its checksum."""
+    from nestlib.data.shard_maker import verify_shards
+
     faults = verify_shards(place)
     for fault in faults:
         typer.echo(fault)
@@ -182,13 +231,16 @@ def export(
     runs_dir: WeightsDir = None,
 ) -> None:
     """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
+    from nestlib.records import open_store
+    from nestlib.runs.trained import commit_weights
+
     path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
     typer.echo(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()
 def sweep(
-    figure: Annotated[str, typer.Argument(help=", ".join(SWEEPS))],
+    figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)],
     budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
     only: Annotated[
@@ -203,6 +255,11 @@ def sweep(
     commit_record: CommitRecord = False,
 ) -> None:
     """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
+    from nestlib.recipes.plans import plan
+    from nestlib.records import open_store
+    from nestlib.runs.sweeps import show_board
+    from nestlib.runs.sweeps import sweep as run_sweep
+
     bars, store = plan(figure, budget, range(seeds), only=only), open_store()
     outcomes = [] if board else run_sweep(
         bars, store, processes=processes, device=device, runs_dir=runs_dir, data_dir=data_dir,
@@ -232,6 +289,10 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
 ) -> None:
     """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
+    from nestlib.recipes.plans import SWEEPS
+    from nestlib.records import find_project_root
+    from nestlib.runs import cluster
+
     if what in SWEEPS and nodes * gpus_per_node > 1:
         raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
     lines = cluster.enqueue(
@@ -247,6 +308,10 @@ def submit(
 
 def _runs_to_queue(what: str, more: list[str]) -> Iterator[tuple[Recipe | GanRecipe, tuple]]:
     """Recipes and the words of each one's command; a typing error shows now, not in the queue."""
+    from nestlib.recipes.plans import SWEEPS, plan
+    from nestlib.records import find_project_root, open_store
+    from nestlib.runs.sweeps import state_of
+
     name = "sweep" if what in SWEEPS else "train"
     command = typer.main.get_command(app).commands[name]
     asked = command.make_context(name, [what, *more]).params
@@ -277,6 +342,8 @@ def evidence(
 ) -> None:
     """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
     from nestlib import report
+    from nestlib.evidence import list_entries, run_entries
+    from nestlib.records import open_store
 
     store = open_store()
     complete = not run or run_entries(
@@ -297,12 +364,16 @@ def bench(
     commit_record: CommitRecord = False,
 ) -> None:
     """Time models in turn: a table's, or NesT here and in timm; leaves a record."""
+    from nestlib import report
+    from nestlib.records import open_store
+    from nestlib.studies.benches import run_bench
+
     record = run_bench(
         name, open_store(), form=form, device=device, precision=precision, committed=commit_record
     )
-    from nestlib import report  # imported late: training needs no plots
-
-    if name == "speed":
+    if form == "smoke":
+        typer.echo(f"{name} ran to its end; a smoke run times too little to show a result")
+    elif name == "speed":
         typer.echo(str(report.ratios_table(record, [])))
         typer.echo(str(report.rivals_table(record, [])))
         typer.echo(str(report.targets_table(record, [])))
@@ -314,17 +385,19 @@ def bench(
 
 @app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
+    name: Annotated[str, typer.Argument(help=PROFILE_NAMES)],
     device: Device = "auto",
     precision: Precision = "fp32",
     commit_record: CommitRecord = False,
 ) -> None:
     """Measure what NesT's time goes into, or how it grows; leaves a record."""
+    from nestlib import report
+    from nestlib.records import open_store
+    from nestlib.studies.profiles import run_profile
+
     record = run_profile(
         name, open_store(), device=device, precision=precision, committed=commit_record
     )
-    from nestlib import report  # imported late: training needs no plots
-
     typer.echo(str(report.show_profile(name, [record])))
 
 
@@ -344,6 +417,9 @@ def evaluate(
     commit_record: CommitRecord = False,
 ) -> None:
     """Score trained models on a test set, all in one pass; leaves a record of each."""
+    from nestlib.records import open_store
+    from nestlib.studies.evaluations import evaluate as evaluate_models
+
     results = evaluate_models(
         names, open_store(), dataset=dataset, data_dir=data_dir, device=device,
         precision=precision, batch_size=batch_size, limit=limit, seed=seed, runs_dir=runs_dir,
@@ -367,7 +443,7 @@ def evaluate(
 @app.command()
 def score(
     recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
-    network: Annotated[str, typer.Option(help=f"{', '.join(NETWORKS)}; default by data set")] = "",
+    network: Annotated[str, typer.Option(help=f"{NETWORK_NAMES}; default by data set")] = "",
     samples: Annotated[
         int | None, typer.Option(help="of the final score; default by data set")
     ] = None,
@@ -379,6 +455,10 @@ def score(
     commit_record: CommitRecord = False,
 ) -> None:
     """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
+    from nestlib import report
+    from nestlib.records import open_store
+    from nestlib.studies.scores import score_run
+
     chosen = get_recipe(recipe, seed=seed)
     if not isinstance(chosen, GanRecipe):
         raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(NAMED_GANS)}")
@@ -386,8 +466,6 @@ def score(
         chosen, open_store(), network=network, num_samples=samples, seed=noise_seed,
         data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record,
     )  # fmt: skip
-    from nestlib import report  # imported late: training needs no plots
-
     typer.echo(str(report.score_table(record)))
 
 
@@ -397,7 +475,7 @@ def explain(
     budget: Annotated[
         str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
     ] = "quick",
-    models: Annotated[int, typer.Option(help="planted: how many, of seeds 0, 1, ...")] = MODELS,
+    models: Annotated[int, typer.Option(help="planted: how many, of seeds 0, 1, ...")] = 3,
     dataset: Annotated[
         str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
     ] = "digits",
@@ -406,24 +484,35 @@ def explain(
     seed: Annotated[int, typer.Option(help="figure8: of the recipes' runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
+    again: Annotated[bool, typer.Option("--again", help="planted: measure it here")] = False,
     commit_record: CommitRecord = False,
 ) -> None:
     """Judge explanations by planted truth, or by boxes (figure 8); leaves records."""
-    from nestlib import report  # imported late: training needs no plots
+    from nestlib import report
+    from nestlib.records import open_store
+    from nestlib.studies.evaluations import stop_at_failures
+    from nestlib.studies.localizations import localize
+    from nestlib.studies.planted import record_id, run_planted
 
     store, how = open_store(), {"committed": commit_record}
     if what == "planted":
-        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
-        typer.echo(str(report.grounding_table([run_planted(store, **how)])))
+        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir, "again": again}
+        known = store.find_all(record_id(budget))
+        record = run_planted(store, **how)
+        if record in known:
+            _say_found(record, store, "measured")
+        typer.echo(str(report.grounding_table([record])))
     elif what == "figure8":
         how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
         own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
-        typer.echo(str(report.localization_table(dataset, localize(store, **how, **own))))
+        results = localize(store, **how, **own)
+        typer.echo(str(report.localization_table(dataset, results)))
+        stop_at_failures(results)
     else:
         raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
 
 
-def describe_gan(record: Record) -> str:
+def describe_gan(record: "Record") -> str:
     """One line on how a GAN's run ended."""
     summary = record.summary
     if summary["status"] == "failed":
@@ -463,8 +552,29 @@ def main() -> None:
     """Run the command; what a user can mend is one line, not a traceback."""
     try:
         app()
-    except (ValueError, OSError, ImportError, DeviceError, CheckpointError, NonFiniteLoss) as error:
-        sys.exit(f"nest: {error}")
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_for_users(error):
+            raise
+        sys.exit(f"nest: {in_options(str(error), sys.argv[1:2])}")
+
+
+def _is_for_users(error: RuntimeError) -> bool:
+    """Is it one of ours, whose message says what to do, and not a fault of torch or this code?"""
+    return type(error).__module__.startswith("nestlib.")
+
+
+def in_options(message: str, names: list[str]) -> str:
+    """A message of the library in the words of the command `names`: --data-dir for data_dir=..."""
+    words = dict(OPTIONS)
+    commands = typer.main.get_command(app).commands
+    for parameter in (p for name in names if name in commands for p in commands[name].params):
+        option = next((opt for opt in parameter.opts if opt.startswith("--")), "")
+        words[f"{parameter.name}=..."] = option
+        if "_" in parameter.name:
+            words[parameter.name] = option
+    for word in sorted(filter(words.get, words), key=len, reverse=True):
+        message = re.sub(rf"(?<![\w.\-]){re.escape(word)}(?![\w(])", words[word], message)
+    return message
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A subject is a model with all that exploring it needs. It is a recipe's model as it was trained here
 (nestlib.runs.trained), on images of its own test set, or a NesT with published ImageNet weights, on
-scikit-image's photos. Where one cannot be had, a Notice stands in its place and says what to do.
+scikit-image's photos.
 """
 
 import difflib
@@ -26,7 +26,7 @@ from nestlib.models import PUBLISHED, create_model, list_models
 from nestlib.models.nest import NEST_MODELS, NesT
 from nestlib.recipes.named import NAMED, get_recipe
 from nestlib.recipes.recipe import Recipe
-from nestlib.report.explorer import Box, Exhibit, Explorer, Notice
+from nestlib.report.explorer import Box, Exhibit, Explorer
 from nestlib.runs.trained import load_trained
 from nestlib.studies.evaluations import fetch_weights
 from nestlib.studies.examples import PLANTED_SEED
@@ -110,18 +110,8 @@ class Subject:
         )
 
 
-def find_subject(
-    name: str = RECIPE, *, seed: int = PLANTED_SEED, num_images: int = 6, budget: str = "quick"
-) -> Subject | Notice:
-    """`load_subject`, or why it cannot be had."""
-    try:
-        return load_subject(name, seed=seed, num_images=num_images, budget=budget)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        return Notice(f"{name} cannot be explored here: {error}.")
-
-
 def load_subject(
-    name: str, *, seed: int = PLANTED_SEED, num_images: int = 6, budget: str = "quick"
+    name: str = RECIPE, *, seed: int = PLANTED_SEED, num_images: int = 6, budget: str = "quick"
 ) -> Subject:
     """A model by name, with its first pictures.
 
@@ -146,31 +136,32 @@ def load_subject(
             return _load_recipe(recipe, num_images, budget)
     valid = f"a recipe of a NesT such as {RECIPE}, or one of {', '.join(PUBLISHED_NESTS)}"
     if name in NAMED or name in list_models():
-        raise ValueError(f"it has no hierarchies of blocks to walk, or no weights; choose {valid}")
+        raise ValueError(f"{name} has no hierarchies of blocks, or no weights; choose {valid}")
     near = difflib.get_close_matches(name, [*NAMED, *PUBLISHED_NESTS], n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ValueError(f"there is no such model; {hint}choose {valid} (`nest recipes` lists them)")
+    raise ValueError(f"no model {name!r}; {hint}choose {valid} (`nest recipes` lists them)")
 
 
-def show_prepared(subject: Subject | Notice) -> Explorer | Notice:
+def show_prepared(subject: Subject) -> Explorer:
     """The subject's pictures, to be explored in the page itself, with or without a kernel."""
-    if isinstance(subject, Notice):
-        return subject
     exhibits = [subject.explore(picture) for picture in subject.pictures]
     return Explorer(exhibits, subject.class_names, subject.title)
 
 
-def open_explorer(subject: Subject | Notice) -> Any:
-    """The same, live: a widget that also takes pictures of one's own, or a Notice.
+def open_explorer(subject: Subject) -> Any:
+    """The same, live: a widget that also takes pictures of one's own.
 
-    Needs a kernel and ipywidgets.
+    Needs a kernel.
+
+    Raises:
+        ImportError: no ipywidgets.
     """
-    if isinstance(subject, Notice):
-        return subject
     try:
         from nestlib.live import LiveExplorer
     except ImportError as error:
-        return Notice(f"The live explorer needs ipywidgets ({error}); `pip install ipywidgets`.")
+        raise ImportError(
+            f"the live explorer needs ipywidgets ({error}); `pip install ipywidgets`"
+        ) from error
     return LiveExplorer(subject)
 
 

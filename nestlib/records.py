@@ -2,13 +2,14 @@
 
 Records of real runs are committed under experiments/records/; those of this machine alone lie under
 runs/records/, out of git. A number shown anywhere comes from the paper, a record, or a measurement
-that the page itself made.
+that the page itself made. What is published (`make notebooks`) is made of committed records alone.
 """
 
 import json
 import os
 import platform
 import subprocess
+import textwrap
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,10 @@ from nestlib.files import write_atomically
 from nestlib.recipes.recipe import RunRecipe
 
 SCHEMA = 1
+PROJECT = "NESTLIB_PROJECT"  # its folder, for a process that works in no project's
+PUBLISH = "NESTLIB_PUBLISH"  # `make notebooks` sets it to 1 in the environment of its kernels
 CPUINFO = Path("/proc/cpuinfo")  # Linux
+FAILURE_LENGTH = 500  # characters
 PACKAGES = (
     "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
     "numpy", "torch-fidelity",
@@ -41,34 +45,64 @@ class Record:
     schema: int = SCHEMA
 
 
+class Failure(str):
+    """In a result's place: why a model could not be scored, in one line of a table's notes.
+
+    A plain string there is no failure: it says what is not run yet.
+    """
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        text = str(error) or type(error).__name__
+        return cls(textwrap.shorten(text, FAILURE_LENGTH, placeholder=" ..."))
+
+
 class RecordError(ValueError):
     """A record file that cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folders records are looked for in; `local` is where new ones go."""
+    """The folders records are looked for in; `local` is where new ones go.
+
+    Without `local` the store is read only: nothing is run for it.
+    """
 
     committed: Path
-    local: Path
+    local: Path | None
+
+    @property
+    def read_only(self) -> bool:
+        return self.local is None
+
+    @property
+    def folders(self) -> list[Path]:
+        """The committed one first."""
+        return [folder for folder in (self.committed, self.local) if folder is not None]
 
     def find(self, run_id: str) -> Record | None:
         """The record of a run, the committed one first."""
-        for root in (self.committed, self.local):
-            path = root / f"{run_id}.json"
-            if path.is_file():
-                return load_record(path)
-        return None
+        return next(iter(self.find_all(run_id)), None)
+
+    def find_all(self, run_id: str) -> list[Record]:
+        """A run's committed record, and the one that this checkout made, where they are."""
+        paths = [folder / f"{run_id}.json" for folder in self.folders]
+        return [load_record(path) for path in paths if path.is_file()]
 
     def find_local(self, run_id: str) -> Record | None:
         """The record of a run that this checkout itself made and did not commit."""
-        path = self.local / f"{run_id}.json"
-        return load_record(path) if path.is_file() else None
+        path = self.local and self.local / f"{run_id}.json"
+        return load_record(path) if path and path.is_file() else None
+
+    def path_of(self, record: Record) -> Path:
+        """The file of a record that `find` gave, the committed one first."""
+        paths = [folder / f"{record.run_id}.json" for folder in self.folders]
+        return next(path for path in paths if path.is_file() and load_record(path) == record)
 
     def find_seeds(self, recipe: RunRecipe) -> list[Record]:
         """All records of a recipe, whatever their seed, in the order of seeds."""
         found: dict[str, Record] = {}
-        for root in (self.local, self.committed):  # the committed one wins
+        for root in reversed(self.folders):  # the committed one wins
             for path in root.glob(f"{recipe.name}-s*-{recipe.config_hash}.json"):
                 record = load_record(path)
                 found[record.run_id] = record
@@ -89,7 +123,15 @@ class Store:
         return [load_record(path) for path in sorted(self.committed.rglob("*.json"))]
 
     def add(self, record: Record, *, committed: bool = False) -> Path:
-        """Write a record where it belongs and return its path."""
+        """Write a record where it belongs and return its path.
+
+        Raises:
+            RecordError: the store is read only.
+        """
+        if self.read_only:
+            raise RecordError(
+                f"{record.run_id} was run where only committed records are read ({PUBLISH} is set)"
+            )
         path = (self.committed if committed else self.local) / f"{record.run_id}.json"
         text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
@@ -97,18 +139,31 @@ class Store:
 
 
 def open_store(start: Path | None = None) -> Store:
-    """The store of the project that `start` (default: the working folder) lies in."""
+    """The store of the project (`find_project_root`); read only while publishing."""
     root = find_project_root(start)
-    return Store(root / "experiments" / "records", root / "runs" / "records")
+    return Store(
+        root / "experiments" / "records", None if is_publishing() else root / "runs" / "records"
+    )
+
+
+def is_publishing() -> bool:
+    """Does `make notebooks` run this process? Then committed records alone count."""
+    return bool(os.environ.get(PUBLISH))
 
 
 def find_project_root(start: Path | None = None) -> Path:
-    """The nearest folder upwards that holds experiments/ and _config.yml, else `start` itself."""
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "experiments").is_dir() and (folder / "_config.yml").is_file():
-            return folder
-    return start
+    """The folder that holds experiments/ and _config.yml.
+
+    Looked for upwards of `start` (default: the working folder); then the environment variable
+    NESTLIB_PROJECT may name it. `start` itself where there is neither.
+    """
+    here = (start or Path.cwd()).resolve()
+    named = [Path(os.environ[PROJECT])] if os.environ.get(PROJECT) else []
+    return next(filter(is_project, (here, *here.parents, *named)), here)
+
+
+def is_project(folder: Path) -> bool:
+    return (folder / "experiments").is_dir() and (folder / "_config.yml").is_file()
 
 
 def load_record(path: Path) -> Record:

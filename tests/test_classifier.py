@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nestlib.data import load_dataset, rand_augment
-from nestlib.data.augment import Augmentation, normalize
+from nestlib.data.augment import normalize
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
 from nestlib.runs.run import carry_out

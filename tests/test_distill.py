@@ -10,8 +10,8 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 
-from nestlib.data.augment import Augmentation
 from nestlib.models.weights import hash_weights
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.distillation import Distillation, hard, soft
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides

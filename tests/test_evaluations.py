@@ -17,7 +17,7 @@ from nestlib.models import PUBLISHED
 from nestlib.models.weights import hash_weights
 from nestlib.recipes import named as recipes
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Store
+from nestlib.records import Failure, Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.splits import take
 from nestlib.studies import evaluations
@@ -248,7 +248,8 @@ def test_run_is_scored_as_its_trainer_did(tiny, store, tmp_path):
     shutil.rmtree(tmp_path / "runs")  # a committed record is found where its run is not
     assert score_run(store, tmp_path / "runs").summary == record.summary
     reason = score_run(store, tmp_path / "runs", limit=9)
-    assert reason.startswith("no weights at ") and tiny.run_id in reason
+    assert isinstance(reason, Failure)
+    assert reason.startswith(f"the weights of {tiny.run_id} are neither at {tmp_path}")
     other = score_run(store, tmp_path / "runs", seed=1)
     assert other == f"no finished run {get_recipe(TINY, seed=1).run_id}; " + (
         f"`nest train {TINY} --seed 1` makes it"

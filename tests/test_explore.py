@@ -11,11 +11,11 @@ from torch import nn
 from nestlib import explore
 from nestlib.data.views import View
 from nestlib.explain import gradcat
-from nestlib.explore import Picture, Subject, find_subject, open_explorer, show_prepared
+from nestlib.explore import Picture, Subject, load_subject, open_explorer, show_prepared
 from nestlib.measure.grounding import grounding, point_by_gradcat
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
-from nestlib.report.explorer import Explorer, Notice
+from nestlib.report.explorer import Explorer
 from nestlib.studies.evaluations import HubUnreachable
 from nestlib.studies.planted import load_canvases
 
@@ -53,7 +53,7 @@ def send(app, name, content) -> None:
 
 
 def test_the_default_subject_shows_the_first_planted_canvases():
-    subject = find_subject(budget="smoke", num_images=5)
+    subject = load_subject(budget="smoke", num_images=5)
     four, small = load_canvases("four", "smoke"), load_canvases("small", "smoke")
     shown = [np.asarray(picture.pixels).transpose(2, 0, 1) for picture in subject.pictures]
     expected = [*four.images[:3].numpy(), *small.images[:2].numpy()]
@@ -64,7 +64,7 @@ def test_the_default_subject_shows_the_first_planted_canvases():
 
 
 def test_the_page_says_what_gradcat_says():
-    subject = find_subject(budget="smoke", num_images=2)
+    subject = load_subject(budget="smoke", num_images=2)
     explorer = show_prepared(subject)
     for exhibit, name in zip(explorer.exhibits, ("four", "small"), strict=True):
         images = load_canvases(name, "smoke")
@@ -77,7 +77,7 @@ def test_the_page_says_what_gradcat_says():
 
 
 def test_paths_are_judged_as_the_record_judges_them():
-    subject, canvases = find_subject(budget="smoke", num_images=16), load_canvases("four", "smoke")
+    subject, canvases = load_subject(budget="smoke", num_images=16), load_canvases("four", "smoke")
     rows = [
         exhibit.judge(row)
         for exhibit in map(subject.explore, subject.pictures[: len(canvases)]) for row in range(10)
@@ -90,13 +90,13 @@ def test_paths_are_judged_as_the_record_judges_them():
 
 
 def test_smoke_says_that_its_weights_are_random():
-    assert "random weights" in repr(show_prepared(find_subject(budget="smoke", num_images=1)))
+    assert "random weights" in repr(show_prepared(load_subject(budget="smoke", num_images=1)))
 
 
 def test_photos_of_the_published_model_are_scikit_images():
     from skimage import data
 
-    subject = find_subject("nest_tiny_imagenet", budget="smoke", num_images=2)
+    subject = load_subject("nest_tiny_imagenet", budget="smoke", num_images=2)
     assert [p.pixels.shape for p in subject.pictures] == [(224, 224, 3)] * 2
     cat = np.asarray(Image.fromarray(data.chelsea()).resize((32, 32)), float)  # whole, distorted
     small = np.asarray(Image.fromarray(subject.pictures[0].pixels).resize((32, 32)), float)
@@ -107,19 +107,20 @@ def test_photos_of_the_published_model_are_scikit_images():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("digits/nest_plantd", {}, "no such model; did you mean digits/nest_planted"),
-        ("resnet50_imagenet", {}, "has no hierarchies of blocks to walk.*nest_tiny_imagenet"),
-        ("digits/deit_narrow", {}, "has no hierarchies of blocks to walk"),
+        (
+            "digits/nest_plantd",
+            {},
+            "no model 'digits/nest_plantd'; did you mean digits/nest_planted",
+        ),
+        ("resnet50_imagenet", {}, "has no hierarchies of blocks.*nest_tiny_imagenet"),
+        ("digits/deit_narrow", {}, "has no hierarchies of blocks"),
         ("digits/nest_planted", {"seed": 77}, "nest train digits/nest_planted --seed 77"),
         ("digits/nest_planted", {"num_images": 0}, "num_images is 0; give 1 or more"),
     ],
 )
-def test_a_subject_that_cannot_be_had_is_a_notice(name, options, message):
-    notice = find_subject(name, **options)
-    assert isinstance(notice, Notice) and notice.text.startswith(f"{name} cannot be explored here:")
+def test_a_subject_that_cannot_be_had_is_an_error(name, options, message):
     with pytest.raises((ValueError, OSError), match=message):
-        explore.load_subject(name, **options)
-    assert show_prepared(notice) is notice and open_explorer(notice) is notice
+        load_subject(name, **options)
 
 
 def test_without_a_network_it_is_said_what_to_do(monkeypatch):
@@ -127,8 +128,8 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
         raise HubUnreachable(f"{timm_name} is not in the cache; connect to the network")
 
     monkeypatch.setattr(explore, "fetch_weights", unreachable)
-    notice = find_subject("nest_tiny_imagenet")
-    assert "nest_tiny_jx.goog_in1k is not in the cache; connect to the network" in notice.text
+    with pytest.raises(HubUnreachable, match="in1k is not in the cache; connect"):
+        load_subject("nest_tiny_imagenet")
 
 
 def test_a_subject_is_a_nest_with_a_name_for_each_class():
@@ -230,7 +231,7 @@ def test_an_app_without_pictures_waits_for_one():
 
 def test_the_committed_weights_know_some_digits():
     """Far above the chance of one in ten, so they are no random ones."""
-    subject = find_subject(num_images=12)
+    subject = load_subject(num_images=12)
     lone = [p for p in subject.pictures if len(p.truth) == 1]
     right = [subject.explore(p).predicted in p.truth for p in lone]
     assert get_recipe("digits/nest_planted", seed=2).run_id == subject.title

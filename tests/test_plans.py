@@ -6,8 +6,8 @@ import pytest
 import yaml
 from conftest import SHARED
 
-from nestlib.data.augment import Augmentation
 from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.named import STRONG_DIGITS, TABLE1, get_recipe
 from nestlib.recipes.plans import EPOCHS, FIGURES, HEADS, plan, strip
 

@@ -94,7 +94,7 @@ def test_train_runs_in_the_precision_asked_for_and_names_it(
     words, expected, kind, monkeypatch, tmp_path
 ):
     seen = []
-    monkeypatch.setattr(cli, "carry_out", lambda recipe, *_, **__: seen.append(recipe))
+    monkeypatch.setattr("nestlib.runs.run.carry_out", lambda recipe, *_, **__: seen.append(recipe))
     CliRunner().invoke(cli.app, ["train", "digits/nest_narrow", *words])
     (recipe,) = seen
     assert recipe.precision == (expected or resolve_precision("auto", CPU))

@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 import torch
 
-from nestlib.data.augment import Augmentation
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.recipe import to_dict
 from nestlib.runs.splits import load_sets
 from nestlib.training.classifier import Trainer, count_parts, train

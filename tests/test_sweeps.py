@@ -22,7 +22,15 @@ from nestlib.records import Store
 from nestlib.runs import freshness, sweeps
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import LOCK, carry_out
-from nestlib.runs.sweeps import collect, collect_figure, estimate_cost, load_plan, show_board, sweep
+from nestlib.runs.sweeps import (
+    RunsIncomplete,
+    collect,
+    collect_figure,
+    estimate_cost,
+    load_plan,
+    show_board,
+    sweep,
+)
 from nestlib.training.classifier import Trainer
 from nestlib.training.devices import free_device
 
@@ -107,9 +115,10 @@ def test_a_failing_run_stops_no_other(tiny_recipe, store, how, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train_step", diverge)
     plan = {"NesT": seeds(tiny_recipe, 2)}
-    with pytest.warns(UserWarning, match=r"tiny-s0-.* failed: NonFiniteLoss: .*step 0"):
-        found = collect(plan, store, **how)
-    assert [record.recipe["seed"] for record in found["NesT"]] == [1]
+    with pytest.raises(RunsIncomplete, match=r"1 of 2 .*\n  failed .*tiny-s0-.*NonFinite.*step 0"):
+        collect(plan, store, **how)
+    (kept,) = load_plan(plan, store)["NesT"]
+    assert kept.recipe["seed"] == 1
 
 
 def test_a_pupil_without_its_teacher_is_said_to_be_so(tiny_recipe, store, how):

@@ -29,6 +29,7 @@ from nestlib.data.decoding import (
 )  # fmt: skip
 from nestlib.data.faults import Faults
 from nestlib.data.fetching import Unreachable
+from nestlib.signals import outlive_stop_signals
 
 Triple = tuple[float, float, float]
 
@@ -224,6 +225,7 @@ class FolderSet:
             _Crops(self, seed), batch_size, sampler=order.tolist(), num_workers=self.num_workers,
             pin_memory=torch.device(self.device).type == "cuda", collate_fn=_collate,
             generator=torch.Generator(),  # else each epoch would draw from the global one
+            worker_init_fn=outlive_stop_signals,
         )  # fmt: skip
         for images, labels, unreadable in loader:
             if unreadable:

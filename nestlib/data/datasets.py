@@ -3,7 +3,7 @@
 import difflib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from nestlib.data.folders import Arrays
 from nestlib.data.layouts import (
     DOWNLOAD_MB,
     TINY_PACK,
+    find_cifar,
+    find_imagenet,
+    find_tiny_imagenet,
     list_imagenet,
-    load_cifar,
-    load_tiny_imagenet,
 )
 from nestlib.data.shards import ShardSet, has_shards, load_index
 
@@ -137,11 +138,34 @@ def load_dataset(
     data_dir = Path(data_dir)
     if name == "imagenet":
         return _load_imagenet(info, split, data_dir, size, **options)
-    if name.startswith("cifar"):
-        arrays = load_cifar(name, split, data_dir, info.num_images(split), download)
+    return _to_set(info, split, data_dir, _find_arrays(info, split, data_dir, download)())
+
+
+def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> None:
+    """Look whether a split's images are there; none is read.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_dataset`.
+    """
+    info = dataset_info(name)
+    if name == "digits":
+        return
+    data_dir = _default_data_dir(name) if data_dir is None else data_dir
+    if has_shards(data_dir, split):
+        return
+    if name == "imagenet":
+        find_imagenet(split, Path(data_dir))
     else:
-        arrays = load_tiny_imagenet(name, split, data_dir, info.num_images(split))
-    return _to_set(info, split, data_dir, arrays)
+        _find_arrays(info, split, Path(data_dir), download=False)
+
+
+def _find_arrays(
+    info: DatasetInfo, split: str, data_dir: Path, download: bool
+) -> Callable[[], Arrays]:
+    """What reads a small set's images, once they are found."""
+    if info.name.startswith("cifar"):
+        return find_cifar(info.name, split, data_dir, info.num_images(split), download)
+    return find_tiny_imagenet(info.name, split, data_dir, info.num_images(split))
 
 
 def _check_request(

@@ -1,14 +1,14 @@
 """Where CIFAR, Tiny ImageNet and ImageNet keep their images, in every form they are handed round.
 
-Each `load_*` returns the arrays of one split, in the order of nestlib.data.folders; or raises
-FileNotFoundError, which says what was looked for, where, and how to get it.
+Each `find_*` looks where one split's images are and reads none; what reads them comes back, in the
+order of nestlib.data.folders. FileNotFoundError says what was looked for, where, and how to get it.
 """
 
 import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,39 +49,49 @@ def _missing(name: str, data_dir: Path, split: str, *layouts: str) -> FileNotFou
     )
 
 
-def load_cifar(name: str, split: str, data_dir: Path, total: int, download: bool) -> Arrays:
+def find_cifar(
+    name: str, split: str, data_dir: Path, total: int, download: bool
+) -> Callable[[], Arrays]:
     """CIFAR-10 or CIFAR-100 from the official pickles, a tree of class folders, or packs of one.
 
     `total` is the number of images to expect, for the progress bar. `download` fetches the
     official files only if nothing is there.
     """
-    folder = OFFICIAL_CIFAR[name].base_folder
-    if (data_dir / folder).is_dir():
-        return _read_official_cifar(name, split, data_dir / folder)
+    folder = data_dir / OFFICIAL_CIFAR[name].base_folder
+    if folder.is_dir():
+        return lambda: _read_official_cifar(name, split, folder)
     title = f"{name}-{split}"
     root = _find_root(data_dir, split, name)
     if root:
-        files = list_tree(root / split)
-        source = describe((file.path for file in files), root)
-        return load_or_build(
-            title, source, root, lambda: decode_entries(read_tree(files), 32, len(files), title)
-        )
+        return lambda: _read_cifar_tree(title, root, split)
     packs = sorted(data_dir.glob(f"{split}*.tar.xz"))
     if packs:
-        return load_or_build(
+        return lambda: load_or_build(
             title, describe(packs, data_dir), data_dir,
             lambda: decode_entries(read_packs(packs, split, {}), 32, total, title),
         )  # fmt: skip
     if download:
-        _download_cifar(name, data_dir)
-        return _read_official_cifar(name, split, data_dir / folder)
+        return lambda: _fetch_cifar(name, split, data_dir)
     raise _missing(
         name, data_dir, split,
-        f"{folder}/, the official files; load_dataset({name!r}, {split!r}, download=True) fetches "
-        f"them ({DOWNLOAD_MB[name]} MB)",
+        f"{folder.name}/, the official files; `nest train {name}/nest_tiny --download`, or "
+        f"load_dataset({name!r}, {split!r}, download=True), fetches them ({DOWNLOAD_MB[name]} MB)",
         f"{split}/<class>/<image>.png, .jpg or .webp, or {name}/{split}/...",
         f"packs of such a tree, {split}*.tar.xz",
     )  # fmt: skip
+
+
+def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
+    _download_cifar(name, data_dir)
+    return _read_official_cifar(name, split, data_dir / OFFICIAL_CIFAR[name].base_folder)
+
+
+def _read_cifar_tree(title: str, root: Path, split: str) -> Arrays:
+    files = list_tree(root / split)
+    source = describe((file.path for file in files), root)
+    return load_or_build(
+        title, source, root, lambda: decode_entries(read_tree(files), 32, len(files), title)
+    )
 
 
 def _read_official_cifar(name: str, split: str, folder: Path) -> Arrays:
@@ -127,7 +137,9 @@ def _download_cifar(name: str, data_dir: Path) -> None:
         os.replace(Path(part) / official.base_folder, data_dir / official.base_folder)
 
 
-def load_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Arrays:
+def find_tiny_imagenet(
+    name: str, split: str, data_dir: Path, total: int
+) -> Callable[[], Arrays]:  # fmt: skip
     """Tiny ImageNet with boxes (N, 1, 4), -1 where an image has none.
 
     "tiny_imagenet" is the part called Tiny ImageNet-100: the first 100 classes of wnids.txt and of
@@ -138,18 +150,22 @@ def load_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Arr
     title = f"{name}-{split}"
     root = _find_root(data_dir, split_dir, *TINY_FOLDERS)
     if root:
-        files = _list_tiny(root, split_dir, part=name == "tiny_imagenet")
-        tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
-        tables += [*root.glob("train/*/*_boxes.txt"), *root.glob("val/val_annotations.txt")]
-        source = describe([*(file.path for file in files), *sorted(tables)], root)
-        return load_or_build(title, source, root, lambda: _read_tiny(root, split_dir, files, title))
+        return lambda: _read_tiny_tree(title, root, split_dir, part=name == "tiny_imagenet")
     pack = data_dir / TINY_PACK
     if pack.is_file() and name == "tiny_imagenet":
-        return load_or_build(
+        return lambda: load_or_build(
             title, describe([pack], data_dir), data_dir,
             lambda: _read_tiny_pack(pack, split_dir, total, title),
         )  # fmt: skip
     raise _missing_tiny(name, data_dir, split)
+
+
+def _read_tiny_tree(title: str, root: Path, split_dir: str, part: bool) -> Arrays:
+    files = _list_tiny(root, split_dir, part)
+    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
+    tables += [*root.glob("train/*/*_boxes.txt"), *root.glob("val/val_annotations.txt")]
+    source = describe([*(file.path for file in files), *sorted(tables)], root)
+    return load_or_build(title, source, root, lambda: _read_tiny(root, split_dir, files, title))
 
 
 def list_tiny_imagenet(name: str, split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
@@ -232,6 +248,12 @@ def _annotate(arrays: Arrays, boxes: dict[str, Box], words: str) -> Arrays:
 
 def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
     """The folder that holds {train,val}/, and the images of one split."""
+    folder = find_imagenet(split, data_dir)
+    return folder.parent, list_tree(folder)
+
+
+def find_imagenet(split: str, data_dir: Path) -> Path:
+    """The folder that holds one split's class folders; to list its images takes minutes."""
     split_dir = "train" if split == "train" else "val"
     root = _find_root(data_dir, split_dir, "imagenet")
     if root is None:
@@ -240,4 +262,4 @@ def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
             f"{split_dir}/<wnid>/<image>.JPEG, 1,000 class folders; image-net.org hands out "
             "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar on request",
         )  # fmt: skip
-    return root, list_tree(root / split_dir)
+    return root / split_dir

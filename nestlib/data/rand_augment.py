@@ -21,6 +21,8 @@ import math
 import torch
 from torch import Tensor
 
+from nestlib.recipes.augmentation import MAX_MAGNITUDE
+
 # Argument of each operation, for a level = magnitude / 10 in [0, 1]; +- is a fair coin:
 #
 # AutoContrast    none; stretches each channel to 0..255
@@ -61,7 +63,6 @@ OPS = (
     "SolarizeAdd",
     "Invert",
 )
-MAX_MAGNITUDE = 10
 WARP_FILL = 128  # grey of pixels that a warp draws from outside the image
 _MAX_TRANSLATION = {32: 10, 96: 30, 128: 40, 224: 100}  # pixels, by image side
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nestlib.data.augment import Augmentation, augment
+from nestlib.data.augment import augment
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.measure.rates import fill, time_steps
 from nestlib.measure.step import train_step
+from nestlib.recipes.augmentation import Augmentation
 
 
 def input_rates(

@@ -12,8 +12,6 @@ augmentation.
 
 from typing import Any
 
-from nestlib.models.deaggregation import UNSAMPLINGS
-
 # What every GAN of a data set shares; the rest are GanRecipe's own defaults (appendix A.4).
 GAN_DEFAULTS: dict[str, dict[str, Any]] = {
     # Minutes a run on a CPU: narrow networks, large digits, and a rate and a penalty for batches of
@@ -34,10 +32,11 @@ GAN_DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Figure 7, left and right: the three generators. Names as in the figure's legend.
 FIGURE7_GENERATORS = {"NesT": "gan_nest", "TransGAN": "gan_transgan", "Convnet": "gan_convnet"}
-# Figure 7, middle: NesT's un-sampling; pixel shuffle is the NesT of the left.
+# Figure 7, middle: NesT's un-sampling, by the names of nestlib.models.deaggregation; pixel shuffle
+# is the NesT of the left.
 FIGURE7_UNSAMPLINGS = {
     name: "gan_nest" if name == "PS" else f"gan_nest_{name.lower().replace('-', '_')}"
-    for name in UNSAMPLINGS
+    for name in ("PS", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN")
 }
 # All rows; NesT stands for pixel shuffle too.
 FIGURE7 = FIGURE7_GENERATORS | {

@@ -10,7 +10,7 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nestlib.data.augment import Augmentation
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
 from nestlib.recipes.recipe import GanRecipe, Recipe
 

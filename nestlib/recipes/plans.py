@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from nestlib.data.augment import Augmentation
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.precision import PRECISIONS
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.distillation import hard, soft
 from nestlib.recipes.generators import FIGURE7
 from nestlib.recipes.named import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe

@@ -4,6 +4,9 @@
 (configs/cifar_nest.py of the authors' code). `GanRecipe` trains a generator against a
 discriminator; its defaults are what appendix A.4 prints. Which recipes there are by name stands in
 named.py and generators.py.
+
+Models and data sets are imported where a recipe is made: `nest recipes` lists the names without
+waiting for torch.
 """
 
 import dataclasses
@@ -13,23 +16,15 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import nn
-
-from nestlib.data.augment import Augmentation
-from nestlib.data.datasets import dataset_info
-from nestlib.data.diff_augment import parse_policy
-from nestlib.models import (
-    GENERATORS,
-    Discriminator,
-    create_generator,
-    create_model,
-    list_models,
-)  # fmt: skip
-from nestlib.precision import PRECISIONS
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.distillation import Distillation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nestlib.models import Discriminator
 
 # Fields that recipes did not always have join the hash only where they differ from what every
 # earlier run did, so that the records of those runs are still found.
@@ -110,6 +105,10 @@ class Recipe(RunRecipe):
     budget: str = "gpu"
 
     def __post_init__(self):
+        from nestlib.data.datasets import dataset_info
+        from nestlib.models import list_models
+        from nestlib.precision import PRECISIONS
+
         dataset_info(self.dataset)  # an unknown data set raises here
         _check_one_of("model", self.model, list_models())
         _check_one_of("budget", self.budget, BUDGETS)
@@ -128,6 +127,8 @@ class Recipe(RunRecipe):
 
     def _check_model(self) -> None:
         """Shapes and options; the recipes of a plan differ in little else, so each set once."""
+        import torch
+
         asked = self.model, self.image_size, self.drop_path_rate, self.model_options
         key = json.dumps(asked, sort_keys=True, default=str)
         if key in _POSSIBLE:
@@ -141,8 +142,10 @@ class Recipe(RunRecipe):
             return  # a peer's library is missing: to name the recipe takes none, to train it does
         _POSSIBLE.add(key)
 
-    def build_model(self, num_classes: int) -> nn.Module:
+    def build_model(self, num_classes: int) -> "nn.Module":
         """The model, freshly initialised from torch's global generator."""
+        from nestlib.models import create_model
+
         options = {"drop_path_rate": self.drop_path_rate, **self.model_options}
         return create_model(
             self.model, num_classes=num_classes, img_size=self.image_size, **options
@@ -204,6 +207,13 @@ class GanRecipe(RunRecipe):
     budget: str = "gpu"
 
     def __post_init__(self):
+        import torch
+
+        from nestlib.data.datasets import dataset_info
+        from nestlib.data.diff_augment import parse_policy
+        from nestlib.models import GENERATORS
+        from nestlib.precision import PRECISIONS
+
         dataset_info(self.dataset)  # an unknown data set raises here
         _check_one_of("generator", self.generator, GENERATORS)
         _check_one_of("budget", self.budget, BUDGETS)
@@ -223,12 +233,16 @@ class GanRecipe(RunRecipe):
         except TypeError as error:
             raise ValueError(f"recipe {self.name}: {error}") from error
 
-    def build_generator(self) -> nn.Module:
+    def build_generator(self) -> "nn.Module":
         """The generator, freshly initialised from torch's global generator."""
+        from nestlib.models import create_generator
+
         return create_generator(self.generator, img_size=self.image_size, **self.generator_options)
 
-    def build_discriminator(self) -> Discriminator:
+    def build_discriminator(self) -> "Discriminator":
         """The discriminator, likewise."""
+        from nestlib.models import Discriminator
+
         return Discriminator(self.image_size, **self.discriminator_options)
 
     def at_budget(self, budget: str) -> "GanRecipe":

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nestlib.explain.exploration import Exploration
 from nestlib.measure.grounding import good_leaves, quadrants_of
-from nestlib.report.tables import NOT_RUN, Table
+from nestlib.report.tables import Table
 from nestlib.report.tree import CHILDREN, COLORS
 
 Box = tuple[int, int, int, int]
@@ -179,7 +179,7 @@ class Explorer:
 
 @dataclass(frozen=True)
 class Notice:
-    """Why there is nothing to explore, and what to do; shows itself where an Explorer would."""
+    """What went wrong and what to do, as the live explorer says it."""
 
     text: str
 
@@ -193,11 +193,9 @@ class Notice:
         return self.text
 
 
-def exploration_table(explorer: Explorer | Notice) -> Table:
+def exploration_table(explorer: Explorer) -> Table:
     """An image a row: what the model predicts, and how its paths for the planted classes fare."""
     head = ("Image", "Predicted", "Quadrant found for", "Leaf block found for", "Neither for")
-    if isinstance(explorer, Notice):
-        return Table(TITLE, head, [(f"{NOT_RUN}: {explorer.text}", *[""] * 4)])
     rows = []
     for exhibit in explorer.exhibits:
         walk, best = exhibit.exploration.traversal, exhibit.predicted

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nestlib.paper import FIGURE8 as PRINTED
 from nestlib.paper import FIGURE8_CITED, FIGURE8_LATER
-from nestlib.records import Record
+from nestlib.records import Failure, Record
 from nestlib.report.pictures import Picture, drawing_style
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table
 
@@ -36,7 +36,7 @@ def figure8(published: Localized) -> Table:
     for row, printed in PRINTED.items():
         outcome = published[row]
         origin = "cited by the paper" if row in FIGURE8_CITED else "the authors' runs"
-        scores: tuple[Cell, ...] = (NOT_RUN, "", "")
+        scores: tuple[Cell, ...] = ("failed" if isinstance(outcome, Failure) else NOT_RUN, "", "")
         if isinstance(outcome, Record):
             scores = _errors(outcome, "top1")
             notes.append(_describe(row, outcome))
@@ -160,7 +160,7 @@ def best_thresholds(results: Localized) -> dict[str, float]:
 
 def _row(row: str, result: Record | str) -> tuple[Cell, ...]:
     if not isinstance(result, Record):
-        return (row, NOT_RUN, *[""] * 8)
+        return (row, "failed" if isinstance(result, Failure) else NOT_RUN, *[""] * 8)
     summary, source = result.summary, result.run_id
     *top1, _ = _errors(result, "top1")
     places = "x".join(map(str, summary["map_size"]))

@@ -16,7 +16,7 @@ from nestlib.measure.verdict import CONTRADICTED, SUPPORTED
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
 from nestlib.recipes.named import TABLES, get_recipe
-from nestlib.records import Record, Store, find_project_root
+from nestlib.records import Record, Store, find_project_root, is_publishing
 from nestlib.report.cost import rounds_of
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_of
 from nestlib.studies.planted import find_planted
@@ -256,7 +256,7 @@ def _page(name: str) -> Link:
 
 def _committed(store: Store) -> Store:
     """What anyone sees who clones: no runs of this machine alone."""
-    return Store(store.committed, store.committed)
+    return Store(store.committed, None)
 
 
 def fill_readme(text: str, table: Table) -> str:
@@ -272,10 +272,10 @@ def fill_readme(text: str, table: Table) -> str:
     return f"{before}{START}\n\n{table.to_markdown().replace('](../', '](')}\n{END}{after}"
 
 
-def save_readme(table: Table, budget: str) -> None:
-    """Bring README.md's results up to date; a smoke run leaves it."""
+def save_readme(table: Table) -> None:
+    """Bring README.md's results up to date while publishing; at other times leave it."""
     path = find_project_root() / "README.md"
     text = fill_readme(path.read_text(), table)
-    if budget != "smoke":
+    if is_publishing():
         write_atomically(path, text.encode())
         print("wrote README.md")

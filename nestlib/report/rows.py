@@ -2,10 +2,10 @@
 
 import torch
 
-from nestlib.data.augment import Augmentation
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.cost import count_params
 from nestlib.models import library_of
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.named import TABLES, get_recipe
 from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store

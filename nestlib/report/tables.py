@@ -6,9 +6,10 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nestlib.files import write_atomically
-from nestlib.records import find_project_root
+from nestlib.records import find_project_root, is_publishing
 from nestlib.report.pictures import Picture
 
 PAPER = "paper"
@@ -147,18 +148,15 @@ def _to_html(cell: Cell) -> str:
     return cell.to_html() if isinstance(cell, Link) else html.escape(str(cell))
 
 
-def save(
-    stem: str, budget: str, tables: Sequence[Table], *pictures: Picture, private: bool = False
-) -> None:
-    """Write tables to figures/<stem>.md, pictures by their own stems as .svg; print the paths.
+def save(stem: str, budget: str, tables: Sequence[Table], *pictures: Picture) -> None:
+    """Write tables to <stem>.md, pictures by their own stems as .svg; print the paths.
 
-    A smoke run writes under runs/smoke instead, as it has no result that could replace one; and
-    what is private, since it shows images that may not be handed on, under runs/figures.
+    They go to runs/figures; a smoke run's, which are no result, to runs/smoke/figures. Only
+    `make notebooks` writes the committed ones in figures/.
     """
     root = find_project_root()
-    folder = root / "runs" / "smoke" / "figures" if budget == "smoke" else root / "figures"
-    if private and budget != "smoke":
-        folder = root / "runs" / "figures"
+    runs = root / "runs" / "smoke" if budget == "smoke" else root / "runs"
+    folder = (root if is_publishing() else runs) / "figures"
     written = []
     if tables:
         text = "\n".join(table.to_markdown() for table in tables)
@@ -168,4 +166,5 @@ def save(
         path = folder / f"{picture.stem}.svg"
         write_atomically(path, picture.to_svg())
         written.append(path)
-    print("wrote", ", ".join(str(path.relative_to(root)) for path in written))
+    inside = Path.cwd().is_relative_to(root)
+    print("wrote", ", ".join(str(path.relative_to(root) if inside else path) for path in written))

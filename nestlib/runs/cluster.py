@@ -167,13 +167,21 @@ def enqueue(
 
 
 def follow(
-    plan: Mapping[str, Sequence[Recipe]], store: Store, *, data_dir: str, nodes: int,
-    gpus_per_node: int, time: str = "24:00:00", commands: bool = True, submit_them: bool = False,
+    plan: Mapping[str, Sequence[Recipe]], store: Store, *, budget: str, data_dir: str, nodes: int,
+    gpus_per_node: int, time: str = "24:00:00", submit_them: bool = False,
 ) -> str:  # fmt: skip
-    """A plan's board, and the command that queues each named recipe that waits; or queue them.
+    """A plan's board; at budget paper the command that queues each named recipe that waits, too.
 
     Given again, it shows which are running and which have their record.
+
+    Args:
+        submit_them: queue them now; at budget paper alone.
+
+    Raises:
+        ValueError: `submit_them` at another budget.
     """
+    if submit_them and budget != "paper":
+        raise ValueError(f"only budget paper submits runs, not {budget}")
     folder = find_project_root() / "runs"
     jobs = []
     for recipe in (recipe for row in plan.values() for recipe in row):
@@ -186,7 +194,7 @@ def follow(
             jobs, folder / "slurm", ranks_per_node=max(1, gpus_per_node), name="nest", nodes=nodes,
             minutes=parse_minutes(time), gpus_per_node=gpus_per_node, options={}, dry_run=False,
         )  # fmt: skip
-    elif commands:
+    elif budget == "paper":
         size = f"--nodes {nodes} --gpus-per-node {gpus_per_node} --time {time}"
         lines += [f"nest submit {shlex.join(words[1:])} {size}" for _, words in jobs]
     return "\n".join(lines)

@@ -16,12 +16,18 @@ from nestlib.runs.splits import load_split
 def find_fresh(
     recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
 ) -> Record | None:
-    """A recipe's record if it still stands for the recipe; a stale one is named in a warning."""
-    record = store.find(recipe.run_id)
-    reasons = [] if record is None else stale_reasons(record, recipe, store, data_dir)
-    if not reasons:
-        return record
-    warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
+    """A recipe's record if it still stands for the recipe, the committed one first.
+
+    A stale one is named in a warning where there is no other.
+    """
+    reasons: list[str] = []
+    for record in store.find_all(recipe.run_id):
+        found = stale_reasons(record, recipe, store, data_dir)
+        if not found:
+            return record
+        reasons += [reason for reason in found if reason not in reasons]
+    if reasons:
+        warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
     return None
 
 
@@ -50,9 +56,10 @@ def stale_reasons(
         if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
             reasons.append(f"the {split} images of {recipe.dataset} are others")
     lesson = kept.get("teacher")
-    teacher = store.find(lesson["run_id"]) if lesson else None
-    if teacher and teacher.summary["weights_sha256"] != lesson["weights_sha256"]:
-        reasons.append(f"its teacher {teacher.run_id} was trained again to other weights")
+    teachers = store.find_all(lesson["run_id"]) if lesson else []
+    known = {teacher.summary["weights_sha256"] for teacher in teachers}
+    if known and lesson["weights_sha256"] not in known:
+        reasons.append(f"its teacher {lesson['run_id']} was trained again to other weights")
     return reasons
 
 

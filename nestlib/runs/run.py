@@ -27,7 +27,7 @@ from nestlib.runs.splits import load_sets, load_split
 from nestlib.runs.trained import build_run, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
-from nestlib.training.loop import TrainResult
+from nestlib.training.loop import RUN_WEIGHTS, TrainResult
 from nestlib.training.seeding import derive_seed
 
 Sets = dict[str, ImageSet | FolderSet]  # by split
@@ -39,21 +39,24 @@ def carry_out(
     runs_dir: Path | None = None, device: str = "auto", max_seconds: float | None = None,
     checkpoint_seconds: float = 300, progress_bar: bool = True, committed: bool = False,
     download: bool = False, micro_batch: int | None = None, rank_timeout: float = RANK_TIMEOUT,
+    again: bool = False,
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
-    A recipe that has a record is not trained again: its record is returned. A stale one (see
-    `find_fresh`) is set aside with what its run left, and the run begins anew. A smoke run always
-    runs, from nothing. A GAN that diverged has a record too, whose summary has the status "failed"
-    and the reason; delete it to try again. No run is made by two processes at a time.
+    A recipe that has a record is not trained again: its record is returned. Where it is stale (see
+    `find_fresh`) the run begins anew, and what an earlier run left in runs/ is set aside. A
+    committed record stays where it is. A smoke run always runs, from nothing. A GAN that diverged
+    has a record too, whose summary has the status "failed" and the reason. No run is made by two
+    processes at a time.
 
     Args:
+        again: train though there is a record, as where it is stale.
         micro_batch: at most so many images of a step go through a classifier at once.
         rank_timeout: seconds that ranks wait for one another before the group is lost.
 
     Returns:
-        The record, or None when the run stopped before its end (time limit, SIGTERM): the same
-        call goes on from its checkpoint.
+        The record, or None when the run stopped before its end (a time limit, or one of
+        nestlib.signals.STOP_SIGNALS): the same call goes on from its checkpoint.
 
     Raises:
         Held: another process is at this very run.
@@ -61,7 +64,7 @@ def carry_out(
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
     smoke = recipe.budget == "smoke"
-    found = None if smoke else find_fresh(recipe, store, data_dir)
+    found = None if smoke or again else find_fresh(recipe, store, data_dir)
     if found is not None:
         return found
     where = resolve_device(device)
@@ -84,10 +87,11 @@ def carry_out(
     if not ranks.is_main:  # the main rank holds the run for all
         return _run(recipe, store, runs_dir=runs_dir, **how)
     with hold(run_dir / LOCK):
-        found = find_fresh(recipe, store, data_dir)  # another process may have ended it just now
+        # Another process may have ended it just now.
+        found = None if again else find_fresh(recipe, store, data_dir)
         if found is not None:
             return found
-        if store.find(recipe.run_id) is not None:
+        if store.find(recipe.run_id) is not None and _has_ended(recipe.run_id, store, run_dir):
             set_aside(recipe.run_id, store, run_dir)
         return _run(recipe, store, runs_dir=runs_dir, **how)
 
@@ -171,13 +175,17 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     return calls
 
 
+def _has_ended(run_id: str, store: Store, run_dir: Path) -> bool:
+    """Is what lies in the run's folder of a run to its end, and not of one that was stopped?"""
+    return store.find_local(run_id) is not None or (run_dir / RUN_WEIGHTS).is_file()
+
+
 def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
-    """Rename a stale record, and what its run left, to `stale-<time>`: nothing is lost."""
+    """Rename this checkout's record, and what its run left, to `stale-<time>`: nothing is lost."""
     mark = f"stale-{timestamp().replace(':', '')}"
-    for root in (store.committed, store.local):
-        path = root / f"{run_id}.json"
-        if path.is_file():
-            path.rename(path.with_name(f"{path.name}.{mark}"))
+    path = store.local / f"{run_id}.json"
+    if path.is_file():
+        path.rename(path.with_name(f"{path.name}.{mark}"))
     left = [path for path in run_dir.iterdir() if path.name != LOCK and "stale-" not in path.name]
     for path in left:
         path.rename(run_dir / f"{mark}-{path.name}")
@@ -198,7 +206,7 @@ def build_teacher(
     """
     run_id = recipe.distillation.teacher
     name, seed = recipe.distillation.teacher_recipe
-    record = store.find(run_id)
+    record = store.find_local(run_id) or store.find(run_id)  # of the weights in runs/
     if recipe.budget == "smoke":
         model = get_recipe(name, seed=seed).build_model(num_classes)
         return model, {"run_id": run_id, "weights_sha256": hash_weights(model)}

@@ -6,9 +6,11 @@ or be started twice, on several machines of one file system: each run is made by
 """
 
 import json
+import multiprocessing
+import os
+import signal
 import threading
 import time
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from nestlib.data.datasets import dataset_info
+from nestlib.data.datasets import dataset_info, find_dataset
 from nestlib.files import Held, is_held
 from nestlib.measure.cost import count_gflops
 from nestlib.recipes.named import get_recipe
@@ -28,12 +30,12 @@ from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store, find_project_root
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import LOCK, carry_out
+from nestlib.signals import STOP_SIGNALS, stop_signal
 from nestlib.training.devices import free_device, list_devices
 
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
-SPARE_SECONDS = 60.0  # a run that stops earlier than this before its deadline was told to
 _SIGNALLED = threading.Event()  # in this process
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
@@ -47,14 +49,19 @@ class Outcome:
     text: str = ""
 
 
+class RunsIncomplete(RuntimeError):
+    """Runs that a page was to be made of failed or were stopped; the message names each."""
+
+
 def sweep(
     plan: Plan[K], store: Store, *, processes: int = 1, device: str = "auto",
     runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
-    committed: bool = False, progress: bool = True,
+    committed: bool = False, progress: bool = True, again: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Run each recipe of a plan that has no fresh record, cheapest first, teachers before pupils.
 
-    A failed run does not stop the others.
+    A failed run does not stop the others. At one of nestlib.signals.STOP_SIGNALS all runs stop
+    after their step and keep a checkpoint.
 
     Args:
         processes: runs side by side on a CPU, one thread each: models this small gain more from
@@ -62,33 +69,39 @@ def sweep(
             GPUs take one run each.
         device: "auto" takes all GPUs, else the CPU; or one of them.
         max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
+        again: run all, as `carry_out` does.
 
     Returns:
         What came of each run that was not there: "done", "failed" or "stopped".
 
     Raises:
         DeviceError: the device cannot be used.
+        FileNotFoundError: no images of a data set that a run needs; nothing is begun.
     """
     runs_dir = runs_dir or find_project_root() / "runs"
     deadline = None if max_seconds is None else time.time() + max_seconds
-    how: dict[str, Any] = {"runs_dir": runs_dir, "data_dir": data_dir, "committed": committed}
+    how: dict[str, Any] = {
+        "runs_dir": runs_dir, "data_dir": data_dir, "committed": committed, "again": again
+    }  # fmt: skip
     wanted = {recipe.run_id: recipe for row in plan.values() for recipe in row}
     pending = [
         recipe for recipe in wanted.values()
-        if recipe.budget == "smoke" or find_fresh(recipe, store, data_dir) is None
+        if again or recipe.budget == "smoke" or find_fresh(recipe, store, data_dir) is None
     ]  # fmt: skip
     if not pending:
         return []
+    _check_images(pending, data_dir)
     devices, threads = list_devices(device), 1
     if len(pending) == 1:
         processes, threads = 1, torch.get_num_threads()
     costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
     pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
-        processes if devices == ["cpu"] else len(devices), return_as="generator_unordered"
-    )
+        processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
+        initializer=_listen,
+    )  # fmt: skip
     outcomes: list[Outcome] = []
-    with _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
+    with stop_signal(_hand_on), _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
         while pending:
             ready = [recipe for recipe in pending if _can_start(recipe, store)]
             if not ready:
@@ -120,11 +133,20 @@ def collect(
 ) -> dict[K, list[Record]]:
     """The records of each row's recipes: those that exist are loaded, the missing ones are run.
 
-    A run that fails is named in a warning and missing in its row. `how` goes to `sweep`.
+    A store that is read only has none run. `how` goes to `sweep`.
+
+    Raises:
+        RunsIncomplete: runs failed or were stopped. All others have ended by then, and have their
+            records.
     """
-    for outcome in sweep(plan, store, data_dir=data_dir, **how):
-        if outcome.state != "done":
-            warnings.warn(f"{outcome.run_id} {outcome.state}: {outcome.text}", stacklevel=2)
+    ended = [] if store.read_only else sweep(plan, store, data_dir=data_dir, **how)
+    lacking = [outcome for outcome in ended if outcome.state != "done"]
+    if lacking:
+        listed = "".join(f"\n  {o.state} {o.run_id}: {o.text}" for o in lacking)
+        raise RunsIncomplete(
+            f"{len(lacking)} of {len(ended)} runs did not end; the others have their records:"
+            f"{listed}"
+        )
     return load_plan(plan, store, data_dir)
 
 
@@ -173,9 +195,11 @@ def show_board(plan: Plan[K], store: Store, runs_dir: Path | None = None) -> str
 
 
 def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
-    """One of STATES; a stale record counts as none."""
+    """One of STATES; a stale record counts as none. A store that is read only has no runs."""
     if find_fresh(recipe, store) is not None:
         return "done"
+    if store.read_only:
+        return "waiting"
     run_dir = runs_dir / recipe.run_id
     if is_held(run_dir / LOCK):
         return "running"
@@ -214,6 +238,38 @@ def _count(recipe: Recipe) -> float:
     return _GFLOPS[key]
 
 
+def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
+    """Raise FileNotFoundError, once, where runs would all fail for want of images."""
+    missing: dict[str, str] = {}
+    for recipe in {recipe.dataset: recipe for recipe in pending}.values():
+        splits = ("train",) if isinstance(recipe, GanRecipe) else ("train", "test")
+        try:
+            for split in splits:
+                find_dataset(recipe.dataset, split, data_dir)
+        except FileNotFoundError as error:
+            missing[recipe.dataset] = str(error)
+    if missing:
+        count = sum(recipe.dataset in missing for recipe in pending)
+        others = "" if count == len(pending) else "; `nest sweep --only WORD` runs the others"
+        raise FileNotFoundError(
+            f"{count} of the {len(pending)} runs without a record lack their images{others}\n"
+            + "\n".join(missing.values())
+        )
+
+
+def _listen() -> None:
+    """In a worker process, for as long as it lives: a signal between two runs must not end it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: _SIGNALLED.set())
+
+
+def _hand_on() -> None:
+    """Tell the workers: a signal to a process by its number reaches that one alone."""
+    _SIGNALLED.set()
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+
+
 def _can_start(recipe: Recipe | GanRecipe, store: Store) -> bool:
     lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
     return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
@@ -235,7 +291,7 @@ def _attempt(
         return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
     before = torch.get_num_threads()
     try:
-        with free_device(devices) as device:
+        with stop_signal(_SIGNALLED.set), free_device(devices) as device:
             if device == "cpu":
                 torch.set_num_threads(threads)
             record = carry_out(
@@ -248,8 +304,6 @@ def _attempt(
     finally:
         torch.set_num_threads(before)
     if record is None:
-        if deadline is None or time.time() < deadline - SPARE_SECONDS:
-            _SIGNALLED.set()
         return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
     summary = record.summary
     how_it_ended = (

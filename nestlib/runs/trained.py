@@ -6,6 +6,7 @@ in its metadata which run it is of and the SHA-256 of the weights that it was ro
 must be the record's.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import safe_open
@@ -47,17 +48,40 @@ def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = N
     Raises:
         FileNotFoundError, OSError: as `load_trained`.
     """
+    return build_trained(recipe, find_weights(recipe, store, runs_dir))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of a finished run's weights, and their record; `rounded` to fp16 where committed."""
+
+    path: Path
+    record: Record
+    rounded: bool
+
+
+def find_weights(
+    recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None
+) -> Weights:  # fmt: skip
+    """The run's own weights where they are, else the committed ones.
+
+    A store that is read only takes committed weights alone.
+
+    Raises:
+        FileNotFoundError: no record, or no weights; the message says which command makes them.
+        OSError: committed weights of another run than the record's.
+    """
     record = find_run(recipe, store)
-    num_classes, sha256 = dataset_info(recipe.dataset).num_classes, record.summary["weights_sha256"]
-    full = weights_path(recipe, runs_dir)
-    if full.is_file():
-        return build_run(recipe, num_classes, full, sha256).eval()
-    half = committed_path(recipe, store)
+    full, half = weights_path(recipe, runs_dir), committed_path(recipe, store)
+    if full.is_file() and not store.read_only:
+        # What lies in runs/ was made with this checkout's record, where it has one of its own.
+        return Weights(full, store.find_local(recipe.run_id) or record, rounded=False)
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
-            f"delete its record and run `{train_command(recipe)}`"
+            f"`{train_command(recipe)} --again` makes them"
         )
+    sha256 = record.summary["weights_sha256"]
     with safe_open(half, framework="pt") as file:
         source = (file.metadata() or {}).get("rounded_from_sha256", "unknown")
     if source != sha256:
@@ -65,7 +89,20 @@ def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = N
             f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
             f"names {sha256[:12]}...; restore the file"
         )
-    return load_weights(_build(recipe, num_classes), half).eval()
+    return Weights(half, record, rounded=True)
+
+
+def build_trained(recipe: Recipe | GanRecipe, weights: Weights) -> nn.Module:
+    """A run's model with weights that `find_weights` found, in evaluation mode.
+
+    Raises:
+        OSError: other weights than the record's.
+    """
+    num_classes = dataset_info(recipe.dataset).num_classes
+    if weights.rounded:
+        return load_weights(_build(recipe, num_classes), weights.path).eval()
+    sha256 = weights.record.summary["weights_sha256"]
+    return build_run(recipe, num_classes, weights.path, sha256).eval()
 
 
 def commit_weights(
@@ -78,7 +115,7 @@ def commit_weights(
         OSError: weights of another run than the record's.
         ValueError: a model too large to be committed.
     """
-    record = find_run(recipe, store)
+    record = store.find_local(recipe.run_id) or find_run(recipe, store)
     if record.summary["num_params"] * 2 > LARGEST_MB * 2**20:
         raise ValueError(
             f"{recipe.run_id} has {record.summary['num_params'] / 1e6:.1f} M parameters, more than "

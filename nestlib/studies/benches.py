@@ -118,10 +118,13 @@ def find_or_run_bench(
 ) -> Record | None:  # fmt: skip
     """This machine's own bench at a notebook's budget: loaded if it was made before, else made.
 
-    One of other rows, another torch or another number of threads is made again; a smoke run always.
-    With `unless_committed` none is made, and None returned, where a committed record of such a
-    machine has all the rows: it says the same in more rounds.
+    None for a store that is read only. One of other rows, another torch or another number of
+    threads is made again; a smoke run always. With `unless_committed` none is made, and None
+    returned, where a committed record of such a machine has all the rows: it says the same in more
+    rounds.
     """
+    if store.read_only:
+        return None
     form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
     where = resolve_device(device)
     precision = resolve_precision(precision, where)

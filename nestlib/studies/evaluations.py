@@ -6,8 +6,7 @@ Published weights come from timm's repositories on the Hugging Face hub, our own
 import hashlib
 import json
 import re
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,27 +25,44 @@ from nestlib.models import PUBLISHED, create_model
 from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
 from nestlib.recipes.named import NAMED, get_recipe
-from nestlib.recipes.recipe import GanRecipe
+from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import (
+    Failure,
     Record,
     Store,
     describe_environment,
     timestamp,
 )  # fmt: skip
 from nestlib.runs.splits import take
-from nestlib.runs.trained import build_run, find_run, weights_path
+from nestlib.runs.trained import build_trained, find_run, find_weights, load_run
 from nestlib.training.devices import resolve_device
 
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories
 IMAGENET_CLASSES = ("imagenet", "tiny_imagenet", "tiny_imagenet_200")  # sets of (some of) them
 BATCH_SIZES = {"cpu": 16, "cuda": 64}
-REASON_LENGTH = 500  # characters
+NO_RECORD = "no committed record"
 
 Facts = dict[str, Any]
 
 
 class HubUnreachable(OSError):
     """Weights that are not in the cache, and no way to fetch them."""
+
+
+class NotScored(RuntimeError):
+    """Models of a table could not be scored; the message names each and why."""
+
+
+def stop_at_failures(*results: Mapping[str, Record | str]) -> None:
+    """The last call of a notebook or a command whose table shows what failed.
+
+    Raises:
+        NotScored: there is a Failure among the results; each is named.
+    """
+    failed = {k: v for group in results for k, v in group.items() if isinstance(v, Failure)}
+    if failed:
+        listed = "".join(f"\n  {name}: {failure}" for name, failure in failed.items())
+        raise NotScored(f"{len(failed)} not scored; what was scored is kept:{listed}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ def evaluate(
     limit: int | None = None, seed: int = 0, runs_dir: Path | None = None,
     committed: bool = False, progress: bool = True,
 ) -> dict[str, Record | str]:  # fmt: skip
-    """The record of each model's accuracy on a test set, or one line on why there is none.
+    """The record of each model's accuracy on a test set, or a Failure: why there is none.
 
     Found records are loaded, nothing is built for them (delete a record to score other images or
     newer weights under the same name); the other models are scored together, in
@@ -85,7 +101,7 @@ def evaluate(
 
     Args:
         names: models with published weights (nestlib.models.PUBLISHED), or recipes, whose finished
-            run must be in the store and its weights in `runs_dir`/<run id>/.
+            run must be in the store and its weights in `runs_dir`/<run id>/ or committed.
         batch_size: default BATCH_SIZES; it decides the time, not the accuracy.
         limit: score that many images, drawn once and for all; a check of the path, no result, so
             it is always made anew, and the set may be a part of the published one.
@@ -93,7 +109,7 @@ def evaluate(
         runs_dir: default runs/.
 
     Returns:
-        By name, a record or a reason: no network for the weights, a checksum that differs, no such
+        By name, a record or a Failure: no network for the weights, a checksum that differs, no such
         run, a library or images that are missing, memory that runs out.
 
     Raises:
@@ -116,10 +132,12 @@ def evaluate(
                 else _request_run(name, how, info, seed, store, runs_dir)
             )  # fmt: skip
         except (OSError, RuntimeError, ImportError) as error:
-            results[name] = reason_of(error)
+            results[name] = Failure.of(error)
             continue
         found = None if limit else store.find(request.run_id)
-        if found is None:
+        if found is None and store.read_only:
+            results[name] = NO_RECORD
+        elif found is None:
             missing.setdefault(json.dumps(request.set_options), []).append(request)
         else:
             results[name] = found
@@ -127,7 +145,7 @@ def evaluate(
         try:
             images = _load_images(info, data_dir, limit, together[0].set_options)
         except (OSError, ValueError) as error:
-            results |= {request.name: reason_of(error) for request in together}
+            results |= {request.name: Failure.of(error) for request in together}
             continue
         results |= _score(
             together, images, store, committed, device=where, precision=precision,
@@ -183,21 +201,30 @@ def _request_run(
             f"{name} is trained on {recipe.dataset}'s classes, {info.name} has others; score it "
             f"on {recipe.dataset}"
         )
-    trained = find_run(recipe, store)
     # The view is what the trainer itself evaluates on: images of a given size as they are, files
     # by the test protocol of nestlib.data.folders.
     any_size = not info.image_sizes
     view = View(recipe.image_size, 0.875 if any_size else 1.0, "bilinear", info.mean, info.std)
-    sha256 = trained.summary["weights_sha256"]
     options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
+    request = partial(_request_weights, recipe, view, options, how)
+    scored = request(find_run(recipe, store), partial(load_run, recipe, store, runs_dir))
+    if not how["limit"] and store.find(scored.run_id) is not None:
+        return scored  # its weights need not be here
+    weights = find_weights(recipe, store, runs_dir)
+    rounded = {"rounded_to": "fp16"} if weights.rounded else {}
+    return request(weights.record, partial(build_trained, recipe, weights), **rounded)
+
+
+def _request_weights(
+    recipe: Recipe, view: View, options: Facts, how: Facts, trained: Record,
+    build: Callable[[], nn.Module], **rounded: str,
+) -> _Request:  # fmt: skip
+    sha256 = trained.summary["weights_sha256"]
     identity = {
-        "name": name, "weights": recipe.run_id, "weights_sha256": sha256, "view": asdict(view),
-        "dataset_options": recipe.dataset_options, **how,
+        "name": recipe.name, "weights": recipe.run_id, "weights_sha256": sha256,
+        "view": asdict(view), "dataset_options": recipe.dataset_options, **rounded, **how,
     }  # fmt: skip
-    path = weights_path(recipe, runs_dir)
-    return _Request(
-        name, identity, view, options, partial(build_run, recipe, info.num_classes, path, sha256)
-    )
+    return _Request(recipe.name, identity, view, options, build)
 
 
 def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
@@ -267,7 +294,7 @@ def _score(
             facts = fetch_weights(request.published, offline=offline) if request.published else {}
             built[request.name] = request, request.build(), facts
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
-            results[request.name] = reason_of(error)
+            results[request.name] = Failure.of(error)
             offline = offline or isinstance(error, HubUnreachable)
     candidates = [Candidate(name, model, r.view) for name, (r, model, _) in built.items()]
     measured = measure_accuracy(candidates, images, **how) if candidates else {}
@@ -290,9 +317,3 @@ def _score(
         )  # fmt: skip
         store.add(results[name], committed=committed)
     return results
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, in one line of a table's notes."""
-    text = str(error) or type(error).__name__
-    return textwrap.shorten(text, REASON_LENGTH, placeholder=" ...")

@@ -33,10 +33,10 @@ from nestlib.models import PUBLISHED, create_model
 from nestlib.models.peers.acol import ACoL
 from nestlib.recipes.plans import plan_figure8
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Failure, Record, Store, describe_environment, timestamp
 from nestlib.runs.splits import take
-from nestlib.runs.trained import build_run, find_run, weights_path
-from nestlib.studies.evaluations import HubUnreachable, fetch_weights, reason_of
+from nestlib.runs.trained import Weights, build_trained, find_weights
+from nestlib.studies.evaluations import NO_RECORD, HubUnreachable, fetch_weights
 from nestlib.training.devices import resolve_device
 
 METHODS = {
@@ -102,23 +102,32 @@ def localize_figure8(
     of the images; nothing is trained. smoke takes untrained models and digits, always anew.
 
     Returns:
-        By row of the figure, a record or a reason: no such run, no weights, no images.
+        By row of the figure, a record or a reason: no such run or no weights; or a Failure: no
+        images, or damaged ones.
 
     Raises:
         ValueError: an unknown budget, or a data set that it does not go with.
         DeviceError: the device cannot be used.
     """
-    where = resolve_device(device)
+    where, smoke = resolve_device(device), budget == "smoke"
     results: dict[str, Record | str] = {}
     for row, recipe in plan_figure8(budget, dataset, seed).items():
-        found = None if budget == "smoke" else store.find(f"localize/{recipe.run_id}")
+        found = None if smoke else store.find(f"localize/{recipe.run_id}")
+        if found is not None or store.read_only:
+            results[row] = found or NO_RECORD
+            continue
         try:
-            results[row] = found or _localize(
-                _trained_here(row, recipe, store, where, data_dir, runs_dir), store, where,
-                committed and budget != "smoke", progress and budget != "smoke",
-            )  # fmt: skip
+            weights = None if smoke else find_weights(recipe, store, runs_dir)
+        except FileNotFoundError as error:  # not trained yet, which is no failure
+            results[row] = str(error)
+            continue
+        try:
+            subject = _trained_here(row, recipe, weights, where, data_dir)
+            results[row] = _localize(
+                subject, store, where, committed and not smoke, progress and not smoke
+            )
         except (OSError, ImportError) as error:
-            results[row] = reason_of(error)
+            results[row] = Failure.of(error)
     return results
 
 
@@ -137,7 +146,7 @@ def localize_imagenet(
         limit: so many images, drawn once and for all, always anew: no result. 0 takes all.
 
     Returns:
-        By row of the figure, a record or a reason.
+        By row of the figure, a record or a reason; a Failure where it was to be scored.
 
     Raises:
         DeviceError: the device cannot be used.
@@ -153,7 +162,7 @@ def localize_imagenet(
             continue
         identity = _identify(PUBLISHED_ROWS[row], limit)
         found = None if limit else store.find(_imagenet_id(identity))
-        if found is not None or not imagenet_dir:
+        if found is not None or not imagenet_dir or store.read_only:
             results[row] = found or "needs ImageNet's validation images and boxes"
             continue
         try:
@@ -165,7 +174,7 @@ def localize_imagenet(
             subject = _published(row, model.to(where), identity | facts, images, boxes[size], where)
             results[row] = _localize(subject, store, where, committed and not limit, progress)
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
-            results[row] = reason_of(error)
+            results[row] = Failure.of(error)
             offline = offline or isinstance(error, HubUnreachable)
     return results
 
@@ -265,24 +274,20 @@ def _localize(
 
 
 def _trained_here(
-    row: str, recipe: Recipe, store: Store, device: torch.device, data_dir: Path | None,
-    runs_dir: Path | None,
-) -> _Subject:  # fmt: skip
+    row: str, recipe: Recipe, weights: Weights | None, device: torch.device, data_dir: Path | None
+) -> _Subject:
     smoke = recipe.budget == "smoke"
-    record = None if smoke else find_run(recipe, store)
     images = load_dataset(
         recipe.dataset, "test", data_dir=data_dir, image_size=recipe.image_size,
         **recipe.dataset_options,
     )  # fmt: skip
     images = take(images, SMOKE_IMAGES) if smoke else images
-    if record is None:
-        model = recipe.build_model(images.num_classes)
-    else:
-        path, sha256 = weights_path(recipe, runs_dir), record.summary["weights_sha256"]
-        model = build_run(recipe, images.num_classes, path, sha256)
+    model = build_trained(recipe, weights) if weights else recipe.build_model(images.num_classes)
     boxes = images.boxes.numpy().astype(int)
     return _Subject(
-        row, f"localize/{recipe.run_id}", to_dict(recipe), model.eval().to(device),
+        row, f"localize/{recipe.run_id}",
+        to_dict(recipe) | ({"weights_rounded_to": "fp16"} if weights and weights.rounded else {}),
+        model.eval().to(device),
         _batches_of(images, device), images.image_size, boxes, _describe(images),
     )  # fmt: skip
 

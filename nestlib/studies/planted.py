@@ -1,5 +1,6 @@
 """GradCAT, CAM and their like on planted truth: narrow NesTs on the digits, and their record."""
 
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from nestlib.models.weights import load_weights
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
-from nestlib.runs.run import carry_out
 from nestlib.runs.sweeps import collect
 from nestlib.runs.trained import weights_path
 from nestlib.training.devices import resolve_device
@@ -54,10 +54,12 @@ WAYS: dict[str, Way] = {
 def run_planted(
     store: Store, *, budget: str = "quick", num_models: int = MODELS,
     runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
+    again: bool = False,
 ) -> Record:  # fmt: skip
     """Judge every way on both kinds of canvases with each seed's model; writes a record.
 
-    Models whose weights are not in `runs_dir` are trained first, minutes each on a CPU.
+    A record of as many models is not made again, unless `again` asks for it. Models whose weights
+    are not in `runs_dir` are trained first, minutes each on a CPU; they go on where they stopped.
 
     Raises:
         ValueError: less than one model.
@@ -66,6 +68,9 @@ def run_planted(
         raise ValueError(f"num_models is {num_models}; give 1 or more")
     runs_dir = runs_dir or find_project_root() / "runs"
     seeds = range(1 if budget == "smoke" else num_models)
+    found = store.find(record_id(budget))
+    if found and budget != "smoke" and not again and found.summary["seeds"] == list(seeds):
+        return found
     recipes = [get_recipe(RECIPE, seed=seed) for seed in seeds]
     environment = describe_environment(resolve_device("cpu"))
     models = (
@@ -105,20 +110,22 @@ def find_planted(store: Store) -> list[Record]:
 
 
 def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[int, NesT]:
-    """{seed: model}; trains those whose weights are missing, side by side.
+    """{seed: model} of the runs in `runs_dir`; trains those whose weights are missing there.
 
     Raises:
-        FileNotFoundError: a record without its weights; the message says what to delete or fetch.
+        RunsIncomplete: a run failed or was stopped; the next call goes on from its checkpoint.
     """
-    collect({RECIPE: recipes}, store, processes=2, device="cpu", runs_dir=runs_dir)
+    missing = [r for r in recipes if not weights_path(r, runs_dir).is_file()]
+    if missing:
+        print(f"training {len(missing)} models first, minutes each; stopped, the same command goes "
+              "on", file=sys.stderr)  # fmt: skip
+    # A record may have come with the checkout; its committed weights are rounded, none to judge by.
+    how = {"processes": 2, "device": "cpu", "runs_dir": runs_dir, "again": True}
+    collect({RECIPE: missing}, store, **how)
     models = {}
     for recipe in recipes:
-        path = weights_path(recipe, runs_dir)
-        if not path.is_file():  # the record came with the checkout, its weights did not
-            nowhere = Store(runs_dir / "retrained", runs_dir / "retrained")
-            carry_out(recipe, nowhere, device="cpu", runs_dir=runs_dir)
         model = recipe.build_model(num_classes=10)
-        load_weights(model, path)
+        load_weights(model, weights_path(recipe, runs_dir))
         models[recipe.seed] = model.eval()
     return models
 

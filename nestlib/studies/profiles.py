@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from nestlib.data.augment import Augmentation
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
 from nestlib.measure.attention import Shape, attention_choices
@@ -18,6 +17,7 @@ from nestlib.measure.step import step_kinds
 from nestlib.models import create_model
 from nestlib.precision import resolve_precision
 from nestlib.processor import one_thread
+from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.studies.benches import SPEED_BATCH_SIZES, bench_id

@@ -157,8 +157,10 @@ def score_figure7(
 ) -> dict[Key, list[Record]]:
     """Scores of a plan's runs; a run that failed or is not finished has none.
 
-    `how` goes to `score_run`.
+    A store that is read only has none made. `how` goes to `score_run`.
     """
+    if store.read_only:
+        return {}
     finished = {
         row: [r for r in recipes if r.budget == "smoke" or _has_finished(r, store)]
         for row, recipes in plan.items()

@@ -45,8 +45,8 @@ def train(
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
-    Stops cleanly, with a checkpoint, before `deadline`, at SIGTERM or at SIGUSR1. At the end it
-    writes `weights.safetensors` (the EMA's weights where the recipe has one).
+    Stops cleanly, with a checkpoint, before `deadline` or at one of nestlib.signals.STOP_SIGNALS.
+    At the end it writes `weights.safetensors` (the EMA's weights where the recipe has one).
 
     Args:
         run_dir: holds `checkpoints/`; one run, one folder.
@@ -251,7 +251,8 @@ class Trainer(Loop):
 
     def describe_sums(self) -> dict[str, str]:
         loss, steps = self.sums.tolist()
-        return {"loss": f"{loss / max(steps, 1):.3f}"}
+        epoch = min(len(self.progress.history) + 1, self.recipe.epochs)
+        return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss / max(steps, 1):.3f}"}
 
     @property
     def lr(self) -> float:

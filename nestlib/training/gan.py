@@ -59,10 +59,10 @@ def train(
 ) -> TrainResult:  # fmt: skip
     """Train a generator by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
-    Stops cleanly, with a checkpoint, before `deadline` or at SIGTERM. Leaves in `samples/`, at each
-    row of the history and of the same noise, a picture and all samples as bytes, which can be
-    scored later by any features; at the end `weights.safetensors`, the EMA's. A run that diverges
-    ends there: the result's `failure` says how.
+    Stops cleanly, with a checkpoint, before `deadline` or at one of nestlib.signals.STOP_SIGNALS.
+    Leaves in `samples/`, at each row of the history and of the same noise, a picture and all
+    samples as bytes, which can be scored later by any features; at the end `weights.safetensors`,
+    the EMA's. A run that diverges ends there: the result's `failure` says how.
 
     Args:
         run_dir: holds `checkpoints/` and `samples/`; one run, one folder.
@@ -268,7 +268,8 @@ class Trainer(Loop):
     def describe_sums(self) -> dict[str, str]:
         steps = max(self.sums[4].item(), 1)
         discriminator, generator = (self.sums[:2] / steps).tolist()
-        return {"d": f"{discriminator:.3f}", "g": f"{generator:.3f}"}
+        step = f"{self.progress.step}/{self.total_steps}"
+        return {"step": step, "d": f"{discriminator:.3f}", "g": f"{generator:.3f}"}
 
 
 def r1_penalty(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from nestlib.data.containers import ImageSet
 from nestlib.models.weights import hash_weights, save_weights
 from nestlib.processor import keep_freed_memory
 from nestlib.recipes.recipe import RunRecipe
+from nestlib.signals import stop_signal
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
-from nestlib.training.stopping import Clock, stop_signal
+from nestlib.training.stopping import Clock
 
 CHECKPOINT_FORMAT = 1
 RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
@@ -112,12 +113,12 @@ class Loop(ABC):
 
     @abstractmethod
     def describe_sums(self) -> dict[str, str]:
-        """The sums so far, for the progress bar."""
+        """Where the run stands and its sums so far, for the progress bar."""
 
     def run(
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
     ) -> TrainResult:
-        """Train to the end, or until the deadline or a signal (stopping.STOP_SIGNALS)."""
+        """Train to the end, or until the deadline or a signal (nestlib.signals.STOP_SIGNALS)."""
         if self.device.type == "cpu" and isinstance(self.train_set, ImageSet):
             # Streams of images of many sizes would leave holes in what is kept.
             keep_freed_memory()

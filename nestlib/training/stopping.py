@@ -1,29 +1,9 @@
-"""When a run stops before its end: a time limit, a signal."""
+"""When a run stops before its end, by its clock; at which signals: nestlib.signals."""
 
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-# Preemption; and what `sbatch --signal` is often told to send before a job's time is over.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that STOP_SIGNALS set, so that the loop ends after its step; restored on leaving."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    old = {number: signal.signal(number, lambda *_: stopped.set()) for number in STOP_SIGNALS}
-    try:
-        yield stopped
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 class Clock:

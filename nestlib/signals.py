@@ -1,0 +1,81 @@
+"""Signals that ask a run to stop. Its loop is told, ends after its step and keeps a checkpoint."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Ctrl-C; preemption; a terminal that is closed; what `sbatch --signal` is often told to send before
+# a job's time is over.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# Launchers hand on a Ctrl-C that the terminal has sent to all processes already: a second one so
+# soon after the first asks for nothing more.
+SAME_CTRL_C_SECONDS = 2.0
+_CTRL_C = (
+    b"\nStopping after this step; its checkpoint is kept. Ctrl-C once more stops at once and loses "
+    b"the steps since the last checkpoint.\n"
+)
+
+_LISTENERS: list[Callable[[], None]] = []  # of the blocks that are open, the outermost first
+_INTERRUPTED: list[float] = []  # when the first Ctrl-C came, while any block is open
+
+
+@contextmanager
+def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+    """An event that STOP_SIGNALS set, so that a loop ends after its step; restored on leaving.
+
+    Blocks may be nested: all of them are told. A signal that this process ignores, as `nohup` makes
+    it ignore SIGHUP, stays ignored. In other threads than the main one the event is never set.
+
+    Args:
+        also: called at each signal.
+    """
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    own = [stopped.set] if also is None else [stopped.set, also]
+    old = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    heeded = {n: handler for n, handler in old.items() if handler not in (signal.SIG_IGN, None)}
+    _LISTENERS.extend(own)
+    for number in heeded:
+        signal.signal(number, _tell)
+    try:
+        yield stopped
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        del _LISTENERS[-len(own) :]
+        if not _LISTENERS:
+            _INTERRUPTED.clear()
+
+
+def _tell(number: int, frame: object) -> None:
+    """The handler of all blocks. A second Ctrl-C, well after the first, is Python's own."""
+    for listener in _LISTENERS:
+        listener()
+    if number != signal.SIGINT:
+        return
+    now = time.monotonic()
+    if not _INTERRUPTED:
+        _INTERRUPTED.append(now)
+        if multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0":
+            with contextlib.suppress(OSError):  # no terminal any more
+                os.write(2, _CTRL_C)
+    elif now - _INTERRUPTED[0] > SAME_CTRL_C_SECONDS:
+        raise KeyboardInterrupt
+
+
+def outlive_stop_signals(*_: object) -> None:
+    """For worker processes, whose main process decides when to stop; a second SIGTERM ends them.
+
+    A terminal or a scheduler signals all processes of a run at once. Workers that die would take
+    the main process with them before it has saved anything.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
