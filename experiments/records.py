@@ -21,7 +21,8 @@
 # epoch, and the results. The pages show what the records say and when; here they all stand in one place, with the
 # curves of those that trained.
 #
-#     nest train NAME, nest sweep NAME                # make records in runs/records
+#     nest train NAME                                 # makes a record in runs/records
+#     nest sweep NAME                                 # all of a figure's
 #     nest bench NAME --commit-record                 # these and other commands can commit theirs
 #     make notebooks NOTEBOOKS=experiments/records.ipynb    # brings this page and the README up to date
 #

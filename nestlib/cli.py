@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +42,10 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_comple
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
 # Words of the library's messages that a command line has other words for, beside its own options'.
-OPTIONS = {"num_models": "--models", "num_samples": "--samples", "download=True": "--download"}
+OPTIONS = {
+    "num_models": "--models", "num_samples": "--samples", "download=True": "--download",
+    "data_dir=...": "--source",  # of `nest shard`
+}  # fmt: skip
 # Lists of names that stand in modules with torch; tests/test_cli.py compares them.
 SWEEP_NAMES = (
     "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision"
@@ -131,13 +134,13 @@ def train(
 
     Ctrl-C stops it after its step, with a checkpoint.
     """
-    from nestlib.records import open_store
+    from nestlib.records import open_store, timestamp
     from nestlib.runs.run import carry_out
 
     chosen, store = _choose(recipe, seed, set_, precision, device), open_store()
     if budget:
         chosen = chosen.at_budget(budget)
-    known = store.find_all(chosen.run_id)
+    began = timestamp()
     record = carry_out(
         chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
@@ -145,8 +148,8 @@ def train(
         download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
         again=again,
     )  # fmt: skip
-    if record in known:
-        _say_found(record, store, "trained")
+    if record is not None:
+        _say_found([record], store, began, "trained")
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
         # At any other code than 0 torch elastic would start the ranks anew at once.
@@ -164,13 +167,19 @@ def train(
     )
 
 
-def _say_found(record: "Record", store: "Store", what: str) -> None:
-    made = f"{record.environment['finished'][:10]} on {record.environment['device']}"
-    typer.echo(
-        f"nothing was {what}: this is the record {store.path_of(record)}, made {made}; --again "
-        "runs it here",
-        err=True,
-    )
+def _say_found(
+    records: Iterable["Record | str"], store: "Store", began: str, what: str
+) -> None:  # fmt: skip
+    """Name the records that stood there before this command: they are not of this call."""
+    for record in records:
+        if isinstance(record, str) or record.environment["finished"] >= began:
+            continue
+        made = f"{record.environment['finished'][:10]} on {record.environment['device']}"
+        typer.echo(
+            f"nothing was {what}: this is the record {store.path_of(record)}, made {made}; "
+            "--again runs it here",
+            err=True,
+        )
 
 
 def _choose(
@@ -414,17 +423,20 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
     seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
     runs_dir: WeightsDir = None,
+    again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
     """Score trained models on a test set, all in one pass; leaves a record of each."""
-    from nestlib.records import open_store
+    from nestlib.records import open_store, timestamp
     from nestlib.studies.evaluations import evaluate as evaluate_models
 
+    store, began = open_store(), timestamp()
     results = evaluate_models(
-        names, open_store(), dataset=dataset, data_dir=data_dir, device=device,
+        names, store, dataset=dataset, data_dir=data_dir, device=device,
         precision=precision, batch_size=batch_size, limit=limit, seed=seed, runs_dir=runs_dir,
-        committed=commit_record,
+        committed=commit_record, again=again,
     )  # fmt: skip
+    _say_found(results.values(), store, began, "scored")
     width = max(map(len, results))
     for name, result in results.items():
         if isinstance(result, str):
@@ -452,20 +464,23 @@ def score(
     data_dir: DataDir = None,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
+    again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
     """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
     from nestlib import report
-    from nestlib.records import open_store
+    from nestlib.records import open_store, timestamp
     from nestlib.studies.scores import score_run
 
+    store, began = open_store(), timestamp()
     chosen = get_recipe(recipe, seed=seed)
     if not isinstance(chosen, GanRecipe):
         raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(NAMED_GANS)}")
     record = score_run(
-        chosen, open_store(), network=network, num_samples=samples, seed=noise_seed,
-        data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record,
+        chosen, store, network=network, num_samples=samples, seed=noise_seed,
+        data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record, again=again,
     )  # fmt: skip
+    _say_found([record], store, began, "scored")
     typer.echo(str(report.score_table(record)))
 
 
@@ -484,39 +499,38 @@ def explain(
     seed: Annotated[int, typer.Option(help="figure8: of the recipes' runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
-    again: Annotated[bool, typer.Option("--again", help="planted: measure it here")] = False,
+    again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
     """Judge explanations by planted truth, or by boxes (figure 8); leaves records."""
     from nestlib import report
-    from nestlib.records import open_store
+    from nestlib.records import open_store, timestamp
     from nestlib.studies.evaluations import stop_at_failures
     from nestlib.studies.localizations import localize
-    from nestlib.studies.planted import record_id, run_planted
+    from nestlib.studies.planted import run_planted
 
-    store, how = open_store(), {"committed": commit_record}
+    store, began, how = open_store(), timestamp(), {"committed": commit_record, "again": again}
     if what == "planted":
-        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir, "again": again}
-        known = store.find_all(record_id(budget))
-        record = run_planted(store, **how)
-        if record in known:
-            _say_found(record, store, "measured")
-        typer.echo(str(report.grounding_table([record])))
+        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
+        results = {what: run_planted(store, **how)}
+        table = report.grounding_table(list(results.values()))
     elif what == "figure8":
         how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
         own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
         results = localize(store, **how, **own)
-        typer.echo(str(report.localization_table(dataset, results)))
-        stop_at_failures(results)
+        table = report.localization_table(dataset, results)
     else:
         raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
+    _say_found(results.values(), store, began, "measured")
+    typer.echo(str(table))
+    stop_at_failures(results)
 
 
 def describe_gan(record: "Record") -> str:
     """One line on how a GAN's run ended."""
     summary = record.summary
     if summary["status"] == "failed":
-        return f"failed: {summary['failure']}; its record says so, delete it to train again"
+        return f"failed: {summary['failure']}; its record says so, --again trains it anew"
     smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
     return (
         f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "

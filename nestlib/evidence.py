@@ -7,6 +7,7 @@ The second carries out what has no record from the top, stops cleanly before its
 goes on where it stopped. So a GPU lent for minutes is used whole, whatever was done before.
 """
 
+import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import carry_out
 from nestlib.runs.sweeps import Plan, estimate_cost, load_plan
 from nestlib.runs.trained import LARGEST_MB, commit_weights
+from nestlib.signals import stop_signal
 from nestlib.studies.benches import run_bench
 from nestlib.studies.profiles import run_profile
+from nestlib.training.devices import resolve_device
 
 PRECISION = "bf16"
 ASSUMED_TFLOPS = 100  # sustained in training; no measurement, until there are records
@@ -125,13 +128,27 @@ def run_entries(
 
     Returns:
         Whether every entry asked for has its record now.
+
+    Raises:
+        DeviceError: the device cannot be used; nothing is begun.
     """
+    resolve_device(device)
     end = None if max_seconds is None else time.monotonic() + max_seconds
+    with stop_signal() as stopped:
+        return _run_each(stopped, store, data_root, runs_dir, end, device, only, say)
+
+
+def _run_each(
+    stopped: threading.Event, store: Store, data_root: Path | None, runs_dir: Path | None,
+    end: float | None, device: str, only: int, say: Callable[[str], None],
+) -> bool:  # fmt: skip
     complete = True
     for entry in list_entries():
         data_dir = data_root / entry.recipe.dataset if data_root and entry.recipe else None
         if only not in (0, entry.item) or entry.find(store, data_dir):
             continue
+        if stopped.is_set():
+            return False
         left = None if end is None else end - time.monotonic()
         needed = 60 * (0.1 if entry.recipe else entry.minutes)
         if left is not None and left < needed:

@@ -1,10 +1,23 @@
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
-from nestlib import cli
+from nestlib import __version__, cli
+from nestlib.data.shard_maker import SHARD_MB
+from nestlib.models.deaggregation import UNSAMPLINGS
+from nestlib.recipes.generators import FIGURE7_UNSAMPLINGS
 from nestlib.recipes.named import NAMED
+from nestlib.recipes.plans import SWEEPS
+from nestlib.records import is_project, open_store
+from nestlib.studies.planted import MODELS
 from nestlib.studies.profiles import PROFILES
+from nestlib.studies.scores import NETWORKS
+from nestlib.training.devices import RANK_TIMEOUT
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(monkeypatch, capsys, *words):
@@ -18,6 +31,128 @@ def test_recipes_are_listed_one_a_line(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys, "recipes")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(NAMED)
+
+
+def test_recipes_are_listed_by_words(monkeypatch, capsys):
+    code, out = run(monkeypatch, capsys, "recipes", "CIFAR100", "nest")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert code == 0 and names == [f"cifar100/nest_{size}" for size in ("tiny", "small", "base")]
+    code, _ = run(monkeypatch, capsys, "recipes", "vgg")
+    assert code == "nest: no recipe holds vgg; `nest recipes` lists all"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["recipes"], ["train", "--help"]])
+def test_help_and_lists_do_not_wait_for_torch(words):
+    """The command as it is installed: its name is what nestlib's own imports look at."""
+    script = (
+        f"import sys; sys.argv = ['/somewhere/nest', *{words}]\n"
+        "from nestlib.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'timm', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    *shown, loaded = done.stdout.splitlines()
+    assert shown and loaded == "[]"
+
+
+def test_import_nestlib_is_whole_everywhere_else():
+    script = (
+        "import nestlib, timm; print(timm.is_model('nestlib_nest_tiny_imagenet'), nestlib.NesT)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("True <class")
+
+
+def test_version(monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "--version") == (0, f"nestlib {__version__}\n")
+
+
+def test_names_and_defaults_are_the_librarys():
+    """They are written out in nestlib.cli, which must not import what they stand in."""
+    assert cli.SWEEP_NAMES.split(", ") == list(SWEEPS)
+    assert cli.PROFILE_NAMES.split(", ") == list(PROFILES)
+    assert cli.NETWORK_NAMES.split(", ") == list(NETWORKS)
+    assert tuple(FIGURE7_UNSAMPLINGS) == UNSAMPLINGS
+    commands = typer.main.get_command(cli.app).commands
+    defaults = {(name, p.name): p.default for name, c in commands.items() for p in c.params}
+    assert defaults["shard", "shard_mb"] == SHARD_MB
+    assert defaults["explain", "models"] == MODELS
+    assert cli.parse_seconds(defaults["train", "rank_timeout"]) == RANK_TIMEOUT
+
+
+def test_errors_name_options_as_they_are_typed():
+    said = cli.in_options("pass data_dir=..., or num_models is 0; limit=... ", ["explain"])
+    assert said == "pass --data-dir, or --models is 0; --limit "
+    # A field of a recipe is no option of `nest train`.
+    said = cli.in_options("batch_size is 0, runs_dir=..., load_data_dir()", ["train"])
+    assert said == "batch_size is 0, --runs-dir, load_data_dir()"
+
+
+def test_train_says_that_it_found_a_record_and_again_trains(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "train", "digits/nest_narrow", "--device", "cpu", "--set", "epochs=1", "--set",
+        "warmup_epochs=0", "--set", "dataset_options.num_images=64",
+    ]  # fmt: skip
+
+    def call(*more):
+        monkeypatch.setattr(sys, "argv", ["nest", *words, *more])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    code, first, err = call()
+    assert code == 0 and "nothing was trained" not in err
+    (path,) = (tmp_path / "runs" / "records").rglob("*.json")
+    made = path.read_text()
+    code, out, err = call()
+    assert (code, out) == (0, first) and path.read_text() == made
+    assert f"nothing was trained: this is the record {path}, made 20" in err
+    assert "--again runs it here" in err
+    code, out, err = call("--again")
+    assert code == 0 and "nothing was trained" not in err and path.read_text() != made
+    (old,) = (tmp_path / "runs" / "records").rglob("*.json.stale-*")
+    assert old.read_text() == made
+
+
+def test_a_committed_record_is_left_by_again(monkeypatch, capsys, tmp_path):
+    (tmp_path / "experiments" / "records").mkdir(parents=True)
+    (tmp_path / "_config.yml").touch()
+    assert is_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "train", "digits/nest_narrow", "--device", "cpu", "--set", "epochs=1", "--set",
+        "warmup_epochs=0", "--set", "dataset_options.num_images=64",
+    ]  # fmt: skip
+    assert run(monkeypatch, capsys, *words, "--commit-record")[0] == 0
+    (committed,) = (tmp_path / "experiments" / "records").rglob("*.json")
+    text = committed.read_text()
+    assert run(monkeypatch, capsys, *words, "--again")[0] == 0
+    assert committed.read_text() == text
+    first, second = open_store().find_all(committed.relative_to(
+        tmp_path / "experiments" / "records"
+    ).with_suffix("").as_posix())  # fmt: skip
+    assert first.summary["weights_sha256"] == second.summary["weights_sha256"]  # the same seed
+    assert first.environment["started"] <= second.environment["started"]
+
+
+def test_a_smoke_bench_shows_no_result(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out = run(monkeypatch, capsys, "bench", "table1", "--form", "smoke", "--device", "cpu")
+    assert code == 0 and "not run yet" not in out and "a smoke run times too little" in out
+
+
+def test_planted_truth_is_not_measured_twice(monkeypatch, capsys):
+    """Its record is committed; to measure it again takes 20 minutes."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("nestlib.studies.planted.trained_models", None)
+    code, out = run(monkeypatch, capsys, "explain", "planted")
+    assert code == 0 and "Planted truth" in out
 
 
 def test_train_leaves_a_record_and_says_what_came_out(monkeypatch, capsys, tmp_path):

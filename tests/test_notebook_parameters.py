@@ -1,6 +1,37 @@
-import pytest
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from nestlib.notebook import ParameterError, check_parameters, declared_parameters
+import nbformat
+import pytest
+from papermill.translators import PythonTranslator
+
+from nestlib import records
+from nestlib.notebook import RULES, ParameterError, check_parameters, declared_parameters
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+NOTEBOOKS = sorted(EXPERIMENTS.glob("*.ipynb"))
+WRONG = {
+    "budget": "cheap", "precision": "fp8", "weights": "mine", "network": "vgg", "device": "tpu",
+    "data_dir": "/nowhere", "imagenet_dir": "/nowhere", "image": "/nowhere.jpg", "seed": -1,
+    "seeds": 0, "processes": 0, "limit": -1, "canvas": 128, "count": 0, "images": 0, "nodes": 0,
+    "gpus_per_node": -1, "epochs": 0, "loader_cores": 0, "images_per_second": math.nan,
+    "loader_images_per_second": -1.0, "bandwidth_gb_per_second": 0.0, "price_per_hour": math.inf,
+}  # fmt: skip
+# What the functions say that take it: the words of papermill, and of the message.
+LATER = {
+    "table1": ("-p dataset cifar10", "budget quick does not train on 'cifar10'"),
+    "figure_a4": ("-p dataset cifar10", "budget quick localizes nothing on 'cifar10'"),
+    "figure1": ("-p model nest_tyni_cifar", "did you mean nest_tiny_cifar"),
+    "explore": ("-p model digits/nest_plante", "did you mean digits/nest_planted"),
+    "figure7": ("-p rows SAGAN", "no bar with 'SAGAN'"),
+    "figure8": ("-p weights pretrained", "give imagenet_dir too"),
+    "table2": ("-p submit True", "only budget paper submits runs, not quick"),
+    "figure5": ("-p train True -p budget gpu", "runs without a record lack their images"),
+}  # fmt: skip
+SWITCHES = ("train", "submit")  # true or false
 
 DECLARED = """budget: str = "quick"  # how long
 seeds: int = 3  # runs of each row
@@ -40,3 +71,61 @@ def test_declarations_are_read_with_their_help():
     parameters = declared_parameters(DECLARED)
     assert [str(p) for p in parameters.values()][2] == "rate: float = 0.5  (of something)"
     assert declared_parameters("%matplotlib inline") == {}
+
+
+def declared_in(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return next(c.source for c in cells if "parameters" in c.metadata.get("tags", []))
+
+
+def test_every_parameter_of_every_notebook_has_a_rule():
+    names = {name for path in NOTEBOOKS for name in declared_parameters(declared_in(path))}
+    assert names == set(RULES) | {"dataset", "model", "rows", *SWITCHES}
+    assert set(WRONG) == set(RULES)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_wrong_value_of_each_stops_the_notebook(path):
+    """As papermill writes it down; with no value at all the notebook's defaults pass."""
+    declared = declared_in(path)
+    check_parameters([declared, "# Parameters\n"])
+    for name in set(declared_parameters(declared)) & set(RULES):
+        injected = PythonTranslator.codify({name: WRONG[name]})
+        with pytest.raises(ParameterError, match=f"parameter '{name}' is .*valid parameters"):
+            check_parameters([declared, injected])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LATER)
+def test_what_depends_on_other_parameters_stops_it_too(name, tmp_path):
+    words, message = LATER[name]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "papermill", EXPERIMENTS / f"{name}.ipynb",
+         tmp_path / "out.ipynb", *words.split()],
+        cwd=EXPERIMENTS.parent, capture_output=True, text=True, check=False,
+        env={key: value for key, value in os.environ.items() if key != "NESTLIB_DATA"},
+    )  # fmt: skip
+    assert done.returncode == 1 and message in done.stderr, done.stderr[-2000:]
+
+
+def test_pages_are_published_with_default_parameters(monkeypatch):
+    monkeypatch.setenv(records.PUBLISH, "1")
+    check_parameters(["", DECLARED])
+    with pytest.raises(ParameterError, match=r"published with default parameters, not {.seeds"):
+        given("seeds = 1")
+
+
+def test_from_another_folder_the_records_are_the_clones(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(records.PROJECT, "")
+    check_parameters(["", DECLARED])
+    assert records.find_project_root() == EXPERIMENTS.parent
+    assert records.open_store().committed == EXPERIMENTS / "records"
+
+
+def test_where_no_clone_is_it_is_said(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(records.PROJECT, "")
+    monkeypatch.setattr("nestlib.notebook.__file__", str(tmp_path / "site" / "nestlib" / "x.py"))
+    with pytest.raises(FileNotFoundError, match=r"lies in no clone of this project.*--cwd FOLDER"):
+        check_parameters(["", DECLARED])

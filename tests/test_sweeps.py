@@ -18,7 +18,7 @@ from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import from_dict, to_dict
-from nestlib.records import Store
+from nestlib.records import RecordError, Store
 from nestlib.runs import freshness, sweeps
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import LOCK, carry_out
@@ -240,8 +240,9 @@ def test_two_sweeps_at_once_share_the_runs(tiny_recipe, tmp_path):
 # Stale records
 
 
-def rewrite(store, record, **environment):
-    store.add(replace(record, environment=record.environment | environment))
+def rewrite(store, record, *, committed=False, **environment):
+    new = replace(record, environment=record.environment | environment)
+    store.add(new, committed=committed)
 
 
 def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store, one, monkeypatch):
@@ -311,6 +312,56 @@ def test_a_stale_run_is_made_anew_and_the_old_one_kept(tiny_recipe, store, one):
     assert json.loads(kept.read_text())["environment"]["probe"] == [0.5] * 8
     run_dir = one["runs_dir"] / tiny_recipe.run_id
     assert len(list(run_dir.glob("stale-*-weights.safetensors"))) == 1
+
+
+def test_a_stale_committed_record_stays_and_the_new_one_is_found(tiny_recipe, store, one):
+    record = carry_out(tiny_recipe, store, committed=True, **one)
+    rewrite(store, record, committed=True, probe=[0.5] * 8)
+    path = store.committed / f"{tiny_recipe.run_id}.json"
+    text = path.read_text()
+    with pytest.warns(UserWarning, match="is stale"):
+        again = carry_out(tiny_recipe, store, **one)
+    assert path.read_text() == text
+    assert find_fresh(tiny_recipe, store) == again == store.find_local(tiny_recipe.run_id)
+
+
+def test_again_goes_on_where_it_was_stopped(tiny_recipe, store, one, monkeypatch):
+    """To the weights of a run that was not; a third call begins anew."""
+    record = carry_out(tiny_recipe, store, committed=True, **one)
+    whole, ends = Trainer.end_row, []
+
+    def end_row(trainer):
+        whole(trainer)
+        ends.append(trainer.progress.step)
+        if len(ends) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "end_row", end_row)
+    assert carry_out(tiny_recipe, store, again=True, **one) is None
+    second = carry_out(tiny_recipe, store, again=True, **one)
+    assert ends == sorted(set(ends)) and len(second.environment["earlier_calls"]) == 1
+    assert second.summary["weights_sha256"] == record.summary["weights_sha256"]
+    third = carry_out(tiny_recipe, store, again=True, **one)
+    assert third.environment["earlier_calls"] == []
+
+
+def test_missing_images_are_said_once_before_anything_runs(store, how, tmp_path):
+    """Of 42 runs each failed by itself."""
+    runs = {**plan("figure5", "gpu", [0, 1]), **plan("table_a3", "quick", [0])}
+    with pytest.raises(FileNotFoundError, match=r"14 of the 26 .*--only WORD") as error:
+        sweep(runs, store, **how | {"data_dir": tmp_path / "absent"})
+    assert str(error.value).count("cifar10: no train images") == 1
+    assert not how["runs_dir"].exists()
+
+
+def test_a_store_that_is_read_only_runs_nothing(tiny_recipe, store, how):
+    committed = Store(store.committed, None)
+    runs = {"NesT": [tiny_recipe]}
+    assert collect(runs, committed, **how) == {"NesT": []}
+    record = carry_out(tiny_recipe, store, runs_dir=how["runs_dir"], device="cpu", committed=True)
+    assert collect(runs, committed, **how) == {"NesT": [record]}
+    with pytest.raises(RecordError, match="only committed records are read"):
+        committed.add(record)
 
 
 def test_records_of_before_the_probe_stay_valid(tiny_recipe, store, one):

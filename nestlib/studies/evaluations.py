@@ -91,12 +91,11 @@ def evaluate(
     names: Iterable[str], store: Store, *, dataset: str, data_dir: Path | None = None,
     device: str = "auto", precision: str = "fp32", batch_size: int | None = None,
     limit: int | None = None, seed: int = 0, runs_dir: Path | None = None,
-    committed: bool = False, progress: bool = True,
+    committed: bool = False, progress: bool = True, again: bool = False,
 ) -> dict[str, Record | str]:  # fmt: skip
     """The record of each model's accuracy on a test set, or a Failure: why there is none.
 
-    Found records are loaded, nothing is built for them (delete a record to score other images or
-    newer weights under the same name); the other models are scored together, in
+    Found records are loaded, nothing is built for them; the other models are scored together, in
     one pass over the images where memory allows. Without images that is all that can be had.
 
     Args:
@@ -107,6 +106,7 @@ def evaluate(
             it is always made anew, and the set may be a part of the published one.
         seed: of the recipes' runs.
         runs_dir: default runs/.
+        again: score all, as where images or weights of the same name are others now.
 
     Returns:
         By name, a record or a Failure: no network for the weights, a checksum that differs, no such
@@ -129,12 +129,12 @@ def evaluate(
         try:
             request = (
                 _request_published(name, how) if name in PUBLISHED
-                else _request_run(name, how, info, seed, store, runs_dir)
+                else _request_run(name, how, info, seed, store, runs_dir, again)
             )  # fmt: skip
         except (OSError, RuntimeError, ImportError) as error:
             results[name] = Failure.of(error)
             continue
-        found = None if limit else store.find(request.run_id)
+        found = None if limit or again else store.find(request.run_id)
         if found is None and store.read_only:
             results[name] = NO_RECORD
         elif found is None:
@@ -186,8 +186,9 @@ def _request_published(name: str, how: Facts) -> _Request:
 
 
 def _request_run(
-    name: str, how: Facts, info: DatasetInfo, seed: int, store: Store, runs_dir: Path | None
-) -> _Request:
+    name: str, how: Facts, info: DatasetInfo, seed: int, store: Store, runs_dir: Path | None,
+    again: bool,
+) -> _Request:  # fmt: skip
     if name not in NAMED:
         raise ValueError(
             f"{name!r} is neither a recipe (`nest recipes`) nor a model with published weights: "
@@ -208,7 +209,7 @@ def _request_run(
     options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
     request = partial(_request_weights, recipe, view, options, how)
     scored = request(find_run(recipe, store), partial(load_run, recipe, store, runs_dir))
-    if not how["limit"] and store.find(scored.run_id) is not None:
+    if not (again or how["limit"]) and store.find(scored.run_id) is not None:
         return scored  # its weights need not be here
     weights = find_weights(recipe, store, runs_dir)
     rounded = {"rounded_to": "fp16"} if weights.rounded else {}

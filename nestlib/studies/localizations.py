@@ -94,11 +94,11 @@ def localize(
 def localize_figure8(
     store: Store, *, budget: str = "quick", dataset: str = "digits", data_dir: Path | None = None,
     runs_dir: Path | None = None, device: str = "auto", seed: int = 0, committed: bool = False,
-    progress: bool = True,
+    progress: bool = True, again: bool = False,
 ) -> dict[str, Record | str]:  # fmt: skip
     """Each row's record of localization on its data's test images, or one line on why none.
 
-    Found records are loaded. Others are made of finished runs whose weights are in `runs_dir`, and
+    Found records are loaded, unless `again`. Others are made of finished runs whose weights are in `runs_dir`, and
     of the images; nothing is trained. smoke takes untrained models and digits, always anew.
 
     Returns:
@@ -112,7 +112,7 @@ def localize_figure8(
     where, smoke = resolve_device(device), budget == "smoke"
     results: dict[str, Record | str] = {}
     for row, recipe in plan_figure8(budget, dataset, seed).items():
-        found = None if smoke else store.find(f"localize/{recipe.run_id}")
+        found = None if smoke or again else store.find(f"localize/{recipe.run_id}")
         if found is not None or store.read_only:
             results[row] = found or NO_RECORD
             continue
@@ -133,7 +133,7 @@ def localize_figure8(
 
 def localize_imagenet(
     store: Store, imagenet_dir: Path | str = "", *, limit: int = 0, device: str = "auto",
-    committed: bool = False, progress: bool = True,
+    committed: bool = False, progress: bool = True, again: bool = False,
 ) -> dict[str, Record | str]:  # fmt: skip
     """The paper's own table: published weights on ImageNet's validation images.
 
@@ -144,6 +144,7 @@ def localize_imagenet(
         imagenet_dir: the folder that holds val/, and the box files (nestlib.data.boxes); ""
             loads what records there are, no more.
         limit: so many images, drawn once and for all, always anew: no result. 0 takes all.
+        again: score those too that have a record.
 
     Returns:
         By row of the figure, a record or a reason; a Failure where it was to be scored.
@@ -161,7 +162,7 @@ def localize_imagenet(
             results[row] = NO_WEIGHTS
             continue
         identity = _identify(PUBLISHED_ROWS[row], limit)
-        found = None if limit else store.find(_imagenet_id(identity))
+        found = None if limit or again else store.find(_imagenet_id(identity))
         if found is not None or not imagenet_dir or store.read_only:
             results[row] = found or "needs ImageNet's validation images and boxes"
             continue

@@ -60,11 +60,11 @@ OTHERWISE = ("lite0", 10_000)
 def score_run(
     recipe: GanRecipe, store: Store, *, network: str = "", num_samples: int | None = None,
     seed: int = 0, data_dir: Path | None = None, runs_dir: Path | None = None,
-    device: str = "auto", committed: bool = False, progress_bar: bool = True,
+    device: str = "auto", committed: bool = False, progress_bar: bool = True, again: bool = False,
 ) -> Record:  # fmt: skip
     """Score a finished run against its training images, and write the record.
 
-    A record of as many samples and the same seed is not made again. A smoke recipe's generator is
+    A record of as many samples and the same seed is not made again, unless `again`. A smoke recipe's generator is
     untrained and its score no result.
 
     Args:
@@ -84,7 +84,7 @@ def score_run(
     count = SMOKE_SAMPLES if smoke else num_samples or count
     found = store.find(score_id(recipe.run_id, network))
     asked = {"num_samples": count, "seed": seed}
-    if found is not None and not smoke and asked.items() <= found.recipe.items():
+    if found is not None and not (smoke or again) and asked.items() <= found.recipe.items():
         return found
     began, where = time.monotonic(), resolve_device(device)
     environment = describe_environment(where)
