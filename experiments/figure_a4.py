@@ -28,9 +28,9 @@
 #     papermill experiments/figure_a4.ipynb out.ipynb -p dataset imagenet -p data_dir /data/imagenet
 #
 # The first needs the weights of figure 8's runs in `runs/`, the second published ones, of the classes that the
-# paper shows. What they draw is written under `runs/figures/`, as those images may not be handed on. Which models
-# and boxes stand for the paper's, and why NesT's maps on digits are the wrong way round, is in [D30](d30) and
-# [D28](d28).
+# paper shows. What they draw is written under `runs/figures/`, as with all parameters but the default ones; those
+# images may not be handed on. Which models and boxes stand for the paper's, and why NesT's maps on digits are the
+# wrong way round, is in [D30](d30) and [D28](d28).
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

@@ -171,15 +171,15 @@ def _say_found(
     records: Iterable["Record | str"], store: "Store", began: str, what: str
 ) -> None:  # fmt: skip
     """Name the records that stood there before this command: they are not of this call."""
-    for record in records:
-        if isinstance(record, str) or record.environment["finished"] >= began:
-            continue
-        made = f"{record.environment['finished'][:10]} on {record.environment['device']}"
-        typer.echo(
-            f"nothing was {what}: this is the record {store.path_of(record)}, made {made}; "
-            "--again runs it here",
-            err=True,
-        )
+    found = [
+        f"  {store.path_of(record)}, made {record.environment['finished'][:10]} on "
+        f"{record.environment['device']}"
+        for record in records
+        if not isinstance(record, str) and record.environment["started"] < began
+    ]
+    if found:
+        lines = [f"nothing was {what} for what has a record; --again runs it here:", *found]
+        typer.echo("\n".join(lines), err=True)
 
 
 def _choose(
@@ -298,8 +298,8 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
 ) -> None:
     """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
+    from nestlib.project import find_project_root
     from nestlib.recipes.plans import SWEEPS
-    from nestlib.records import find_project_root
     from nestlib.runs import cluster
 
     if what in SWEEPS and nodes * gpus_per_node > 1:
@@ -317,8 +317,9 @@ def submit(
 
 def _runs_to_queue(what: str, more: list[str]) -> Iterator[tuple[Recipe | GanRecipe, tuple]]:
     """Recipes and the words of each one's command; a typing error shows now, not in the queue."""
+    from nestlib.project import find_project_root
     from nestlib.recipes.plans import SWEEPS, plan
-    from nestlib.records import find_project_root, open_store
+    from nestlib.records import open_store
     from nestlib.runs.sweeps import state_of
 
     name = "sweep" if what in SWEEPS else "train"
@@ -446,7 +447,8 @@ def evaluate(
         typer.echo(
             f"{name:<{width}}  top-1 {summary['top1']:6.2f} % ± {summary['top1_half_width']:.2f}  "
             f"top-5 {summary['top5']:6.2f} %  n = {summary['images']:,}  "
-            f"{result.recipe['weights']}  {result.run_id}"
+            f"{result.recipe['weights']}{' in fp16' if 'rounded_to' in result.recipe else ''}  "
+            f"{result.run_id}"
         )
     if any(isinstance(result, str) for result in results.values()):
         raise typer.Exit(1)

@@ -17,8 +17,8 @@ from typing import Any
 
 from nestlib.data.fetching import is_url
 from nestlib.precision import CHOICES
+from nestlib.project import PROJECT, find_project_root, is_project, is_publishing
 from nestlib.recipes.recipe import BUDGETS
-from nestlib.records import PROJECT, find_project_root, is_project, is_publishing
 from nestlib.studies.examples import WEIGHTS
 from nestlib.studies.planted import CANVASES
 from nestlib.studies.scores import NETWORKS
@@ -64,6 +64,10 @@ def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
         return f"must be {low} or more" if high == math.inf else f"must be {low} to {high}"
 
     return rule
+
+
+def _is_finite(value: Any) -> str:
+    return "must be finite" if isinstance(value, float) and not math.isfinite(value) else ""
 
 
 def _is_there(value: str) -> str:
@@ -140,7 +144,8 @@ def _fault_of(name: str, value: Any, declared: dict[str, Parameter]) -> str:
     fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
     if not fits:
         return f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
-    fault = RULES[name](value) if name in RULES else ""
+    rule = RULES.get(name, _is_finite)
+    fault = rule(value)
     return f"parameter {name!r} is {value!r}, which {fault}" if fault else ""
 
 

@@ -19,11 +19,10 @@ from typing import Any
 import torch
 
 from nestlib.files import write_atomically
+from nestlib.project import PUBLISH, find_project_root, is_publishing
 from nestlib.recipes.recipe import RunRecipe
 
 SCHEMA = 1
-PROJECT = "NESTLIB_PROJECT"  # its folder, for a process that works in no project's
-PUBLISH = "NESTLIB_PUBLISH"  # `make notebooks` sets it to 1 in the environment of its kernels
 CPUINFO = Path("/proc/cpuinfo")  # Linux
 FAILURE_LENGTH = 500  # characters
 PACKAGES = (
@@ -144,26 +143,6 @@ def open_store(start: Path | None = None) -> Store:
     return Store(
         root / "experiments" / "records", None if is_publishing() else root / "runs" / "records"
     )
-
-
-def is_publishing() -> bool:
-    """Does `make notebooks` run this process? Then committed records alone count."""
-    return bool(os.environ.get(PUBLISH))
-
-
-def find_project_root(start: Path | None = None) -> Path:
-    """The folder that holds experiments/ and _config.yml.
-
-    Looked for upwards of `start` (default: the working folder); then the environment variable
-    NESTLIB_PROJECT may name it. `start` itself where there is neither.
-    """
-    here = (start or Path.cwd()).resolve()
-    named = [Path(os.environ[PROJECT])] if os.environ.get(PROJECT) else []
-    return next(filter(is_project, (here, *here.parents, *named)), here)
-
-
-def is_project(folder: Path) -> bool:
-    return (folder / "experiments").is_dir() and (folder / "_config.yml").is_file()
 
 
 def load_record(path: Path) -> Record:

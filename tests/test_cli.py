@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ import typer
 from nestlib import __version__, cli
 from nestlib.data.shard_maker import SHARD_MB
 from nestlib.models.deaggregation import UNSAMPLINGS
+from nestlib.project import is_project
 from nestlib.recipes.generators import FIGURE7_UNSAMPLINGS
 from nestlib.recipes.named import NAMED
 from nestlib.recipes.plans import SWEEPS
-from nestlib.records import is_project, open_store
+from nestlib.records import open_store
 from nestlib.studies.planted import MODELS
 from nestlib.studies.profiles import PROFILES
 from nestlib.studies.scores import NETWORKS
@@ -110,10 +112,11 @@ def test_train_says_that_it_found_a_record_and_again_trains(monkeypatch, capsys,
     assert code == 0 and "nothing was trained" not in err
     (path,) = (tmp_path / "runs" / "records").rglob("*.json")
     made = path.read_text()
+    time.sleep(1)  # records tell the time to the second
     code, out, err = call()
     assert (code, out) == (0, first) and path.read_text() == made
-    assert f"nothing was trained: this is the record {path}, made 20" in err
-    assert "--again runs it here" in err
+    assert "nothing was trained for what has a record; --again runs it here" in err
+    assert f"  {path}, made 20" in err
     code, out, err = call("--again")
     assert code == 0 and "nothing was trained" not in err and path.read_text() != made
     (old,) = (tmp_path / "runs" / "records").rglob("*.json.stale-*")

@@ -20,8 +20,9 @@ from nestlib.recipes.named import get_recipe
 from nestlib.records import Failure, Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.splits import take
+from nestlib.runs.trained import commit_weights
 from nestlib.studies import evaluations
-from nestlib.studies.evaluations import evaluate
+from nestlib.studies.evaluations import NotScored, evaluate
 
 NAMES = ["nest_tiny_imagenet", "swin_tiny_imagenet", "resnet50_imagenet"]
 TINY = "digits/tiny"
@@ -232,6 +233,43 @@ def tiny(monkeypatch):
 
 def score_run(store, runs_dir, **how):
     return score([TINY], store, None, dataset="digits", runs_dir=runs_dir, **how)[TINY]
+
+
+def test_committed_weights_are_scored_where_the_runs_own_are_not(tiny, store, tmp_path):
+    """As load_trained finds them; the record says that they are rounded, under an id of its own."""
+    trained = carry_out(tiny, store, runs_dir=tmp_path / "runs", device="cpu", progress_bar=False)
+    commit_weights(tiny, store, runs_dir=tmp_path / "runs")
+    full = score_run(store, tmp_path / "runs", limit=32)
+    shutil.rmtree(tmp_path / "runs")
+    half = score_run(store, tmp_path / "runs", limit=32)
+    assert half.recipe["rounded_to"] == "fp16" and "rounded_to" not in full.recipe
+    assert half.run_id != full.run_id
+    assert half.recipe["weights_sha256"] == trained.summary["weights_sha256"]
+    assert half.summary["weights_sha256"] != full.summary["weights_sha256"]
+    assert half.summary["loss"] == pytest.approx(full.summary["loss"], rel=1e-2)
+
+
+def test_a_found_score_is_made_again_where_it_is_asked_for(tiny, store, tmp_path):
+    carry_out(tiny, store, runs_dir=tmp_path / "runs", device="cpu", progress_bar=False)
+    first = score_run(store, tmp_path / "runs")
+    path = store.local / f"{first.run_id}.json"
+    path.write_text(path.read_text().replace(str(first.summary["top1"]), "12.5"))
+    assert score_run(store, tmp_path / "runs").summary["top1"] == 12.5
+    assert score_run(store, tmp_path / "runs", again=True).summary["top1"] == first.summary["top1"]
+
+
+def test_what_failed_is_an_error_in_the_end():
+    failure = Failure.of(MemoryError())
+    assert failure == "MemoryError" and len(Failure.of(ValueError("word " * 300))) <= 500
+    evaluations.stop_at_failures({"a": "no finished run"}, {})
+    with pytest.raises(NotScored, match=r"1 not scored; .* kept:\n  b: MemoryError"):
+        evaluations.stop_at_failures({"a": "no finished run"}, {"b": failure})
+
+
+def test_a_store_that_is_read_only_scores_nothing(tiny, store, tmp_path):
+    carry_out(tiny, store, runs_dir=tmp_path / "runs", device="cpu", committed=True)
+    committed = Store(store.committed, None)
+    assert score_run(committed, tmp_path / "runs") == evaluations.NO_RECORD
 
 
 def test_run_is_scored_as_its_trainer_did(tiny, store, tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from nestlib.data import ImageSet, layouts, load_dataset
+from nestlib.data.datasets import find_dataset
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -82,6 +83,35 @@ def test_data_dir_comes_from_the_environment(cifar_tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"data/cifar10"):
         load_dataset("cifar10", "test")
+
+
+def test_data_dir_is_the_projects_in_each_of_its_folders(cifar_tree, tmp_path, monkeypatch):
+    """`nest train --download` is called at its root, a notebook works in experiments/."""
+    monkeypatch.delenv("NESTLIB_DATA", raising=False)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10").symlink_to(cifar_tree)
+    monkeypatch.chdir(tmp_path / "experiments")
+    assert len(load_dataset("cifar10", "test")) == 20
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "imagenet"])
+def test_images_are_looked_for_without_being_read(name, tmp_path):
+    """The same message, and nothing is left behind."""
+    with pytest.raises(FileNotFoundError) as found:
+        find_dataset(name, "train", tmp_path)
+    with pytest.raises(FileNotFoundError) as loaded:
+        load_dataset(name, "train", data_dir=tmp_path)
+    assert str(found.value) == str(loaded.value)
+    assert not list(tmp_path.iterdir())
+    find_dataset("digits", "train", tmp_path)
+
+
+def test_found_images_are_not_decoded(cifar_tree, monkeypatch):
+    monkeypatch.setattr(layouts, "decode_entries", None)
+    monkeypatch.setattr(layouts, "load_or_build", None)
+    find_dataset("cifar10", "test", cifar_tree)
 
 
 def test_cache_equals_fresh_decode_and_is_used(cifar_tree, monkeypatch):

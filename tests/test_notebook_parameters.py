@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from papermill.translators import PythonTranslator
 
-from nestlib import records
+from nestlib import project, records
 from nestlib.notebook import RULES, ParameterError, check_parameters, declared_parameters
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -109,7 +109,7 @@ def test_what_depends_on_other_parameters_stops_it_too(name, tmp_path):
 
 
 def test_pages_are_published_with_default_parameters(monkeypatch):
-    monkeypatch.setenv(records.PUBLISH, "1")
+    monkeypatch.setenv(project.PUBLISH, "1")
     check_parameters(["", DECLARED])
     with pytest.raises(ParameterError, match=r"published with default parameters, not {.seeds"):
         given("seeds = 1")
@@ -117,15 +117,15 @@ def test_pages_are_published_with_default_parameters(monkeypatch):
 
 def test_from_another_folder_the_records_are_the_clones(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(records.PROJECT, "")
+    monkeypatch.setenv(project.PROJECT, "")
     check_parameters(["", DECLARED])
-    assert records.find_project_root() == EXPERIMENTS.parent
+    assert project.find_project_root() == EXPERIMENTS.parent
     assert records.open_store().committed == EXPERIMENTS / "records"
 
 
 def test_where_no_clone_is_it_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(records.PROJECT, "")
+    monkeypatch.setenv(project.PROJECT, "")
     monkeypatch.setattr("nestlib.notebook.__file__", str(tmp_path / "site" / "nestlib" / "x.py"))
     with pytest.raises(FileNotFoundError, match=r"lies in no clone of this project.*--cwd FOLDER"):
         check_parameters(["", DECLARED])

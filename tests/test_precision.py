@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from nestlib import cli, precision, processor
 from nestlib.precision import resolve_precision
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict
-from nestlib.records import find_project_root, load_record, open_store
+from nestlib.records import load_record, open_store
 
 CPU = torch.device("cpu")
 KINDS = {

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nestlib import records
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.records import (
     Record,
@@ -11,9 +12,8 @@ from nestlib.records import (
     Store,
     describe_environment,
     device_name,
-    find_project_root,
     load_record,
-)  # fmt: skip
+)
 
 
 @pytest.fixture

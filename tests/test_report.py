@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from nestlib import paper, report
+from nestlib.project import PROJECT, PUBLISH
 from nestlib.recipes.named import TABLE1, TABLES, get_recipe
 from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
-from nestlib.report import cost, rows
+from nestlib.records import Record, Store, open_store
+from nestlib.report import cost, overview, rows
 from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of
 
 
@@ -305,3 +306,39 @@ def test_hollow_marks_say_whose_accuracy_it_is(store):
     assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
     assert "93" in tips["here-speed-swin-t"] and "cifar10/swin_tiny-s0" in tips["here-speed-swin-t"]
     assert "here-speed-deit-t" not in tips and "paper-speed-deit-t" in tips
+
+
+@pytest.mark.parametrize(
+    ("publishing", "budget", "folder"),
+    [(False, "quick", "runs/figures"), (False, "smoke", "runs/smoke/figures"),
+     (False, "paper", "runs/figures"), (True, "quick", "figures")],
+)  # fmt: skip
+def test_only_publishing_writes_the_committed_figures(
+    publishing, budget, folder, monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "_config.yml").touch()
+    readme = f"{overview.START}\n{overview.END}\n"
+    (tmp_path / "README.md").write_text(readme)
+    monkeypatch.chdir(tmp_path / "experiments")
+    monkeypatch.setenv(PUBLISH, "1" if publishing else "")
+    table = Table("A table", ("a",), [("b",)])
+    report.save("x", budget, [table])
+    report.save_readme(table)
+    written = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.md"))
+    assert written == sorted(["README.md", f"{folder}/x.md"])
+    assert f"wrote {folder}/x.md" in capsys.readouterr().out
+    assert ((tmp_path / "README.md").read_text() == readme) != publishing
+    assert open_store().read_only == publishing
+
+
+def test_from_another_folder_the_whole_path_is_said(monkeypatch, tmp_path, capsys):
+    project, elsewhere = tmp_path / "clone", tmp_path / "elsewhere"
+    (project / "experiments").mkdir(parents=True)
+    (project / "_config.yml").touch()
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv(PROJECT, str(project))
+    report.save("x", "quick", [Table("A table", ("a",), [("b",)])])
+    assert f"wrote {project}/runs/figures/x.md" in capsys.readouterr().out
+    assert not list(elsewhere.iterdir())

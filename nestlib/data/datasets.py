@@ -24,6 +24,7 @@ from nestlib.data.layouts import (
     list_imagenet,
 )
 from nestlib.data.shards import ShardSet, has_shards, load_index
+from nestlib.project import data_root
 
 log_line = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def load_dataset(
         name: one of `list_datasets()`.
         split: "train" or "test"; the val images of ImageNet and Tiny ImageNet are our "test".
         data_dir: where the images are: a folder, or a folder or URL of shards that `nest shard`
-            made (ImageNet, Tiny ImageNet). Default: $NESTLIB_DATA/<name>, else data/<name>.
+            made (ImageNet, Tiny ImageNet). Default: $NESTLIB_DATA/<name>, else data/<name> in the
+            project's folder.
         image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
         download: fetch the official files if none are there; CIFAR only.
         options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
@@ -191,7 +193,7 @@ def _check_request(
 
 
 def _default_data_dir(name: str) -> Path:
-    root = Path(os.environ.get("NESTLIB_DATA") or "data")
+    root = data_root()
     # This pack is handed round as one file, so it may lie in the folder without one of its own.
     pack_alone = name == "tiny_imagenet" and (root / TINY_PACK).is_file()
     return root if pack_alone and not (root / name).is_dir() else root / name

@@ -15,8 +15,9 @@ from nestlib.measure.flow import crosses
 from nestlib.measure.verdict import CONTRADICTED, SUPPORTED
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
+from nestlib.project import find_project_root, is_publishing
 from nestlib.recipes.named import TABLES, get_recipe
-from nestlib.records import Record, Store, find_project_root, is_publishing
+from nestlib.records import Record, Store
 from nestlib.report.cost import rounds_of
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_of
 from nestlib.studies.planted import find_planted

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestlib.files import write_atomically
-from nestlib.records import find_project_root, is_publishing
+from nestlib.project import find_project_root, is_publishing
 from nestlib.report.pictures import Picture
 
 PAPER = "paper"
@@ -62,7 +62,7 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
 class Link:
     """A word that leads to a file of the project; `path` from its root.
 
-    Markdown lies in figures/ or is included from book/, HTML is a notebook's, in experiments/.
+    Markdown is written for figures/, or included from book/; HTML is a notebook's, in experiments/.
     """
 
     text: str
@@ -160,6 +160,7 @@ def save(stem: str, budget: str, tables: Sequence[Table], *pictures: Picture) ->
     written = []
     if tables:
         text = "\n".join(table.to_markdown() for table in tables)
+        text = text.replace("](../", f"]({os.path.relpath(root, folder)}/")
         write_atomically(folder / f"{stem}.md", text.encode())
         written.append(folder / f"{stem}.md")
     for picture in pictures:

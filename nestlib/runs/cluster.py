@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nestlib.project import find_project_root
 from nestlib.recipes.recipe import GanRecipe, Recipe
-from nestlib.records import Store, find_project_root
+from nestlib.records import Store
 from nestlib.runs.sweeps import show_board, state_of
 
 RESTARTS = 3  # of a node's ranks by torch elastic, before the job fails

@@ -13,15 +13,10 @@ from nestlib.files import hold, write_atomically
 from nestlib.measure.cost import count_params
 from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
-from nestlib.records import (
-    Record,
-    Store,
-    describe_environment,
-    find_project_root,
-    timestamp,
-)  # fmt: skip
+from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.freshness import find_fresh, probe
 from nestlib.runs.splits import load_sets, load_split
 from nestlib.runs.trained import build_run, weights_path

@@ -23,11 +23,12 @@ from tqdm import tqdm
 from nestlib.data.datasets import dataset_info, find_dataset
 from nestlib.files import Held, is_held
 from nestlib.measure.cost import count_gflops
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import Key
 from nestlib.recipes.plans import plan as plan_figure
 from nestlib.recipes.recipe import GanRecipe, Recipe
-from nestlib.records import Record, Store, find_project_root
+from nestlib.records import Record, Store
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import LOCK, carry_out
 from nestlib.signals import STOP_SIGNALS, stop_signal

@@ -14,9 +14,10 @@ from torch import nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.models.weights import hash_weights, load_weights, save_weights
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, to_dict
-from nestlib.records import Record, Store, find_project_root, open_store
+from nestlib.records import Record, Store, open_store
 from nestlib.training.loop import RUN_WEIGHTS
 
 LARGEST_MB = 16  # of a committed file

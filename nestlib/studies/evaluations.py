@@ -209,7 +209,8 @@ def _request_run(
     options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
     request = partial(_request_weights, recipe, view, options, how)
     scored = request(find_run(recipe, store), partial(load_run, recipe, store, runs_dir))
-    if not (again or how["limit"]) and store.find(scored.run_id) is not None:
+    found = not (again or how["limit"]) and store.find(scored.run_id) is not None
+    if found or store.read_only:
         return scored  # its weights need not be here
     weights = find_weights(recipe, store, runs_dir)
     rounded = {"rounded_to": "fp16"} if weights.rounded else {}

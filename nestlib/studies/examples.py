@@ -20,6 +20,7 @@ from nestlib.data.digits import make_digits
 from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.models.nest import NesT
+from nestlib.project import data_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan_figure8
 from nestlib.records import Store
@@ -156,7 +157,7 @@ def map_images(
         OSError: no such run, no weights, or no images; the message says what makes them.
     """
     if dataset == "imagenet":
-        return map_imagenet(data_dir or "data/imagenet", count=count)
+        return map_imagenet(data_dir or data_root() / "imagenet", count=count)
     plan = plan_figure8(budget, dataset, seed)
     recipe = plan[FIGURE_A4[0]]
     images = load_dataset(

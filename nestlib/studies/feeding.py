@@ -32,6 +32,7 @@ from nestlib.measure.loading import (
     streaming_memory,
     torchvision_batches,
 )
+from nestlib.project import data_root
 
 PHOTOS = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 PHOTO_SIZE = 500, 375  # width, height: what most of ImageNet's files have
@@ -182,7 +183,7 @@ def _encode(image: Image.Image, quality: int) -> bytes:
 
 def _find_tiny() -> Path | None:
     """The folder that holds Tiny ImageNet-100's pack, $NESTLIB_DATA or below it."""
-    root = Path(os.environ.get("NESTLIB_DATA") or "data")
+    root = data_root()
     places = (root, root / "tiny_imagenet")
     return next((place for place in places if (place / TINY_PACK).is_file()), None)
 

@@ -98,8 +98,8 @@ def localize_figure8(
 ) -> dict[str, Record | str]:  # fmt: skip
     """Each row's record of localization on its data's test images, or one line on why none.
 
-    Found records are loaded, unless `again`. Others are made of finished runs whose weights are in `runs_dir`, and
-    of the images; nothing is trained. smoke takes untrained models and digits, always anew.
+    Found records are loaded, unless `again`. Others are made of finished runs' weights and of the
+    images; nothing is trained. smoke takes untrained models and digits, always anew.
 
     Returns:
         By row of the figure, a record or a reason: no such run or no weights; or a Failure: no

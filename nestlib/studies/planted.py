@@ -23,9 +23,10 @@ from nestlib.measure.grounding import (
 )
 from nestlib.models.nest import NesT
 from nestlib.models.weights import load_weights
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
+from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.sweeps import collect
 from nestlib.runs.trained import weights_path
 from nestlib.training.devices import resolve_device

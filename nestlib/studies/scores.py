@@ -23,10 +23,11 @@ from nestlib.measure.features import (
 )
 from nestlib.measure.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
+from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import FIGURE7_DATASETS, Key, plan
 from nestlib.recipes.recipe import GanRecipe
-from nestlib.records import Record, Store, describe_environment, find_project_root, timestamp
+from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.splits import load_split
 from nestlib.runs.trained import load_run, weights_path
 from nestlib.training.devices import resolve_device
@@ -64,8 +65,8 @@ def score_run(
 ) -> Record:  # fmt: skip
     """Score a finished run against its training images, and write the record.
 
-    A record of as many samples and the same seed is not made again, unless `again`. A smoke recipe's generator is
-    untrained and its score no result.
+    A record of as many samples and the same seed is not made again, unless `again`. A smoke
+    recipe's generator is untrained and its score no result.
 
     Args:
         network: one of NETWORKS; "": the data set's default.
