@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -177,7 +178,7 @@ def _has_ended(run_id: str, store: Store, run_dir: Path) -> bool:
 
 def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
     """Rename this checkout's record, and what its run left, to `stale-<time>`: nothing is lost."""
-    mark = f"stale-{timestamp().replace(':', '')}"
+    mark = f"stale-{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}"
     path = store.local / f"{run_id}.json"
     if path.is_file():
         path.rename(path.with_name(f"{path.name}.{mark}"))
