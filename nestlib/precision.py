@@ -3,7 +3,6 @@
 import warnings
 
 import torch
-from torch.utils.benchmark import Timer
 
 from nestlib.processor import has_bf16_products
 
@@ -50,6 +49,9 @@ def computes_bf16(device: torch.device) -> bool:
 
 def _measure_slowdown(device: torch.device) -> float:
     """How many times as long a product takes in bf16 as in fp32."""
+    # Its import prints a warning of torch's where a CUDA toolkit is installed and no GPU is there.
+    from torch.utils.benchmark import Timer
+
     medians = []
     for dtype in (torch.bfloat16, torch.float32):
         a = torch.ones(_TRIAL_SIZE, _TRIAL_SIZE, device=device, dtype=dtype)
