@@ -21,7 +21,7 @@
 # converges fastest and ends best, pixel shuffle is the best un-sampling by a wide margin, and NesT makes images
 # 8 times as fast as TransGAN. The figure prints no numbers; 8 is from the text.
 #
-# What stands here today: the generators' cost on this machine, at the paper's size, and narrow relatives of the
+# What stands here today: the generators' cost on two cores, at the paper's size, and narrow relatives of the
 # figure's rows, trained on plain digits in minutes each. They show that the code trains, and **are no result of the
 # paper**: other data, another size, other features ([D35](d35), [D19](d19)). No run at 64x64 has a record yet. What
 # the paper leaves open is [D31](d31) to [D34](d34).

@@ -19,9 +19,9 @@
 # The paper compares fifteen networks on CIFAR-10 and CIFAR-100. NesT leads every other transformer of
 # its size on both; on CIFAR-100 the two convnets are ahead of NesT-T. Its authors trained the rival
 # transformers, but for CCT-7/3x1, and say 300 epochs from random weights. For each row this page shows
-# the paper's figures, our records of real runs where there are any, and what this machine measured
-# when the page was made. What has not been run says so. What each row is here, and how it is trained,
-# stands on the page {doc}`peers`.
+# the paper's figures and our records of real runs where there are any; a run of your own adds what your
+# machine measures. What has not been run says so. What each row is here, and how it is trained, stands
+# on the page {doc}`peers`.
 #
 # Quick runs on the embedded digits check that every architecture trains; they say nothing about CIFAR
 # ([D19](d19)).

@@ -21,8 +21,9 @@
 # stands level with Swin-T. The weights of the three NesT models are published, and so are weights of
 # every rival, though not always of the run whose figure the paper prints ([D27](d27)).
 #
-# This notebook shows the paper's figures beside what this machine measures. Given ImageNet's
-# validation images it scores the published weights, all models in one pass over the images:
+# This notebook shows the paper's figures beside our records. A run of your own adds what your machine
+# measures. Given ImageNet's validation images it scores the published weights, all models in one pass
+# over the images:
 #
 #     papermill experiments/table2.ipynb out.ipynb                            # costs alone
 #     papermill experiments/table2.ipynb out.ipynb -p imagenet_dir /data/imagenet

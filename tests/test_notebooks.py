@@ -103,8 +103,7 @@ def test_bare_papermill_refuses_a_terminal_and_pipes_json():
 
 @pytest.mark.slow
 def test_table2_is_scored_on_a_small_folder_in_imagenets_layout(tmp_path):
-    """End to end but for the weights, which need a network: each row then says so, and the run fails
-    once the page is made."""
+    """End to end but for the weights, which need a network: each row says so, and the run fails."""
     save_classes(tmp_path / "imagenet" / "val")
     done = subprocess.run(
         [BIN / "papermill", EXPERIMENTS / "table2.ipynb", tmp_path / "out.ipynb", "-p", "budget",
