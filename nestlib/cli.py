@@ -148,12 +148,11 @@ def train(
         download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
         again=again,
     )  # fmt: skip
-    if record is not None:
-        _say_found([record], store, began, "trained")
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
         # At any other code than 0 torch elastic would start the ranks anew at once.
         raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
+    _say_found([record], store, began, "trained")
     summary = record.summary
     if record.kind == "gan":
         typer.echo(describe_gan(record))
