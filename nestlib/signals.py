@@ -38,9 +38,7 @@ def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Ev
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    own = [stopped.set] if also is None else [stopped.set, also]
-    old = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    heeded = {n: handler for n, handler in old.items() if handler not in (signal.SIG_IGN, None)}
+    own, heeded = [stopped.set] if also is None else [stopped.set, also], _heeded()
     _LISTENERS.extend(own)
     for number in heeded:
         signal.signal(number, _tell)
@@ -52,6 +50,19 @@ def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Ev
         del _LISTENERS[-len(own) :]
         if not _LISTENERS:
             _INTERRUPTED.clear()
+
+
+def listen(call: Callable[[], None]) -> None:
+    """Call at each of STOP_SIGNALS from now on, outside `stop_signal` too: a worker process idles
+    between two runs, and must not end there."""
+    for number in _heeded():
+        signal.signal(number, lambda *_: call())
+
+
+def _heeded() -> dict[int, object]:
+    """The signals that this process does not ignore, and their handlers."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    return {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
 
 def _tell(number: int, frame: object) -> None:

@@ -1,5 +1,6 @@
 """Tables say where each number is from; what did not run says so."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nestlib.recipes.named import TABLE1, TABLES, get_recipe
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, open_store
 from nestlib.report import cost, overview, rows
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Number, Table, mean_of
+from nestlib.report.tables import HERE, NOT_RUN, PAPER, Link, Number, Table, mean_of
 
 
 @pytest.fixture
@@ -322,9 +323,13 @@ def test_only_publishing_writes_the_committed_figures(
     (tmp_path / "README.md").write_text(readme)
     monkeypatch.chdir(tmp_path / "experiments")
     monkeypatch.setenv(PUBLISH, "1" if publishing else "")
-    table = Table("A table", ("a",), [("b",)])
+    (tmp_path / "page.md").touch()
+    table = Table("A table", ("a",), [(Link("b", "page.md"),)])
     report.save("x", budget, [table])
     report.save_readme(table)
+    (target,) = re.findall(r"\]\((.*?)\)", (tmp_path / folder / "x.md").read_text())
+    assert (tmp_path / folder / target).resolve() == tmp_path / "page.md"
+    (tmp_path / "page.md").unlink()
     written = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.md"))
     assert written == sorted(["README.md", f"{folder}/x.md"])
     assert f"wrote {folder}/x.md" in capsys.readouterr().out

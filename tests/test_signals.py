@@ -55,6 +55,24 @@ def test_what_is_ignored_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
+def test_an_idle_worker_listens_but_not_to_what_it_ignores():
+    """A sweep under nohup: its workers inherit that SIGHUP is ignored."""
+    heard, before = [], {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.listen(lambda: heard.append(1))
+        signal.raise_signal(signal.SIGHUP)
+        assert not heard
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [1]
+        with stop_signal() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped.is_set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_a_second_ctrl_c_is_pythons_own_but_not_at_once(monkeypatch, capfd):
     """A launcher hands on at once what the terminal has sent to all."""
     with stop_signal():
@@ -168,6 +186,21 @@ def test_a_closed_terminal_leaves_a_checkpoint(tmp_path):
     os.killpg(victim.pid, signal.SIGHUP)
     victim.wait(60)
     assert steps_of(tmp_path / "run") > 0
+
+
+@pytest.mark.slow
+def test_a_sweep_under_nohup_outlives_its_terminal(tmp_path):
+    folder = tmp_path / "sweep"
+    with handled(signal.SIGHUP, signal.SIG_IGN):  # as nohup does for what it starts
+        victim = start(folder, "sweep", "table_a3", "--seeds", "1", "--device", "cpu")
+    wait_for(lambda: len(list(folder.rglob("calls.json"))) == 2, victim)
+    time.sleep(2)
+    os.killpg(victim.pid, signal.SIGHUP)
+    time.sleep(3)
+    assert victim.poll() is None and not list(folder.rglob("step-*.pt"))
+    os.killpg(victim.pid, signal.SIGINT)
+    out, err = victim.communicate(timeout=60)
+    assert victim.returncode == STOPPED and "2 begun (-)" in out, (out, err)
 
 
 @pytest.mark.slow

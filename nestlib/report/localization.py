@@ -207,6 +207,7 @@ def _ceiling_rows(records: Mapping[str, Record]) -> list[tuple[Cell, ...]]:
 def _describe(row: str, record: Record) -> str:
     seconds, what = record.summary["seconds"], record.recipe
     trained = what["weights"] if "weights" in what else f"{what['name']}, {what['epochs']} epochs"
+    trained += ", weights in fp16" if "rounded_to" in what else ""
     return (
         f"{row}: {trained}; {record.summary['images']:,} images, maps {seconds['maps']:.0f} s, "
         f"boxes {seconds['boxes']:.0f} s, {record.environment['device']}, record {record.run_id}"

@@ -31,7 +31,7 @@ from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.run import LOCK, carry_out
-from nestlib.signals import STOP_SIGNALS, stop_signal
+from nestlib.signals import listen, stop_signal
 from nestlib.training.devices import free_device, list_devices
 
 K = TypeVar("K", bound=Hashable)
@@ -99,7 +99,7 @@ def sweep(
     pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
         processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
-        initializer=_listen,
+        initializer=listen, initargs=(_signalled,),
     )  # fmt: skip
     outcomes: list[Outcome] = []
     with stop_signal(_hand_on), _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
@@ -258,10 +258,8 @@ def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) 
         )
 
 
-def _listen() -> None:
-    """In a worker process, for as long as it lives: a signal between two runs must not end it."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: _SIGNALLED.set())
+def _signalled() -> None:
+    _SIGNALLED.set()  # the event itself cannot be sent to a worker process
 
 
 def _hand_on() -> None:

@@ -287,7 +287,7 @@ def _trained_here(
     boxes = images.boxes.numpy().astype(int)
     return _Subject(
         row, f"localize/{recipe.run_id}",
-        to_dict(recipe) | ({"weights_rounded_to": "fp16"} if weights and weights.rounded else {}),
+        to_dict(recipe) | ({"rounded_to": "fp16"} if weights and weights.rounded else {}),
         model.eval().to(device),
         _batches_of(images, device), images.image_size, boxes, _describe(images),
     )  # fmt: skip
