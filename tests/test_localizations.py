@@ -20,7 +20,7 @@ from nestlib.records import Failure, Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.trained import train_command, weights_path
 from nestlib.studies import localizations
-from nestlib.studies.evaluations import HubUnreachable
+from nestlib.studies.evaluations import HubUnreachable, NotScored, stop_at_failures
 from nestlib.studies.localizations import METHODS, localize, localize_figure8, localize_imagenet
 
 SIZE = 224
@@ -39,6 +39,15 @@ def test_every_row_has_a_method_and_runs(store):
         assert "smoke" in record.recipe["budget"]
         assert record.summary["map_size"] == [8, 8]  # all at one resolution
     assert not store.committed.exists()
+
+
+def test_a_smoke_run_goes_on_without_images_that_nobody_named(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path))
+    how = {"budget": "smoke", "dataset": "tiny_imagenet"}
+    stop_at_failures(reasons := localize_figure8(store, **how))
+    assert all("no test images in" in reason for reason in reasons.values())
+    with pytest.raises(NotScored, match="no test images in"):
+        stop_at_failures(localize_figure8(store, data_dir=tmp_path / "named", **how))
 
 
 def test_a_row_without_a_run_or_weights_says_what_makes_them(store, tmp_path):
