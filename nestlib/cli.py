@@ -48,7 +48,8 @@ OPTIONS = {
 }  # fmt: skip
 # Lists of names that stand in modules with torch; tests/test_cli.py compares them.
 SWEEP_NAMES = (
-    "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision"
+    "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision, "
+    "learning_rates"
 )
 PROFILE_NAMES = (
     "roofline, step, growth, attention, products, input, explaining, loader, data-faults, streaming"
@@ -249,7 +250,7 @@ def export(
 @app.command()
 def sweep(
     figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)],
-    budget: Annotated[str, typer.Option(help="smoke, quick, gpu or paper")] = "quick",
+    budget: Annotated[str, typer.Option(help="smoke, quick, small, gpu or paper")] = "quick",
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
     only: Annotated[
         str, typer.Option(help="bars of this word, such as NesT, or one run by its id")

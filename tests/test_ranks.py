@@ -27,7 +27,9 @@ recipe, micro_batch = from_dict(json.loads(sys.argv[1])), json.loads(sys.argv[2]
 torch.manual_seed(0)
 result = train(recipe, recipe.build_model(10), *load_sets(recipe), run_dir=Path(sys.argv[3]),
                device=torch.device("cpu"), progress_bar=False, micro_batch=micro_batch)
-Path(f"rank{Ranks.join(torch.device('cpu')).rank}.json").write_text(json.dumps(result.history))
+rank = Ranks.join(torch.device("cpu")).rank
+Path(f"rank{rank}.json").write_text(json.dumps(result.history))
+Path(f"right{rank}").write_text(result.right)
 """
 
 
@@ -66,6 +68,7 @@ def test_two_ranks_give_the_curve_of_one_that_adds_up_gradients(tiny_recipe, tmp
     assert len(histories) == 2 and histories[0] == histories[1]
     alone = train_alone(recipe, tmp_path / "alone", micro_batch=recipe.batch_size // 2)
     assert_same_curve(alone.history, histories[0])
+    assert [(tmp_path / f"right{rank}").read_text() for rank in (0, 1)] == [alone.right] * 2
     whole = train_alone(recipe, tmp_path / "whole")  # other draws, so another curve
     assert whole.history[-1]["train/loss"] != pytest.approx(
         alone.history[-1]["train/loss"], rel=1e-4

@@ -76,7 +76,7 @@ def test_published_learning_rate():
     [
         ({"model": "nest_tiny_cifra"}, "no model 'nest_tiny_cifra'; did you mean nest_tiny_cifar"),
         ({"dataset": "cifar"}, "cifar10"),
-        ({"budget": "fast"}, "no budget 'fast'; .*valid: smoke, quick, gpu, paper"),
+        ({"budget": "fast"}, "no budget 'fast'; .*valid: smoke, quick, small, gpu, paper"),
         ({"precision": "fp16"}, "no precision 'fp16'.*valid: fp32, bf16"),
         ({"epochs": 0}, "epochs is 0, must be at least 1"),
         ({"warmup_epochs": 300}, "warmup_epochs is 300, must be less than epochs"),

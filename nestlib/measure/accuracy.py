@@ -6,12 +6,14 @@ models of a pass, and cut once for all that want it cut alike.
 B images of a batch, s pixels along a view's edge, K outputs of a model.
 """
 
+import base64
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -92,6 +94,26 @@ def score(logits: Tensor, labels: Tensor) -> Tensor:
     hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="sum")
     return torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
+
+
+def pack_right(right: Tensor) -> str:
+    """Which images a model has right: (N,) bool on the CPU to N / 8 bytes in base64."""
+    return base64.b64encode(np.packbits(right.numpy()).tobytes()).decode()
+
+
+def unpack_right(packed: str, num_images: int) -> np.ndarray:
+    """What `pack_right` packed: (num_images,) bool.
+
+    Raises:
+        ValueError: it holds another number of images.
+    """
+    data = base64.b64decode(packed)
+    if len(data) != math.ceil(num_images / 8):
+        raise ValueError(
+            f"{len(data)} bytes do not say which of {num_images} images were right; give the "
+            "number of images that the model was scored on"
+        )
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=num_images).astype(bool)
 
 
 def sampling_half_width(percent: float, num_images: int) -> float:

@@ -14,6 +14,38 @@ from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
 from nestlib.recipes.recipe import GanRecipe, Recipe
 
+# The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
+# A2's "standard" teacher, 80.7 on CIFAR-100, is Table 1's Pyramid-164-48 (D22).
+CROPS_AND_FLIPS = replace(Augmentation.none(), crop_padding=2, flip=0.5)
+
+# Budget small: every run sees so many images, whatever it is trained on.
+SMALL_SUBSET, SMALL_IMAGES_SEEN, SMALL_WARMUP, SMALL_ROWS = 10_000, 300_000, 0.05, 6
+
+
+def small_schedule(subset: int = SMALL_SUBSET, epochs: int | None = None) -> dict[str, Any]:
+    """The fields of a small run on a subset of CIFAR-10: all see equally many images, warm up for
+    the same share of them and are evaluated at the end and at most five times before.
+
+    Args:
+        epochs: default what SMALL_IMAGES_SEEN gives.
+
+    Raises:
+        ValueError: a subset that SMALL_IMAGES_SEEN is no multiple of.
+    """
+    if epochs is None:
+        epochs, rest = divmod(SMALL_IMAGES_SEEN, subset)
+        if rest:
+            raise ValueError(
+                f"{SMALL_IMAGES_SEEN} images are no whole number of epochs of {subset}; take a "
+                "divisor, such as 1,000, 10,000 or 50,000"
+            )
+    rows = next(rows for rows in range(min(SMALL_ROWS, epochs), 0, -1) if epochs % rows == 0)
+    return dict(
+        train_subset=subset, epochs=epochs, warmup_epochs=SMALL_WARMUP * epochs,
+        evaluate_every=epochs // rows,
+    )  # fmt: skip
+
+
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {
     # Half a minute a run. Digits are not flipped, a short run has no use for regularisation, and
@@ -22,6 +54,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         dataset="digits", dataset_options=dict(canvas="plain", num_images=1024),
         augmentation=Augmentation.none(), epochs=5, warmup_epochs=1, batch_size=16,
         lr_per_256=8e-3, drop_path_rate=0.0, budget="quick",
+    ),
+    "small": dict(
+        dataset="cifar10", precision="bf16", augmentation=CROPS_AND_FLIPS, batch_size=125,
+        lr_per_256=4e-3, clip_grad_norm=1.0, drop_path_rate=0.0, budget="small", **small_schedule(),
     ),
     "cifar10": dict(dataset="cifar10", precision="bf16"),
     "cifar100": dict(dataset="cifar100", precision="bf16"),
@@ -38,9 +74,6 @@ NARROW_RESNET = dict(architecture="resnet10t", channels=[32, 64, 128, 256])
 DIGITS_RESNET = dict(architecture="resnet10t", channels=[16, 32, 64, 128])
 S2_DEPTH3 = {"num_hierarchies": 3, "patch_size": 2}
 
-# The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
-# A2's "standard" teacher, 80.7 on CIFAR-100, is Table 1's Pyramid-164-48 (D22).
-CROPS_AND_FLIPS = replace(Augmentation.none(), crop_padding=2, flip=0.5)
 # All transformers' augmentation; on digits all of it but the flip.
 STRONG = Augmentation()
 STRONG_DIGITS = replace(STRONG, flip=0.0)
@@ -48,6 +81,9 @@ CIFAR_CONVNET = dict(
     optimizer="sgd", lr_per_256=0.2, weight_decay=5e-4, epochs=200, batch_size=128,
     drop_path_rate=0.0, augmentation=CROPS_AND_FLIPS,
 )  # fmt: skip
+
+# The same at budget small, but for its schedule and its batch.
+SMALL_CONVNET = dict(optimizer="sgd", lr_per_256=0.2, weight_decay=5e-4, clip_grad_norm=None)
 
 # Models of minutes on a CPU, to try the evaluation of trained weights on real images.
 MINUTES = dict(
@@ -108,6 +144,42 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         "narrow CCT (d = 80, 2 convolutions, 5 layers) on the embedded digits",
         dict(model="cct7_3x1_cifar",
              model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
+    ),
+    # Budget small: 0.34 to 0.38 M parameters each.
+    "small/nest_narrow": (
+        "ours: narrow NesT (d = 48, S = 2, depth 3) on 10,000 images of CIFAR-10, a CPU",
+        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
+    ),
+    "small/deit_narrow": (
+        "ours: narrow DeiT (d = 64, S = 4, 7 layers), likewise",
+        dict(model="deit_tiny_cifar",
+             model_options=dict(patch_size=4, embed_dim=64, depth=7, num_heads=2)),
+    ),
+    "small/swin_narrow": (
+        "ours: narrow Swin (d = 24, S = 2, stages of 2, 4 and 2), likewise",
+        dict(model="swin_tiny_cifar",
+             model_options=dict(patch_size=2, embed_dim=24, depths=[2, 4, 2], num_heads=[1, 2, 4],
+                                window_size=4)),
+    ),
+    "small/pvt_narrow": (
+        "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages), likewise",
+        dict(model="pvt_tiny_cifar",
+             model_options=dict(patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 3, 1],
+                                num_heads=[1, 1, 2, 3], sr_ratios=[4, 2, 1, 1])),
+    ),
+    "small/cct_narrow": (
+        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise",
+        dict(model="cct7_3x1_cifar",
+             model_options=dict(num_convs=2, depth=6, embed_dim=80, num_heads=2)),
+    ),
+    "small/wrn_narrow": (
+        "ours: WRN28-1, by SGD, likewise",
+        dict(model="wrn28_10_cifar", model_options=dict(depth=28, width=1), **SMALL_CONVNET),
+    ),
+    "small/pyramid_narrow": (
+        "ours: Pyramid-11-96, by SGD, likewise",
+        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=96),
+             **SMALL_CONVNET),
     ),
     # S = 4 gives 16 leaf blocks of 16 pixels.
     "digits/nest_planted": (
@@ -302,10 +374,19 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its recipe, and its narrow relative on the digits if it has one."""
+    """A row of a table: its recipe, and its narrow relative if it has one: digits/<it> at budget
+    quick, small/<it> at small."""
 
     recipe: str
-    quick: str | None = None
+    narrow: str | None = None
+
+    @property
+    def quick(self) -> str | None:
+        return self.narrow and f"digits/{self.narrow}"
+
+    @property
+    def small(self) -> str | None:
+        return self.narrow and f"small/{self.narrow}"
 
     def on(self, dataset: str) -> str:
         """The recipe's name on a data set: cifar10/nest_tiny, on cifar100: cifar100/nest_tiny."""
@@ -314,19 +395,19 @@ class Row:
 
 # One narrow relative an architecture; the larger sizes of a family have none.
 TABLE1: dict[str, Row] = {
-    "Pyramid-164-48": Row("cifar10/pyramid164_48", "digits/pyramid_narrow"),
-    "WRN28-10": Row("cifar10/wrn28_10", "digits/wrn_narrow"),
-    "DeiT-T": Row("cifar10/deit_tiny", "digits/deit_narrow"),
+    "Pyramid-164-48": Row("cifar10/pyramid164_48", "pyramid_narrow"),
+    "WRN28-10": Row("cifar10/wrn28_10", "wrn_narrow"),
+    "DeiT-T": Row("cifar10/deit_tiny", "deit_narrow"),
     "DeiT-S": Row("cifar10/deit_small"),
     "DeiT-B": Row("cifar10/deit_base"),
-    "PVT-T": Row("cifar10/pvt_tiny", "digits/pvt_narrow"),
+    "PVT-T": Row("cifar10/pvt_tiny", "pvt_narrow"),
     "PVT-S": Row("cifar10/pvt_small"),
     "PVT-B": Row("cifar10/pvt_base"),
-    "CCT-7/3x1": Row("cifar10/cct7_3x1", "digits/cct_narrow"),
-    "Swin-T": Row("cifar10/swin_tiny", "digits/swin_narrow"),
+    "CCT-7/3x1": Row("cifar10/cct7_3x1", "cct_narrow"),
+    "Swin-T": Row("cifar10/swin_tiny", "swin_narrow"),
     "Swin-S": Row("cifar10/swin_small"),
     "Swin-B": Row("cifar10/swin_base"),
-    "NesT-T": Row("cifar10/nest_tiny", "digits/nest_narrow"),
+    "NesT-T": Row("cifar10/nest_tiny", "nest_narrow"),
     "NesT-S": Row("cifar10/nest_small"),
     "NesT-B": Row("cifar10/nest_base"),
 }

@@ -74,6 +74,8 @@ def plan(
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
     bars = SWEEPS[figure]("quick" if budget == "smoke" else budget)
+    if not bars:
+        raise ValueError(f"{figure} has no runs at budget {budget}")
     runs = {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
         for key, (name, changes) in bars.items()
@@ -311,8 +313,23 @@ def _precision(budget: str) -> Bars:
     }  # fmt: skip
 
 
-# What can be swept by name: the paper's figures, and our own question.
-SWEEPS = {**FIGURES, "precision": _precision}
+# Peak learning rates of 256 images that budget small chooses from, by optimizer.
+RATES = {"adamw": (2e-3, 4e-3, 8e-3), "sgd": (0.1, 0.2, 0.4)}
+RATE_HELD_OUT = 5_000  # training images that they are judged on, never the test set
+
+
+def _learning_rates(budget: str) -> Bars:
+    """Which rate is each family's at budget small? (row of Table 1, rate). A recipe's own rate must
+    be the best of its three (`tests/test_small.py`)."""
+    names = {row: entry.small for row, entry in TABLE1.items() if entry.small}
+    return {
+        (row, f"{rate:g}"): (name, {"lr_per_256": rate, "held_out": RATE_HELD_OUT})
+        for row, name in names.items() for rate in RATES[get_recipe(name).optimizer]
+    } if budget == "small" else {}  # fmt: skip
+
+
+# What can be swept by name: the paper's figures, and our own questions.
+SWEEPS = {**FIGURES, "precision": _precision, "learning_rates": _learning_rates}
 
 
 # Tables and figures of rows, whose data set is a choice: not swept by name, their notebooks ask

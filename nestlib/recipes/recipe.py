@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 # Fields that recipes did not always have join the hash only where they differ from what every
 # earlier run did, so that the records of those runs are still found.
-ADDED_FIELDS = {"optimizer": "adamw", "clip_grad_norm": None, "distillation": None}
+ADDED_FIELDS = {
+    "optimizer": "adamw", "clip_grad_norm": None, "distillation": None,
+    "train_subset": None, "held_out": None, "evaluate_every": 1,
+}  # fmt: skip
 
 # Fields that are dataclasses of their own.
 PARTS = {"augmentation": Augmentation, "distillation": Distillation}
@@ -36,6 +39,7 @@ PARTS = {"augmentation": Augmentation, "distillation": Distillation}
 BUDGETS = {
     "smoke": "under a minute: checks the path, shows no result",
     "quick": "the embedded digits, or a narrow model, on a CPU",
+    "small": "narrow models on 10,000 images of CIFAR-10, on a CPU: minutes a run",
     "gpu": "one GPU",
     "paper": "the paper's own schedule and data",
 }
@@ -73,7 +77,11 @@ class Recipe(RunRecipe):
     optimizer and what it decays: see nestlib.training.optim. clip_grad_norm is the largest norm
     of all gradients together, None for no clipping.
     batch_size counts the images of one step over all devices. train_limit keeps that many training
-    images (the first of a seeded order), test_limit likewise.
+    images (the first of a seeded order), test_limit likewise. train_subset keeps so many training
+    images, equally many of each class, the same for every seed; a smaller subset lies in every
+    larger one. held_out: evaluate on so many training images beside that subset, equally many of
+    each class, and not on the test set, as where a learning rate is chosen.
+    evaluate_every: epochs from one evaluation, a row of the history, to the next.
 
     Raises:
         ValueError: a field out of its range, an unknown model, data set or budget, or an image
@@ -101,6 +109,9 @@ class Recipe(RunRecipe):
     compile: bool = False
     train_limit: int | None = None
     test_limit: int | None = None
+    train_subset: int | None = None
+    held_out: int | None = None
+    evaluate_every: int = 1
     seed: int = 0
     budget: str = "gpu"
 
@@ -114,8 +125,11 @@ class Recipe(RunRecipe):
         _check_one_of("budget", self.budget, BUDGETS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("optimizer", self.optimizer, ("adamw", "sgd"))
-        for name in ("epochs", "batch_size", "image_size"):
+        for name in ("epochs", "batch_size", "image_size", "evaluate_every"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
+        divides = self.epochs % self.evaluate_every == 0
+        _check(self, "evaluate_every", divides, f"a divisor of epochs ({self.epochs})")
+        self._check_subset()
         for name in ("lr_per_256", "weight_decay", "warmup_epochs", "seed"):
             _check(self, name, getattr(self, name) >= 0, "0 or more")
         _check(self, "warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
@@ -124,6 +138,15 @@ class Recipe(RunRecipe):
         _check(self, "clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
         _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
         self._check_model()
+
+    def _check_subset(self) -> None:
+        for name in ("train_subset", "held_out"):
+            count = getattr(self, name)
+            _check(self, name, count is None or count >= 1, "at least 1, or None")
+        alone = self.train_subset is None or self.train_limit is None
+        _check(self, "train_limit", alone, "None where there is a train_subset")
+        apart = self.held_out is None or self.train_subset is not None
+        _check(self, "held_out", apart, "None without a train_subset, which leaves such images")
 
     def _check_model(self) -> None:
         """Shapes and options; the recipes of a plan differ in little else, so each set once."""
@@ -162,7 +185,7 @@ class Recipe(RunRecipe):
             return self
         return replace(
             self, budget="smoke", epochs=1, warmup_epochs=0, batch_size=8,
-            train_limit=16, test_limit=16,
+            train_limit=16, test_limit=16, train_subset=None, held_out=None, evaluate_every=1,
         )  # fmt: skip
 
 

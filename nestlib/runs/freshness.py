@@ -80,9 +80,10 @@ def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) 
     """Of a split's images, None where they are not here or not quick to look at."""
     if not dataset_info(recipe.dataset).image_sizes:
         return None
-    limit = getattr(recipe, f"{split}_limit")
-    asked = recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, str(data_dir)
-    key = json.dumps(asked, sort_keys=True)
+    cut = {name: getattr(recipe, name, None) for name in ("train_subset", "held_out")}
+    limit = getattr(recipe, f"{split}_limit", None)
+    asked = [recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, cut]
+    key = json.dumps([*asked, str(data_dir)], sort_keys=True)
     if key not in _FINGERPRINTS:
         try:
             images = load_split(recipe, split, limit, data_dir=data_dir)

@@ -149,7 +149,7 @@ def _train_classifier(
     model = recipe.build_model(train_set.num_classes)
     result = classifier.train(recipe, model, train_set, test_set, device=device, **how)
     summary = summarize(result, count_params(model), device) if result.finished else {}
-    return result, summary, {"train": train_set, "test": test_set}
+    return result, summary, {images.split: images for images in (train_set, test_set)}
 
 
 def _train_gan(
@@ -218,11 +218,15 @@ def build_teacher(
 
 
 def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:
-    """What a table shows of a run. The accuracy is the last epoch's, not the best on test."""
+    """What a table shows of a run. The accuracy is the last epoch's, not the best on test.
+
+    Its keys begin with the split that the run was evaluated on: test or held_out.
+    """
     last = result.history[-1]
+    scored = next(key.partition("/")[0] for key in last if key.endswith("/top1"))
     return {
-        "test/top1": last["test/top1"],
-        "test/loss": last["test/loss"],
+        **{key: last[key] for key in (f"{scored}/top1", f"{scored}/loss")},
+        **({f"{scored}/right": result.right} if result.right else {}),
         "reported_epoch": last["epoch"],
         "num_params": num_params,
         **_describe_end(result, device),

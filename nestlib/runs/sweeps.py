@@ -220,14 +220,19 @@ def estimate_cost(recipe: Recipe | GanRecipe) -> float:
             networks = recipe.build_generator(), recipe.build_discriminator()
         made, judged = (count_gflops(network, recipe.image_size) for network in networks)
         return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
-    images = recipe.train_limit or recipe.dataset_options.get(
-        "num_images", dataset_info(recipe.dataset).num_train
-    )
     gflops = 3 * _count(recipe)
     if recipe.distillation:
         name, seed = recipe.distillation.teacher_recipe
         gflops += _count(get_recipe(name, seed=seed))
-    return recipe.epochs * images * gflops
+    return count_images_seen(recipe) * gflops
+
+
+def count_images_seen(recipe: Recipe) -> int:
+    """Training images over all of a run's epochs; the rest of an epoch's last batch is left out."""
+    images = recipe.train_subset or recipe.train_limit or recipe.dataset_options.get(
+        "num_images", dataset_info(recipe.dataset).num_train
+    )  # fmt: skip
+    return recipe.epochs * (images // recipe.batch_size) * recipe.batch_size
 
 
 def _count(recipe: Recipe) -> float:
@@ -305,9 +310,8 @@ def _attempt(
     if record is None:
         return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
     summary = record.summary
-    how_it_ended = (
-        f"{summary['test/top1']:.2f} % top-1" if "test/top1" in summary else summary["status"]
-    )
+    top1 = next((value for key, value in summary.items() if key.endswith("/top1")), None)
+    how_it_ended = summary["status"] if top1 is None else f"{top1:.2f} % top-1"
     return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
 
 

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
-from nestlib.measure.accuracy import score
+from nestlib.measure.accuracy import pack_right, score
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
@@ -85,7 +86,7 @@ def count_parts(batch_size: int, ranks: int, micro_batch: int | None = None) -> 
 
 
 class Trainer(Loop):
-    """One run: model, optimiser and EMA; a row of its history is an epoch."""
+    """One run: model, optimiser and EMA; a row of its history is `evaluate_every` epochs."""
 
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
@@ -94,7 +95,8 @@ class Trainer(Loop):
     ):  # fmt: skip
         super().__init__(recipe, run_dir, device)
         self.train_set, self.test_set = train_set.to(device), test_set.to(device)
-        self.steps_per_epoch = self.steps_per_row = len(train_set) // recipe.batch_size
+        self.steps_per_epoch = len(train_set) // recipe.batch_size
+        self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
         if not self.steps_per_epoch:
             raise ValueError(
                 f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
@@ -119,10 +121,11 @@ class Trainer(Loop):
             )
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
+        self.right: str | None = None
         self._reset_sums()
 
     def _reset_sums(self) -> None:
-        # Of the epoch so far, kept on the device: loss, steps.
+        # Since the last row, kept on the device: loss, steps.
         self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
         self.clear_bad_step()
 
@@ -204,20 +207,40 @@ class Trainer(Loop):
         self._reset_sums()
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are."""
+        """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are.
+
+        Keys begin with the set's split. At the run's end it also notes which images were right, so
+        that two models can be compared on the same images.
+        """
         model = self.result_model()
         model.eval()
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
+        right: list[Tensor] = []
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
         with torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 sums += score(logits, labels)
+                right.append(logits.argmax(1) == labels)
         model.train()
         loss, top1, top5 = self.ranks.sum(sums).tolist()
-        n = len(self.test_set)
-        return {"test/loss": loss / n, "test/top1": 100 * top1 / n, "test/top5": 100 * top5 / n}
+        n, split = len(self.test_set), self.test_set.split
+        row = {"loss": loss / n, "top1": 100 * top1 / n, "top5": 100 * top5 / n}
+        if self.progress.step == self.total_steps:
+            self.right = self._join_right(torch.cat(right).cpu())
+        return {f"{split}/{key}": value for key, value in row.items()}
+
+    def _join_right(self, own: Tensor) -> str | None:
+        """Of all ranks' images, packed; None where one could not be read: the rest would slip."""
+        n, size = len(self.test_set), self.ranks.size
+        parts = self.ranks.gather(own)
+        if sum(map(len, parts)) != n:
+            return None
+        right = torch.empty(n, dtype=torch.bool)
+        for rank, part in enumerate(parts):
+            right[rank::size] = part
+        return pack_right(right)
 
     def trained(self) -> list[nn.Module]:
         return [self.model]
@@ -232,6 +255,7 @@ class Trainer(Loop):
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "faults": self.train_set.faults and dict(self.train_set.faults.found),
+            "right": self.right,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -239,8 +263,12 @@ class Trainer(Loop):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        if state.get("faults"):  # checkpoints did not always keep them
+        self.right = state.get("right")  # checkpoints did not always keep these two
+        if state.get("faults"):
             self.train_set.faults.add(state["faults"])
+
+    def result(self, finished: bool, failure: str | None = None) -> TrainResult:
+        return replace(super().result(finished, failure), right=self.right)
 
     def describe_loss_of(self, step: int) -> str:
         return (
@@ -251,7 +279,7 @@ class Trainer(Loop):
 
     def describe_sums(self) -> dict[str, str]:
         loss, steps = self.sums.tolist()
-        epoch = min(len(self.progress.history) + 1, self.recipe.epochs)
+        epoch = min(self.progress.step // self.steps_per_epoch + 1, self.recipe.epochs)
         return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss / max(steps, 1):.3f}"}
 
     @property

@@ -57,6 +57,7 @@ class TrainResult:
     weights_sha256: str
     is_main: bool  # of several ranks, the one that keeps the record
     failure: str | None = None
+    right: str | None = None  # which images a classifier has right at the end, as `pack_right` does
 
 
 class Loop(ABC):
