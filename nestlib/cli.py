@@ -49,7 +49,7 @@ OPTIONS = {
 # Lists of names that stand in modules with torch; tests/test_cli.py compares them.
 SWEEP_NAMES = (
     "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision, "
-    "learning_rates"
+    "table1, learning_rates, training_images, flagship"
 )
 PROFILE_NAMES = (
     "roofline, step, growth, attention, products, input, explaining, loader, data-faults, streaming"
@@ -249,8 +249,11 @@ def export(
 
 @app.command()
 def sweep(
-    figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)],
+    figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)] = "",
     budget: Annotated[str, typer.Option(help="smoke, quick, small, gpu or paper")] = "quick",
+    every: Annotated[
+        bool, typer.Option("--all", help="all of budget small, most wanted first")
+    ] = False,
     seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
     only: Annotated[
         str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
@@ -264,21 +267,37 @@ def sweep(
     commit_record: CommitRecord = False,
 ) -> None:
     """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
+    from nestlib.project import find_project_root
     from nestlib.recipes.plans import plan
     from nestlib.records import open_store
-    from nestlib.runs.sweeps import show_board
-    from nestlib.runs.sweeps import sweep as run_sweep
+    from nestlib.runs import small, sweeps
 
-    bars, store = plan(figure, budget, range(seeds), only=only), open_store()
-    outcomes = [] if board else run_sweep(
-        bars, store, processes=processes, device=device, runs_dir=runs_dir, data_dir=data_dir,
-        max_seconds=parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
-        committed=commit_record,
-    )  # fmt: skip
-    typer.echo(f"{figure}, {budget}\n{show_board(bars, store, runs_dir)}")
+    if every is bool(figure) or (every and (budget != "small" or only)):
+        raise ValueError(
+            "give the name of one sweep, or --all with --budget small and no --only; names: "
+            f"{SWEEP_NAMES}"
+        )
+    store, runs_dir = open_store(), runs_dir or find_project_root() / "runs"
+    how = {
+        "processes": processes, "device": device, "runs_dir": runs_dir, "data_dir": data_dir,
+        "committed": commit_record,
+        "max_seconds": parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None,
+    }  # fmt: skip
+    outcomes: list[sweeps.Outcome] = []
+    if every:
+        outcomes = [] if board else small.sweep_small(store, **how)
+        shown = small.show_small(store, runs_dir, processes)
+    else:
+        bars = plan(figure, budget, range(seeds), only=only)
+        outcomes = [] if board else sweeps.sweep(bars, store, **how)
+        shown = sweeps.show_board(bars, store, runs_dir)
+    typer.echo(f"{figure or 'all'}, {budget}\n{shown}")
+    reasons: dict[tuple[str, str], list[str]] = {}
     for outcome in outcomes:
         if outcome.state != "done":
-            typer.echo(f"{outcome.state}: {outcome.run_id}: {outcome.text}")
+            reasons.setdefault((outcome.state, outcome.text), []).append(outcome.run_id)
+    for (state, text), run_ids in reasons.items():
+        typer.echo(f"{state}: {', '.join(run_ids)}: {text}")
     states = {outcome.state for outcome in outcomes}
     if "failed" in states:
         raise typer.Exit(1)

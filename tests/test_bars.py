@@ -201,7 +201,8 @@ def test_without_records_nothing_is_drawn_but_what_the_paper_prints(store):
         assert NOT_RUN in " ".join(texts(picture)).lower()
     missing = texts(PLOTS["figure5"](find_bars("figure5", store)))
     gpu = "CIFAR-10 (one GPU, nest_tiny_s2_depth3, 60 epochs)"
-    assert f"Not run yet: {gpu}, CIFAR-10, CIFAR-100, ImageNet" in missing
+    small = "CIFAR-10 (narrow models, 10,000 images)"
+    assert f"Not run yet: {small}, {gpu}, CIFAR-10, CIFAR-100, ImageNet" in missing
     assert missing.count(NOT_RUN) == len(plans.plan("figure5", "quick"))
 
 

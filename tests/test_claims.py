@@ -5,17 +5,21 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from conftest import SHARED
 
 from nestlib.claims.claim import NO_RECORD, Bar, Claim, Comparison, examine
 from nestlib.claims.findings import CLAIMS
+from nestlib.measure.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
-from nestlib.report import claims_table
+from nestlib.report import claims_table, plot_claims
 from nestlib.runs import freshness
+from nestlib.runs.small import runs_by_line
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -63,7 +67,8 @@ def test_no_verdict_is_typed():
     """A claim has no field that could hold one, and without records none is decided."""
     fields = {field.name for field in dataclasses.fields(Claim)}
     assert fields == {
-        "id", "section", "quote", "test", "comparisons", "one_suffices", "printed"
+        "id", "section", "quote", "test", "comparisons", "one_suffices", "printed", "small_test",
+        "small",
     }  # fmt: skip
 
 
@@ -88,8 +93,8 @@ def test_records_decide(store):
     assert examine(claim, store).status == "undecided"  # one run decides nothing
     add_runs(store, SMALL, (97.0, 97.1, 97.2))
     finding = examine(claim, store)
-    assert finding.status == "supported" and len(finding.runs) == 6
-    assert finding.verdicts[0].value == pytest.approx(1.0)
+    assert finding.status == "supported" and len(finding.ruling.runs) == 6
+    assert finding.ruling.verdicts[0].value == pytest.approx(1.0)
     add_runs(store, SMALL, (95.0, 95.1, 95.2))
     assert examine(claim, store).status == "contradicted"
 
@@ -111,7 +116,8 @@ def test_all_or_one_and_how_many_share_the_error(store):
     assert status(down, missing, **one) == "undecided"
     assert status(down, down, **one) == "contradicted"
     widths = [
-        examine(Claim("x", "0", "", "", (up,) * k), store).verdicts[0].half_width for k in (1, 5)
+        examine(Claim("x", "0", "", "", (up,) * k), store).ruling.verdicts[0].half_width
+        for k in (1, 5)
     ]
     assert widths[1] > 1.2 * widths[0]
 
@@ -148,12 +154,99 @@ def test_table_shows_every_claim_and_its_records(store):
     rows = {row[1]: row for row in table.rows}
     assert list(rows) == [claim.quote for claim in CLAIMS]
     row = rows[claim.quote]
-    assert row[4] == "supported" and "+2.00 ±" in row[5] and row[5].endswith("(4 of 4)")
-    assert row[6].count("(n = 3)") == 6
+    assert row[5] == "supported" and "+2.00 ±" in row[6] and row[6].endswith("(4 of 4)")
+    assert row[7].count("(n = 3)") == 6
     recipe = get_recipe("cifar100/nest_base")
-    assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in row[6]
-    undecided = [row for row in table.rows if row[4] != "no record"]
+    assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in row[7]
+    assert row[2] == "cannot be asked"
+    undecided = [row for row in table.rows if row[5] != "no record"]
     assert len(undecided) < len(CLAIMS) and "supported" in table.notes[0]
+
+
+# At budget small
+
+
+SMALL_CLAIMS = [claim for claim in CLAIMS if claim.small]
+
+
+def test_what_can_be_asked_of_narrow_models_is_asked_of_budget_small_alone():
+    assert len(SMALL_CLAIMS) >= 15
+    assert all(bool(claim.small) == bool(claim.small_test) for claim in CLAIMS)
+    planned = {
+        recipe.run_id for runs in runs_by_line().values() for recipe in runs if recipe.seed == 0
+    }
+    for claim in SMALL_CLAIMS:
+        for comparison in claim.small:
+            assert math.isfinite(comparison.low) or math.isfinite(comparison.high)
+            for _, bar in comparison.terms:
+                assert bar.budget == "small" and bar.recipe().run_id in planned
+    assert not any(b.budget == "small" for c in CLAIMS for k in c.comparisons for _, b in k.terms)
+    # Sizes, other data sets and accuracies as such have no counterpart.
+    none = {"nest-size", "deit-size", "imagenet-best", "14-percent", "100-epochs", "nest3-94.5"}
+    assert not none & {claim.id for claim in SMALL_CLAIMS}
+
+
+def add_small(store, bar, rates, generator=None, shared=None):
+    """Made-up records that keep which of 10,000 images are right, of this test alone."""
+    for seed, rate in enumerate(rates):
+        recipe = replace(bar.recipe(), seed=seed)
+        draws = shared if shared is not None else generator.random(10_000)
+        right = torch.as_tensor(draws < rate)
+        data = {s: {"fingerprint": "0" * 64, "images": 10_000} for s in ("train", "test")}
+        summary = {"test/top1": 100 * right.double().mean().item(), "test/right": pack_right(right)}
+        store.add(Record(recipe.run_id, "train", to_dict(recipe), {"data": data}, summary))
+
+
+def test_narrow_models_decide_in_a_column_of_their_own(store):
+    claim = BY_ID["pvt-small"]
+    ((_, pvt), (_, deit)) = claim.small[0].terms
+    assert examine(claim, store).small.status == NO_RECORD
+    draws = np.random.default_rng(0)
+    add_small(store, pvt, (0.62, 0.625, 0.63), draws)
+    add_small(store, deit, (0.57, 0.575, 0.58), draws)
+    finding = examine(claim, store)
+    assert (finding.status, finding.small.status) == (NO_RECORD, "supported")
+    (row,) = claims_table(store, ["pvt-small"]).rows
+    assert row[2].startswith("supported: +") and row[2].endswith("narrow PVT above narrow DeiT")
+    assert row[5] == NO_RECORD and row[7].count("(n = 3)") == 2
+    picture = plot_claims(store)
+    assert picture.tooltips["claims-2-pvt-small"].startswith("supported\n")
+    assert picture.tooltips["claims-1-pvt-small"].startswith("no record\n")
+    assert picture.tooltips["claims-2-nest-size"].startswith("cannot be asked\n")
+    assert len(picture.tooltips) == 3 * len(CLAIMS)
+    assert f"1 supported, {len(SMALL_CLAIMS) - 1} no record" in picture.description
+    picture.to_svg()
+
+
+def test_models_that_err_on_the_same_images_are_told_apart_sooner(store):
+    """Paired: their interval is that of the difference, not of two independent draws."""
+    claim = BY_ID["pvt-small"]
+    ((_, pvt), (_, deit)) = claim.small[0].terms
+    shared = np.random.default_rng(0).random(10_000)
+    add_small(store, pvt, (0.605, 0.606, 0.607), shared=shared)
+    add_small(store, deit, (0.60, 0.601, 0.602), shared=shared)
+    (verdict,) = examine(claim, store).small.verdicts
+    assert verdict.status == "supported" and verdict.sampling_half_width < 0.2
+    # Other test images: no pair is left.
+    for seed in range(3):
+        record = store.find(replace(deit.recipe(), seed=seed).run_id)
+        record.environment["data"]["test"]["fingerprint"] = "1" * 64
+        store.add(record)
+    (verdict,) = examine(claim, store).small.verdicts
+    assert verdict.status == "undecided" and verdict.sampling_half_width > 1.0
+
+
+def test_an_undecided_one_says_how_many_seeds_would_do(store):
+    claim = BY_ID["pvt-small"]
+    ((_, pvt), (_, deit)) = claim.small[0].terms
+    shared = np.random.default_rng(0).random(10_000)
+    add_small(store, pvt, (0.60, 0.62, 0.64), shared=shared)
+    add_small(store, deit, (0.58, 0.60, 0.62), shared=shared)
+    finding = examine(claim, store)
+    needed = finding.small.verdicts[0].seeds_needed
+    assert finding.small.status == "undecided" and 4 <= needed <= 30
+    (row,) = claims_table(store, ["pvt-small"]).rows
+    assert f"; {needed} seeds a side would decide it. Asked:" in row[2]
 
 
 def test_a_figures_page_shows_its_own_claims_alone(store):

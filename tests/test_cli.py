@@ -14,6 +14,7 @@ from nestlib.recipes.generators import FIGURE7_UNSAMPLINGS
 from nestlib.recipes.named import NAMED
 from nestlib.recipes.plans import SWEEPS
 from nestlib.records import open_store
+from nestlib.runs import forecast
 from nestlib.studies.planted import MODELS
 from nestlib.studies.profiles import PROFILES
 from nestlib.studies.scores import NETWORKS
@@ -209,3 +210,19 @@ def test_times(text, seconds):
 def test_profiles_are_named(monkeypatch, capsys):
     code, _ = run(monkeypatch, capsys, "profile", "heat")
     assert code == f"nest: no profile 'heat'; there are {', '.join(PROFILES)}"
+
+
+def test_sweep_takes_one_name_or_all_of_small(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        [],
+        ["figure5", "--all"],
+        ["--all"],
+        ["--all", "--budget", "small", "--only", "x"],
+    ):
+        code, _ = run(monkeypatch, capsys, "sweep", *words)
+        assert "give the name of one sweep, or --all with --budget small" in code
+    monkeypatch.setattr(forecast, "time_steps", lambda recipe: 0.36)
+    code, said = run(monkeypatch, capsys, "sweep", "--all", "--budget", "small", "--board")
+    assert code == 0 and said.startswith("all, small") and "training_images" in said
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ INSTEAD = {
         "def find_or_run_bench(*_, **__):\n    return None\n\n\n"
         "def bench(*_, **__):\n    raise ValueError('this test times nothing')\n"
     ),
+    "runs/forecast.py": "def time_steps(*_):\n    return 1.0\n",
     "studies/profiles.py": (
         "def run_profile(*_, **__):\n    raise ValueError('this test times nothing')\n"
     ),

@@ -434,3 +434,21 @@ def test_a_lone_run_has_all_threads_and_several_have_one_each(tiny_recipe, store
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(all_threads)
+
+
+def test_a_sweep_in_order_runs_as_the_plan_has_them(tiny_recipe, store, how, monkeypatch):
+    """Else the cheapest first. A reason that is known is not written again."""
+    begun = []
+
+    def attempt(recipe, *_):
+        begun.append(recipe.epochs)
+        return sweeps.Outcome(recipe.run_id, "failed", "no disk")
+
+    monkeypatch.setattr(sweeps, "_attempt", attempt)
+    plan = {epochs: [replace(tiny_recipe, epochs=epochs)] for epochs in (5, 2, 4)}
+    sweep(plan, store, **how)
+    assert begun == [2, 4, 5]
+    begun.clear()
+    outcomes = sweep(plan, store, in_order=True, **how)
+    assert begun == [5, 2, 4]
+    assert {outcome.text for outcome in outcomes} == {"no disk"}

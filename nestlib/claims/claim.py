@@ -6,10 +6,13 @@ Which claims there are stands in findings.py.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
+from nestlib.measure.accuracy import unpack_right
 from nestlib.measure.verdict import (
     CONFIDENCE,
     CONTRADICTED,
@@ -29,19 +32,20 @@ NO_RECORD = "no record"
 
 
 class Bar(NamedTuple):
-    """Where a mean comes from: a plan's bar at budget paper; a row of table1 or table2, with its
-    data set; or source "recipe": a name, then `field=value` changes."""
+    """Where a mean comes from: a plan's bar at a budget; a row of table1 or table2, with its data
+    set; or source "recipe": a name, then `field=value` changes."""
 
     source: str
     key: Key
+    budget: str = "paper"
 
     def recipe(self) -> Recipe:
-        if self.source in TABLES:
+        if self.source in TABLES and self.budget == "paper":
             dataset, row = self.key
             return get_recipe(TABLES[self.source][row].on(dataset))
         if self.source == "recipe":
             return with_overrides(get_recipe(self.key[0]), list(self.key[1:]))
-        return recipe_of(self.source, "paper", self.key)
+        return recipe_of(self.source, self.budget, self.key)
 
 
 class Comparison(NamedTuple):
@@ -59,6 +63,9 @@ class Claim:
     comparisons: all must hold, or one where `one_suffices`. None: no kind of record of ours decides
         it yet, and `test` says what would.
     printed: does it hold in the paper's own numbers, and by which.
+    small_test, small: likewise by narrow models at budget small, with margins of their own. Without
+        them the sentence cannot be asked at that scale: it is of an accuracy, of larger models or
+        of another data set.
     """
 
     id: str
@@ -68,21 +75,33 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     one_suffices: bool = False
     printed: Callable[[], tuple[bool, str]] | None = None
+    small_test: str = ""
+    small: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What records say of comparisons. verdicts: of those whose records are there; runs: these."""
+
+    status: str
+    verdicts: tuple[Verdict, ...]
+    runs: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a claim: its status by records, and by the paper's own numbers.
-
-    verdicts: of the comparisons whose records are there; runs: their records.
-    """
+    """What became of a claim: by records at the paper's scale, by those of budget small (None: it
+    cannot be asked there), and by the paper's own numbers. The three are never merged."""
 
     claim: Claim
-    status: str
-    verdicts: tuple[Verdict, ...]
-    runs: tuple[Record, ...]
+    ruling: Ruling
+    small: Ruling | None
     printed: str | None
     printed_by: str
+
+    @property
+    def status(self) -> str:
+        return self.ruling.status
 
 
 def examine(claim: Claim, store: Store) -> Finding:
@@ -92,28 +111,42 @@ def examine(claim: Claim, store: Store) -> Finding:
     claim is supported where all are (or one, where one suffices), contradicted where one is (or
     all), and undecided where records are there and neither holds.
     """
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(claim.comparisons))
+    printed, printed_by = None, ""
+    if claim.printed:
+        holds, printed_by = claim.printed()
+        printed = SUPPORTED if holds else CONTRADICTED
+    ruling = _rule(claim.comparisons, claim.one_suffices, store)
+    small = _rule(claim.small, claim.one_suffices, store) if claim.small else None
+    return Finding(claim, ruling, small, printed, printed_by)
+
+
+def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -> Ruling:
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(comparisons))
     verdicts, runs = [], {}
-    for comparison in claim.comparisons:
+    for comparison in comparisons:
         rows = [_find(bar.recipe(), store) for _, bar in comparison.terms]
         if all(rows):
             terms = [(c, scores_of(row)) for (c, _), row in zip(comparison.terms, rows)]
             verdicts.append(judge(terms, comparison.low, comparison.high, confidence=confidence))
             runs |= {record.run_id: record for row in rows for record in row}
-    printed, printed_by = None, ""
-    if claim.printed:
-        holds, printed_by = claim.printed()
-        printed = SUPPORTED if holds else CONTRADICTED
-    status = _together(claim, [verdict.status for verdict in verdicts])
-    return Finding(claim, status, tuple(verdicts), tuple(runs.values()), printed, printed_by)
+    states = [verdict.status for verdict in verdicts]
+    status = _together(states, len(comparisons), one_suffices)
+    return Ruling(status, tuple(verdicts), tuple(runs.values()))
 
 
 def scores_of(records: list[Record]) -> Scores:
-    """Last epochs' accuracies of one recipe's records."""
-    images = {record.environment["data"]["test"]["images"] for record in records}
+    """Last epochs' accuracies of one recipe's records, and the images that they are right on."""
+    data = [record.environment["data"]["test"] for record in records]
+    images = {one["images"] for one in data}
     if len(images) > 1:
         raise ValueError(f"{records[0].run_id} and its like are scored on {sorted(images)} images")
-    return Scores(tuple(record.summary["test/top1"] for record in records), images.pop())
+    values = tuple(record.summary["test/top1"] for record in records)
+    (count,), prints = images, {one["fingerprint"] for one in data}
+    packed = [record.summary.get("test/right") for record in records]
+    if len(prints) > 1 or not all(packed):  # records did not always keep single images
+        return Scores(values, count)
+    right = np.mean([unpack_right(text, count) for text in packed], axis=0)
+    return Scores(values, count, prints.pop(), right)
 
 
 def _find(recipe: Recipe, store: Store) -> list[Record]:
@@ -122,12 +155,12 @@ def _find(recipe: Recipe, store: Store) -> list[Record]:
     return records if records and find_fresh(recipe, store) else []
 
 
-def _together(claim: Claim, states: list[str]) -> str:
+def _together(states: list[str], wanted: int, one_suffices: bool) -> str:
     if not states:
         return NO_RECORD
-    complete = len(states) == len(claim.comparisons)
+    complete = len(states) == wanted
     decisive, other = SUPPORTED, CONTRADICTED
-    if claim.one_suffices:
+    if one_suffices:
         decisive, other = CONTRADICTED, SUPPORTED
     if other in states:
         return other

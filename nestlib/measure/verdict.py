@@ -6,21 +6,24 @@ of freedom by Welch and Satterthwaite), and the sampling half-width of the test 
 supported where the whole interval lies within the bounds, contradicted where none of it does, and
 undecided at this n otherwise. One run a side has no spread to tell, so it decides nothing.
 
-Models scored on the same images err on the same ones, which would make the second part smaller;
-records keep no single images, so it is taken as of independent draws: too wide rather than too
-narrow.
+Models scored on the same images err on the same ones. Where the records keep which images were
+right, the second part is of the difference image by image, which is smaller; else it is taken as of
+independent draws: too wide rather than too narrow. Runs of one seed are not paired: models of two
+kinds share neither weights nor draws.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from scipy.stats import norm, t
 
 from nestlib.measure.accuracy import sampling_half_width
 
 CONFIDENCE = 0.95
+MOST_SEEDS = 100  # that `Verdict.seeds_needed` counts up to
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
@@ -28,16 +31,23 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 class Scores:
     """Accuracies (%) of several runs of one recipe, on one test set.
 
+    fingerprint: of the test images, where it is known. right: (num_images,) the share of the runs
+    that has each image right, where the records keep it.
+
     Raises:
-        ValueError: no run, or no image.
+        ValueError: no run, no image, or another number of images in `right`.
     """
 
     values: tuple[float, ...]
     num_images: int
+    fingerprint: str = ""
+    right: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         if not self.values or self.num_images < 1:
             raise ValueError(f"{len(self.values)} runs on {self.num_images} images are no scores")
+        if self.right is not None and self.right.shape != (self.num_images,):
+            raise ValueError(f"right is of shape {self.right.shape}, not ({self.num_images},)")
 
     @property
     def n(self) -> int:
@@ -60,12 +70,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say: value and half-widths in points; seeds_half_width is infinite at n = 1."""
+    """What the runs say: value and half-widths in points; seeds_half_width is infinite at n = 1.
+
+    seeds_needed: of an undecided one, how many runs a side would decide it, were value and spreads
+    to stay; None where no number up to MOST_SEEDS does, or the spread is not known.
+    """
 
     status: str
     value: float
     seeds_half_width: float
     sampling_half_width: float
+    seeds_needed: int | None = None
 
     @property
     def half_width(self) -> float:
@@ -87,16 +102,28 @@ def judge(
             "more, a lower bound below the upper, and a confidence in (0, 1)"
         )
     value = sum(c * scores.mean for c, scores in terms)
-    seeds = _welch_half_width(terms, confidence)
-    wider = norm.ppf((1 + confidence) / 2) / norm.ppf((1 + CONFIDENCE) / 2)
-    sampling = wider * math.hypot(*(c * scores.half_width for c, scores in terms))
-    width = math.hypot(seeds, sampling)
-    status = UNDECIDED
+    counts = [scores.n for _, scores in terms]
+    seeds = _welch_half_width(terms, counts, confidence)
+    sampling = _sampling_half_width(terms, confidence)
+    status, needed = _decide(value, math.hypot(seeds, sampling), low, high), None
+    if status == UNDECIDED and min(counts) > 1:
+        enough = (
+            n for n in range(min(counts) + 1, MOST_SEEDS + 1)
+            if _decide(
+                value, math.hypot(_welch_half_width(terms, [n] * len(terms), confidence), sampling),
+                low, high,
+            ) != UNDECIDED
+        )  # fmt: skip
+        needed = next(enough, None)
+    return Verdict(status, value, seeds, sampling, needed)
+
+
+def _decide(value: float, width: float, low: float, high: float) -> str:
     if low < value - width and value + width < high:
-        status = SUPPORTED
-    elif value + width < low or high < value - width:
-        status = CONTRADICTED
-    return Verdict(status, value, seeds, sampling)
+        return SUPPORTED
+    if value + width < low or high < value - width:
+        return CONTRADICTED
+    return UNDECIDED
 
 
 def mean_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
@@ -107,12 +134,27 @@ def mean_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     return float(t.ppf((1 + confidence) / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
 
 
-def _welch_half_width(terms: Sequence[tuple[float, Scores]], confidence: float) -> float:
+def _welch_half_width(
+    terms: Sequence[tuple[float, Scores]], counts: Sequence[int], confidence: float
+) -> float:
+    """Of the terms' spreads, as if each were of so many runs."""
     if any(scores.n < 2 for _, scores in terms):
         return math.inf
-    variances = [c**2 * scores.spread**2 / scores.n for c, scores in terms]
+    variances = [c**2 * s.spread**2 / n for (c, s), n in zip(terms, counts, strict=True)]
     total = sum(variances)
     if total == 0:
         return 0.0
-    freedom = total**2 / sum(v**2 / (s.n - 1) for v, (_, s) in zip(variances, terms))
+    freedom = total**2 / sum(v**2 / (n - 1) for v, n in zip(variances, counts, strict=True))
     return t.ppf((1 + confidence) / 2, freedom) * math.sqrt(total)
+
+
+def _sampling_half_width(terms: Sequence[tuple[float, Scores]], confidence: float) -> float:
+    """For the draw of the test images; image by image where all terms tell of the same ones."""
+    quantile = norm.ppf((1 + confidence) / 2)
+    scores = [one for _, one in terms]
+    alike = len({(one.fingerprint, one.num_images) for one in scores}) == 1
+    if len(terms) > 1 and alike and all(one.right is not None for one in scores):
+        each = sum(c * one.right for c, one in terms)
+        return 100 * quantile * float(each.std(ddof=1)) / math.sqrt(len(each))
+    wider = quantile / norm.ppf((1 + CONFIDENCE) / 2)
+    return wider * math.hypot(*(c * one.half_width for c, one in terms))

@@ -2,12 +2,14 @@
 
 `nest sweep figure5 --budget quick` runs a plan (nestlib.runs.sweeps). A plan maps a bar's key,
 words such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow
-models on the digits and checks the path to a figure, never its result; gpu is what one GPU does,
-CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
+models on the digits and checks the path to a figure, never its result; small trains narrow models
+on a part of CIFAR-10 and asks what can be asked at that scale (nestlib.recipes.order); gpu is what
+one GPU does, CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -17,7 +19,16 @@ from nestlib.precision import PRECISIONS
 from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.distillation import hard, soft
 from nestlib.recipes.generators import FIGURE7
-from nestlib.recipes.named import NAMED, STRONG_DIGITS, TABLE1, TABLE2, get_recipe
+from nestlib.recipes.named import (
+    NAMED,
+    SMALL_SUBSET,
+    STRONG,
+    STRONG_DIGITS,
+    TABLE1,
+    TABLE2,
+    get_recipe,
+    small_schedule,
+)
 from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
 
 Key = tuple[str, ...]
@@ -52,7 +63,24 @@ QUICK_EPOCHS = (3, 6, 10, 30)  # a tenth of figure 4's
 QUICK_STRONG = dict(augmentation=STRONG_DIGITS, epochs=10)
 PRECISION_CIFAR = dict(train_limit=10_000)  # of cifar10/nest_narrow: its ten epochs in minutes
 QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
+QUICK_SUBSET = 500
 QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
+
+# Budget small: some ten minutes of one core a run.
+SMALL_EPOCHS = (10, 30, 60, 100)
+SMALL_STRONG = dict(augmentation=STRONG)
+SMALL_HEADS = (1, 3, 6, 12)  # of d = 48
+SMALL_DEPTHS = {1: (4,), 2: (2, 3, 4)}  # a run at S = 1 takes several times as long
+SMALL_SUBSETS = (1_000, 2_500, 10_000, 50_000)
+# Those of figure A1 that a finding compares, beside figure 5's.
+SMALL_DESIGNS = (
+    "conv5x5_ln_maxpool3x3", "maxpool3x3_conv3x3_ln", "conv3x3_stride2_ln",
+    "conv3x3_ln_avgpool3x3", "query_sampling2x2", "conv1x1_ln_maxpool3x3", "conv3x3_maxpool3x3",
+    "conv3x3_ln_maxpool2x2",
+)  # fmt: skip
+# Peak learning rates of 256 images that budget small chooses from, by optimizer.
+RATES = {"adamw": (2e-3, 4e-3, 8e-3), "sgd": (0.1, 0.2, 0.4)}
+RATE_HELD_OUT = 5_000  # training images that they are judged on, never the test set
 
 
 def plan(
@@ -99,7 +127,7 @@ def recipe_of(figure: str, budget: str, key: Key) -> Recipe | GanRecipe:
     Raises:
         ValueError: the plan has no such bar.
     """
-    bars = FIGURES[figure](budget)
+    bars = SWEEPS[figure](budget)
     if key not in bars:
         raise ValueError(f"{figure} has no bar {key} at budget {budget}; it has {list(bars)}")
     name, changes = bars[key]
@@ -135,6 +163,9 @@ def _figure4(budget: str) -> Bars:
     if budget == "quick":
         left = {"NesT narrow": "digits/nest_narrow", "DeiT narrow": "digits/deit_narrow"}
         right, epochs, strong = left, QUICK_EPOCHS, QUICK_STRONG
+    elif budget == "small":
+        left = {"NesT narrow": "small/nest_narrow", "DeiT narrow": "small/deit_narrow"}
+        right, epochs, strong = left, SMALL_EPOCHS, SMALL_STRONG
     elif budget == "gpu":
         left = {"NesT-S": "tiny_imagenet/nest_small", "DeiT-S": "tiny_imagenet/deit_small"}
         right, epochs, strong = left, EPOCHS, {}
@@ -143,8 +174,9 @@ def _figure4(budget: str) -> Bars:
                 "DeiT-S": "imagenet/deit_small", "DeiT-B": "imagenet/deit_base"}  # fmt: skip
         right = {"NesT-T": "imagenet/nest_tiny", "DeiT-B": "imagenet/deit_base"}
         epochs, strong = EPOCHS, {}
+    schedule = partial(small_schedule, SMALL_SUBSET) if budget == "small" else _shorten
     bars: Bars = {
-        ("epochs", model, str(number)): (name, {"epochs": number})
+        ("epochs", model, str(number)): (name, schedule(number))
         for model, name in left.items() for number in epochs
     }  # fmt: skip
     for model, name in right.items():
@@ -154,11 +186,17 @@ def _figure4(budget: str) -> Bars:
     return bars
 
 
+def _shorten(epochs: int) -> dict[str, Any]:
+    return {"epochs": epochs}
+
+
 def _aggregations(budget: str, designs: Sequence[str]) -> Bars:
     """One bar where both planes are one function (Design.crosses), else one a plane."""
     datasets, changes = {data: f"{data}/nest_tiny" for data in CIFAR}, {}
     if budget == "quick":
         datasets = {"digits": "digits/nest_narrow"}
+    elif budget == "small":
+        datasets = {"cifar10": "small/nest_narrow"}
     elif budget == "gpu":
         datasets, changes = {"cifar10": "cifar10/nest_tiny_s2_depth3"}, {"epochs": GPU_EPOCHS}
     return _on_planes(designs, datasets, changes)
@@ -185,6 +223,10 @@ def _figure5(budget: str) -> Bars:
 
 
 def _figure_a1(budget: str) -> Bars:
+    """At small the image plane alone of what figure 5 lacks: no finding compares the other."""
+    if budget == "small":
+        beside = _aggregations(budget, SMALL_DESIGNS)
+        return _figure5(budget) | {key: bar for key, bar in beside.items() if key[1] == "image"}
     bars = _aggregations(budget, tuple(AGGREGATIONS))
     if budget == "paper":
         bars |= _on_planes(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"}, {})
@@ -198,6 +240,8 @@ def _figure6(budget: str) -> Bars:
     changes = {}
     if budget == "quick":
         names, depths = {("digits", "narrow"): "digits/nest_narrow"}, QUICK_DEPTHS
+    elif budget == "small":
+        names, depths = {("cifar10", "narrow"): "small/nest_narrow"}, SMALL_DEPTHS
     elif budget == "gpu":
         names, changes = {("cifar10", "T"): "cifar10/nest_tiny"}, {"epochs": GPU_EPOCHS}
     return {
@@ -209,7 +253,10 @@ def _figure6(budget: str) -> Bars:
 
 
 def _figure7(budget: str) -> Bars:
-    """A key a generator and un-sampling, as the figure names them; NesT is pixel shuffle too."""
+    """A key a generator and un-sampling, as the figure names them; NesT is pixel shuffle too.
+    Nothing at small: two cores train no generator whose FID would decide anything."""
+    if budget == "small":
+        return {}
     dataset = FIGURE7_DATASETS[budget]
     narrow = "_narrow" if dataset == "digits" else ""
     return {(row,): (f"{dataset}/{name}{narrow}", {}) for row, name in FIGURE7.items()}
@@ -220,6 +267,10 @@ def _figure_a2(budget: str) -> Bars:
         names = {"DeiT": "digits/deit_narrow", "Swin": "digits/swin_narrow",
                  "NesT": "digits/nest_narrow"}  # fmt: skip
         strong = QUICK_STRONG
+    elif budget == "small":
+        names = {"DeiT": "small/deit_narrow", "Swin": "small/swin_narrow",
+                 "NesT": "small/nest_narrow"}  # fmt: skip
+        strong = SMALL_STRONG
     else:
         names = {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
                  "NesT-S": "cifar10/nest_small"}  # fmt: skip
@@ -242,6 +293,10 @@ def _table_a2(budget: str) -> Bars:
     if budget == "quick":
         teachers = {"standard": "digits/pyramid_narrow", "strong": "digits/pyramid_narrow_strong"}
         return _taught("digits", {"PN": teachers}, {"NesT": "digits/nest_narrow"}, QUICK_STRONG)
+    if budget == "small":
+        pupils = {"NesT": "small/nest_narrow", "DeiT": "small/deit_narrow"}
+        bars = _taught("cifar10", {"PN": {"standard": "small/pyramid_narrow"}}, pupils)
+        return {key: bar for key, bar in bars.items() if key[-1] != "soft"}
     small = {"standard": "cifar100/pyramid164_48", "strong": "cifar100/pyramid164_48_strong"}
     large = {"standard": "cifar100/pyramid164_270", "strong": "cifar100/pyramid164_270_strong"}
     bars = _taught("cifar100", {"PN-164-48": small, "PN-164-270": large},
@@ -284,15 +339,18 @@ def _taught(
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
     name, heads, changes = "cifar10/nest_base", HEADS, {}
+    attentions = ("multi_head", "multi_query")
     if budget == "quick":
         name, heads = "digits/nest_narrow", QUICK_HEADS
+    elif budget == "small":
+        name, heads, attentions = "small/nest_narrow", SMALL_HEADS, ("multi_head",)
     elif budget == "gpu":
         changes = {"epochs": GPU_EPOCHS}
     return {
         (attention, str(number)): (
             name, _options(name, num_heads=number, attention=attention) | changes
         )
-        for attention in ("multi_head", "multi_query") for number in heads
+        for attention in attentions for number in heads
     }  # fmt: skip
 
 
@@ -313,23 +371,53 @@ def _precision(budget: str) -> Bars:
     }  # fmt: skip
 
 
-# Peak learning rates of 256 images that budget small chooses from, by optimizer.
-RATES = {"adamw": (2e-3, 4e-3, 8e-3), "sgd": (0.1, 0.2, 0.4)}
-RATE_HELD_OUT = 5_000  # training images that they are judged on, never the test set
+# The rest is asked at budget small.
 
 
 def _learning_rates(budget: str) -> Bars:
-    """Which rate is each family's at budget small? (row of Table 1, rate). A recipe's own rate must
-    be the best of its three (`tests/test_small.py`)."""
-    names = {row: entry.small for row, entry in TABLE1.items() if entry.small}
+    """Which rate is each family's? (row of Table 1, rate). A recipe's own rate must be the best of
+    its three (tests/test_small.py)."""
     return {
         (row, f"{rate:g}"): (name, {"lr_per_256": rate, "held_out": RATE_HELD_OUT})
-        for row, name in names.items() for rate in RATES[get_recipe(name).optimizer]
-    } if budget == "small" else {}  # fmt: skip
+        for row, name in _families(budget).items() for rate in RATES[get_recipe(name).optimizer]
+    }  # fmt: skip
+
+
+def _table1(budget: str) -> Bars:
+    """The rows that have a narrow relative: (data set, row), as `plan_table1` has them."""
+    return {("cifar10", row): (name, {}) for row, name in _families(budget).items()}
+
+
+def _training_images(budget: str) -> Bars:
+    """Accuracy against the number of training images: (model, number). Digits check the path."""
+    schedules: dict[str, dict[int, dict[str, Any]]] = {
+        "quick": {QUICK_SUBSET: {"train_subset": QUICK_SUBSET}},
+        "small": {subset: small_schedule(subset) for subset in SMALL_SUBSETS},
+    }
+    folder = "digits" if budget == "quick" else "small"
+    return {
+        (f"{family} narrow", f"{subset:,}"): (f"{folder}/{family.lower()}_narrow", schedule)
+        for family in ("NesT", "DeiT", "WRN")
+        for subset, schedule in schedules.get(budget, {}).items()
+    }
+
+
+def _flagship(budget: str) -> Bars:
+    """A model of the paper at its full width, for two cores."""
+    return {("NesT3-T", "S=2"): ("cifar10/nest_flagship", {})} if budget == "small" else {}
+
+
+def _families(budget: str) -> dict[str, str]:
+    """The recipe of each row of Table 1 at budget small; none at others."""
+    rows = TABLE1.items() if budget == "small" else ()
+    return {row: entry.small for row, entry in rows if entry.small}
 
 
 # What can be swept by name: the paper's figures, and our own questions.
-SWEEPS = {**FIGURES, "precision": _precision, "learning_rates": _learning_rates}
+SWEEPS = {
+    **FIGURES, "precision": _precision, "table1": _table1, "learning_rates": _learning_rates,
+    "training_images": _training_images, "flagship": _flagship,
+}  # fmt: skip
 
 
 # Tables and figures of rows, whose data set is a choice: not swept by name, their notebooks ask
@@ -364,19 +452,23 @@ FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
 def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
     """The recipes of Table 1's rows that run at a budget: {row: one a seed}.
 
-    quick and smoke train the narrow relatives on the digits (smoke with the first seed alone), gpu
-    and paper the rows themselves.
+    quick and smoke train the narrow relatives on the digits (smoke with the first seed alone),
+    small on a part of CIFAR-10, gpu and paper the rows themselves.
 
     Raises:
         ValueError: an unknown budget, or a data set that the budget does not train on.
     """
-    small = _is_small(budget)
-    if dataset not in (("digits",) if small else ("cifar10", "cifar100")):
+    on_digits = _is_quick(budget)
+    valid = ("digits",) if on_digits else CIFAR[:1] if budget == "small" else CIFAR
+    if dataset not in valid:
         raise ValueError(
             f"budget {budget} does not train on {dataset!r}; digits go with smoke and quick, "
-            "cifar10 and cifar100 with gpu and paper"
+            "cifar10 with small, gpu and paper, cifar100 with gpu and paper"
         )
-    names = {row: entry.quick if small else entry.on(dataset) for row, entry in TABLE1.items()}
+    names = {
+        row: entry.quick if on_digits else entry.small if budget == "small" else entry.on(dataset)
+        for row, entry in TABLE1.items()
+    }
     return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
 
 
@@ -388,19 +480,19 @@ def plan_table2(seeds: Iterable[int] = (0,)) -> dict[str, list[Recipe]]:
 def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     """The recipe of each of figure 8's rows on a data set at a budget.
 
-    smoke and quick take narrow relatives, on the digits or on Tiny ImageNet; gpu and paper the rows
-    themselves, on Tiny ImageNet.
+    smoke, quick and small take narrow relatives, on the digits or on Tiny ImageNet; gpu and paper
+    the rows themselves, on Tiny ImageNet.
 
     Raises:
         ValueError: an unknown budget, or a data set that the budget does not train on.
     """
-    small = _is_small(budget)
-    if dataset not in (("digits", "tiny_imagenet") if small else ("tiny_imagenet",)):
+    narrow = _is_quick(budget) or budget == "small"
+    if dataset not in (("digits", "tiny_imagenet") if narrow else ("tiny_imagenet",)):
         raise ValueError(
-            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke and quick, "
-            "tiny_imagenet with all"
+            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke, quick and "
+            "small, tiny_imagenet with all"
         )
-    form = "recipe" if not small else "digits" if dataset == "digits" else "narrow"
+    form = "recipe" if not narrow else "digits" if dataset == "digits" else "narrow"
     changes = {"epochs": FIGURE8_NARROW_EPOCHS} if form == "narrow" else {}
     return {
         row: get_recipe(getattr(entry, form), seed=seed, **changes).at_budget(budget)
@@ -408,7 +500,7 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     }
 
 
-def _is_small(budget: str) -> bool:
+def _is_quick(budget: str) -> bool:
     if budget not in BUDGETS:
         raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
     return budget in ("smoke", "quick")

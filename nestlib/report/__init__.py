@@ -12,7 +12,7 @@ from nestlib.report.all_records import records_table
 from nestlib.report.architecture import architecture_table, plot_architecture
 from nestlib.report.bars import bars_table, find_bars
 from nestlib.report.blocking import draw_blocking
-from nestlib.report.claims import claims_table
+from nestlib.report.claims import claims_table, plot_claims
 from nestlib.report.cost import cost_table, speed_table
 from nestlib.report.curves import training_curves
 from nestlib.report.evidence import coverage_table, items_table, plan_table
@@ -44,11 +44,23 @@ from nestlib.report.rows import rows_table, settings_table
 from nestlib.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestlib.report.scale import faults_table, plot_scale, scale_table, scaling_table
 from nestlib.report.speed import ratios_table, rivals_table, targets_table
-from nestlib.report.table1 import plot_table1, table1, table1_quick, table1_real
+from nestlib.report.table1 import (
+    plot_table1,
+    rates_table,
+    table1,
+    table1_quick,
+    table1_real,
+    table1_small,
+)
 from nestlib.report.table2 import plot_table2, table2, table2_own
 from nestlib.report.table_a1 import table_a1
 from nestlib.report.table_a4 import table_a4
 from nestlib.report.tables import Number, Table, save
+from nestlib.report.training_images import (
+    find_training_images,
+    gaps_table,
+    plot_training_images,
+)
 from nestlib.report.tree import draw_trees, draw_walks
 
 __all__ = [
@@ -75,7 +87,9 @@ __all__ = [
     "faults_table",
     "figure8",
     "find_bars",
+    "find_training_images",
     "flow_table",
+    "gaps_table",
     "generation_table",
     "generators_table",
     "grounding_table",
@@ -86,6 +100,7 @@ __all__ = [
     "plan_table",
     "plot_aggregations",
     "plot_architecture",
+    "plot_claims",
     "plot_figure4",
     "plot_figure6",
     "plot_figure7",
@@ -100,7 +115,9 @@ __all__ = [
     "plot_table1",
     "plot_table2",
     "plot_table_a3",
+    "plot_training_images",
     "precision_table",
+    "rates_table",
     "ratios_table",
     "reach_table",
     "records_table",
@@ -120,6 +137,7 @@ __all__ = [
     "table1",
     "table1_quick",
     "table1_real",
+    "table1_small",
     "table2",
     "table2_own",
     "table_a1",

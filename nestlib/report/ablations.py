@@ -17,7 +17,10 @@ _BOTH = "both planes, one function"
 _PLANES = {
     "image plane": Style(_BLUE), "block plane": Style(_ORANGE, "s"), _BOTH: Style(_GREEN, "D"),
 }  # fmt: skip
-_FAMILIES = {"NesT": Style(_BLUE), "DeiT": Style(_ORANGE, "^"), "Swin": Style(_PINK, "s")}
+_FAMILIES = {
+    "NesT": Style(_BLUE), "DeiT": Style(_ORANGE, "^"), "Swin": Style(_PINK, "s"),
+    "WRN": Style(_GREEN, "D"),
+}  # fmt: skip
 _DASHES = {"S": (0, (3, 2)), "T": (0, (1, 1.2))}  # by size; others are whole
 _SIZES = {"T": _ORANGE, "S": _GREEN, "B": _BLUE, "narrow": _BLUE}
 _WORDS = {"S=1": ("o", "-"), "S=2": ("s", (0, (3, 2)))}
@@ -42,7 +45,7 @@ def plot_figure4(bars: Bars) -> Picture:
 
     about = "Figure 4: top-1 over total epochs, and with one augmentation removed"
     bands = [Band(_title(group), panels(group)) for group in _by_dataset(bars)]
-    return plot_bands("figure4", about, bands, _style_of_model)
+    return plot_bands("figure4", about, bands, style_of_model)
 
 
 def plot_aggregations(bars: Bars, stem: str) -> Picture:
@@ -81,7 +84,7 @@ def plot_figure_a2(bars: Bars) -> Picture:
 
     about = "Figure A2: top-1 with augmentations removed, alone and one after another"
     bands = [Band(_title(group), panels(group)) for group in _by_dataset(bars)]
-    return plot_bands("figure_a2", about, bands, _style_of_model)
+    return plot_bands("figure_a2", about, bands, style_of_model)
 
 
 def plot_table_a3(bars: Bars) -> Picture:
@@ -98,15 +101,16 @@ def plot_table_a3(bars: Bars) -> Picture:
 
 def _by_dataset(bars: Bars) -> list[list[Bar]]:
     groups: dict[str, list[Bar]] = {}
-    for bar in [*bars.real, *bars.quick]:
+    for bar in [*bars.small, *bars.real, *bars.quick]:
         groups.setdefault(bar.group, []).append(bar)
     return list(groups.values())
 
 
 def _side_by_side(bars: Bars, panel: Callable[[list[Bar]], Panel]) -> list[Band]:
-    """The paper's data sets in one band, digits in another."""
-    *real, quick = map(panel, _by_dataset(bars))
-    return [Band("", real), Band(quick.title, [replace(quick, title="")])]
+    """The paper's data sets in one band, budget small's and the digits in bands of their own."""
+    small, *real, quick = map(panel, _by_dataset(bars))
+    alone = [Band(one.title, [replace(one, title="")]) for one in (small, quick)]
+    return [alone[0], Band("", real), alone[1]]
 
 
 def _title(group: Sequence[Bar]) -> str:
@@ -118,7 +122,7 @@ def _removed(step: str) -> str:
     return _ALL if step == "none" else f"- {step.split()[-1]}"
 
 
-def _style_of_model(name: str) -> Style:
+def style_of_model(name: str) -> Style:
     """NesT-S, DeiT narrow: colour and marker by family, dash by size."""
     family, size = re.fullmatch("([A-Za-z]+)[- ]?(.*)", name).groups()
     return replace(_FAMILIES[family], dash=_DASHES.get(size, "-"))

@@ -15,6 +15,7 @@ from nestlib.report.printed import Printed, find_printed
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
 from nestlib.runs.sweeps import load_plan
 
+SMALL_LABEL = "narrow models on a part of CIFAR-10, by two cores; no row of the paper"
 QUICK_LABEL = "narrow models on digits: checks the path, no result of the paper"
 _LISTED = 64  # letters: bars without any number are named in their row if they fit, else counted
 
@@ -60,13 +61,14 @@ class Bar:
 
 
 class Bars(NamedTuple):
-    """A figure's bars: of the budgets gpu and paper, and of quick, which is apart.
+    """A figure's bars: of the budgets gpu and paper, and apart from these of small and of quick.
 
     gpu's shorter runs on the paper's data are real and of a schedule of their own.
     """
 
     real: list[Bar]
     quick: list[Bar]
+    small: list[Bar]
 
 
 def find_bars(
@@ -74,21 +76,35 @@ def find_bars(
 ) -> Bars:
     """Every bar of a figure with its fresh records; nothing is run."""
     seeds = list(seeds)
+    small = find_small_bars(figure, store, seeds, data_dir)
     found: dict[str, list[Bar]] = {"quick": [], "gpu": [], "paper": []}
     for budget, bars in found.items():
         recipes = plan(figure, budget, seeds)
         records = load_plan(recipes, store, data_dir)
         for key, (first, *_) in recipes.items():
-            bars.append(
-                Bar(key, first, tuple(records[key]), find_printed(figure, first.dataset, key))
-            )
+            printed = None if budget == "quick" else find_printed(figure, first.dataset, key)
+            bars.append(Bar(key, first, tuple(records[key]), printed))
     papers = {(bar.key, bar.dataset): bar.recipe for bar in found["paper"]}
     run_ids = {recipe.run_id for recipe in papers.values()}
     gpu = [
         _set_apart(bar, papers.get((bar.key, bar.dataset)))
         for bar in found["gpu"] if bar.recipe.run_id not in run_ids
     ]  # fmt: skip
-    return Bars(gpu + found["paper"], found["quick"])
+    return Bars(gpu + found["paper"], found["quick"], small)
+
+
+def find_small_bars(
+    sweep: str, store: Store, seeds: Sequence[int] = (0, 1, 2), data_dir: Path | None = None
+) -> list[Bar]:
+    """The bars of a sweep at budget small, narrow models that have no number of the paper's."""
+    recipes = plan(sweep, "small", seeds)
+    records = load_plan(recipes, store, data_dir)
+    subsets = {row[0].train_subset for row in recipes.values()}
+    images = f", {subsets.pop():,} images" if len(subsets) == 1 else ""
+    return [
+        Bar(key, row[0], tuple(records[key]), None, f"narrow models{images}")
+        for key, row in recipes.items()
+    ]
 
 
 def _set_apart(bar: Bar, paper: Recipe | None) -> Bar:
@@ -120,7 +136,7 @@ def bars_table(title: str, bars: Sequence[Bar]) -> Table:
     if any(bar.records for bar in bars):
         columns += ("Sampling ±", "n", "Seconds a run", "Records")
     return Table(
-        f"{title}: {QUICK_LABEL}" if is_quick(bars) else title,
+        f"{title}: {_label(bars)}" if _label(bars) else title,
         columns,
         [row[: len(columns)] for row in rows],
         _notes(bars, with_paper),
@@ -130,6 +146,13 @@ def bars_table(title: str, bars: Sequence[Bar]) -> Table:
 def is_quick(bars: Sequence[Bar]) -> bool:
     """Are these narrow models on digits?"""
     return all(bar.dataset == "digits" for bar in bars)
+
+
+def _label(bars: Sequence[Bar]) -> str:
+    """What bars that are no rows of the paper are."""
+    if is_quick(bars):
+        return QUICK_LABEL
+    return SMALL_LABEL if all(bar.recipe.budget == "small" for bar in bars) else ""
 
 
 def _name_together(bars: Sequence[Bar]) -> str:

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
+from nestlib.claims.claim import scores_of
 from nestlib.measure.accuracy import sampling_half_width
 from nestlib.paper import TABLE1 as PRINTED
-from nestlib.recipes.named import TABLE1, get_recipe
+from nestlib.recipes.named import SMALL_IMAGES_SEEN, SMALL_SUBSET, TABLE1, get_recipe
+from nestlib.recipes.plans import RATE_HELD_OUT, RATES, plan
 from nestlib.records import Record, Store
 from nestlib.report.cost import is_smoke
 from nestlib.report.pictures import Picture
 from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
 from nestlib.report.trade_off import plot_rows
+from nestlib.runs.freshness import find_fresh
+from nestlib.runs.small import find_rates
+from nestlib.runs.sweeps import count_images_seen
 
 
 def table1(store: Store) -> Table:
@@ -71,6 +76,60 @@ def table1_real(store: Store, names: Sequence[str]) -> Table:
         rows,
         ["Last epoch; sampling ± is the 95 % half-width of one such score, seeds apart", *notes],
     )
+
+
+def table1_small(store: Store, seeds: Sequence[int] = (0, 1, 2)) -> Table:
+    """Narrow relatives of equal size on a part of real CIFAR-10, budget small."""
+    rows, notes, devices = [], [], set()
+    for (_, row), recipes in plan("table1", "small", seeds).items():
+        recipe = recipes[0]
+        records = [found for found in (find_fresh(r, store) for r in recipes) if found]
+        if not records:
+            rows.append((row, recipe.name, NOT_RUN, "", "", "", "", f"{recipe.lr_per_256:g}"))
+            continue
+        source = ", ".join(record.run_id for record in records)
+        seen = count_images_seen(recipe)
+        scores = scores_of(records)
+        rates = [seen / record.summary["train_seconds"] for record in records]
+        rows.append((
+            row, recipe.name, mean_of(scores.values, source, 2),
+            Number(scores.half_width, source, 2), str(scores.n),
+            Number(records[0].summary["num_params"] / 1e6, source, 3), mean_of(rates, source, 0),
+            f"{recipe.lr_per_256:g}",
+        ))  # fmt: skip
+        notes.append(describe_runs(recipe.name, records))
+        devices |= {record.environment["device"] for record in records}
+    mixed = ["The rows come from more than one make of processor, so their images/s do not compare"]
+    return Table(
+        f"Seven families at equal size: {SMALL_SUBSET:,} images of CIFAR-10, "
+        f"{SMALL_IMAGES_SEEN:,} images seen",
+        ("Row", "Recipe", "C10 top-1 (%)", "Sampling ±", "n", "Params (M)", "Images/s", "Rate"),
+        rows,
+        ["Mean ± standard deviation over seeds of the last epoch's accuracy on all 10,000 test "
+         "images. Images/s: of training in bf16 on one core, a second run beside it. Rate: "
+         "lr_per_256, the best of three on held-out training images (next table)",
+         *(mixed if len(devices) > 1 else []), *notes],
+    )  # fmt: skip
+
+
+def rates_table(store: Store) -> Table:
+    """What each learning rate of budget small reaches on the training images held out."""
+    found, rows = find_rates(store), []
+    for row, name in {row: r.small for row, r in TABLE1.items() if r.small}.items():
+        recipe = get_recipe(name)
+        rates = RATES[recipe.optimizer]
+        if row not in found:
+            rows.append((row, recipe.optimizer, NOT_RUN, "", "", f"{recipe.lr_per_256:g}"))
+            continue
+        shown = [f"{found[row].scores[rate]:.2f} (at {rate:g})" for rate in rates]
+        rows.append((row, recipe.optimizer, *shown, f"{recipe.lr_per_256:g}"))
+    return Table(
+        f"Learning rates: top-1 (%) on {RATE_HELD_OUT:,} training images held out, never on test",
+        ("Row", "Optimizer", "Lowest", "Middle", "Highest", "Taken"),
+        rows,
+        ["One run each of the row's own recipe, with lr_per_256 as said; records of the sweep "
+         "learning_rates. The best is taken for all runs of budget small"],
+    )  # fmt: skip
 
 
 def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:

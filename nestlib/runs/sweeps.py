@@ -57,7 +57,7 @@ class RunsIncomplete(RuntimeError):
 def sweep(
     plan: Plan[K], store: Store, *, processes: int = 1, device: str = "auto",
     runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
-    committed: bool = False, progress: bool = True, again: bool = False,
+    committed: bool = False, progress: bool = True, again: bool = False, in_order: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Run each recipe of a plan that has no fresh record, cheapest first, teachers before pupils.
 
@@ -71,6 +71,7 @@ def sweep(
         device: "auto" takes all GPUs, else the CPU; or one of them.
         max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
         again: run all, as `carry_out` does.
+        in_order: as the plan has them, and not the cheapest first.
 
     Returns:
         What came of each run that was not there: "done", "failed" or "stopped".
@@ -95,13 +96,15 @@ def sweep(
     devices, threads = list_devices(device), 1
     if len(pending) == 1:
         processes, threads = 1, torch.get_num_threads()
-    costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
-    pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
+    if not in_order:
+        costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
+        pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
         processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
         initializer=listen, initargs=(_signalled,),
     )  # fmt: skip
     outcomes: list[Outcome] = []
+    said: set[str] = set()  # missing or damaged images fail many runs for one reason
     with stop_signal(_hand_on), _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
         while pending:
             ready = [recipe for recipe in pending if _can_start(recipe, store)]
@@ -117,7 +120,9 @@ def sweep(
                 if outcome.state != "held":
                     ended.append(outcome)
                     bar.update(outcome.state == "done")
-                    bar.write(f"{outcome.state:<8}{outcome.run_id}  {outcome.text}")
+                    text = "as above" if outcome.text in said else outcome.text
+                    said |= {outcome.text} if outcome.state == "failed" else set()
+                    bar.write(f"{outcome.state:<8}{outcome.run_id}  {text}")
             outcomes += ended
             pending = [r for r in pending if r.run_id not in {o.run_id for o in ended}]
             if pending and not ended:

@@ -125,7 +125,7 @@ def find_or_run_bench(
     """
     if store.read_only:
         return None
-    form = {"smoke": "smoke", "quick": "light"}.get(budget, "full")
+    form = {"smoke": "smoke", "quick": "light", "small": "light"}.get(budget, "full")
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
     rows = _rows_on(where, name, form, precision)

@@ -144,9 +144,9 @@ def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list
     Smoke runs have none; those of quick are found in their place.
     """
     budget = "quick" if budget == "smoke" else budget
+    bars, found = plan("figure7", budget, [0]), {}
     network = network or DEFAULTS.get(FIGURE7_DATASETS[budget], OTHERWISE)[0]
-    found = {}
-    for (row,), (recipe,) in plan("figure7", budget, [0]).items():
+    for (row,), (recipe,) in bars.items():
         runs = store.find_seeds(recipe)
         scores = [store.find(score_id(run.run_id, network)) for run in runs]
         found[row] = [record for record in scores if record is not None]
