@@ -16,6 +16,35 @@
 # %% [markdown]
 # # Which claims hold
 #
+# Every sentence of the paper that states a finding is a square; a row is one way to ask it. Rest the mouse on a square
+# for the sentence, what is asked and what came of it.
+
+# %% tags=["colab", "remove-cell"]
+from importlib.util import find_spec
+
+repository = ""  # this project's address, as in _config.yml; Colab clones it
+if find_spec("nestlib") is None and repository:
+    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
+    get_ipython().run_line_magic("cd", "nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
+# %% tags=["parameters", "hide-input"]
+budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
+
+# %% tags=["hide-input"]
+from nestlib import records, report
+from nestlib.notebook import check_parameters
+
+check_parameters(In)
+
+# %% tags=["hide-input"]
+store = records.open_store()
+picture = report.plot_claims(store)
+picture
+
+# %% [markdown]
+# ## How a sentence is decided
+#
 # Every sentence of the paper that states a finding, what would decide it, and what does. Three columns answer,
 # and none speaks for another: narrow models that two cores train on a part of CIFAR-10 (budget small,
 # [D38](d38)), where the sentence can be asked at that scale; the paper's own printed numbers, where they bear on
@@ -29,29 +58,6 @@
 #
 #     papermill experiments/claims.ipynb out.ipynb
 #     nest sweep --all --budget small --data-dir DATA  # the runs of narrow models; --board: where they stand
-
-# %% tags=["colab", "remove-cell"]
-from importlib.util import find_spec
-
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
-assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
-
-# %% tags=["parameters"]
-budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
-
-# %%
-from nestlib import records, report
-from nestlib.notebook import check_parameters
-
-check_parameters(In)
-
-# %% tags=["hide-input"]
-store = records.open_store()
-picture = report.plot_claims(store)
-picture
 
 # %% tags=["hide-input"]
 claims = report.claims_table(store)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from nestlib.measure.accuracy import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
@@ -73,7 +74,9 @@ def test_a_row_is_its_runs(store):
     assert table.caption == f"Figure: {QUICK_LABEL}"
     (row,) = [row for row in table.rows if row[0] == "digits, image, avgpool3x3"]
     recipe = plan["digits", "image", "avgpool3x3"][0]
-    _, top1, half, n, seconds, ids = row
+    _, top1, half, more, n, seconds, ids = row
+    reach = scipy.stats.t.ppf(0.975, 2) * np.std(SCORES, ddof=1) * np.sqrt(1 + 1 / 3)
+    assert more == f"{65 - reach:.1f} to {65 + reach:.1f}"
     assert top1.value == pytest.approx(65) and n == "3"
     assert top1.spread == pytest.approx(np.std(SCORES, ddof=1))
     assert half.value == pytest.approx(sampling_half_width(65.0, 1000))

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from nestlib.measure.accuracy import sampling_half_width
-from nestlib.measure.verdict import Scores, judge, mean_half_width
+from nestlib.measure.verdict import Scores, judge, mean_half_width, prediction_half_width
 
 MANY = 10**12  # so many images that only seeds count
 
@@ -83,6 +83,57 @@ def test_impossible_questions_are_refused():
     for terms, low, high in (([], 0, 1), ([(1, scores)], 1, 1)):
         with pytest.raises(ValueError, match="a lower bound below the upper"):
             judge(terms, low, high)
+
+
+def test_one_more_run_falls_into_its_interval_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    draws = generator.normal(60.0, 0.5, (4_000, 4))
+    inside = [
+        abs(row[3] - row[:3].mean()) < prediction_half_width(row[:3].tolist()) for row in draws
+    ]
+    assert 0.94 < np.mean(inside) < 0.96
+    assert prediction_half_width([60.0]) == math.inf
+
+
+def test_seeds_that_would_decide_are_the_fewest_that_do():
+    """Were mean and spread to stay: so many runs decide, one fewer does not."""
+    a, b = Scores((60.0, 61.0, 62.0), MANY), Scores((59.0, 60.0, 61.0), MANY)
+    verdict = judge([(1, a), (-1, b)])
+    assert verdict.status == "undecided"
+
+    def alike(scores, n):
+        values = np.linspace(-1, 1, n)
+        values *= scores.spread / values.std(ddof=1)
+        return Scores(tuple(scores.mean + values), MANY)
+
+    needed = verdict.seeds_needed
+    assert judge([(1, alike(a, needed)), (-1, alike(b, needed))]).status == "supported"
+    fewer = judge([(1, alike(a, needed - 1)), (-1, alike(b, needed - 1))])
+    assert fewer.status == "undecided" and fewer.seeds_needed == needed
+    # A test set too small for the difference: no number of seeds helps.
+    few = [(1, Scores(a.values, 100)), (-1, Scores(b.values, 100))]
+    assert judge(few).seeds_needed is None
+    assert judge([(1, Scores((60.0,), MANY)), (-1, b)]).seeds_needed is None
+
+
+def test_pairs_of_images_are_the_paired_difference():
+    """scipy's paired interval of the same 0s and 1s, but for t against the normal quantile."""
+    generator = np.random.default_rng(0)
+    draws = generator.random(5_000)
+    one, other = (draws < 0.62).astype(float), (draws + 0.1 * generator.random(5_000) < 0.65)
+    terms = [
+        (c, Scores((100 * r.mean(),), 5_000, "x", r.astype(float)))
+        for c, r in ((1, one), (-1, other))
+    ]
+    interval = scipy.stats.ttest_rel(one, other).confidence_interval(0.95)
+    verdict = judge(terms)
+    assert verdict.sampling_half_width == pytest.approx(
+        50 * (interval.high - interval.low), rel=2e-3
+    )
+    apart = [(1, terms[0][1]), (-1, Scores(terms[1][1].values, 5_000, "y", terms[1][1].right))]
+    assert judge(apart).sampling_half_width > 2 * verdict.sampling_half_width
+    with pytest.raises(ValueError, match=r"right is of shape \(5000,\), not \(100,\)"):
+        Scores((50.0,), 100, "x", one)
 
 
 def test_interval_of_a_mean_is_scipys():

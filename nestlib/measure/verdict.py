@@ -134,6 +134,15 @@ def mean_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     return float(t.ppf((1 + confidence) / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
 
 
+def prediction_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
+    """Of the interval that one more run falls in, by Student's t; infinite after a single run."""
+    n = len(values)
+    if n < 2:
+        return math.inf
+    spread = statistics.stdev(values) * math.sqrt(1 + 1 / n)
+    return float(t.ppf((1 + confidence) / 2, n - 1)) * spread
+
+
 def _welch_half_width(
     terms: Sequence[tuple[float, Scores]], counts: Sequence[int], confidence: float
 ) -> float:
