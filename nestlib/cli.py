@@ -386,7 +386,7 @@ def evidence(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="table1, table2, figure7 or speed")],
+    name: Annotated[str, typer.Argument(help="table1, table2, small, figure7 or speed")],
     form: Annotated[str, typer.Option(help="full, quick (for a CPU), light or smoke")] = "full",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -408,6 +408,8 @@ def bench(
         typer.echo(str(report.targets_table(record, [])))
     elif name == "figure7":
         typer.echo(str(report.generators_table(record, [])))
+    elif name == "small":
+        typer.echo(str(report.table1_small(open_store(), bench=record)))
     else:
         typer.echo(str(report.cost_table(name, record, [])))
 

@@ -13,6 +13,7 @@ from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
 from nestlib.report.tables import NOT_RUN
 from nestlib.runs import freshness
+from nestlib.studies.benches import run_bench
 
 
 @pytest.fixture
@@ -65,17 +66,21 @@ def test_the_figure_without_records_says_so(store):
 
 def test_narrow_rows_of_table1_show_accuracy_speed_and_rate(store):
     bars = plan("table1", "small", [0, 1, 2])
-    means = [add(store, recipe, 0.6, seconds=500.0) for recipe in bars["cifar10", "NesT-T"]]
+    means = [add(store, recipe, 0.6) for recipe in bars["cifar10", "NesT-T"]]
     rows = {row[0]: row for row in report.table1_small(store).rows}
     assert len(rows) == 7
-    name, top1, _, n, params, speed, rate = rows["NesT-T"][1:]
-    assert (name, n, rate) == ("small/nest_narrow", "3", "0.004")
+    name, top1, _, n, params, *_, rate = rows["NesT-T"][1:]
+    chosen = f"{bars['cifar10', 'NesT-T'][0].lr_per_256:g}"
+    assert (name, n, params, rate) == ("small/nest_narrow", "3", NOT_RUN, chosen)
     assert top1.value == pytest.approx(np.mean(means))
-    assert (speed.value, params.value) == (pytest.approx(600.0), pytest.approx(0.361))
     assert rows["DeiT-T"][2] == NOT_RUN
-    assert not any("more than one make" in note for note in report.table1_small(store).notes)
-    add(store, bars["cifar10", "DeiT-T"][0], 0.6, device="Another one")
-    assert any("more than one make" in note for note in report.table1_small(store).notes)
+    bench = run_bench("small", store, form="smoke", device="cpu", committed=True)
+    assert list(bench.summary) == ["NesT-T"]
+    table = report.table1_small(store, bench=bench)
+    (row,) = [row for row in table.rows if row[0] == "NesT-T"]
+    assert row[5].value == pytest.approx(0.361, abs=1e-3) and row[6].value > 0.03
+    assert row[7].value > 0 and bench.run_id in row[7].source
+    assert [row[5] for row in table.rows].count(NOT_RUN) == 6
 
 
 def test_rates_are_shown_where_all_three_are_recorded(store):

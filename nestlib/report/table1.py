@@ -8,13 +8,12 @@ from nestlib.paper import TABLE1 as PRINTED
 from nestlib.recipes.named import SMALL_IMAGES_SEEN, SMALL_SUBSET, TABLE1, get_recipe
 from nestlib.recipes.plans import RATE_HELD_OUT, RATES, plan
 from nestlib.records import Record, Store
-from nestlib.report.cost import is_smoke
+from nestlib.report.cost import describe_machine, is_smoke, rounds_of
 from nestlib.report.pictures import Picture
-from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
+from nestlib.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of, median_of
 from nestlib.report.trade_off import plot_rows
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.small import find_rates
-from nestlib.runs.sweeps import count_images_seen
 
 
 def table1(store: Store) -> Table:
@@ -78,37 +77,46 @@ def table1_real(store: Store, names: Sequence[str]) -> Table:
     )
 
 
-def table1_small(store: Store, seeds: Sequence[int] = (0, 1, 2)) -> Table:
-    """Narrow relatives of equal size on a part of real CIFAR-10, budget small."""
-    rows, notes, devices = [], [], set()
+def table1_small(
+    store: Store, seeds: Sequence[int] = (0, 1, 2), bench: Record | None = None
+) -> Table:
+    """Narrow relatives of equal size on a part of real CIFAR-10, budget small.
+
+    bench: of their costs, by `nest bench small`; default the newest committed one.
+    """
+    bench = bench or next(iter(store.find_benches("small")), None)
+    rows, notes = [], []
     for (_, row), recipes in plan("table1", "small", seeds).items():
         recipe = recipes[0]
         records = [found for found in (find_fresh(r, store) for r in recipes) if found]
-        if not records:
-            rows.append((row, recipe.name, NOT_RUN, "", "", "", "", f"{recipe.lr_per_256:g}"))
-            continue
-        source = ", ".join(record.run_id for record in records)
-        seen = count_images_seen(recipe)
-        scores = scores_of(records)
-        rates = [seen / record.summary["train_seconds"] for record in records]
-        rows.append((
-            row, recipe.name, mean_of(scores.values, source, 2),
-            Number(scores.half_width, source, 2), str(scores.n),
-            Number(records[0].summary["num_params"] / 1e6, source, 3), mean_of(rates, source, 0),
-            f"{recipe.lr_per_256:g}",
-        ))  # fmt: skip
-        notes.append(describe_runs(recipe.name, records))
-        devices |= {record.environment["device"] for record in records}
-    mixed = ["The rows come from more than one make of processor, so their images/s do not compare"]
+        accuracy: tuple[Cell, ...] = (NOT_RUN, "", "")
+        if records:
+            scores, source = scores_of(records), ", ".join(record.run_id for record in records)
+            half = Number(scores.half_width, source, 2)
+            accuracy = mean_of(scores.values, source, 2), half, str(scores.n)
+            notes.append(describe_runs(recipe.name, records))
+        rows.append((row, recipe.name, *accuracy, *_cost(bench, row), f"{recipe.lr_per_256:g}"))
+    timed = f"by {bench.run_id} ({describe_machine(bench)}), all in turn" if bench else NOT_RUN
     return Table(
         f"Seven families at equal size: {SMALL_SUBSET:,} images of CIFAR-10, "
         f"{SMALL_IMAGES_SEEN:,} images seen",
-        ("Row", "Recipe", "C10 top-1 (%)", "Sampling ±", "n", "Params (M)", "Images/s", "Rate"),
+        ("Row", "Recipe", "C10 top-1 (%)", "Sampling ±", "n", "Params (M)", "GFLOPs",
+         "Training images/s", "Rate"),
         rows,
         ["Mean ± standard deviation over seeds of the last epoch's accuracy on all 10,000 test "
-         "images. Images/s: of training in bf16 on one core, a second run beside it. Rate: "
-         "lr_per_256, the best of three on held-out training images (next table)",
-         *(mixed if len(devices) > 1 else []), *notes],
+         f"images. Costs: {timed}. Rate: lr_per_256, the best of three on held-out training images "
+         "(next table)", *notes],
+    )  # fmt: skip
+
+
+def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
+    """Parameters, multiply-adds and images/s of training."""
+    measured = bench.summary.get(row) if bench else None
+    if not measured or "error" in measured:
+        return (NOT_RUN, "", "")
+    return (
+        Number(measured["params"] / 1e6, bench.run_id, 3), Number(measured["gflops"], bench.run_id, 3),
+        median_of(rounds_of(bench, row, "train"), bench.run_id) or NOT_RUN,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Which models a benchmark times, for how long, and where its record goes.
 
-There is one for each table, of its rows; `figure7`, of its three generators, forward alone; and
-`speed`: NesT here against timm's (nestlib.studies.rivals).
+There is one for each table, of its rows; `small`, of Table 1's narrow relatives at budget small;
+`figure7`, of its three generators, forward alone; and `speed`: NesT here against timm's
+(nestlib.studies.rivals).
 """
 
 import re
@@ -14,7 +15,7 @@ from nestlib.data.datasets import dataset_info
 from nestlib.measure.speed import Contender, bench
 from nestlib.precision import resolve_precision
 from nestlib.recipes.generators import FIGURE7_GENERATORS
-from nestlib.recipes.named import TABLES, get_recipe
+from nestlib.recipes.named import TABLE1, TABLES, get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name, timestamp
 from nestlib.studies.rivals import MODELS, RIVALS, Rival, measure_differences
 from nestlib.training.devices import resolve_device
@@ -45,20 +46,23 @@ SPEED_FORMS = {
     "light": Form("light", rounds=5, seconds_per_round=0.5, warmup=1),
     "smoke": FORMS["smoke"],
 }
-ROWS = {**TABLES, "figure7": FIGURE7_GENERATORS, "speed": RIVALS}
+SMALL_ROWS = {row: entry.small for row, entry in TABLE1.items() if entry.small}
+ROWS = {**TABLES, "small": SMALL_ROWS, "figure7": FIGURE7_GENERATORS, "speed": RIVALS}
 # Rows that two cores time while a reader waits.
 LIGHT_ROWS = {
     "table1": ("Pyramid-164-48", "WRN28-10", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", "NesT-T"),
     "table2": ("ResNet-50", "DeiT-S", "Swin-T", "NesT-T"),
+    "small": tuple(SMALL_ROWS),
     "figure7": tuple(FIGURE7_GENERATORS),
     "speed": [name for name, rival in RIVALS.items() if len(MODELS[rival.model].builders) == 2],
 }
 SMOKE_ROW = {
-    "table1": "NesT-T", "table2": "NesT-T", "figure7": "NesT", "speed": "nestlib nest_tiny_cifar",
+    "table1": "NesT-T", "table2": "NesT-T", "small": "NesT-T", "figure7": "NesT",
+    "speed": "nestlib nest_tiny_cifar",
 }  # fmt: skip
 BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4, ("figure7", "cpu"): 4,
-               ("table1", "cuda"): 256, ("table2", "cuda"): 128,
-               ("figure7", "cuda"): 64}  # fmt: skip
+               ("small", "cpu"): 125, ("table1", "cuda"): 256, ("table2", "cuda"): 128,
+               ("small", "cuda"): 125, ("figure7", "cuda"): 64}  # fmt: skip
 # By input size, pixels.
 SPEED_BATCH_SIZES = {(224, "cpu"): 8, (32, "cpu"): 32, (224, "cuda"): 128, (32, "cuda"): 256}
 
@@ -76,8 +80,9 @@ def run_bench(
     """Time models in turn and write the record.
 
     Args:
-        name: "table1", "table2" (their rows), "figure7" (its generators at 64x64) or "speed" (NesT
-            here against timm's; on a CPU compiled ones in the full form alone).
+        name: "table1", "table2" (their rows), "small" (Table 1's narrow relatives), "figure7" (its
+            generators at 64x64) or "speed" (NesT here against timm's; on a CPU compiled ones in the
+            full form alone).
         form: "full" (every row, five rounds or more), "quick" (every row, minutes on two cores),
             "light" (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
 
@@ -181,7 +186,7 @@ def _table_row(table: str, row: str, how: Form, device: torch.device) -> Contend
     if table == "figure7":
         recipe = get_recipe(f"tiny_imagenet/{FIGURE7_GENERATORS[row]}")
         return Contender(row, recipe.build_generator, recipe.image_size, batch_size)
-    recipe = get_recipe(TABLES[table][row].recipe)
+    recipe = get_recipe(SMALL_ROWS[row] if table == "small" else TABLES[table][row].recipe)
     build = partial(recipe.build_model, num_classes=dataset_info(recipe.dataset).num_classes)
     return Contender(row, build, recipe.image_size, batch_size)
 
