@@ -43,6 +43,17 @@ picture = report.plot_claims(store)
 picture
 
 # %% [markdown]
+# ## What narrow models say
+#
+# A row is one difference that two cores measured on a part of CIFAR-10 (budget small, [D38](d38)), with its 95 %
+# interval; the grey bar is where the finding holds. A sentence is supported where the intervals of all its rows lie on
+# grey, contradicted where one lies wholly off it.
+
+# %% tags=["hide-input"]
+forest = report.plot_forest(store)
+forest
+
+# %% [markdown]
 # ## How a sentence is decided
 #
 # Every sentence of the paper that states a finding, what would decide it, and what does. Three columns answer,
@@ -64,4 +75,4 @@ claims = report.claims_table(store)
 claims
 
 # %%
-report.save("claims", budget, [claims], picture)
+report.save("claims", budget, [claims], picture, forest)

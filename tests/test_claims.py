@@ -17,7 +17,7 @@ from nestlib.recipes.named import get_recipe
 from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
-from nestlib.report import claims_table, plot_claims
+from nestlib.report import claims_table, plot_claims, plot_forest
 from nestlib.runs import freshness
 from nestlib.runs.small import runs_by_line
 
@@ -216,6 +216,14 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     assert len(picture.tooltips) == 3 * len(CLAIMS)
     assert f"1 supported, {len(SMALL_CLAIMS) - 1} no record" in picture.description
     picture.to_svg()
+    forest = plot_forest(store)
+    (verdict,) = finding.small.verdicts
+    said = f"PVT-T - DeiT-T: {verdict.value:+.2f} ± {verdict.half_width:.2f} points, supported"
+    assert said in forest.description
+    assert list(forest.tooltips) == ["forest-pvt-small-0"]
+    (mark,) = [line for line in forest.figure.axes[0].lines if line.get_gid()]
+    assert mark.get_xdata() == [verdict.value]
+    forest.to_svg()
 
 
 def test_models_that_err_on_the_same_images_are_told_apart_sooner(store):

@@ -81,11 +81,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Ruling:
-    """What records say of comparisons. verdicts: of those whose records are there; runs: these."""
+    """What records say of comparisons. by_comparison: one each, None where records are missing;
+    runs: the records that are there."""
 
     status: str
-    verdicts: tuple[Verdict, ...]
+    by_comparison: tuple[Verdict | None, ...]
     runs: tuple[Record, ...]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [verdict for verdict in self.by_comparison if verdict]
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,17 @@ def examine(claim: Claim, store: Store) -> Finding:
 
 def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -> Ruling:
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(comparisons))
-    verdicts, runs = [], {}
+    verdicts: list[Verdict | None] = []
+    runs: dict[str, Record] = {}
     for comparison in comparisons:
         rows = [_find(bar.recipe(), store) for _, bar in comparison.terms]
-        if all(rows):
-            terms = [(c, scores_of(row)) for (c, _), row in zip(comparison.terms, rows)]
-            verdicts.append(judge(terms, comparison.low, comparison.high, confidence=confidence))
-            runs |= {record.run_id: record for row in rows for record in row}
-    states = [verdict.status for verdict in verdicts]
+        if not all(rows):
+            verdicts.append(None)
+            continue
+        terms = [(c, scores_of(row)) for (c, _), row in zip(comparison.terms, rows)]
+        verdicts.append(judge(terms, comparison.low, comparison.high, confidence=confidence))
+        runs |= {record.run_id: record for row in rows for record in row}
+    states = [verdict.status for verdict in verdicts if verdict]
     status = _together(states, len(comparisons), one_suffices)
     return Ruling(status, tuple(verdicts), tuple(runs.values()))
 

@@ -392,7 +392,7 @@ CLAIMS: tuple[Claim, ...] = (
         "pooling",
         "by a point: with the same convolution and norm over stride 2 and average pooling",
         _over(DEFAULT, "conv3x3_stride2_ln", FAR) + _over(DEFAULT, "conv3x3_ln_avgpool3x3", FAR),
-        small_test="better than stride 2 and than average pooling, by any margin",
+        small_test="max-pooling above stride 2 and above average pooling, by any margin",
         small=_small_designs("conv3x3_stride2_ln", "conv3x3_ln_avgpool3x3"),
     ),
     Claim(
@@ -400,7 +400,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ours a point above each other design of figure 5, on both CIFAR sets",
         _over(DEFAULT, "conv3x3_stride2", FAR) + _over(DEFAULT, "avgpool3x3", FAR)
         + _over(DEFAULT, "patch_merge", FAR),
-        small_test="ours above each other design of figure 5, by any margin",
+        small_test="NesT's own aggregation above each other one of figure 5, by any margin",
         small=_small_designs(*(name for name in FIGURE5 if name != DEFAULT)),
     ),
     Claim(
@@ -409,7 +409,7 @@ CLAIMS: tuple[Claim, ...] = (
         "plane as illustrated in Figure 2), as used by Halonet [51], performs poorly on data "
         "efficient benchmarks",
         "ours a point above it on both CIFAR sets", _over(DEFAULT, "query_sampling2x2", FAR),
-        small_test="ours a point above it",
+        small_test="NesT's own aggregation a point above query sampling",
         small=_small_designs("query_sampling2x2", low=FAR),
     ),
     Claim(
@@ -418,7 +418,7 @@ CLAIMS: tuple[Claim, ...] = (
         "difference in model performance",
         "ours a point above patch merge on CIFAR-10, CIFAR-100 and ImageNet",
         _over(DEFAULT, "patch_merge", FAR, datasets=(*CIFAR, "imagenet")),
-        small_test="ours a point above patch merge",
+        small_test="NesT's own aggregation a point above patch merge",
         small=_small_designs("patch_merge", low=FAR),
     ),
     Claim(

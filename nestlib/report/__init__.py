@@ -18,6 +18,7 @@ from nestlib.report.curves import training_curves
 from nestlib.report.evidence import coverage_table, items_table, plan_table
 from nestlib.report.explorer import exploration_table
 from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
+from nestlib.report.forest import plot_forest
 from nestlib.report.generation import (
     generation_table,
     plot_figure7,
@@ -107,6 +108,7 @@ __all__ = [
     "plot_figure_a2",
     "plot_figure_a3",
     "plot_flow",
+    "plot_forest",
     "plot_localization",
     "plot_reach",
     "plot_rivals",

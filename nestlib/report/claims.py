@@ -16,7 +16,7 @@ NOT_ASKED = "cannot be asked"
 STATUSES = (SUPPORTED, CONTRADICTED, UNDECIDED, NO_RECORD)
 
 # Okabe and Ito's colours: face, then edge.
-_COLORS = {
+STATUS_COLORS = {
     SUPPORTED: ("#0072B2", "#0072B2"), CONTRADICTED: ("#D55E00", "#D55E00"),
     UNDECIDED: ("#F0E442", "#8A6D00"), NO_RECORD: ("white", "0.45"), NOT_ASKED: ("0.9", "0.9"),
 }  # fmt: skip
@@ -42,7 +42,7 @@ SCALES: dict[str, Callable[[Finding], str]] = {
 def count_statuses(findings: Sequence[Finding], status_of: Callable[[Finding], str]) -> str:
     """Such as "3 supported, 1 contradicted", those alone that there are."""
     states = [status_of(finding) for finding in findings]
-    return ", ".join(f"{states.count(s)} {s}" for s in _COLORS if s in states)
+    return ", ".join(f"{states.count(s)} {s}" for s in STATUS_COLORS if s in states)
 
 
 def plot_claims(store: Store) -> Picture:
@@ -62,10 +62,10 @@ def plot_claims(store: Store) -> Picture:
                 _WIDTH - _EDGE, y + 0.06, count_statuses(findings, status_of), va="center",
                 ha="right",
             )  # fmt: skip
-            ordered = sorted(findings, key=lambda f: list(_COLORS).index(status_of(f)))
+            ordered = sorted(findings, key=lambda f: list(STATUS_COLORS).index(status_of(f)))
             step = (_WIDTH - 2 * _EDGE) / len(findings)
             for i, finding in enumerate(ordered):
-                face, edge = _COLORS[status_of(finding)]
+                face, edge = STATUS_COLORS[status_of(finding)]
                 square = Rectangle(
                     (_EDGE + i * step, y + 0.17), _SQUARE, _SQUARE, fc=face, ec=edge, lw=0.8,
                     gid=f"claims-{row}-{finding.claim.id}",

@@ -115,7 +115,8 @@ def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
     if not measured or "error" in measured:
         return (NOT_RUN, "", "")
     return (
-        Number(measured["params"] / 1e6, bench.run_id, 3), Number(measured["gflops"], bench.run_id, 3),
+        Number(measured["params"] / 1e6, bench.run_id, 3),
+        Number(measured["gflops"], bench.run_id, 3),
         median_of(rounds_of(bench, row, "train"), bench.run_id) or NOT_RUN,
     )  # fmt: skip
 
