@@ -160,8 +160,10 @@ def train(
         if summary["status"] == "failed":
             raise typer.Exit(1)
         return
+    top1, split = record.top1
+    held_out = " of the training images held out" if split == "held_out" else ""
     typer.echo(
-        f"{record.run_id}: {summary['test/top1']:.2f} % top-1 after epoch "
+        f"{record.run_id}: {top1:.2f} % top-1{held_out} after epoch "
         f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
         f"{record.environment['device']}"
     )

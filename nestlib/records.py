@@ -43,6 +43,12 @@ class Record:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     schema: int = SCHEMA
 
+    @property
+    def top1(self) -> tuple[float, str] | None:
+        """A classifier's last accuracy (%), and of which images: test, or held_out of training."""
+        splits = [split for split in ("test", "held_out") if f"{split}/top1" in self.summary]
+        return (self.summary[f"{splits[0]}/top1"], splits[0]) if splits else None
+
 
 class Failure(str):
     """In a result's place: why a model could not be scored, in one line of a table's notes.

@@ -11,6 +11,7 @@ from nestlib.measure.accuracy import pack_right, unpack_right
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
+from nestlib.report.all_records import headline_of
 from nestlib.runs import splits
 from nestlib.runs.freshness import find_fresh, stale_reasons
 from nestlib.runs.run import carry_out
@@ -125,6 +126,8 @@ def test_a_held_out_run_never_sees_the_test_set(tiny_recipe, tmp_path, monkeypat
     keys = {key for row in [record.summary, *record.epochs] for key in row}
     assert {"held_out/top1", "held_out/loss"} <= set(record.summary)
     assert not [key for key in keys if key.startswith("test/")]
+    assert record.top1 == (record.summary["held_out/top1"], "held_out")
+    assert "% top-1 on training images held out, epoch 3" in headline_of(record)[1]
     assert record.environment["data"]["held_out"]["images"] == 50
     changed = replace(small(tiny_recipe, held_out=50), held_out=40)
     assert stale_reasons(record, changed, store) == ["the held_out images of digits are others"]

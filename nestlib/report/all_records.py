@@ -46,7 +46,9 @@ def headline_of(record: Record) -> tuple[str, str]:
     """What a record's main number is over, and the number in words."""
     summary, recipe = record.summary, record.recipe
     if record.kind == "train":
-        top1 = f"{summary['test/top1']:.2f} % test top-1, epoch {summary['reported_epoch']}"
+        value, split = record.top1
+        of = {"test": "test top-1", "held_out": "top-1 on training images held out"}[split]
+        top1 = f"{value:.2f} % {of}, epoch {summary['reported_epoch']}"
         return f"1 run, seed {recipe['seed']}", top1
     if record.kind == "gan":
         return f"1 run, seed {recipe['seed']}", f"generator after {summary['reported_step']} steps"

@@ -315,8 +315,7 @@ def _attempt(
     if record is None:
         return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
     summary = record.summary
-    top1 = next((value for key, value in summary.items() if key.endswith("/top1")), None)
-    how_it_ended = summary["status"] if top1 is None else f"{top1:.2f} % top-1"
+    how_it_ended = "{:.2f} % top-1 ({})".format(*record.top1) if record.top1 else summary["status"]
     return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
 
 
