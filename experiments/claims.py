@@ -45,7 +45,7 @@ picture
 # %% [markdown]
 # ## What narrow models say
 #
-# A row is one difference that two cores measured on a part of CIFAR-10 (budget small, [D38](d38)), with its 95 %
+# A row is one difference that two cores measured on a part of CIFAR-10 (budget small, [D38](d38)), with its
 # interval; the grey bar is where the finding holds. A sentence is supported where the intervals of all its rows lie on
 # grey, contradicted where one lies wholly off it.
 
