@@ -47,7 +47,7 @@ image: str = ""  # a photo's path: walked by the published NesT-S, fetched by ti
 
 # %%
 from nestlib import records, report
-from nestlib.studies import examples
+from nestlib.studies import blanking, examples
 from nestlib.notebook import check_parameters
 
 check_parameters(In)
@@ -87,6 +87,19 @@ hits
 # needs weights or a GPU.
 
 # %% [markdown]
+# ## On real images
+#
+# Photos have no planted truth, so blanking asks alone: NesTs that were trained here on CIFAR-10 ([D38](d38)), on all of
+# its test images. Made by `nest explain blanking`; to see the walks themselves, where CIFAR-10 is at hand:
+#
+#     NESTLIB_DATA=DATA papermill experiments/explore.ipynb out.ipynb -p model small/nest_narrow -p seed 0
+
+# %% tags=["hide-input"]
+names = ["cifar10/nest_flagship", "small/nest_narrow"]
+real = report.blanking_table(blanking.find_blanking(store, names))
+real
+
+# %% [markdown]
 # ## What it costs
 #
 # Path and maps come from one forward and one backward pass of a batch, and the backward pass stops above the
@@ -97,4 +110,4 @@ cost = report.show_profile("explaining", store.find_benches("explaining"))
 cost
 
 # %%
-report.save("figure3", budget, [hits, cost], picture)
+report.save("figure3", budget, [hits, real, cost], picture)

@@ -511,7 +511,7 @@ def score(
 
 @app.command()
 def explain(
-    what: Annotated[str, typer.Argument(help="planted or figure8")] = "planted",
+    what: Annotated[str, typer.Argument(help="planted, blanking or figure8")] = "planted",
     budget: Annotated[
         str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
     ] = "quick",
@@ -520,16 +520,20 @@ def explain(
         str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
     ] = "digits",
     data_dir: DataDir = None,
+    recipe: Annotated[
+        str, typer.Option(help="blanking: whose finished run, a NesT of `nest recipes`")
+    ] = "small/nest_narrow",
     limit: Annotated[int, typer.Option(help="imagenet: so many images, no result; 0 all")] = 0,
-    seed: Annotated[int, typer.Option(help="figure8: of the recipes' runs")] = 0,
+    seed: Annotated[int, typer.Option(help="blanking, figure8: of the runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Judge explanations by planted truth, or by boxes (figure 8); leaves records."""
+    """Judge explanations by planted truth, by blanking, or by boxes (figure 8); leaves records."""
     from nestlib import report
     from nestlib.records import open_store, timestamp
+    from nestlib.studies.blanking import run_blanking
     from nestlib.studies.evaluations import stop_at_failures
     from nestlib.studies.localizations import localize
     from nestlib.studies.planted import run_planted
@@ -539,13 +543,19 @@ def explain(
         how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
         results = {what: run_planted(store, **how)}
         table = report.grounding_table(list(results.values()))
+    elif what == "blanking":
+        how |= {"seed": seed, "data_dir": data_dir, "runs_dir": runs_dir}
+        results = {what: run_blanking(recipe, store, **how)}
+        table = report.blanking_table(list(results.values()))
     elif what == "figure8":
         how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
         own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
         results = localize(store, **how, **own)
         table = report.localization_table(dataset, results)
     else:
-        raise ValueError(f"nothing to explain by the name {what!r}; there are: planted, figure8")
+        raise ValueError(
+            f"nothing to explain by the name {what!r}; there are: planted, blanking, figure8"
+        )
     _say_found(results.values(), store, began, "measured")
     typer.echo(str(table))
     stop_at_failures(results)

@@ -27,7 +27,7 @@ from nestlib.report.generation import (
     score_table,
 )
 from nestlib.report.generators import generators_table
-from nestlib.report.grounding import grounding_table
+from nestlib.report.grounding import blanking_table, grounding_table
 from nestlib.report.loader import decoder_table, plot_streaming
 from nestlib.report.localization import (
     best_thresholds,
@@ -71,6 +71,7 @@ __all__ = [
     "architecture_table",
     "bars_table",
     "best_thresholds",
+    "blanking_table",
     "boxes_table",
     "claims_table",
     "cost_table",

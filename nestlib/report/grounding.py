@@ -1,9 +1,10 @@
-"""How often explanations point at the digit that they were asked for."""
+"""How often explanations point at the digit that they were asked for, and what blanking costs."""
 
 from collections.abc import Sequence
 
 from nestlib.records import Record
 from nestlib.report.tables import NOT_RUN, Cell, Number, Table
+from nestlib.studies.blanking import BLANKED_WAYS
 
 TITLE = "Planted truth: hits of the digit asked for (%)"
 COLUMNS = {
@@ -52,6 +53,33 @@ def grounding_table(records: Sequence[Record], ways: Sequence[str] = ()) -> Tabl
             "of the map's maximum",
             f"How far models differ: CAM's leaf block, one small digit, {'; '.join(of_each)}",
         ],
+    )  # fmt: skip
+
+
+def blanking_table(records: Sequence[Record]) -> Table:
+    """A row a model, from records of `nest explain blanking`; none: not run yet."""
+    head = ("Model", "Test top-1 (%)", "Images", *(f"{way} (%)" for way in BLANKED_WAYS))
+    rows: list[tuple[Cell, ...]] = []
+    for record in records:
+        summary, source = record.summary, record.run_id
+        rates = []
+        for way in BLANKED_WAYS:
+            low, high = summary["ways"][way]["interval"]
+            rate = 100 * summary["ways"][way]["rate"]
+            rates.append(Number(rate, source, 1, summary["images"], 50 * (high - low)))
+        top1 = Number(summary["test/top1"], source, 2)
+        name = f"{record.recipe['name']}, seed {record.recipe['seed']}"
+        rows.append((name, top1, f"{summary['images']:,}", *rates))
+    leaves = sorted({(r.summary["leaves"], r.summary["leaf_pixels"]) for r in records})
+    blocks = " or ".join(f"{count} of {edge}x{edge} pixels" for count, edge in leaves)
+    made = [f"{record.run_id}: {record.environment['device']}" for record in records]
+    return Table(
+        "Real test images: blanking the leaf block chosen for the true class costs its logit more "
+        "than blanking another one",
+        head,
+        rows or [(NOT_RUN, *[""] * (len(head) - 1))],
+        ["A block at random would win half of the time. ±: half of Wilson's 95 % interval"]
+        + ([f"Leaf blocks: {blocks}", *made] if records else []),
     )  # fmt: skip
 
 
