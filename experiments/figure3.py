@@ -90,9 +90,10 @@ hits
 # ## On real images
 #
 # Photos have no planted truth, so blanking asks alone: NesTs that were trained here on CIFAR-10 ([D38](d38)), on all of
-# its test images. Made by `nest explain blanking`; to see the walks themselves, where CIFAR-10 is at hand:
+# its test images. Made by `nest explain blanking`. Its images are not handed on with the records; where CIFAR-10 lies in
+# `data/cifar10`, a page draws the walks on them:
 #
-#     NESTLIB_DATA=DATA papermill experiments/explore.ipynb out.ipynb -p model small/nest_narrow -p seed 0
+#     papermill experiments/explore.ipynb out.ipynb -p model small/nest_narrow -p seed 0
 
 # %% tags=["hide-input"]
 names = ["cifar10/nest_flagship", "small/nest_narrow"]
