@@ -1,7 +1,7 @@
 """Budget small as a whole: the order of its runs, its learning rates, and where it stands.
 
 `nest sweep --all --budget small` runs what is missing, most wanted first: the learning rates, then
-the rest once each recipe has the best rate of its family.
+the rest where a recipe has the best rate of its family.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,6 @@ from nestlib.records import Store
 from nestlib.runs.forecast import Forecast
 from nestlib.runs.freshness import find_fresh
 from nestlib.runs.sweeps import STATES, Outcome, state_of, sweep
-
-
-class RatesUndecided(RuntimeError):
-    """Recipes whose learning rate is not the best by the records; the message names each."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +68,23 @@ def runs_by_line() -> dict[Line, list[Recipe]]:
 def sweep_small(store: Store, **how) -> list[Outcome]:
     """Run what is missing, line by line; `how` goes to `nestlib.runs.sweeps.sweep`.
 
-    Raises:
-        RatesUndecided: the learning rates are all recorded, and a recipe has not the best one.
+    The learning rates come first. A run whose family has no best rate yet, or whose recipe has
+    another one, is not begun: its outcome says which rate to set.
     """
     lines = runs_by_line()
-    rates = lines.pop(ORDER[0])
-    outcomes = sweep(_each_alone(rates), store, **how)
-    if all(outcome.state == "done" for outcome in outcomes):
-        check_rates(store)
-        rest = [recipe for runs in lines.values() for recipe in runs]
-        outcomes += sweep(_each_alone(rest), store, in_order=True, **how)
-    return outcomes
+    outcomes = sweep(_each_alone(lines.pop(ORDER[0])), store, **how)
+    if any(outcome.state == "stopped" for outcome in outcomes):
+        return outcomes
+    unsettled, ready = find_unsettled(store), []
+    for recipe in [recipe for runs in lines.values() for recipe in runs]:
+        lesson = recipe.distillation
+        names = {recipe.name, lesson.teacher_recipe[0]} if lesson else {recipe.name}
+        reasons = [unsettled[name] for name in sorted(names) if name in unsettled]
+        if reasons and find_fresh(recipe, store) is None:
+            outcomes.append(Outcome(recipe.run_id, "failed", f"not begun: {'; '.join(reasons)}"))
+        elif not reasons:
+            ready.append(recipe)
+    return [*outcomes, *sweep(_each_alone(ready), store, in_order=True, **how)]
 
 
 def _each_alone(runs: list[Recipe]) -> dict[str, list[Recipe]]:
@@ -120,23 +122,21 @@ def find_rates(store: Store) -> dict[str, Rates]:
     }  # fmt: skip
 
 
-def check_rates(store: Store) -> None:
-    """
-    Raises:
-        RatesUndecided: a recipe has another rate than the best of its family's records.
-    """
-    wrong = {row: rates for row, rates in find_rates(store).items() if rates.best != rates.chosen}
-    if wrong:
-        listed = "".join(
-            f"\n  {TABLE1[row].small}: lr_per_256={rates.best:g} "
-            f"({rates.scores[rates.best]:.2f} % of the held-out images), not {rates.chosen:g} "
-            f"({rates.scores[rates.chosen]:.2f} %)"
-            for row, rates in wrong.items()
-        )
-        raise RatesUndecided(
-            "the records of the learning rates say otherwise than recipes of budget small; set in "
-            f"nestlib/recipes/named.py:{listed}"
-        )
+def find_unsettled(store: Store) -> dict[str, str]:
+    """Recipes that may not be run yet, by name, and why: no best rate of their family is recorded,
+    or they have another."""
+    found, reasons = find_rates(store), {}
+    for row, name in {row: entry.small for row, entry in TABLE1.items() if entry.small}.items():
+        rates = found.get(row)
+        if rates is None:
+            reasons[name] = f"{name} has no record of each of its learning rates"
+        elif rates.best != rates.chosen:
+            reasons[name] = (
+                f"{name} has lr_per_256={rates.chosen:g} "
+                f"({rates.scores[rates.chosen]:.2f} % of the held-out images), {rates.best:g} is "
+                f"better ({rates.scores[rates.best]:.2f} %); set it in nestlib/recipes/named.py"
+            )
+    return reasons
 
 
 # Where it stands
