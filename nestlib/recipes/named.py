@@ -145,7 +145,8 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="cct7_3x1_cifar",
              model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
     ),
-    # Budget small: 0.34 to 0.38 M parameters each.
+    # Budget small: 0.34 to 0.38 M parameters each. A rate of their own is the best of three by the
+    # records of `nest sweep learning_rates --budget small`.
     "small/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3) on 10,000 images of CIFAR-10, a CPU",
         dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
@@ -157,7 +158,7 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "small/swin_narrow": (
         "ours: narrow Swin (d = 24, S = 2, stages of 2, 4 and 2), likewise",
-        dict(model="swin_tiny_cifar",
+        dict(model="swin_tiny_cifar", lr_per_256=2e-3,
              model_options=dict(patch_size=2, embed_dim=24, depths=[2, 4, 2], num_heads=[1, 2, 4],
                                 window_size=4)),
     ),
