@@ -22,9 +22,12 @@ _LEAST = 2.0  # points shown on either side of zero
 
 
 def plot_forest(store: Store) -> Picture:
-    """A row a comparison: its difference with the 95 % interval, on grey where it is as asked."""
+    """A row a comparison: its difference with the 95 % interval, on grey where it is as asked.
+
+    Findings without any record are counted in the title alone.
+    """
     asked = [examine(claim, store) for claim in CLAIMS if claim.small]
-    rows = [(f, i, c) for f in asked for i, c in enumerate(f.claim.small)]
+    rows = [(f, i, c) for f in asked if f.small.verdicts for i, c in enumerate(f.claim.small)]
     verdicts = [finding.small.by_comparison[i] for finding, i, _ in rows]
     tops = _tops([finding for finding, *_ in rows])
     height = _TOP + tops[-1] + _ROW + _FOOT
@@ -37,8 +40,11 @@ def plot_forest(store: Store) -> Picture:
         axes = figure.add_axes(place)
         axes.set(xlim=(-reach, reach), ylim=(tops[-1] + _ROW, 0), yticks=[])
         axes.set_xlabel("difference in points of top-1, with its 95 % interval; grey: as asked")
-        axes.axvline(0, color=INK, lw=0.6)
-        for (finding, i, comparison), verdict, top in zip(rows, verdicts, tops, strict=True):
+        if rows:
+            axes.axvline(0, color=INK, lw=0.6)
+        else:
+            axes.axis("off")
+        for (finding, i, comparison), verdict, top in zip(rows, verdicts, tops, strict=bool(rows)):
             y = top + _ROW / 2
             gid = f"forest-{finding.claim.id}-{i}"
             _draw_asked(axes, comparison, y, reach)
@@ -66,6 +72,8 @@ def plot_forest(store: Store) -> Picture:
 
 def _tops(findings: list[Finding]) -> list[float]:
     """Where each row begins, in inches; a space between findings, which take two lines at least."""
+    if not findings:
+        return [0.0]
     tops, first = [0.05], 0.05
     for before, after in pairwise(findings):
         if after is before:

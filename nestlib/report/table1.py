@@ -85,7 +85,7 @@ def table1_small(
     bench: of their costs, by `nest bench small`; default the newest committed one.
     """
     bench = bench or next(iter(store.find_benches("small")), None)
-    rows, notes = [], []
+    rows, notes, settled = [], [], find_rates(store)
     for (_, row), recipes in plan("table1", "small", seeds).items():
         recipe = recipes[0]
         records = [found for found in (find_fresh(r, store) for r in recipes) if found]
@@ -95,7 +95,8 @@ def table1_small(
             half = Number(scores.half_width, source, 2)
             accuracy = mean_of(scores.values, source, 2), half, str(scores.n)
             notes.append(describe_runs(recipe.name, records))
-        rows.append((row, recipe.name, *accuracy, *_cost(bench, row), f"{recipe.lr_per_256:g}"))
+        rate = f"{recipe.lr_per_256:g}" if row in settled else "not chosen yet"
+        rows.append((row, recipe.name, *accuracy, *_cost(bench, row), rate))
     timed = f"by {bench.run_id} ({describe_machine(bench)}), all in turn" if bench else NOT_RUN
     return Table(
         f"Seven families at equal size: {SMALL_SUBSET:,} images of CIFAR-10, "
@@ -128,7 +129,7 @@ def rates_table(store: Store) -> Table:
         recipe = get_recipe(name)
         rates = RATES[recipe.optimizer]
         if row not in found:
-            rows.append((row, recipe.optimizer, NOT_RUN, "", "", f"{recipe.lr_per_256:g}"))
+            rows.append((row, recipe.optimizer, NOT_RUN, "", "", "not chosen yet"))
             continue
         shown = [f"{found[row].scores[rate]:.2f} (at {rate:g})" for rate in rates]
         rows.append((row, recipe.optimizer, *shown, f"{recipe.lr_per_256:g}"))
