@@ -256,7 +256,9 @@ def sweep(
     every: Annotated[
         bool, typer.Option("--all", help="all of budget small, most wanted first")
     ] = False,
-    seeds: Annotated[int, typer.Option(help="runs of each bar, of seeds 0, 1, ...")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="runs of each bar, of seeds 0, 1, ...; --all has its own")
+    ] = 3,
     only: Annotated[
         str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
     ] = "",

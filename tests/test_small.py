@@ -225,6 +225,8 @@ def test_hours_come_from_records_of_this_processor_else_from_timed_steps(store, 
     add(store, get_recipe("small/nest_narrow", seed=1), seconds=1000.0)
     add(store, get_recipe("small/nest_narrow", seed=2), seconds=5000.0, threads=2)
     add(store, other, seconds=10.0, device="Some other processor")
+    flagship = get_recipe("cifar10/nest_flagship")
+    add(store, flagship, seconds=7000.0)
     found = forecast.Forecast(store)
     assert found.seconds(one) == pytest.approx(950.0)
     # Another rate, subset or schedule is the same kind of step; another model is not.
@@ -233,6 +235,7 @@ def test_hours_come_from_records_of_this_processor_else_from_timed_steps(store, 
     assert found.seconds(get_recipe("small/nest_narrow", **small_schedule(epochs=60))) == (
         pytest.approx(1900.0)
     )
+    assert found.seconds(flagship) == pytest.approx(7000.0)
     assert timed == []
     assert found.seconds(other) == pytest.approx(0.25 * SMALL_IMAGES_SEEN / other.batch_size)
     assert found.seconds(other) and timed == [other]

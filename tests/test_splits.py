@@ -1,6 +1,7 @@
 """Subsets of training images: as many of each class, the same for every run, apart from test."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from nestlib.report.all_records import headline_of
 from nestlib.runs import splits
 from nestlib.runs.freshness import find_fresh, stale_reasons
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_sets, take_equally
+from nestlib.runs.splits import load_sets, take, take_equally
 from nestlib.runs.trained import load_run
+from nestlib.training.classifier import Trainer
 
 CIFAR = SHARED / "data" / "cifar10"
 
@@ -131,6 +133,21 @@ def test_a_held_out_run_never_sees_the_test_set(tiny_recipe, tmp_path, monkeypat
     assert record.environment["data"]["held_out"]["images"] == 50
     changed = replace(small(tiny_recipe, held_out=50), held_out=40)
     assert stale_reasons(record, changed, store) == ["the held_out images of digits are others"]
+
+
+def test_a_rank_without_an_image_joins_in_saying_which_were_right(tiny_recipe, tmp_path):
+    """More ranks than test images, as in a smoke run of a node."""
+    recipe = replace(tiny_recipe, ema_decay=None)
+    train_set, test_set = load_sets(recipe)
+    one, model = take(test_set, 1), recipe.build_model(10)
+    trainer = Trainer(recipe, model, train_set, one, tmp_path, torch.device("cpu"))
+    trainer.progress.step = trainer.total_steps
+    trainer.ranks = SimpleNamespace(
+        rank=1, size=2, sum=lambda sums: sums + 1, broadcast=lambda _: None,
+        gather=lambda own: [torch.tensor([True]), own],
+    )  # fmt: skip
+    trainer.evaluate()
+    assert unpack_right(trainer.right, 1).tolist() == [True]
 
 
 def test_rows_come_every_so_many_epochs_and_change_no_weight(tiny_recipe, tmp_path):

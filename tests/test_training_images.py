@@ -113,7 +113,7 @@ def test_small_bars_stand_apart_from_the_papers_and_from_digits(store):
     assert not any("make of processor" in note for note in table.notes)
     add(store, plan("figure5", "small", [0])["cifar10", "image", "avgpool3x3"][0], 0.6, device="B")
     notes = report.bars_table("Small", report.find_bars("figure5", store).small).notes
-    (note,) = [note for note in notes if "Not all bars are of one make of processor" in note]
+    (note,) = [note for note in notes if "Not all runs are of one make of processor" in note]
     assert "A processor: cifar10 (narrow models, 10,000 images), block, avgpool3x3" in note
     assert "B: cifar10 (narrow models, 10,000 images), image, avgpool3x3" in note
     assert replace(row[0], budget="quick").run_id != row[0].run_id

@@ -8,8 +8,8 @@ undecided at this n otherwise. One run a side has no spread to tell, so it decid
 
 Models scored on the same images err on the same ones. Where the records keep which images were
 right, the second part is of the difference image by image, which is smaller; else it is taken as of
-independent draws: too wide rather than too narrow. Runs of one seed are not paired: models of two
-kinds share neither weights nor draws.
+independent draws: too wide rather than too narrow. Runs of one seed share the order and the crops
+of their images, but are not paired: so few pairs leave Student's t too few degrees of freedom.
 """
 
 import math

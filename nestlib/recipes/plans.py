@@ -3,7 +3,7 @@
 `nest sweep figure5 --budget quick` runs a plan (nestlib.runs.sweeps). A plan maps a bar's key,
 words such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow
 models on the digits and checks the path to a figure, never its result; small trains narrow models
-on a part of CIFAR-10 and asks what can be asked at that scale (nestlib.recipes.order); gpu is what
+on a part of CIFAR-10 and asks what can be asked at that scale (nestlib.runs.small); gpu is what
 one GPU does, CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 

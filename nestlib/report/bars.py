@@ -211,13 +211,12 @@ def _say_processors(bars: Sequence[Bar]) -> list[str]:
     """Which bars were run on which make of processor, where there are several."""
     found: dict[str, list[str]] = {}
     for bar in bars:
-        devices = sorted({record.environment["device"] for record in bar.records})
-        if devices:
-            found.setdefault(" and ".join(devices), []).append(bar.name)
+        for device in sorted({record.environment["device"] for record in bar.records}):
+            found.setdefault(device, []).append(bar.name)
     if len(found) < 2:
         return []
     listed = "; ".join(f"{device}: {', '.join(names)}" for device, names in found.items())
-    return [f"Not all bars are of one make of processor: {listed}"]
+    return [f"Not all runs are of one make of processor: {listed}"]
 
 
 def _is_named_small(recipe: Recipe | GanRecipe) -> bool:

@@ -33,9 +33,11 @@ class Forecast:
 
     def __init__(self, store: Store):
         device = device_name(torch.device("cpu"))
-        paths = [path for folder in store.folders for path in folder.glob("small/*.json")]
+        paths = [path for folder in store.folders for path in folder.glob("*/*.json")]
         self.rates: dict[str, list[float]] = {}  # seconds an image, by what decides them
         for record in map(load_record, paths):
+            if record.kind != "train" or record.recipe["budget"] != "small":
+                continue
             where = record.environment
             if (where["device"], where["threads"]) == (device, 1):
                 recipe = from_dict(record.recipe)

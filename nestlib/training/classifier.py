@@ -216,7 +216,7 @@ class Trainer(Loop):
         model.eval()
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
-        right: list[Tensor] = []
+        right = [torch.zeros(0, dtype=torch.bool, device=self.device)]  # a rank may have no image
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
         with torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
