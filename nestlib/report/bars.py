@@ -201,8 +201,10 @@ def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
                      "a row of theirs")  # fmt: skip
     usual = next((bar.recipe for bar in bars if _is_named_small(bar.recipe)), None)
     if usual:
-        notes.append(f"`nest train {usual.name} --seed 3 --data-dir DATA` runs one more seed of "
-                     f"{usual.name}, DATA the folder with CIFAR-10")  # fmt: skip
+        notes.append(
+            f"One more seed of {usual.name}: nest train {usual.name} --seed 3 --data-dir DATA "
+            "(DATA holds CIFAR-10)"
+        )
     time = describe_time(bars)
     return [*notes, *_say_processors(bars), time[0].upper() + time[1:]]
 
