@@ -32,14 +32,17 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %% tags=["hide-input"]
-from nestlib import records, report
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.claims import claims_table, plot_claims
+from nestbook.report.forest import plot_forest
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
 # %% tags=["hide-input"]
 store = records.open_store()
-picture = report.plot_claims(store)
+picture = plot_claims(store)
 picture
 
 # %% [markdown]
@@ -50,7 +53,7 @@ picture
 # grey, contradicted where one lies wholly off it.
 
 # %% tags=["hide-input"]
-forest = report.plot_forest(store)
+forest = plot_forest(store)
 forest
 
 # %% [markdown]
@@ -65,14 +68,14 @@ forest
 # runs on digits decide nothing here.
 #
 # Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
-# for words such as "far" or "similar" are ours and stand in `nestlib/claims/findings.py`.
+# for words such as "far" or "similar" are ours and stand in `experiments/nestbook/claims/findings.py`.
 #
 #     papermill experiments/claims.ipynb out.ipynb
 #     nest sweep --all --budget small --data-dir DATA  # the runs of narrow models; --board: where they stand
 
 # %% tags=["hide-input"]
-claims = report.claims_table(store)
+claims = claims_table(store)
 claims
 
 # %%
-report.save("claims", budget, [claims], picture, forest)
+save("claims", budget, [claims], picture, forest)

@@ -44,34 +44,37 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %%
-from nestlib import evidence, records, report
-from nestlib.notebook import check_parameters
+from nestbook import run_plan
+from nestbook.report.run_plan import coverage_table, items_table, plan_table
+from nestbook.report.tables import save
+from nestlib import records
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
 # %%
-store, entries = records.open_store(), evidence.list_entries()
+store, entries = records.open_store(), run_plan.list_entries()
 
 # %% [markdown]
 # ## How much of the paper has a record
 
 # %% tags=["hide-input"]
-coverage = report.coverage_table(evidence.find_coverage(store))
+coverage = coverage_table(run_plan.find_coverage(store))
 coverage
 
 # %% [markdown]
 # ## By item
 
 # %% tags=["hide-input"]
-items = report.items_table(entries, store)
+items = items_table(entries, store)
 items
 
 # %% [markdown]
 # ## Run by run
 
 # %% tags=["hide-input"]
-plan = report.plan_table(entries, store)
+plan = plan_table(entries, store)
 plan
 
 # %%
-report.save("evidence", budget, [coverage, items, plan])
+save("evidence", budget, [coverage, items, plan])

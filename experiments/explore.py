@@ -37,9 +37,13 @@ seed: int = 2  # of the recipe's run
 images: int = 6  # how many prepared images
 
 # %%
-from nestlib import explore, records, report
-from nestlib.studies import planted
-from nestlib.notebook import check_parameters
+from nestbook.explorer import load_subject, open_explorer, show_prepared
+from nestlib import records
+from nestbook.explorer.static import exploration_table
+from nestbook.report.grounding import grounding_table
+from nestbook.report.tables import save
+from nestbook.evaluations import planted
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -56,8 +60,8 @@ check_parameters(In)
 # training, and canvases with one small digit.
 
 # %% tags=["hide-input"]
-subject = explore.load_subject(model, seed=seed, num_images=images, budget=budget)
-explorer = explore.show_prepared(subject)
+subject = load_subject(model, seed=seed, num_images=images, budget=budget)
+explorer = show_prepared(subject)
 explorer
 
 # %% [markdown]
@@ -67,7 +71,7 @@ explorer
 # judged: these are the paths of the images above.
 
 # %% tags=["hide-input"]
-shown = report.exploration_table(explorer)
+shown = exploration_table(explorer)
 shown
 
 # %% [markdown]
@@ -79,7 +83,7 @@ shown
 
 # %% tags=["hide-input"]
 ways = ["GradCAT, positive, place, normed", "CAM"]
-judged = report.grounding_table(planted.find_planted(records.open_store()), ways)
+judged = grounding_table(planted.find_planted(records.open_store()), ways)
 judged
 
 # %% [markdown]
@@ -95,7 +99,7 @@ judged
 # or set `model` above and run all cells.
 
 # %% tags=["remove-output"]
-explore.open_explorer(subject)
+open_explorer(subject)
 
 # %%
-report.save("explore", budget, [shown, judged])
+save("explore", budget, [shown, judged])

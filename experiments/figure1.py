@@ -46,9 +46,11 @@ model: str = "nest_tiny_imagenet"  # any NesT of nestlib.list_models()
 canvas: int = 0  # which digits canvas is drawn
 
 # %%
-from nestlib import report
-from nestlib.studies import examples
-from nestlib.notebook import check_parameters
+from nestbook.report.architecture import architecture_table, plot_architecture
+from nestbook.report.blocking import draw_blocking
+from nestbook.report.tables import save
+from nestbook.evaluations import examples
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -59,14 +61,14 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 image = examples.draw_canvas(canvas)
-tree = report.plot_architecture(image, model)
+tree = plot_architecture(image, model)
 tree
 
 # %% [markdown]
 # ## Line by line
 
 # %% tags=["hide-input"]
-lines = report.architecture_table(model)
+lines = architecture_table(model)
 lines
 
 # %% [markdown]
@@ -78,8 +80,8 @@ lines
 # one of the designs of {doc}`figure_a1`, as it has no weights and so can be seen in pixels.
 
 # %% tags=["hide-input"]
-steps = report.draw_blocking(image)
+steps = draw_blocking(image)
 steps
 
 # %%
-report.save("figure1", budget, [lines], tree, steps)
+save("figure1", budget, [lines], tree, steps)

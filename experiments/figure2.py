@@ -42,8 +42,9 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing trains, all are alike
 
 # %%
-from nestlib import report
-from nestlib.notebook import check_parameters
+from nestbook.report.receptive_field import flow_table, plot_flow, plot_reach, reach_table
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -54,11 +55,11 @@ check_parameters(In)
 # which it is not merged into, in that block's colour.
 
 # %% tags=["hide-input"]
-patches = report.plot_flow()
+patches = plot_flow()
 patches
 
 # %% tags=["hide-input"]
-designs = report.flow_table()
+designs = flow_table()
 designs
 
 # %% [markdown]
@@ -68,12 +69,12 @@ designs
 # more. Each panel shows one block of a hierarchy and the pixels that reach it.
 
 # %% tags=["hide-input"]
-reach = report.plot_reach()
+reach = plot_reach()
 reach
 
 # %% tags=["hide-input"]
-shares = report.reach_table()
+shares = reach_table()
 shares
 
 # %%
-report.save("figure2", budget, [designs, shares], patches, reach)
+save("figure2", budget, [designs, shares], patches, reach)

@@ -46,9 +46,13 @@ canvas: int = 0  # which of the 128 canvases with four digits
 image: str = ""  # a photo's path: walked by the published NesT-S, fetched by timm; none: the canvas
 
 # %%
-from nestlib import records, report
-from nestlib.studies import blanking, examples
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.grounding import blanking_table, grounding_table
+from nestbook.report.profiles import show_profile
+from nestbook.report.tables import save
+from nestbook.report.tree import draw_trees
+from nestbook.evaluations import blanking, examples
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -61,7 +65,7 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 walks = examples.walk_figure3(canvas, image, budget=budget)
-picture = report.draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3")
+picture = draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3")
 picture
 
 # %% [markdown]
@@ -74,7 +78,7 @@ picture
 
 # %% tags=["hide-input"]
 store = records.open_store()
-hits = report.grounding_table(store.find_committed("planted/nest_planted-"))
+hits = grounding_table(store.find_committed("planted/nest_planted-"))
 hits
 
 # %% [markdown]
@@ -97,7 +101,7 @@ hits
 
 # %% tags=["hide-input"]
 names = ["cifar10/nest_flagship", "small/nest_narrow"]
-real = report.blanking_table(blanking.find_blanking(store, names))
+real = blanking_table(blanking.find_blanking(store, names))
 real
 
 # %% [markdown]
@@ -107,8 +111,8 @@ real
 # leaves. Made by `nest profile explaining`.
 
 # %% tags=["hide-input"]
-cost = report.show_profile("explaining", store.find_benches("explaining"))
+cost = show_profile("explaining", store.find_benches("explaining"))
 cost
 
 # %%
-report.save("figure3", budget, [hits, real, cost], picture)
+save("figure3", budget, [hits, real, cost], picture)

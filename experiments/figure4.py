@@ -52,9 +52,13 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.ablations import plot_figure4
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.tables import save
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -67,7 +71,7 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("figure4", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("figure4", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The figure
@@ -76,17 +80,17 @@ ran = sweeps.collect_figure("figure4", budget, store, seeds=seeds, train=train, 
 # Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]
-bars = report.find_bars("figure4", store, range(seeds), data_dir or None)
-picture = report.plot_figure4(bars)
+bars = find_bars("figure4", store, range(seeds), data_dir or None)
+picture = plot_figure4(bars)
 picture
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = report.bars_table("Small", bars.small)
-real = report.bars_table("Figure 4: top-1 by epochs and augmentation", bars.real)
-quick = report.bars_table("Quick", bars.quick)
+small = bars_table("Small", bars.small)
+real = bars_table("Figure 4: top-1 by epochs and augmentation", bars.real)
+quick = bars_table("Quick", bars.quick)
 display(small, real, quick)
 
 # %% [markdown]
@@ -97,8 +101,8 @@ display(small, real, quick)
 
 # %% tags=["hide-input"]
 ids = ["converges", "14-percent", "100-epochs", "abstract-83.8", "less-augmentation"]
-claims = report.claims_table(store, ids)
+claims = claims_table(store, ids)
 claims
 
 # %%
-report.save("figure4", budget, [small, real, quick, claims], picture)
+save("figure4", budget, [small, real, quick, claims], picture)

@@ -51,9 +51,13 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.ablations import plot_figure6
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.tables import save
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -66,7 +70,7 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("figure6", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("figure6", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The figure
@@ -74,17 +78,17 @@ ran = sweeps.collect_figure("figure6", budget, store, seeds=seeds, train=train, 
 # Round marks are S = 1, square ones S = 2. Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]
-bars = report.find_bars("figure6", store, range(seeds), data_dir or None)
-picture = report.plot_figure6(bars)
+bars = find_bars("figure6", store, range(seeds), data_dir or None)
+picture = plot_figure6(bars)
 picture
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = report.bars_table("Small", bars.small)
-real = report.bars_table("Figure 6: CIFAR top-1 by depth, word size and model size", bars.real)
-quick = report.bars_table("Quick", bars.quick)
+small = bars_table("Small", bars.small)
+real = bars_table("Figure 6: CIFAR top-1 by depth, word size and model size", bars.real)
+quick = bars_table("Quick", bars.quick)
 display(small, real, quick)
 
 # %% [markdown]
@@ -95,8 +99,8 @@ display(small, real, quick)
 
 # %% tags=["hide-input"]
 ids = ["shallow", "depth5", "depth5-n", "layers", "nest3-94.5", "nest3-speed"]
-claims = report.claims_table(store, ids)
+claims = claims_table(store, ids)
 claims
 
 # %%
-report.save("figure6", budget, [small, real, quick, claims], picture)
+save("figure6", budget, [small, real, quick, claims], picture)

@@ -53,11 +53,16 @@ data_dir: str = ""  # where Tiny ImageNet or ImageNet lies; default data/<name>
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records, report
-from nestlib.recipes import plans
-from nestlib.runs import sweeps
-from nestlib.studies import benches, samples, scores
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.generation import generation_table, plot_figure7, runs_table
+from nestbook.report.generators import generators_table
+from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
+from nestbook.report.tables import save
+from nestbook.sweeps import plans
+from nestbook.sweeps import runner
+from nestbook.benchmarks import bench
+from nestbook.evaluations import samples, generators
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -67,10 +72,10 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store, how = records.open_store(), {"device": device, "data_dir": data_dir or None}
 plan = plans.plan("figure7", budget, range(seeds), only="" if rows == "all" else rows)
-new = sweeps.collect(plan, store, **how), scores.score_figure7(plan, store, network=network, **how)
-trained = sweeps.load_plan(plans.plan("figure7", budget, range(seeds)), store)
-bench = benches.find_or_run_bench("figure7", store, budget, device)
-scored, benched = scores.find_figure7(store, budget, network), store.find_benches("figure7")
+new = runner.collect(plan, store, **how), generators.score_figure7(plan, store, network=network, **how)
+trained = runner.load_plan(plans.plan("figure7", budget, range(seeds)), store)
+bench = bench.find_or_run_bench("figure7", store, budget, device)
+scored, benched = generators.find_figure7(store, budget, network), store.find_benches("figure7")
 
 # %% [markdown]
 # ## The figure
@@ -80,8 +85,8 @@ scored, benched = scores.find_figure7(store, budget, network), store.find_benche
 # greatest. Rest the mouse on a mark for its figures and their source.
 
 # %% tags=["hide-input"]
-picture = report.plot_figure7(scored, bench, benched)
-table, ran = report.generation_table(scored, "figure7"), report.runs_table(trained)
+picture = plot_figure7(scored, bench, benched)
+table, ran = generation_table(scored, "figure7"), runs_table(trained)
 display(picture, table, ran)
 
 # %% [markdown]
@@ -92,7 +97,7 @@ display(picture, table, ran)
 # (record score/digits/gan_nest_narrow-s0-fd17f8cf-lite0_64).
 
 # %% tags=["hide-input"]
-other = report.generation_table(scores.find_figure7(store, budget, "lite0_64"), "figure7")
+other = generation_table(generators.find_figure7(store, budget, "lite0_64"), "figure7")
 other
 
 # %% [markdown]
@@ -103,7 +108,7 @@ other
 # costs most where its matrix is written to memory, as libraries did in 2021.
 
 # %% tags=["hide-input"]
-cost = report.generators_table(bench, benched)
+cost = generators_table(bench, benched)
 cost
 
 # %% [markdown]
@@ -115,7 +120,7 @@ cost
 # %% tags=["hide-input"]
 recipe = next(iter(plan.values()))[0]
 drawn = samples.draw_samples(recipe, store)
-grid, walk = report.draw_grid(drawn, "figure7_samples"), report.draw_walk(drawn, "figure7_walk")
+grid, walk = draw_grid(drawn, "figure7_samples"), draw_walk(drawn, "figure7_walk")
 display(grid, walk)
 
 # %% [markdown]
@@ -126,9 +131,9 @@ display(grid, walk)
 
 # %% tags=["hide-input"]
 found = samples.compare_with_training(recipe, store, data_dir=data_dir or None)
-neighbours, near = report.draw_neighbours(found, "figure7_nearest"), report.neighbours_table(found)
+neighbours, near = draw_neighbours(found, "figure7_nearest"), neighbours_table(found)
 display(neighbours, near)
 
 # %%
-report.save("figure7", budget, [table, ran, other, cost, near], picture, grid, walk)
-report.save("figure7_nearest", budget, [], neighbours)
+save("figure7", budget, [table, ran, other, cost, near], picture, grid, walk)
+save("figure7_nearest", budget, [], neighbours)

@@ -51,9 +51,12 @@ limit: int = 0  # score so many of ImageNet's images, drawn once and for all; 0:
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records, report
-from nestlib.studies import evaluations, examples, localizations
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.localization import boxes_table, figure8, localization_table, plot_localization
+from nestbook.report.tables import save
+from nestbook.report.tree import draw_walks
+from nestbook.evaluations import classifiers, examples, localizers
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -63,10 +66,10 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 small = "smoke" if budget == "smoke" else "quick"
-digits = localizations.localize_figure8(store, budget=small, device=device)
+digits = localizers.localize_figure8(store, budget=small, device=device)
 how = {"dataset": "tiny_imagenet", "data_dir": data_dir or None, "device": device}
-tiny = localizations.localize_figure8(store, budget=budget, **how)
-imagenet = localizations.localize_imagenet(store, imagenet_dir, limit=limit, device=device)
+tiny = localizers.localize_figure8(store, budget=budget, **how)
+imagenet = localizers.localize_imagenet(store, imagenet_dir, limit=limit, device=device)
 
 # %% [markdown]
 # ## Left: walks of the predicted class
@@ -76,14 +79,14 @@ imagenet = localizations.localize_imagenet(store, imagenet_dir, limit=limit, dev
 
 # %% tags=["hide-input"]
 walks = examples.walk_figure8(weights, imagenet_dir, budget=budget)
-trees = report.draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks")
+trees = draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks")
 trees
 
 # %% [markdown]
 # ## Right: the paper's table
 
 # %% tags=["hide-input"]
-published = report.figure8(imagenet)
+published = figure8(imagenet)
 published
 
 # %% [markdown]
@@ -94,7 +97,7 @@ published
 # paper cites, are trained too. This says what such small models do, not what the paper's do.
 
 # %% tags=["hide-input"]
-real = report.localization_table("tiny_imagenet", tiny)
+real = localization_table("tiny_imagenet", tiny)
 real
 
 # %% [markdown]
@@ -103,7 +106,7 @@ real
 # Lone digits anywhere on a plain canvas, narrow models again, all trained by one recipe.
 
 # %% tags=["hide-input"]
-planted = report.localization_table("digits", digits)
+planted = localization_table("digits", digits)
 planted
 
 # %% [markdown]
@@ -114,10 +117,10 @@ planted
 # [wsolevaluation](https://github.com/clovaai/wsolevaluation)'s choice of a contour would give another box.
 
 # %% tags=["hide-input"]
-curves = report.plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
-boxes = report.boxes_table(tiny)
+curves = plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
+boxes = boxes_table(tiny)
 display(curves, boxes)
 
 # %%
-report.save("figure8", budget, [published, real, planted, boxes], curves, trees)
-evaluations.stop_at_failures(imagenet, tiny, digits)
+save("figure8", budget, [published, real, planted, boxes], curves, trees)
+classifiers.stop_at_failures(imagenet, tiny, digits)

@@ -54,9 +54,14 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.ablations import plot_aggregations
+from nestbook.report.aggregations import aggregations_table
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.tables import save
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -69,13 +74,13 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("figure_a1", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("figure_a1", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## Who hears whom
 
 # %% tags=["hide-input"]
-designs = report.aggregations_table()
+designs = aggregations_table()
 designs
 
 # %% [markdown]
@@ -85,17 +90,17 @@ designs
 # records.
 
 # %% tags=["hide-input"]
-bars = report.find_bars("figure_a1", store, range(seeds), data_dir or None)
-picture = report.plot_aggregations(bars, "figure_a1")
+bars = find_bars("figure_a1", store, range(seeds), data_dir or None)
+picture = plot_aggregations(bars, "figure_a1")
 picture
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = report.bars_table("Small", bars.small)
-real = report.bars_table("Figure A1: top-1 of NesT-T by aggregation and plane", bars.real)
-quick = report.bars_table("Quick", bars.quick)
+small = bars_table("Small", bars.small)
+real = bars_table("Figure A1: top-1 of NesT-T by aggregation and plane", bars.real)
+quick = bars_table("Quick", bars.quick)
 display(small, real, quick)
 
 # %% [markdown]
@@ -109,8 +114,8 @@ ids = [
     "image-plane", "small-kernel", "ahead-of-pooling", "max-pool",
     "query-sampling", "patch-merge", "aggregation-detail",
 ]
-claims = report.claims_table(store, ids)
+claims = claims_table(store, ids)
 claims
 
 # %%
-report.save("figure_a1", budget, [designs, small, real, quick, claims], picture)
+save("figure_a1", budget, [designs, small, real, quick, claims], picture)

@@ -41,20 +41,22 @@ budget: str = "quick"  # quick (digits), gpu (Tiny ImageNet) or paper (ImageNet)
 network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
 
 # %%
-from nestlib import records, report
-from nestlib.studies import scores
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.generation import generation_table, plot_figure_a3
+from nestbook.report.tables import save
+from nestbook.evaluations import generators
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
 # %%
-scored = scores.find_figure7(records.open_store(), budget, network)
-picture = report.plot_figure_a3(scored)
+scored = generators.find_figure7(records.open_store(), budget, network)
+picture = plot_figure_a3(scored)
 picture
 
 # %% tags=["hide-input"]
-table = report.generation_table(scored, "figure_a3")
+table = generation_table(scored, "figure_a3")
 table
 
 # %%
-report.save("figure_a3", budget, [table], picture)
+save("figure_a3", budget, [table], picture)

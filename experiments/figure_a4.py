@@ -49,9 +49,12 @@ count: int = 3  # images, the first of each class
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records, report
-from nestlib.studies import evaluations, examples, localizations
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.localization import best_thresholds, localization_table
+from nestbook.report.maps import draw_maps
+from nestbook.report.tables import save
+from nestbook.evaluations import classifiers, examples, localizers
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -61,15 +64,15 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"budget": budget, "dataset": dataset, "data_dir": data_dir or None}
-scored = localizations.localize(store, device=device, **how)
+scored = localizers.localize(store, device=device, **how)
 maps = examples.map_images(store, count=count, **how)
 
 # %% [markdown]
 # ## Where each method's map is high
 
 # %% tags=["hide-input"]
-boxes = report.best_thresholds(scored)
-picture = report.draw_maps(maps.images, maps.titles, maps.maps, boxes, maps.boxes, "figure_a4")
+boxes = best_thresholds(scored)
+picture = draw_maps(maps.images, maps.titles, maps.maps, boxes, maps.boxes, "figure_a4")
 picture
 
 # %% [markdown]
@@ -85,9 +88,9 @@ picture
 # or of NesT itself, other data must say: {doc}`figure8` has Tiny ImageNet.
 
 # %% tags=["hide-input"]
-errors = report.localization_table(dataset, scored)
+errors = localization_table(dataset, scored)
 errors
 
 # %%
-report.save("figure_a4", budget, [errors], picture)
-evaluations.stop_at_failures(scored)
+save("figure_a4", budget, [errors], picture)
+classifiers.stop_at_failures(scored)

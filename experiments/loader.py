@@ -69,8 +69,11 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: all show the committed records
 
 # %%
-from nestlib import records, report
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.loader import decoder_table, plot_streaming
+from nestbook.report.profiles import show_profile
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 store = records.open_store()
@@ -81,7 +84,7 @@ store = records.open_store()
 # tests hold both against torchvision. Rest the mouse on a number for its source.
 
 # %% tags=["hide-input"]
-loader = report.show_profile("loader", store.find_benches("loader"))
+loader = show_profile("loader", store.find_benches("loader"))
 loader
 
 # %% [markdown]
@@ -90,7 +93,7 @@ loader
 # twice as wide and high as the 224 pixels that are wanted, and few of 500x375 are. torch's resizing of bytes averages as Pillow's does.
 
 # %% tags=["hide-input"]
-decoders = report.decoder_table(store.find_benches("loader"))
+decoders = decoder_table(store.find_benches("loader"))
 decoders
 
 # %% [markdown]
@@ -100,18 +103,18 @@ decoders
 # rises, rises mostly in the first minutes, before those that are called early here.
 
 # %% tags=["hide-input"]
-streaming = report.show_profile("streaming", store.find_benches("streaming"))
-display(streaming, report.plot_streaming(store.find_benches("streaming")))
+streaming = show_profile("streaming", store.find_benches("streaming"))
+display(streaming, plot_streaming(store.find_benches("streaming")))
 
 # %% [markdown]
 # ## What breaks
 #
-# Faults of files and servers, struck on purpose: `nest profile data-faults --device cpu`. An image that cannot be
+# Faults of files and servers, struck on purpose: `python tests/data_faults.py`. An image that cannot be
 # read leaves its batch one shorter; nothing takes its place, or that would count twice.
 
 # %% tags=["hide-input"]
-faults = report.show_profile("data-faults", store.find_benches("data-faults"))
+faults = show_profile("data-faults", store.find_benches("data-faults"))
 faults
 
 # %%
-report.save("loader", budget, [loader, decoders, streaming, faults])
+save("loader", budget, [loader, decoders, streaming, faults])

@@ -38,8 +38,10 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick
 
 # %%
-from nestlib import records, report
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.rows import rows_table, settings_table
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -51,7 +53,7 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 store = records.open_store()
-rows = report.rows_table(store)
+rows = rows_table(store)
 rows
 
 # %% [markdown]
@@ -62,8 +64,8 @@ rows
 # learning rates and weight decays is not given, and was not repeated ([D22](d22)).
 
 # %% tags=["hide-input"]
-settings = report.settings_table()
+settings = settings_table()
 settings
 
 # %%
-report.save("peers", budget, [rows, settings])
+save("peers", budget, [rows, settings])

@@ -42,8 +42,12 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %%
-from nestlib import records, report
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.all_records import records_table
+from nestbook.report.curves import training_curves
+from nestbook.report.overview import opening_table, results_table, save_readme
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -55,7 +59,7 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 store = records.open_store()
-curves = report.training_curves(store)
+curves = training_curves(store)
 curves
 
 # %% [markdown]
@@ -64,7 +68,7 @@ curves
 # The name opens the file.
 
 # %% tags=["hide-input"]
-every = report.records_table(store)
+every = records_table(store)
 every
 
 # %% [markdown]
@@ -72,8 +76,8 @@ every
 # Both tables are written here, from the same records.
 
 # %%
-opening, results = report.opening_table(store), report.results_table(store)
-report.save("records", budget, [every])
-report.save("opening", budget, [opening])
-report.save("results", budget, [results])
-report.save_readme(results)
+opening, results = opening_table(store), results_table(store)
+save("records", budget, [every])
+save("opening", budget, [opening])
+save("results", budget, [results])
+save_readme(results)

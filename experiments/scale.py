@@ -65,9 +65,11 @@ bandwidth_gb_per_second: float = 25.0  # assumed, that one device sends
 price_per_hour: float = 1.0  # assumed, of one device, in any currency
 
 # %%
-from nestlib import records, report
-from nestlib.studies import scaling
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
+from nestbook.report.tables import save
+from nestbook.benchmarks import scaling
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -85,21 +87,21 @@ devices = scaling.device_rates(
 # ## Prediction, and the model held against measured steps
 #
 # Bands lie between full overlap and none. At the right one gloo rank and two on one CPU, which share its
-# caches and memory; `python -m nestlib.studies.scaling` measures them. Rest the mouse on a mark for its figures.
+# caches and memory; `python -m nestbook.benchmarks.scaling` measures them. Rest the mouse on a mark for its figures.
 
 # %% tags=["hide-input"]
 measured = next(iter(store.find_benches("scaling")), None)
-picture = report.plot_scale(job, devices, measured)
+picture = plot_scale(job, devices, measured)
 picture
 
 # %% tags=["hide-input"]
-scale = report.scale_table(
+scale = scale_table(
     job, devices, loader, gb_per_second=bandwidth_gb_per_second, price=price_per_hour
 )
 scale
 
 # %% tags=["hide-input"]
-check = report.scaling_table(measured)
+check = scaling_table(measured)
 check
 
 # %% [markdown]
@@ -107,13 +109,13 @@ check
 #
 # Each fault struck a short run of two ranks on one machine, and torch elastic or a real Slurm carried it to
 # its end. Every rank noted which images its steps took; what stands behind the final weights was counted, and
-# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python -m nestlib.studies.rank_faults`
+# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python -m rank_faults`
 # makes such a record.
 
 # %% tags=["hide-input"]
-struck = report.faults_table(store.find("faults/two-ranks"))
+struck = faults_table(store.find("faults/two-ranks"))
 struck
 
 # %%
-report.save("scale", budget, [scale, check], picture)
-report.save("faults", budget, [struck])
+save("scale", budget, [scale, check], picture)
+save("faults", budget, [struck])

@@ -34,19 +34,24 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device computes it itself
 
 # %% tags=["hide-cell", "remove-output"]
-from nestlib import records, report
-from nestlib.studies import benches
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.precision import precision_table
+from nestbook.report.profiles import draw_growth, show_profile, show_profiles
+from nestbook.report.rivals import plot_rivals
+from nestbook.report.speed import ratios_table, rivals_table, targets_table
+from nestbook.report.tables import save
+from nestbook.benchmarks import bench
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 store = records.open_store()
 how = {"device": device, "precision": precision, "unless_committed": True}
-bench = benches.find_or_run_bench("speed", store, budget, **how)
+bench = bench.find_or_run_bench("speed", store, budget, **how)
 
 # %% tags=["hide-input"]
 benched = store.find_benches("speed")
-picture = report.plot_rivals(bench, benched)
-ratios = report.ratios_table(bench, benched)
+picture = plot_rivals(bench, benched)
+ratios = ratios_table(bench, benched)
 display(picture, ratios)
 
 # %% [markdown]
@@ -81,8 +86,8 @@ display(picture, ratios)
 # was tried stands in the {doc}`log of tries <../book/tries>`.
 
 # %% tags=["hide-input"]
-targets = report.targets_table(bench, benched)
-steps = report.show_profiles(store, ("step",), ("bf16", "fp32"))
+targets = targets_table(bench, benched)
+steps = show_profiles(store, ("step",), ("bf16", "fp32"))
 display(targets, *steps)
 
 # %% [markdown]
@@ -93,7 +98,7 @@ display(targets, *steps)
 # `nest train RECIPE --precision auto` takes bf16 where the device computes it itself.
 
 # %% tags=["hide-input"]
-learning = report.precision_table(store)
+learning = precision_table(store)
 learning
 
 # %% [markdown]
@@ -105,8 +110,8 @@ learning
 # more. A part near 1 times its floor has nothing left to win. `nest profile roofline` makes such a record.
 
 # %% tags=["hide-input", "hide-output"]
-rivals = report.rivals_table(bench, benched)
-parts = report.show_profiles(store, ("roofline",), ("bf16", "fp32"))
+rivals = rivals_table(bench, benched)
+parts = show_profiles(store, ("roofline",), ("bf16", "fp32"))
 display(rivals, *parts)
 
 # %% [markdown]
@@ -120,7 +125,7 @@ display(rivals, *parts)
 # taken, and what the others take in its place: `nest profile attention`, `nest profile products`.
 
 # %% tags=["hide-input", "hide-output"]
-choices = report.show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
+choices = show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
 display(*choices)
 
 # %% [markdown]
@@ -131,7 +136,7 @@ display(*choices)
 # training steps that it feeds.
 
 # %% tags=["hide-input"]
-inputs = report.show_profiles(store, ("input",), ("bf16", "fp32"))
+inputs = show_profiles(store, ("input",), ("bf16", "fp32"))
 display(*inputs)
 
 # %% [markdown]
@@ -143,9 +148,9 @@ display(*inputs)
 # record.
 
 # %% tags=["hide-input"]
-growth = report.show_profile("growth", store.find_benches("growth"))
-display(growth, report.draw_growth(store.find_benches("growth")))
+growth = show_profile("growth", store.find_benches("growth"))
+display(growth, draw_growth(store.find_benches("growth")))
 
 # %% tags=["hide-cell"]
 profiles = [*steps, *parts, *choices, *inputs, growth]
-report.save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)
+save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)

@@ -53,11 +53,14 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.recipes import plans
-from nestlib.runs import sweeps
-from nestlib.studies import benches
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.cost import cost_table, speed_table
+from nestbook.report.table1 import plot_table1, rates_table, table1, table1_quick, table1_real, table1_small
+from nestbook.report.tables import save
+from nestbook.sweeps import plans
+from nestbook.sweeps import runner
+from nestbook.benchmarks import bench
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -69,8 +72,8 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 plan = plans.plan_table1(budget, dataset, range(seed, seed + seeds))
-trained = sweeps.collect(plan, store, processes=processes, device=device, data_dir=data_dir or None)
-bench = benches.find_or_run_bench("table1", store, budget, device)
+trained = runner.collect(plan, store, processes=processes, device=device, data_dir=data_dir or None)
+bench = bench.find_or_run_bench("table1", store, budget, device)
 benched = store.find_benches("table1")
 
 # %% [markdown]
@@ -81,8 +84,8 @@ benched = store.find_benches("table1")
 # images held out.
 
 # %% tags=["hide-input"]
-small = report.table1_small(store)
-rates = report.rates_table(store)
+small = table1_small(store)
+rates = rates_table(store)
 display(small, rates)
 
 # %% [markdown]
@@ -93,8 +96,8 @@ display(small, rates)
 # NesT-T with fewer parameters ([D25](d25)).
 
 # %% tags=["hide-input"]
-accuracy = report.table1(store)
-real = report.table1_real(store, ["cifar10/nest_narrow"])
+accuracy = table1(store)
+real = table1_real(store, ["cifar10/nest_narrow"])
 display(accuracy, real)
 
 # %% [markdown]
@@ -104,7 +107,7 @@ display(accuracy, real)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = report.plot_table1(store, bench, benched)
+picture = plot_table1(store, bench, benched)
 picture
 
 # %% [markdown]
@@ -114,19 +117,19 @@ picture
 # ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
 
 # %% tags=["hide-input"]
-cost = report.cost_table("table1", bench, benched)
+cost = cost_table("table1", bench, benched)
 cost
 
 # %% tags=["hide-input"]
-speed = report.speed_table("table1", bench, benched)
+speed = speed_table("table1", bench, benched)
 speed
 
 # %% [markdown]
 # ## Quick runs on the embedded digits
 
 # %% tags=["hide-input"]
-quick = report.table1_quick(trained)
+quick = table1_quick(trained)
 quick
 
 # %%
-report.save("table1", budget, [small, rates, accuracy, real, cost, speed, quick], picture)
+save("table1", budget, [small, rates, accuracy, real, cost, speed, quick], picture)

@@ -55,11 +55,15 @@ nodes: int = 1  # of one run
 gpus_per_node: int = 8  # a rank each
 
 # %%
-from nestlib import records, report
-from nestlib.recipes import plans
-from nestlib.runs import cluster
-from nestlib.studies import benches, evaluations
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.cost import cost_table, speed_table
+from nestbook.report.table2 import plot_table2, table2, table2_own
+from nestbook.report.tables import save
+from nestbook.sweeps import plans
+from nestbook.sweeps.follow import follow
+from nestbook.benchmarks import bench
+from nestbook.evaluations import classifiers
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -69,10 +73,10 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"data_dir": imagenet_dir, "nodes": nodes, "gpus_per_node": gpus_per_node}
-board = cluster.follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
-bench = benches.find_or_run_bench("table2", store, budget, device)
+board = follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
+bench = bench.find_or_run_bench("table2", store, budget, device)
 benched = store.find_benches("table2")
-scored = evaluations.evaluate_table2(
+scored = classifiers.evaluate_table2(
     store, imagenet_dir, limit=limit, device=device, precision=precision
 )
 
@@ -80,7 +84,7 @@ scored = evaluations.evaluate_table2(
 # ## Accuracy
 
 # %% tags=["hide-input"]
-accuracy = report.table2(store, scored)
+accuracy = table2(store, scored)
 accuracy
 
 # %% [markdown]
@@ -99,7 +103,7 @@ print(board)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = report.plot_table2(store, scored, bench, benched)
+picture = plot_table2(store, scored, bench, benched)
 picture
 
 # %% [markdown]
@@ -111,8 +115,8 @@ picture
 
 # %% tags=["hide-input"]
 names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]
-rescored = evaluations.evaluate(names, store, dataset="tiny_imagenet", device=device)
-own = report.table2_own(store, rescored)
+rescored = classifiers.evaluate(names, store, dataset="tiny_imagenet", device=device)
+own = table2_own(store, rescored)
 own
 
 # %% [markdown]
@@ -122,13 +126,13 @@ own
 # ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
 
 # %% tags=["hide-input"]
-cost = report.cost_table("table2", bench, benched)
+cost = cost_table("table2", bench, benched)
 cost
 
 # %% tags=["hide-input"]
-speed = report.speed_table("table2", bench, benched)
+speed = speed_table("table2", bench, benched)
 speed
 
 # %%
-report.save("table2", budget, [accuracy, own, cost, speed], picture)
-evaluations.stop_at_failures(scored, rescored)
+save("table2", budget, [accuracy, own, cost, speed], picture)
+classifiers.stop_at_failures(scored, rescored)

@@ -36,13 +36,14 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 
 # %%
-from nestlib import report
-from nestlib.notebook import check_parameters
+from nestbook.report.table_a1 import table_a1
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
 # %%
-printed, corrected, counted = report.table_a1()
+printed, corrected, counted = table_a1()
 printed
 
 # %% tags=["remove-input"]
@@ -52,4 +53,4 @@ corrected
 counted
 
 # %%
-report.save("table_a1", budget, [printed, corrected, counted])
+save("table_a1", budget, [printed, corrected, counted])

@@ -51,9 +51,12 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.tables import save
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -66,7 +69,7 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("table_a2", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("table_a2", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The table
@@ -75,10 +78,10 @@ ran = sweeps.collect_figure("table_a2", budget, store, seeds=seeds, train=train,
 # lessons are ours, beside the paper's.
 
 # %% tags=["hide-input"]
-bars = report.find_bars("table_a2", store, range(seeds), data_dir or None)
-real = report.bars_table("Table A2: top-1 of teachers and students", bars.real)
-quick = report.bars_table("A check of the code on digits, not Table A2", bars.quick)
-small = report.bars_table("Narrow models taught", bars.small)
+bars = find_bars("table_a2", store, range(seeds), data_dir or None)
+real = bars_table("Table A2: top-1 of teachers and students", bars.real)
+quick = bars_table("A check of the code on digits, not Table A2", bars.quick)
+small = bars_table("Narrow models taught", bars.small)
 display(small, real)
 
 # %% [markdown]
@@ -98,8 +101,8 @@ quick
 
 # %% tags=["hide-input"]
 ids = ["teaching-helps", "strong-teachers", "strong-lessons", "taught-84.9", "taught-86.1"]
-claims = report.claims_table(store, ids)
+claims = claims_table(store, ids)
 claims
 
 # %%
-report.save("table_a2", budget, [small, real, quick, claims])
+save("table_a2", budget, [small, real, quick, claims])

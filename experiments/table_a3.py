@@ -50,9 +50,13 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.ablations import plot_table_a3
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.tables import save
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -65,7 +69,7 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("table_a3", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("table_a3", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The table as a picture
@@ -75,17 +79,17 @@ ran = sweeps.collect_figure("table_a3", budget, store, seeds=seeds, train=train,
 # Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]
-bars = report.find_bars("table_a3", store, range(seeds), data_dir or None)
-picture = report.plot_table_a3(bars)
+bars = find_bars("table_a3", store, range(seeds), data_dir or None)
+picture = plot_table_a3(bars)
 picture
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = report.bars_table("Small", bars.small)
-real = report.bars_table("Table A3: CIFAR-10 top-1 of NesT-B by number of heads", bars.real)
-quick = report.bars_table("Quick", bars.quick)
+small = bars_table("Small", bars.small)
+real = bars_table("Table A3: CIFAR-10 top-1 of NesT-B by number of heads", bars.real)
+quick = bars_table("Quick", bars.quick)
 display(small, real, quick)
 
 # %% [markdown]
@@ -96,8 +100,8 @@ display(small, real, quick)
 
 # %% tags=["hide-input"]
 ids = ["heads"]
-claims = report.claims_table(store, ids)
+claims = claims_table(store, ids)
 claims
 
 # %%
-report.save("table_a3", budget, [small, real, quick, claims], picture)
+save("table_a3", budget, [small, real, quick, claims], picture)

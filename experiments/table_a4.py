@@ -38,17 +38,18 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 
 # %%
-from nestlib import report
-from nestlib.notebook import check_parameters
+from nestbook.report.table_a4 import table_a4
+from nestbook.report.tables import save
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
 # %%
-architecture, parameters = report.table_a4()
+architecture, parameters = table_a4()
 architecture
 
 # %% tags=["remove-input"]
 parameters
 
 # %%
-report.save("table_a4", budget, [architecture, parameters])
+save("table_a4", budget, [architecture, parameters])

@@ -45,9 +45,12 @@ data_dir: str = ""  # where CIFAR-10 lies; default data/cifar10
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records, report
-from nestlib.runs import sweeps
-from nestlib.notebook import check_parameters
+from nestlib import records
+from nestbook.report.bars import bars_table
+from nestbook.report.tables import save
+from nestbook.report.training_images import find_training_images, gaps_table, plot_training_images
+from nestbook.sweeps import runner
+from nestbook.notebook import check_parameters
 
 check_parameters(In)
 
@@ -57,7 +60,7 @@ check_parameters(In)
 # %% tags=["remove-output"]
 store = records.open_store()
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = sweeps.collect_figure("training_images", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The figure
@@ -66,17 +69,17 @@ ran = sweeps.collect_figure("training_images", budget, store, seeds=seeds, train
 # its figures and their records.
 
 # %% tags=["hide-input"]
-bars = report.find_training_images(store, range(seeds), data_dir or None)
-picture = report.plot_training_images(bars)
+bars = find_training_images(store, range(seeds), data_dir or None)
+picture = plot_training_images(bars)
 picture
 
 # %% [markdown]
 # ## How far NesT is ahead
 
 # %% tags=["hide-input"]
-gaps = report.gaps_table(bars)
-table = report.bars_table("Top-1 by model and number of training images", bars)
+gaps = gaps_table(bars)
+table = bars_table("Top-1 by model and number of training images", bars)
 display(gaps, table)
 
 # %%
-report.save("training_images", budget, [gaps, table], picture)
+save("training_images", budget, [gaps, table], picture)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from browsing import CHROMIUM, QUIET, ROOT, SCREENSHOTS, serve
 
-from nestlib.recipes.augmentation import Augmentation
+from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -16,14 +16,18 @@ from timm.data import ImageNetInfo, create_transform
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from nestlib.data import FolderSet, ImageSet, containers, load_dataset
+from nestbook.peers import PUBLISHED
+from nestlib.data import containers
 from nestlib.data.augment import normalize
+from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import centre_crop
 from nestlib.data.folders import list_tree
 from nestlib.data.views import View, class_numbers, view_of
-from nestlib.measure.accuracy import Candidate, measure_accuracy, sampling_half_width
-from nestlib.models import PUBLISHED, create_model
-from nestlib.runs.splits import take
+from nestlib.metrics.accuracy import Candidate, measure_accuracy
+from nestlib.metrics.intervals import sampling_half_width
+from nestlib.models import create_model
+from nestlib.runs.subsets import take
 from nestlib.training.classifier import Trainer
 
 # Three classes of ImageNet-1k and their numbers there, as published lists of its labels have them.

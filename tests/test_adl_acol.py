@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nestbook.peers import LOCALIZERS
+from nestbook.peers.acol import erase, normalize_maps
+from nestbook.peers.adl import AttentionDropout
 from nestlib.explain import class_maps
 from nestlib.models import create_model
-from nestlib.models.peers import LOCALIZERS
-from nestlib.models.peers.acol import erase, normalize_maps
-from nestlib.models.peers.adl import AttentionDropout
 
 NARROW = {"num_classes": 7, "img_size": 64, "architecture": "resnet10t"}
 NAMES = ["resnet50_wsol", "resnet50_adl", "resnet50_acol"]

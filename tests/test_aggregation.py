@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import PatchMerging
 
-from nestlib.measure.flow import crosses, reached_groups
+from nestbook.architecture.receptive_field import crosses, reached_groups
+from nestbook.report.aggregations import aggregations_table
 from nestlib.models import create_model
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES, BlockAggregation
 from nestlib.models.blocks import block, unblock
 from nestlib.models.nest import NesT, TransformerLayer
-from nestlib.report import aggregations_table
 
 GRID, N = (4, 2), 16  # 16x8 patches
 

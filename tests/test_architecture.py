@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import nestlib
-from nestlib.measure.shapes import trace_shapes
-from nestlib.models.aggregation import BlockAggregation
-from nestlib.models.nest import NEST_MODELS
-from nestlib.report.architecture import (
+from nestbook.architecture.shapes import trace_shapes
+from nestbook.report.architecture import (
     AGGREGATE,
     architecture_table,
     plot_architecture,
     pseudo_code,
 )
-from nestlib.report.blocking import _apart, draw_blocking
+from nestbook.report.blocking import _apart, draw_blocking
+from nestlib.models.aggregation import BlockAggregation
+from nestlib.models.nest import NEST_MODELS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from nestlib.measure.attention import CHOICES, Shape, attend_textbook, attention_choices
-from nestlib.measure.choices import fastest
-from nestlib.measure.products import Product, product_choices
+from nestbook.profiles.attention import CHOICES, Shape, attend_textbook, attention_choices
+from nestbook.profiles.choices import fastest
+from nestbook.profiles.products import Product, product_choices
 from nestlib.models.attention import BlockAttention, attend_fused, attend_plain, plain_is_faster
 
 FORMS = ("multi_head", "multi_query")

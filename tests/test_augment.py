@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nestlib.data import rand_augment as rand_augment_module
 from nestlib.data.augment import augment, crop_and_flip, erase, mix, normalize
+from nestlib.data.augmentation import Augmentation
 from nestlib.data.rand_augment import OPS, apply_ops, color_jitter, draw_ops, rand_augment
-from nestlib.recipes.augmentation import Augmentation
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 LEVEL = 0.87  # of 1; the argument of every operation below is worked out from it by hand

@@ -4,24 +4,22 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nestlib.measure.accuracy import sampling_half_width
-from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.paper import FIGURE4_REMOVED, TABLE1, TABLE_A3
-from nestlib.recipes import plans
-from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
-from nestlib.report import (
-    bars_table,
-    find_bars,
+from nestbook.paper import FIGURE4_REMOVED, TABLE1, TABLE_A3
+from nestbook.report.ablations import (
     plot_aggregations,
     plot_figure4,
     plot_figure6,
     plot_figure_a2,
     plot_table_a3,
 )
-from nestlib.report.bars import QUICK_LABEL
-from nestlib.report.tables import NOT_RUN
-from nestlib.runs import freshness
+from nestbook.report.bars import QUICK_LABEL, bars_table, find_bars
+from nestbook.report.tables import NOT_RUN
+from nestbook.sweeps import plans
+from nestlib.metrics.intervals import sampling_half_width
+from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.recipes.recipe import to_dict
+from nestlib.records import Record, Store
+from nestlib.runs import staleness
 
 PLOTS = {
     "figure4": plot_figure4, "figure5": lambda bars: plot_aggregations(bars, "figure5"),
@@ -34,7 +32,7 @@ SCORES = [60.0, 64.0, 71.0]
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Without images, whose fingerprints no made-up record could have."""
-    monkeypatch.setattr(freshness, "_fingerprint", lambda *_: None)
+    monkeypatch.setattr(staleness, "_fingerprint", lambda *_: None)
     return Store(tmp_path / "committed", tmp_path / "local")
 
 

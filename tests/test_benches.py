@@ -4,16 +4,15 @@ from functools import partial
 import pytest
 import torch
 
-from nestlib.measure import count_gflops, count_params
-from nestlib.measure.rates import MATMUL_SIZES
+from nestbook.benchmarks import bench
+from nestbook.benchmarks.bench import bench_id, choose_rows, find_or_run_bench, run_bench
+from nestbook.benchmarks.rates import MATMUL_SIZES
+from nestbook.benchmarks.rivals import MODELS, RIVALS, Model, Rival, measure_differences
+from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLES
+from nestbook.report.speed import MIN_ROUNDS
+from nestlib.metrics.cost import count_gflops, count_params
 from nestlib.models import create_generator
-from nestlib.recipes.generators import FIGURE7_GENERATORS
-from nestlib.recipes.named import TABLES
 from nestlib.records import Store
-from nestlib.report.speed import MIN_ROUNDS
-from nestlib.studies import benches
-from nestlib.studies.benches import bench_id, choose_rows, find_or_run_bench, run_bench
-from nestlib.studies.rivals import MODELS, RIVALS, Model, Rival, measure_differences
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):
     made = find_or_run_bench("table1", store, "smoke", device="cpu")
     rows = dict.fromkeys(choose_rows("table1", "light"), made.summary["NesT-T"])
     light = bench_id("table1", "light", torch.device("cpu"), "fp32")
-    monkeypatch.setattr("nestlib.studies.benches.run_bench", lambda *_, **__: "again")
+    monkeypatch.setattr("nestbook.benchmarks.bench.run_bench", lambda *_, **__: "again")
     for summary, settings in (
         (made.summary, made.recipe),
         (rows, made.recipe | {"torch": "1.0"}),
@@ -42,7 +41,7 @@ def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):
 
 def test_a_committed_bench_of_such_a_machine_serves_if_asked(store, monkeypatch):
     made = find_or_run_bench("table1", store, "smoke", device="cpu")
-    monkeypatch.setattr("nestlib.studies.benches.run_bench", lambda *_, **__: "again")
+    monkeypatch.setattr("nestbook.benchmarks.bench.run_bench", lambda *_, **__: "again")
     rows = dict.fromkeys(choose_rows("table1", "full"), made.summary["NesT-T"])
     full = replace(made, run_id="bench/table1-full-x", summary=rows)
     store.add(full, committed=True)
@@ -68,7 +67,7 @@ def test_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     assert row["images_per_second"]["forward"]["median"] > 0
     assert row["images_per_second"]["train"]["median"] > 0
     assert record.recipe["budget"] == "smoke" and record.environment["device_kind"] == "cpu"
-    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed again"))
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("timed again"))
     light = bench_id("table1", "light", torch.device("cpu"), "fp32")
     rows = dict.fromkeys(choose_rows("table1", "light"), row)
     store.add(replace(record, run_id=light, summary=rows))
@@ -105,7 +104,7 @@ def test_generators_are_timed_on_noise_and_never_trained(store, monkeypatch):
     class Narrow:
         image_size, build_generator = 16, staticmethod(narrow)
 
-    monkeypatch.setattr(benches, "get_recipe", lambda name: Narrow)
+    monkeypatch.setattr(bench, "get_recipe", lambda name: Narrow)
     record = find_or_run_bench("figure7", store, "smoke", device="cpu")
     row = record.summary["NesT"]
     assert set(row["images_per_second"]) == {"forward"} and "error" not in row
@@ -137,9 +136,9 @@ def test_speed_bench_leaves_a_record_that_is_found_again(store, monkeypatch):
     assert record.run_id.startswith("bench/speed-smoke-") and record.run_id.endswith("-fp32")
     assert record.recipe["matmul_tflops"]["median"] > 0
     assert list(record.recipe["logit_differences"]) == ["nest_tiny_cifar"]
-    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed again"))
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("timed again"))
     light = bench_id("speed", "light", CPU, "bf16")
-    rows = benches._rows_on(CPU, "speed", "light", "bf16")
+    rows = bench._rows_on(CPU, "speed", "light", "bf16")
     store.add(replace(record, run_id=light, summary=dict.fromkeys(rows, row)))
     assert find_or_run_bench("speed", store, "quick", "cpu", "bf16").run_id == light
 
@@ -164,12 +163,12 @@ def test_rivals_of_the_speed_bench(
         seen.extend(contenders)
         return {"settings": {}, "rows": []}
 
-    monkeypatch.setattr(benches, "bench", fake)
-    monkeypatch.setattr(benches, "measure_differences", lambda *_: {})
-    monkeypatch.setattr(benches, "resolve_device", lambda _: torch.device(device))
-    monkeypatch.setattr(benches, "resolve_precision", lambda name, _: name)
-    monkeypatch.setattr(benches, "describe_environment", lambda _: {})
-    monkeypatch.setattr(benches, "device_name", lambda _: device)
+    monkeypatch.setattr(bench, "bench", fake)
+    monkeypatch.setattr(bench, "measure_differences", lambda *_: {})
+    monkeypatch.setattr(bench, "resolve_device", lambda _: torch.device(device))
+    monkeypatch.setattr(bench, "resolve_precision", lambda name, _: name)
+    monkeypatch.setattr(bench, "describe_environment", lambda _: {})
+    monkeypatch.setattr(bench, "device_name", lambda _: device)
     run_bench("speed", store, form=form, precision=precision)
     assert len([c for c in seen if not c.compile and c.precision is None]) == 8
     assert len([c for c in seen if c.compile]) == compiled
@@ -185,9 +184,9 @@ def test_forms_of_the_speed_bench():
     light = {RIVALS[name].model for name in choose_rows("speed", "light")}
     assert light == set(PAIRS) == {"nest_tiny", "nest_tiny_cifar"}
     for form in ("full", "quick", "light"):
-        how = benches.SPEED_FORMS[form]
+        how = bench.SPEED_FORMS[form]
         assert how.rounds >= MIN_ROUNDS and how.time_limit_s is None
-    assert benches.SPEED_FORMS.keys() == benches.FORMS.keys()
+    assert bench.SPEED_FORMS.keys() == bench.FORMS.keys()
 
 
 @pytest.mark.parametrize("model", PAIRS)
@@ -211,7 +210,7 @@ def test_rivals_of_other_outputs_are_refused_before_anything_is_timed(store, mon
     timm = model.builders["timm"]
     other = replace(model, builders=model.builders | {"timm": partial(timm, pad_type="")})
     monkeypatch.setitem(MODELS, "nest_tiny_cifar", other)
-    monkeypatch.setattr(benches, "bench", lambda *_, **__: pytest.fail("timed"))
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("timed"))
     names = "logits of nestlib nest_tiny_cifar and timm nest_tiny_cifar differ by 0.0"
     with pytest.raises(ValueError, match=f"{names}.* not one function"):
         run_bench("speed", store, form="smoke", device="cpu")

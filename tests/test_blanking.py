@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from nestlib import report
+from nestbook.evaluations.blanking import BLANKED_WAYS, find_blanking, run_blanking
+from nestbook.evaluations.planted import WAYS
+from nestbook.report.grounding import blanking_table
+from nestbook.report.tables import NOT_RUN
 from nestlib.recipes import named
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
-from nestlib.report.tables import NOT_RUN
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_split
-from nestlib.runs.trained import load_run
-from nestlib.studies.blanking import BLANKED_WAYS, find_blanking, run_blanking
-from nestlib.studies.planted import WAYS
+from nestlib.runs.subsets import load_split
+from nestlib.runs.weights import load_run
 
 NAME = "digits/nest_narrow"
 
@@ -54,7 +54,7 @@ def test_wins_are_those_of_a_plain_loop(store, tmp_path):
     assert 0 <= low < found["rate"] == found["wins"] / len(images) < high <= 1
     # A second call finds its record, and the page shows it.
     assert run_blanking(NAME, store, progress=False) == record
-    (row,) = report.blanking_table(find_blanking(store, [NAME])).rows
+    (row,) = blanking_table(find_blanking(store, [NAME])).rows
     assert row[0] == f"{NAME}, seed 0" and row[4].value == pytest.approx(100 * found["rate"])
 
 
@@ -63,4 +63,4 @@ def test_what_has_no_run_or_no_tree_is_said(store, tmp_path):
         run_blanking(NAME, store, seed=1, runs_dir=tmp_path)
     with pytest.raises(ValueError, match="trains a generator, which classifies nothing"):
         run_blanking("digits/gan_nest_narrow", store)
-    assert report.blanking_table([]).rows[0][0] == NOT_RUN
+    assert blanking_table([]).rows[0][0] == NOT_RUN

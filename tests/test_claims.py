@@ -10,16 +10,17 @@ import pytest
 import torch
 from conftest import SHARED
 
-from nestlib.claims.claim import NO_RECORD, Bar, Claim, Comparison, examine
-from nestlib.claims.findings import CLAIMS
-from nestlib.measure.accuracy import pack_right
+from nestbook.claims.finding import NO_RECORD, Bar, Claim, Comparison, examine
+from nestbook.claims.findings import CLAIMS
+from nestbook.report.claims import claims_table, plot_claims
+from nestbook.report.forest import plot_forest
+from nestbook.sweeps.plans import plan
+from nestbook.sweeps.small import runs_by_line
+from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
-from nestlib.report import claims_table, plot_claims, plot_forest
-from nestlib.runs import freshness
-from nestlib.runs.small import runs_by_line
+from nestlib.runs import staleness
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -30,7 +31,7 @@ TINY, SMALL = (Bar("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 def store(tmp_path, monkeypatch):
     """Without images, whose fingerprints no made-up record could have."""
     monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
-    monkeypatch.setattr(freshness, "_FINGERPRINTS", {})
+    monkeypatch.setattr(staleness, "_FINGERPRINTS", {})
     return Store(tmp_path / "committed", tmp_path / "local")
 
 

@@ -14,13 +14,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nestlib.data import load_dataset, rand_augment
+from nestlib.data import rand_augment
 from nestlib.data.augment import normalize
-from nestlib.recipes.augmentation import Augmentation
+from nestlib.data.augmentation import Augmentation
+from nestlib.data.datasets import load_dataset
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_sets
+from nestlib.runs.subsets import load_sets
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.classifier import NonFiniteLoss, Trainer, train
 from nestlib.training.seeding import epoch_order
@@ -235,7 +236,8 @@ COMMAND = [
 # The same command, killed in the middle of writing its third checkpoint.
 DIE_IN_WRITE = """
 import os, signal, sys
-from nestlib import cli, files
+from nestlib import files
+from nestlib.cli import main as cli
 writes = 0
 def fsync(handle):
     global writes

@@ -6,18 +6,23 @@ from pathlib import Path
 import pytest
 import typer
 
-from nestlib import __version__, cli
+from nestbook.cli.benchmarks import PROFILE_NAMES
+from nestbook.cli.evaluations import NETWORK_NAMES
+from nestbook.cli.sweeps import SWEEP_NAMES
+from nestbook.evaluations.generators import NETWORKS
+from nestbook.evaluations.planted import MODELS
+from nestbook.profiles.registry import PROFILES
+from nestbook.recipes.rows import FIGURE7_UNSAMPLINGS
+from nestbook.sweeps import forecast
+from nestbook.sweeps.plans import SWEEPS
+from nestlib import __version__
+from nestlib.cli import main as cli
+from nestlib.cli import options
 from nestlib.data.shard_maker import SHARD_MB
 from nestlib.models.deaggregation import UNSAMPLINGS
 from nestlib.project import is_project
-from nestlib.recipes.generators import FIGURE7_UNSAMPLINGS
-from nestlib.recipes.named import NAMED
-from nestlib.recipes.plans import SWEEPS
+from nestlib.recipes.named import list_recipes
 from nestlib.records import open_store
-from nestlib.runs import forecast
-from nestlib.studies.planted import MODELS
-from nestlib.studies.profiles import PROFILES
-from nestlib.studies.scores import NETWORKS
 from nestlib.training.devices import RANK_TIMEOUT
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +38,7 @@ def run(monkeypatch, capsys, *words):
 def test_recipes_are_listed_one_a_line(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys, "recipes")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(NAMED)
+    assert [line.split()[0] for line in out.splitlines()] == list(list_recipes())
 
 
 def test_recipes_are_listed_by_words(monkeypatch, capsys):
@@ -49,7 +54,7 @@ def test_help_and_lists_do_not_wait_for_torch(words):
     """The command as it is installed: its name is what nestlib's own imports look at."""
     script = (
         f"import sys; sys.argv = ['/somewhere/nest', *{words}]\n"
-        "from nestlib.cli import main\n"
+        "from nestlib.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'timm', 'numpy', 'matplotlib'} & set(sys.modules)))"
@@ -77,15 +82,15 @@ def test_version(monkeypatch, capsys):
 
 def test_names_and_defaults_are_the_librarys():
     """They are written out in nestlib.cli, which must not import what they stand in."""
-    assert cli.SWEEP_NAMES.split(", ") == list(SWEEPS)
-    assert cli.PROFILE_NAMES.split(", ") == list(PROFILES)
-    assert cli.NETWORK_NAMES.split(", ") == list(NETWORKS)
+    assert SWEEP_NAMES.split(", ") == list(SWEEPS)
+    assert PROFILE_NAMES.split(", ") == list(PROFILES)
+    assert NETWORK_NAMES.split(", ") == list(NETWORKS)
     assert tuple(FIGURE7_UNSAMPLINGS) == UNSAMPLINGS
     commands = typer.main.get_command(cli.app).commands
     defaults = {(name, p.name): p.default for name, c in commands.items() for p in c.params}
     assert defaults["shard", "shard_mb"] == SHARD_MB
     assert defaults["explain", "models"] == MODELS
-    assert cli.parse_seconds(defaults["train", "rank_timeout"]) == RANK_TIMEOUT
+    assert options.parse_seconds(defaults["train", "rank_timeout"]) == RANK_TIMEOUT
 
 
 def test_errors_name_options_as_they_are_typed():
@@ -154,7 +159,7 @@ def test_a_smoke_bench_shows_no_result(monkeypatch, capsys, tmp_path):
 def test_planted_truth_is_not_measured_twice(monkeypatch, capsys):
     """Its record is committed; to measure it again takes 20 minutes."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("nestlib.studies.planted.trained_models", None)
+    monkeypatch.setattr("nestbook.evaluations.planted.trained_models", None)
     code, out = run(monkeypatch, capsys, "explain", "planted")
     assert code == 0 and "Planted truth" in out
 
@@ -178,7 +183,7 @@ def test_time_limit_has_its_own_exit_code(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     words = ["train", "digits/nest_narrow", "--device", "cpu", "--max-time", "1s"]
     code, out = run(monkeypatch, capsys, *words)
-    assert code == cli.STOPPED and "the same command goes on from there" in out
+    assert code == options.STOPPED and "the same command goes on from there" in out
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,7 @@ def test_mistakes_are_one_line_not_a_traceback(monkeypatch, capsys, tmp_path, wo
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400)]
 )
 def test_times(text, seconds):
-    assert cli.parse_seconds(text) == seconds
+    assert options.parse_seconds(text) == seconds
 
 
 def test_profiles_are_named(monkeypatch, capsys):

@@ -12,18 +12,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import rank_faults as faults
 from conftest import SHARED
 from slurm_here import NoSlurm, slurm_here
 
-from nestlib import cli
-from nestlib.recipes import plans
+from nestbook.sweeps import plans
+from nestbook.sweeps.follow import follow
+from nestbook.sweeps.plans import plan
+from nestlib.cli import main as cli
 from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import with_overrides
 from nestlib.records import Record, Store, open_store
 from nestlib.runs import cluster
-from nestlib.studies import rank_faults as faults
 
 submitit = pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
 
@@ -165,21 +166,21 @@ def test_a_plan_is_followed_from_commands_to_records(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     table2, store = plans.plan_table2(), Store(tmp_path / "committed", tmp_path / "local")
     how = {"data_dir": "/data", "nodes": 4, "gpus_per_node": 8, "time": "24:00:00"}
-    shown = cluster.follow(table2, store, budget="paper", **how)
+    shown = follow(table2, store, budget="paper", **how)
     assert "14 runs: 0 done (#), 0 running (>), 0 begun (-), 14 waiting (.)" in shown
     command = (
         "nest submit imagenet/nest_tiny --seed 0 --data-dir /data --nodes 4 --gpus-per-node 8 "
         "--time 24:00:00"
     )
     assert command in shown
-    assert "nest submit" not in cluster.follow(table2, store, budget="quick", **how)
+    assert "nest submit" not in follow(table2, store, budget="quick", **how)
     with pytest.raises(ValueError, match="only budget paper submits runs, not quick"):
-        cluster.follow(table2, store, budget="quick", submit_them=True, **how)
+        follow(table2, store, budget="quick", submit_them=True, **how)
     queued = []
     monkeypatch.setattr(cluster, "enqueue", lambda jobs, *_, **__: queued.extend(jobs) or ["job 1"])
     (recipe,) = table2["NesT-T"]
     store.add(Record(recipe.run_id, "train", {}, {"data": {}}, {}))
-    shown = cluster.follow(table2, store, budget="paper", submit_them=True, **how)
+    shown = follow(table2, store, budget="paper", submit_them=True, **how)
     assert "1 done (#)" in shown and shown.endswith("job 1") and len(queued) == 13
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nestbook.explorer.static import page_script
+from nestbook.report.all_records import headline_of, records_table
+from nestbook.report.curves import SCRIPTS, STYLE, Curves, family_of, training_curves
+from nestbook.report.tables import Link, Table
 from nestlib.records import Store, open_store
-from nestlib.report.all_records import headline_of, records_table
-from nestlib.report.curves import SCRIPTS, STYLE, Curves, family_of, training_curves
-from nestlib.report.explorer import page_script
-from nestlib.report.tables import Link, Table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "nestlib" / "report" / "page"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nestlib.data import ImageSet, dataset_info, list_datasets, load_dataset
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import dataset_info, list_datasets, load_dataset
 
 
 @pytest.fixture(scope="session")

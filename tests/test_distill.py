@@ -10,14 +10,14 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 
+from nestlib.data.augmentation import Augmentation
 from nestlib.models.weights import hash_weights
-from nestlib.recipes.augmentation import Augmentation
 from nestlib.recipes.distillation import Distillation, hard, soft
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
 from nestlib.records import Store
 from nestlib.runs.run import build_teacher, carry_out
-from nestlib.runs.splits import load_sets
+from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer
 from nestlib.training.distill import distillation_loss
 

@@ -12,17 +12,18 @@ from test_accuracy import MEAN, STD, Lookup, expected, make_table, numbers, read
 from test_accuracy import save_classes as save_imagenet
 from test_cli import run
 
-from nestlib.data import datasets, load_dataset
-from nestlib.models import PUBLISHED
+from nestbook.evaluations import classifiers
+from nestbook.evaluations.classifiers import NotScored, evaluate
+from nestbook.peers import PUBLISHED
+from nestlib.data import datasets
+from nestlib.data.datasets import load_dataset
 from nestlib.models.weights import hash_weights
 from nestlib.recipes import named as recipes
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Failure, Store
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import take
-from nestlib.runs.trained import commit_weights
-from nestlib.studies import evaluations
-from nestlib.studies.evaluations import NotScored, evaluate
+from nestlib.runs.subsets import take
+from nestlib.runs.weights import commit_weights
 
 NAMES = ["nest_tiny_imagenet", "swin_tiny_imagenet", "resnet50_imagenet"]
 TINY = "digits/tiny"
@@ -50,7 +51,7 @@ class Hub:
         self.models = {name: Lookup(make_table(i)) for i, name in enumerate(NAMES)}
         self.files = {repo_of(name): name.encode() for name in NAMES}
         for name in ("hf_hub_download", "get_hf_file_metadata", "create_model"):
-            monkeypatch.setattr(evaluations, name, getattr(self, name))
+            monkeypatch.setattr(classifiers, name, getattr(self, name))
 
     def hf_hub_download(self, repo, file, local_files_only):
         self.asked.append((repo, local_files_only))
@@ -116,7 +117,7 @@ def test_found_records_are_loaded_and_nothing_is_built(imagenet, store, hub, mon
     first = score(NAMES[:2], store, imagenet, committed=True)
     assert not store.local.exists()
     for name in ("fetch_weights", "create_model", "load_dataset", "measure_accuracy"):
-        monkeypatch.setattr(evaluations, name, lambda *_, **__: pytest.fail("not again"))
+        monkeypatch.setattr(classifiers, name, lambda *_, **__: pytest.fail("not again"))
     again = score(NAMES[:2], store, data_dir=None)  # without the images too
     summaries = [(record.run_id, record.summary) for record in again.values()]
     assert summaries == [(record.run_id, record.summary) for record in first.values()]
@@ -208,12 +209,12 @@ def test_limit_takes_a_part_of_imagenet_and_is_always_made_anew(imagenet, store,
 def test_table2_without_images_loads_what_there_is(imagenet, store, hub):
     score(NAMES[:1], store, imagenet)
     hub.asked.clear()
-    assert list(evaluations.evaluate_table2(store)) == NAMES[:1]
-    assert evaluations.evaluate_table2(store, precision="bf16") == {} and hub.asked == []
+    assert list(classifiers.evaluate_table2(store)) == NAMES[:1]
+    assert classifiers.evaluate_table2(store, precision="bf16") == {} and hub.asked == []
 
 
 def test_table2_is_scored_on_a_folder(imagenet, store, hub):
-    results = evaluations.evaluate_table2(store, str(imagenet), device="cpu")
+    results = classifiers.evaluate_table2(store, str(imagenet), device="cpu")
     assert list(results) == list(PUBLISHED)
     assert all(results[name].summary["images"] == 12 for name in NAMES)
     others = [results[name] for name in PUBLISHED if name not in NAMES]
@@ -261,15 +262,15 @@ def test_a_found_score_is_made_again_where_it_is_asked_for(tiny, store, tmp_path
 def test_what_failed_is_an_error_in_the_end():
     failure = Failure.of(MemoryError())
     assert failure == "MemoryError" and len(Failure.of(ValueError("word " * 300))) <= 500
-    evaluations.stop_at_failures({"a": "no finished run"}, {})
+    classifiers.stop_at_failures({"a": "no finished run"}, {})
     with pytest.raises(NotScored, match=r"1 not scored; .* kept:\n  b: MemoryError"):
-        evaluations.stop_at_failures({"a": "no finished run"}, {"b": failure})
+        classifiers.stop_at_failures({"a": "no finished run"}, {"b": failure})
 
 
 def test_a_store_that_is_read_only_scores_nothing(tiny, store, tmp_path):
     carry_out(tiny, store, runs_dir=tmp_path / "runs", device="cpu", committed=True)
     committed = Store(store.committed, None)
-    assert score_run(committed, tmp_path / "runs") == evaluations.NO_RECORD
+    assert score_run(committed, tmp_path / "runs") == classifiers.NO_RECORD
 
 
 def test_run_is_scored_as_its_trainer_did(tiny, store, tmp_path):
@@ -315,7 +316,7 @@ def test_tiny_imagenet_takes_published_weights(store, hub, monkeypatch):
         class_names=("cat", "fruit"), class_ids=wnids, mean=MEAN, std=STD, boxes=None,
         box_labels=None,
     )  # fmt: skip
-    monkeypatch.setattr(evaluations, "load_dataset", lambda *_, **__: images)
+    monkeypatch.setattr(classifiers, "load_dataset", lambda *_, **__: images)
     info = replace(datasets.dataset_info("tiny_imagenet"), num_classes=2, num_test=2)
     monkeypatch.setitem(datasets._INFOS, "tiny_imagenet", info)
     table = make_table(0)

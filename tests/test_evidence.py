@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from nestlib import evidence
-from nestlib.evidence import Entry, find_coverage, list_entries, run_entries
-from nestlib.recipes.named import TABLE1
+from nestbook import run_plan
+from nestbook.recipes.rows import TABLE1
+from nestbook.report.run_plan import coverage_table, items_table, plan_table
+from nestbook.report.tables import NOT_RUN
+from nestbook.run_plan import Entry, find_coverage, list_entries, run_entries
 from nestlib.records import Record, Store
-from nestlib.report import coverage_table, items_table, plan_table
-from nestlib.report.tables import NOT_RUN
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_plan_is_the_issues():
     assert (second.name, second.epochs) == ("cifar10/nest_tiny_s2_depth3", 300)
     assert (third.name, third.epochs) == ("cifar10/nest_tiny", 300)
     rivals = {entry.recipe.name: entry for entry in entries if entry.item == 4}
-    assert set(rivals) == {TABLE1[row].recipe for row in evidence.RIVALS}
+    assert set(rivals) == {TABLE1[row].recipe for row in run_plan.RIVALS}
     assert all(r.recipe.epochs in (30, 60, 100, 300) or r.minutes <= 12 for r in rivals.values())
     assert all(r.minutes <= 12 or r.recipe.epochs == 30 for r in rivals.values())
     trained = [entry.recipe for entry in entries if entry.recipe]
@@ -38,7 +38,7 @@ def test_the_plan_is_the_issues():
 def test_expected_minutes_are_multiply_adds_over_the_assumed_rate(tiny_recipe):
     double = Entry(1, "", replace(tiny_recipe, epochs=2 * tiny_recipe.epochs))
     assert double.minutes == pytest.approx(2 * Entry(1, "", tiny_recipe).minutes)
-    macs = evidence.estimate_cost(tiny_recipe) * 1e9
+    macs = run_plan.estimate_cost(tiny_recipe) * 1e9
     assert Entry(1, "", tiny_recipe).minutes * 60 * 100e12 == pytest.approx(2 * macs)
 
 
@@ -49,7 +49,7 @@ def test_what_has_no_record_is_run_in_order_and_failures_are_passed_over(
     entries = [
         Entry(1, "a bench", bench="table1"), Entry(2, "no data", broken), Entry(3, "", tiny_recipe)
     ]  # fmt: skip
-    monkeypatch.setattr(evidence, "list_entries", lambda: entries)
+    monkeypatch.setattr(run_plan, "list_entries", lambda: entries)
     said = []
     how = {
         "data_root": tmp_path,

@@ -6,11 +6,7 @@ import torch
 from PIL import Image
 from test_localizations import hub, write_boxes  # noqa: F401 (a fixture)
 
-from nestlib.data.augment import normalize
-from nestlib.explain import gradcat
-from nestlib.records import Store
-from nestlib.runs.trained import load_trained
-from nestlib.studies.examples import (
+from nestbook.evaluations.examples import (
     FIGURE8_CLASSES,
     FIGURE_A4,
     FIGURE_A4_CLASSES,
@@ -22,7 +18,11 @@ from nestlib.studies.examples import (
     walk_imagenet,
     walk_lone_digits,
 )
-from nestlib.studies.planted import load_canvases
+from nestbook.evaluations.planted import load_canvases
+from nestlib.data.augment import normalize
+from nestlib.explain import gradcat
+from nestlib.records import Store
+from nestlib.runs.weights import load_trained
 
 
 def test_four_digits_are_walked_by_the_committed_model():

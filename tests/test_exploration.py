@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from nestlib.explain import cam, explore_image, gradcat
+from nestbook.explorer.answer import explore_image
+from nestlib.explain import cam, gradcat
 from nestlib.models.nest import NesT
 
 

@@ -8,16 +8,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nestlib import explore
+from nestbook.evaluations.classifiers import HubUnreachable
+from nestbook.evaluations.grounding import grounding, point_by_gradcat
+from nestbook.evaluations.planted import load_canvases
+from nestbook.explorer import open_explorer
+from nestbook.explorer import subject as subject_module
+from nestbook.explorer.static import Explorer
+from nestbook.explorer.subject import Picture, Subject, load_subject, show_prepared
 from nestlib.data.views import View
 from nestlib.explain import gradcat
-from nestlib.explore import Picture, Subject, load_subject, open_explorer, show_prepared
-from nestlib.measure.grounding import grounding, point_by_gradcat
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
-from nestlib.report.explorer import Explorer
-from nestlib.studies.evaluations import HubUnreachable
-from nestlib.studies.planted import load_canvases
 
 VIEW = View(32, 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)
 
@@ -127,7 +128,7 @@ def test_without_a_network_it_is_said_what_to_do(monkeypatch):
     def unreachable(timm_name):
         raise HubUnreachable(f"{timm_name} is not in the cache; connect to the network")
 
-    monkeypatch.setattr(explore, "fetch_weights", unreachable)
+    monkeypatch.setattr(subject_module, "fetch_weights", unreachable)
     with pytest.raises(HubUnreachable, match="in1k is not in the cache; connect"):
         load_subject("nest_tiny_imagenet")
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nestlib.explain import Exploration, Traversal
-from nestlib.report.explorer import (
+from nestbook.explorer.answer import Exploration
+from nestbook.explorer.static import (
     SCRIPTS,
     STYLE,
     Exhibit,
@@ -24,6 +24,7 @@ from nestlib.report.explorer import (
     exploration_table,
     page_script,
 )
+from nestlib.explain import Traversal
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "nestlib" / "report" / "page"
@@ -142,7 +143,7 @@ def test_script_keeps_to_itself_and_parses():
 
 def test_a_wheel_holds_the_page():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = patterns["package-data"]["nestlib.report"]
+    (pattern,) = patterns["package-data"]["nestbook.report"]
     packed = {path.name for path in (ROOT / "nestlib" / "report").glob(pattern)}
     assert packed >= {*SCRIPTS, STYLE} and packed == {path.name for path in PAGE.iterdir()}
 

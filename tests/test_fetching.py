@@ -17,7 +17,8 @@ import pytest
 import torch
 from test_shards import OPTIONS, copy, damage, digest, make, shards, tree  # noqa: F401
 
-from nestlib.data import fetching, load_dataset
+from nestlib.data import fetching
+from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.fetching import Cache, Unreachable
 from nestlib.data.shard_maker import verify_shards

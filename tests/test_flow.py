@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import nestlib
-from nestlib.measure.flow import GRID, heard_patches, heard_pixels, reached_groups
+from nestbook.architecture.receptive_field import GRID, heard_patches, heard_pixels, reached_groups
+from nestbook.report.receptive_field import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.blocks import block, unblock
-from nestlib.report.flow import flow_table, plot_flow, plot_reach, reach_table
 
 
 def reach_of_windows(own: range, edge: int) -> range:

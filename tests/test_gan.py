@@ -19,7 +19,7 @@ from torch import nn
 from nestlib.recipes.recipe import GanRecipe, from_dict, to_dict
 from nestlib.records import Store
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_split
+from nestlib.runs.subsets import load_split
 from nestlib.training import gan
 from nestlib.training.checkpoint import CheckpointError
 from nestlib.training.gan import PATIENCE, Diverged, Trainer, raise_if_diverged
@@ -316,7 +316,7 @@ RANK_SCRIPT = """
 import json, os, sys, torch
 from pathlib import Path
 from nestlib.recipes.recipe import from_dict
-from nestlib.runs.splits import load_split
+from nestlib.runs.subsets import load_split
 from nestlib.training import gan
 from nestlib.training.devices import Ranks
 

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from nestlib.data import load_dataset
-from nestlib.measure import generation
-from nestlib.measure.features import (
+from nestlib.data.datasets import load_dataset
+from nestlib.metrics import generation
+from nestlib.metrics.features import (
     ClassifierFeatures,
     FeatureNetwork,
     InceptionFeatures,
     build_lite0,
 )
-from nestlib.measure.generation import (
+from nestlib.metrics.generation import (
     Statistics,
     compute_statistics,
     frechet_distance,

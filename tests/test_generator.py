@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nestlib.models import GENERATORS, create_generator
+from nestlib.models import create_generator, list_generators
 from nestlib.models.blocks import block, unblock
 from nestlib.models.deaggregation import UNSAMPLINGS, BlockDeAggregation
 from nestlib.models.generator import NesTDecoder
@@ -86,7 +86,7 @@ def test_sagan_convnet_parameters():
     assert count(model) == total + 2 * 128 + (9 * 128 * 3 + 3)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", list_generators())
 def test_in_eval_mode_an_image_follows_from_its_own_noise(name):
     model = narrow(name).eval()
     noise = torch.randn(3, model.latent_dim)
@@ -101,7 +101,7 @@ def test_in_eval_mode_an_image_follows_from_its_own_noise(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*((name, {}) for name in GENERATORS), ("nest_decoder", {"latent_dim": 8}),
+    [*((name, {}) for name in list_generators()), ("nest_decoder", {"latent_dim": 8}),
      *(("nest_decoder", {"unsampling": unsampling}) for unsampling in UNSAMPLINGS)],
 )  # fmt: skip
 def test_every_parameter_gets_gradient(name, options):

@@ -5,16 +5,16 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from nestlib.data.datasets import load_dataset
-from nestlib.measure.grounding import (
+from nestbook.evaluations.grounding import (
     faithfulness,
     good_leaves,
     grounding,
-    interval,
     point_by_gradcat,
     point_by_map,
     quadrants_of,
 )
+from nestlib.data.datasets import load_dataset
+from nestlib.metrics.intervals import wilson
 from nestlib.models import create_model
 
 
@@ -127,7 +127,7 @@ def test_interval_is_wilsons():
     z, n, p = norm.ppf(0.975), 200, 0.9
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    assert interval(180, 200) == pytest.approx((middle - half, middle + half))
+    assert wilson(180, 200) == pytest.approx((middle - half, middle + half))
 
 
 def test_canvases_without_boxes_are_refused(model, four):

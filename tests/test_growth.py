@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from nestlib.measure import count_gflops
-from nestlib.measure.growth import Point, Series, fit_growth, growth, nest_series
-from nestlib.report.growth import growth_table, plot_growth
+from nestbook.profiles.growth import Point, Series, fit_growth, growth, nest_series
+from nestbook.report.growth import growth_table, plot_growth
+from nestlib.metrics.cost import count_gflops
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -98,7 +98,7 @@ def test_axis_out_of_memory_keeps_its_reason_and_the_others_go_on(clock):
 
 
 def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch):
-    monkeypatch.setattr("nestlib.measure.cost._free_memory", lambda: 100)
+    monkeypatch.setattr("nestlib.metrics.cost._free_memory", lambda: 100)
     devices = []
 
     def build():

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nestlib.data import ImageSet, layouts, load_dataset
-from nestlib.data.datasets import find_dataset
+from nestlib.data import layouts
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import find_dataset, load_dataset
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -12,41 +12,42 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from data_faults import FAULTS, rehearse
 from PIL import Image
 
-from nestlib import report
-from nestlib.measure.data_faults import FAULTS, rehearse
-from nestlib.measure.loading import (
+from nestbook.benchmarks import loader
+from nestbook.benchmarks.loader_rates import (
     decoder_times,
     loading_rates,
     our_batches,
     streaming_memory,
     torchvision_batches,
 )
+from nestbook.profiles import registry
+from nestbook.report.loader import decoder_table, plot_streaming
+from nestbook.report.profiles import show_profile
+from nestbook.report.tables import NOT_RUN, Table
 from nestlib.records import Store
-from nestlib.report import loader
-from nestlib.report.tables import NOT_RUN, Table
-from nestlib.studies import feeding, profiles
 
 pytest.importorskip("skimage.data")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return feeding.write_photos(tmp_path_factory.mktemp("photos"), 24)
+    return loader.write_photos(tmp_path_factory.mktemp("photos"), 24)
 
 
 def test_photos_are_of_the_size_and_weight_that_the_labels_say(photos):
     paths = sorted(photos.rglob("*.jpg"))
-    assert len(paths) == 24 and len({path.parent for path in paths}) == feeding.CLASSES
-    assert {Image.open(path).size for path in paths} == {feeding.PHOTO_SIZE}
+    assert len(paths) == 24 and len({path.parent for path in paths}) == loader.CLASSES
+    assert {Image.open(path).size for path in paths} == {loader.PHOTO_SIZE}
     mean = np.mean([path.stat().st_size for path in paths])
-    assert mean == pytest.approx(feeding.PHOTO_BYTES, rel=0.2)
+    assert mean == pytest.approx(loader.PHOTO_BYTES, rel=0.2)
 
 
 def test_both_pipelines_give_the_same_kind_of_batches(photos):
     options = {"partial": True, "num_workers": 1, "image_size": 64}
-    images = feeding.load_dataset("imagenet", "train", data_dir=photos, **options)
+    images = loader.load_dataset("imagenet", "train", data_dir=photos, **options)
     ours, theirs = (
         [torch.cat(part) for part in zip(*make(images, 0))]
         for make in (our_batches, torchvision_batches)
@@ -68,13 +69,13 @@ def test_a_contender_that_skips_images_is_found_out():
 def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr(
-        profiles, "measure_loader", partial(feeding.measure_loader, rounds=1, photos=8, decoded=2)
+        registry, "measure_loader", partial(loader.measure_loader, rounds=1, photos=8, decoded=2)
     )
     store = Store(tmp_path / "committed", tmp_path / "local")
-    record = profiles.run_profile("loader", store, device="cpu", committed=True, progress=False)
+    record = registry.run_profile("loader", store, device="cpu", committed=True, progress=False)
     json.dumps(record.summary)
     (found,) = store.find_benches("loader")
-    table = report.show_profile("loader", [found])
+    table = show_profile("loader", [found])
     assert [row[1] for row in table.rows] == [
         "torchvision ImageFolder", "folder", "shards", "shards over http, new to the cache",
         "shards, bytes for a GPU",
@@ -82,11 +83,11 @@ def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch
     assert str(table.rows[0][3]) == "1.00" and "1.5 times" in table.notes[0]
     assert any(word in table.notes[0] for word in (": met at", ": missed at"))
     assert any(NOT_RUN in note and "Tiny ImageNet" in note for note in table.notes)
-    decoders = {row[:2]: row for row in report.decoder_table([found]).rows}
+    decoders = {row[:2]: row for row in decoder_table([found]).rows}
     assert decoders["decode", "simplejpeg"][4].value == 0
     assert decoders["resize", "torch, uint8"][4].value <= 1
     with pytest.raises(ValueError, match="loader is measured on the CPU alone"):
-        profiles._refuse_gpu("loader", torch.device("cuda"))
+        registry._refuse_gpu("loader", torch.device("cuda"))
 
 
 @pytest.mark.parametrize(("rounds", "word"), [
@@ -116,7 +117,7 @@ def test_memory_of_streaming_is_flat():
     """
     code = (
         "import json; from nestlib.studies import feeding;"
-        "print(json.dumps(feeding.measure_streaming(False, seconds=8, every=0.1, photos=24)))"
+        "print(json.dumps(loader.measure_streaming(False, seconds=8, every=0.1, photos=24)))"
     )
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
@@ -131,7 +132,7 @@ def test_a_leak_would_be_seen(monkeypatch):
     """By a clock that ticks at each look, so that a busy machine sees as much."""
     ticks = itertools.count(0, 0.02)
     clock = SimpleNamespace(monotonic=lambda: next(ticks))
-    monkeypatch.setattr("nestlib.measure.loading.time", clock)
+    monkeypatch.setattr("nestbook.benchmarks.loader_rates.time", clock)
     kept = []
 
     def epoch(number):
@@ -145,8 +146,8 @@ def test_a_leak_would_be_seen(monkeypatch):
 
 
 def test_streaming_is_drawn_or_said_to_be_missing():
-    assert isinstance(report.plot_streaming([]), Table)
-    assert report.show_profile("streaming", []).rows == [(NOT_RUN,)]
+    assert isinstance(plot_streaming([]), Table)
+    assert show_profile("streaming", []).rows == [(NOT_RUN,)]
 
 
 @pytest.mark.slow  # a minute: whole epochs, and waits for a server
@@ -160,4 +161,4 @@ def test_no_fault_of_data_loses_or_doubles_a_sample(tmp_path):
     assert struck["truncated JPEG"]["left_out"] == struck["wrong bytes"]["left_out"] == 1
     assert struck["damaged shard"]["left_out"] == struck["missing shard"]["left_out"] > 10
     assert "bytes the same" in struck["shard maker killed"]["outcome"]
-    assert len(report.show_profile("data-faults", []).rows) == 1
+    assert len(show_profile("data-faults", []).rows) == 1

@@ -6,7 +6,7 @@ import torch
 from torchvision.ops import box_iou
 
 from nestlib.explain.localize import find_boxes
-from nestlib.measure.localization import (
+from nestlib.metrics.localization import (
     best_iou,
     count_contour_disagreements,
     iou,

@@ -11,17 +11,17 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.ops import box_iou
 from torchvision.transforms.functional import normalize as tv_normalize
 
+from nestbook.evaluations import localizers
+from nestbook.evaluations.classifiers import HubUnreachable, NotScored, stop_at_failures
+from nestbook.evaluations.localizers import METHODS, localize, localize_figure8, localize_imagenet
+from nestbook.sweeps.plans import FIGURE8, plan_figure8
 from nestlib.explain.cam import cam
-from nestlib.measure.localization import boxes_one_by_one
+from nestlib.metrics.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.plans import FIGURE8, plan_figure8
 from nestlib.records import Failure, Store
 from nestlib.runs.run import carry_out
-from nestlib.runs.trained import train_command, weights_path
-from nestlib.studies import localizations
-from nestlib.studies.evaluations import HubUnreachable, NotScored, stop_at_failures
-from nestlib.studies.localizations import METHODS, localize, localize_figure8, localize_imagenet
+from nestlib.runs.weights import train_command, weights_path
 
 SIZE = 224
 
@@ -67,7 +67,7 @@ def test_a_trained_row_is_measured_once_and_then_found(store, tmp_path, monkeypa
     options = {"canvas": "plain", "num_images": 32, "digit_edges": [0.18, 0.43]}
     changes = {"epochs": 1, "warmup_epochs": 0, "dataset_options": options}
     recipe = get_recipe("digits/deit_planted", **changes)
-    monkeypatch.setattr(localizations, "plan_figure8", lambda *_: {"DeiT RollOut": recipe})
+    monkeypatch.setattr(localizers, "plan_figure8", lambda *_: {"DeiT RollOut": recipe})
     carry_out(recipe, store, device="cpu", runs_dir=tmp_path, progress_bar=False)
     how = {"runs_dir": tmp_path, "device": "cpu", "progress": False}
     (record,) = localize_figure8(store, **how).values()
@@ -140,9 +140,9 @@ def hub(monkeypatch):
             model.head.bias.data[CLASSES["n02123045"]] = 9.0
         return model
 
-    monkeypatch.setattr(localizations, "create_model", create)
+    monkeypatch.setattr(localizers, "create_model", create)
     facts = {"weights_file": "f", "file_sha256": "0", "hub_sha256": "0"}
-    monkeypatch.setattr(localizations, "fetch_weights", lambda name, offline: facts)
+    monkeypatch.setattr(localizers, "fetch_weights", lambda name, offline: facts)
     return built
 
 
@@ -162,7 +162,7 @@ def plain_errors(boxes, truth, right):
 def test_imagenets_errors_are_those_of_a_plain_loop(store, imagenet, hub):
     how = {"device": "cpu", "limit": 12, "progress": False}
     results = localize_imagenet(store, imagenet, **how)
-    assert results["ADL"] == results["ACoL"] == localizations.NO_WEIGHTS
+    assert results["ADL"] == results["ACoL"] == localizers.NO_WEIGHTS
     for row in ("DeiT RollOut", "R50 GradCAM++", "NesT CAM"):
         assert results[row].summary["images"] == 12, results[row]
     model, labels = hub["nest_small_imagenet"], ImageNetInfo().label_names()
@@ -203,7 +203,7 @@ def test_missing_boxes_and_an_unreachable_hub_are_one_line_each(store, imagenet,
         asked.append(offline)
         raise HubUnreachable(f"{name} cannot be fetched")
 
-    monkeypatch.setattr(localizations, "fetch_weights", unreachable)
+    monkeypatch.setattr(localizers, "fetch_weights", unreachable)
     results = localize_imagenet(store, imagenet, **how)
     assert "cannot be fetched" in results["NesT CAM"]
     assert asked == [False, True, True]  # one wait for the network is enough

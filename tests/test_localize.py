@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nestlib.explain.localize import THRESHOLDS, find_boxes, scale_map
-from nestlib.measure.localization import boxes_one_by_one
+from nestlib.metrics.localization import boxes_one_by_one
 
 
 def random_maps(kind, shape, seed=0):

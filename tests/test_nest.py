@@ -7,8 +7,8 @@ import timm.optim
 import torch
 
 import nestlib
+from nestbook.benchmarks.rivals import MODELS, Rival
 from nestlib.models.nest import NEST_MODELS, NesT, trunc_normal_
-from nestlib.studies.rivals import MODELS, Rival
 
 
 def small(**options):

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from papermill.translators import PythonTranslator
 
+from nestbook.notebook import RULES, ParameterError, check_parameters, declared_parameters
 from nestlib import project, records
-from nestlib.notebook import RULES, ParameterError, check_parameters, declared_parameters
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NOTEBOOKS = sorted(EXPERIMENTS.glob("*.ipynb"))
@@ -126,6 +126,6 @@ def test_from_another_folder_the_records_are_the_clones(monkeypatch, tmp_path):
 def test_where_no_clone_is_it_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(project.PROJECT, "")
-    monkeypatch.setattr("nestlib.notebook.__file__", str(tmp_path / "site" / "nestlib" / "x.py"))
+    monkeypatch.setattr("nestbook.notebook.__file__", str(tmp_path / "site" / "nestlib" / "x.py"))
     with pytest.raises(FileNotFoundError, match=r"lies in no clone of this project.*--cwd FOLDER"):
         check_parameters(["", DECLARED])

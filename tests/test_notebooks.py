@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from test_accuracy import save_classes
 
-from nestlib.notebook import ParameterError, check_parameters, declared_parameters
-from nestlib.recipes.named import TABLE2
+from nestbook.notebook import ParameterError, check_parameters, declared_parameters
+from nestbook.recipes.rows import TABLE2
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"

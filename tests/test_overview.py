@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nestlib.claims.findings import CLAIMS
-from nestlib.paper import TABLE1, TABLE2
+from nestbook.claims.findings import CLAIMS
+from nestbook.paper import TABLE1, TABLE2
+from nestbook.report.overview import GROUPS, PAGES, fill_readme, opening_table, results_table
+from nestbook.report.tables import Number
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, open_store
-from nestlib.report.overview import (
-    GROUPS,
-    PAGES,
-    fill_readme,
-    opening_table,
-    results_table,
-)
-from nestlib.report.tables import Number
 
 ROOT = Path(__file__).parents[1]
 REMEDY = "run: make notebooks NOTEBOOKS=experiments/records.ipynb"

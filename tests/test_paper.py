@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import SHARED
 
-from nestlib import paper
+from nestbook import paper
 
 REFERENCE = SHARED / "paper" / "reference.yaml"
 needs_reference = pytest.mark.skipif(

@@ -7,9 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from nestlib.models import PUBLISHED
+from nestbook.peers import PEERS, PUBLISHED
 from nestlib.models.nest import NEST_MODELS
-from nestlib.models.peers import PEERS
 
 # Millions of parameters that the paper's Tables 1 and 2 print.
 PRINTED = {

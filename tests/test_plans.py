@@ -6,10 +6,12 @@ import pytest
 import yaml
 from conftest import SHARED
 
+from nestbook.recipes.rivals import STRONG_DIGITS
+from nestbook.recipes.rows import TABLE1
+from nestbook.sweeps.plans import EPOCHS, FIGURES, HEADS, plan, strip
+from nestlib.data.augmentation import Augmentation
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.recipes.augmentation import Augmentation
-from nestlib.recipes.named import STRONG_DIGITS, TABLE1, get_recipe
-from nestlib.recipes.plans import EPOCHS, FIGURES, HEADS, plan, strip
+from nestlib.recipes.named import get_recipe
 
 REFERENCE = SHARED / "paper" / "reference.yaml"
 

@@ -3,10 +3,10 @@
 import pytest
 from typer.testing import CliRunner
 
-from nestlib.cli import app
+from nestbook.evaluations.planted import CANVASES, WAYS, load_canvases, run_planted
+from nestbook.report.grounding import grounding_table
+from nestlib.cli.main import app
 from nestlib.records import Store
-from nestlib.report import grounding_table
-from nestlib.studies.planted import CANVASES, WAYS, load_canvases, run_planted
 
 
 @pytest.fixture(scope="module")

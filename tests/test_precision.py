@@ -10,7 +10,8 @@ import torch
 from torch.utils.benchmark import Timer
 from typer.testing import CliRunner
 
-from nestlib import cli, precision, processor
+from nestlib import precision, processor
+from nestlib.cli import main as cli
 from nestlib.precision import resolve_precision
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe

@@ -4,15 +4,15 @@ from functools import partial
 
 import pytest
 
-from nestlib import report
-from nestlib.measure.attention import attention_choices
-from nestlib.measure.explaining import STEPS, explaining_costs
-from nestlib.measure.input_rate import input_rates
-from nestlib.measure.products import product_choices
-from nestlib.measure.step import step_kinds
+from nestbook.profiles import registry
+from nestbook.profiles.attention import attention_choices
+from nestbook.profiles.explaining import STEPS, explaining_costs
+from nestbook.profiles.input_rate import input_rates
+from nestbook.profiles.products import product_choices
+from nestbook.profiles.step import step_kinds
+from nestbook.report.profiles import draw_growth, show_profile
+from nestbook.report.tables import NOT_RUN
 from nestlib.records import Store
-from nestlib.report.tables import NOT_RUN
-from nestlib.studies import profiles
 
 
 @pytest.fixture
@@ -21,26 +21,26 @@ def store(tmp_path):
 
 
 def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "ROOFLINE_BATCH", {"cpu": 1})
+    monkeypatch.setattr(registry, "ROOFLINE_BATCH", {"cpu": 1})
     one_round = lambda *words, **how: profiles_roofline(*words, **how, rounds=1, warmup=0)  # noqa: E731
-    profiles_roofline = profiles.roofline
-    monkeypatch.setattr(profiles, "roofline", one_round)
-    record = profiles.run_profile("roofline", store, device="cpu", committed=True)
+    profiles_roofline = registry.roofline
+    monkeypatch.setattr(registry, "roofline", one_round)
+    record = registry.run_profile("roofline", store, device="cpu", committed=True)
     assert record.run_id.startswith("bench/roofline-full-") and record.kind == "bench"
     (found,) = store.find_benches("roofline")
-    table = report.show_profile("roofline", [found])
+    table = show_profile("roofline", [found])
     assert table.rows[-1][0] == "whole pass, timed at once" and record.run_id in table.notes[0]
     assert sum(part["gflop"] for part in record.summary["parts"]) == pytest.approx(11.6, rel=0.01)
 
 
 def test_step_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "STEP_MODELS", ("nest_tiny_cifar",))
-    monkeypatch.setitem(profiles.SPEED_BATCH_SIZES, (32, "cpu"), 1)
+    monkeypatch.setattr(registry, "STEP_MODELS", ("nest_tiny_cifar",))
+    monkeypatch.setitem(registry.SPEED_BATCH_SIZES, (32, "cpu"), 1)
     monkeypatch.setattr(
-        profiles, "step_kinds", partial(step_kinds, rounds=1, seconds_per_round=0.0)
+        registry, "step_kinds", partial(step_kinds, rounds=1, seconds_per_round=0.0)
     )
-    record = profiles.run_profile("step", store, device="cpu", precision="bf16", progress=False)
-    table = report.show_profile("step", [record], "bf16")
+    record = registry.run_profile("step", store, device="cpu", precision="bf16", progress=False)
+    table = show_profile("step", [record], "bf16")
     assert table.columns[1:] == ("nestlib nest_tiny_cifar", "timm nest_tiny_cifar")
     ours, timms = (m["kinds"] for m in record.summary["models"].values())
     gflop = [sum(kind["gflop"] for kind in kinds.values()) for kinds in (ours, timms)]
@@ -55,20 +55,20 @@ def test_growth_leaves_a_record_that_is_shown(store, monkeypatch):
         return {"settings": {"device": "cpu", "threads": 1, "precision": "fp32", "torch": "2",
                              "rounds_done": 1}, "lines": []}  # fmt: skip
 
-    monkeypatch.setattr(profiles, "growth", growth)
-    record = profiles.run_profile("growth", store, device="cpu", precision="bf16")
+    monkeypatch.setattr(registry, "growth", growth)
+    record = registry.run_profile("growth", store, device="cpu", precision="bf16")
     assert asked["precision"] == "bf16" and asked["rounds"] >= 5
     assert asked["lines"] == ["batch", "pixels", "pixels", "pixels", "depth"]
-    assert report.show_profile("growth", [record]).rows == []
+    assert show_profile("growth", [record]).rows == []
 
 
 def test_attention_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "ATTENTION_WORDS", {"cpu": 392})
+    monkeypatch.setattr(registry, "ATTENTION_WORDS", {"cpu": 392})
     brief = partial(attention_choices, rounds=2, seconds_per_round=0.0)
-    monkeypatch.setattr(profiles, "attention_choices", brief)
-    record = profiles.run_profile("attention", store, device="cpu", progress=False)
+    monkeypatch.setattr(registry, "attention_choices", brief)
+    record = registry.run_profile("attention", store, device="cpu", progress=False)
     assert record.run_id.startswith("bench/attention-full-")
-    table = report.show_profile("attention", [record])
+    table = show_profile("attention", [record])
     assert [row[:4] for row in table.rows][:4] == [
         ("4", "3 x 32", "98", "fused"),
         ("16", "3 x 32", "24", "fused"),
@@ -80,18 +80,18 @@ def test_attention_leaves_a_record_that_is_shown(store, monkeypatch):
     for row, choice in zip(table.rows, (r["rule"] for r in record.summary["rows"])):
         own = 6 + 2 * list(record.summary["rows"][0]["seconds"]).index(choice)
         assert row[own : own + 2] == ("1", "1") and row[4].n == 2
-    assert report.show_profile("attention", [record], "bf16").rows == [(NOT_RUN,)]
+    assert show_profile("attention", [record], "bf16").rows == [(NOT_RUN,)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_products_leave_a_record_that_is_shown(store, monkeypatch, precision):
-    monkeypatch.setattr(profiles, "PRODUCTS", {"small": (2, 16, 8)})
+    monkeypatch.setattr(registry, "PRODUCTS", {"small": (2, 16, 8)})
     brief = partial(product_choices, rounds=2, seconds_per_round=0.0)
-    monkeypatch.setattr(profiles, "product_choices", brief)
-    record = profiles.run_profile(
+    monkeypatch.setattr(registry, "product_choices", brief)
+    record = registry.run_profile(
         "products", store, device="cpu", precision=precision, progress=False
     )
-    table = report.show_profile("products", [record], precision)
+    table = show_profile("products", [record], precision)
     assert [row[:3] for row in table.rows] == [
         ("small, qkv", "2 x 16", "8 to 24"),
         ("small, fc1", "2 x 16", "8 to 32"),
@@ -101,15 +101,15 @@ def test_products_leave_a_record_that_is_shown(store, monkeypatch, precision):
 
 
 def test_input_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "INPUT_BATCH", {"cpu": 2})
+    monkeypatch.setattr(registry, "INPUT_BATCH", {"cpu": 2})
     monkeypatch.setattr(
-        profiles, "input_rates", partial(input_rates, rounds=1, seconds_per_round=0.0)
+        registry, "input_rates", partial(input_rates, rounds=1, seconds_per_round=0.0)
     )
-    record = profiles.run_profile("input", store, device="cpu", progress=False)
-    table = report.show_profile("input", [record])
+    record = registry.run_profile("input", store, device="cpu", progress=False)
+    table = show_profile("input", [record])
     assert [row[0] for row in table.rows] == [
-        "input side alone", *profiles.INPUT_RECIPES, "input side alone, one thread",
-        *(f"{name}, one thread" for name in profiles.INPUT_ONE_THREAD),
+        "input side alone", *registry.INPUT_RECIPES, "input side alone, one thread",
+        *(f"{name}, one thread" for name in registry.INPUT_ONE_THREAD),
     ]  # fmt: skip
     for rows in (table.rows[:3], table.rows[3:]):
         alone = rows[0][1].value
@@ -120,22 +120,22 @@ def test_input_leaves_a_record_that_is_shown(store, monkeypatch):
 
 
 def test_without_a_record_every_part_says_so():
-    shown = [report.show_profile(name, []) for name in profiles.PROFILES]
-    for table in (*shown, report.draw_growth([])):
+    shown = [show_profile(name, []) for name in registry.PROFILES]
+    for table in (*shown, draw_growth([])):
         assert table.rows == [(NOT_RUN,)] and "nest profile" in table.notes[0]
 
 
 def test_explaining_leaves_a_record_that_is_shown(store, monkeypatch):
-    monkeypatch.setattr(profiles, "EXPLAINED", ("nest_tiny_cifar",))
-    monkeypatch.setattr(profiles, "EXPLAINED_IMAGES", 2)
-    monkeypatch.setattr(profiles, "explaining_costs", partial(explaining_costs, rounds=3))
-    record = profiles.run_profile("explaining", store, device="cpu", progress=False)
+    monkeypatch.setattr(registry, "EXPLAINED", ("nest_tiny_cifar",))
+    monkeypatch.setattr(registry, "EXPLAINED_IMAGES", 2)
+    monkeypatch.setattr(registry, "explaining_costs", partial(explaining_costs, rounds=3))
+    record = registry.run_profile("explaining", store, device="cpu", progress=False)
     (measured,) = record.summary["rows"]
     assert set(measured["seconds"]) == set(STEPS)
-    (row,) = report.show_profile("explaining", [record]).rows
+    (row,) = show_profile("explaining", [record]).rows
     ratios = [a / b for a, b in zip(*(measured["seconds"][s] for s in list(STEPS)[1::-1]))]
     assert row[0] == "nest_tiny_cifar" and row[3].n == 3
     assert row[3].value == sorted(ratios)[1] and row[3].source == record.run_id
     assert row[-1] == ("yes" if row[3].value <= 1.3 else "no")
     with pytest.raises(ValueError, match="explaining is measured in fp32, not bf16"):
-        profiles.run_profile("explaining", store, device="cpu", precision="bf16")
+        registry.run_profile("explaining", store, device="cpu", precision="bf16")

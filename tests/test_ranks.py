@@ -10,9 +10,9 @@ from itertools import chain
 import pytest
 import torch
 
-from nestlib.recipes.augmentation import Augmentation
+from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.recipe import to_dict
-from nestlib.runs.splits import load_sets
+from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer, count_parts, train
 from nestlib.training.devices import Ranks
 
@@ -20,7 +20,7 @@ SCRIPT = """
 import json, sys, torch
 from pathlib import Path
 from nestlib.recipes.recipe import from_dict
-from nestlib.runs.splits import load_sets
+from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import train
 from nestlib.training.devices import Ranks
 recipe, micro_batch = from_dict(json.loads(sys.argv[1])), json.loads(sys.argv[2])

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from nestlib import paper
-from nestlib.recipes.generators import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
-from nestlib.recipes.named import NAMED, TABLE1, TABLE2, get_recipe
+from nestbook import paper
+from nestbook.recipes.rows import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS, TABLE1, TABLE2
+from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import (
     ADDED_FIELDS,
     GanRecipe,
@@ -16,7 +16,7 @@ from nestlib.recipes.recipe import (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", list_recipes())
 def test_named_recipes_are_possible_and_round_trip(name):
     recipe = get_recipe(name)
     assert recipe.name == name
@@ -143,8 +143,8 @@ def test_appendix_a4s_settings():
     for name in ("gan_nest", "gan_transgan", "gan_convnet", "gan_nest_c3_ps"):
         recipe = get_recipe(f"tiny_imagenet/{name}")
         assert (recipe.lr, recipe.batch_size, recipe.image_size) == (1e-4, 256, 64)
-    assert {f"tiny_imagenet/{name}" for name in FIGURE7_UNSAMPLINGS.values()} <= set(NAMED)
-    assert {f"tiny_imagenet/{name}" for name in FIGURE7_GENERATORS.values()} <= set(NAMED)
+    assert {f"tiny_imagenet/{name}" for name in FIGURE7_UNSAMPLINGS.values()} <= set(list_recipes())
+    assert {f"tiny_imagenet/{name}" for name in FIGURE7_GENERATORS.values()} <= set(list_recipes())
 
 
 @pytest.mark.parametrize(

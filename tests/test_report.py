@@ -7,13 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nestlib import paper, report
+from nestbook import paper
+from nestbook.recipes.rows import TABLE1, TABLES
+from nestbook.report import cost, overview, rows
+from nestbook.report.cost import cost_table, speed_table
+from nestbook.report.overview import save_readme
+from nestbook.report.rows import rows_table, settings_table
+from nestbook.report.table1 import plot_table1, table1, table1_quick, table1_real
+from nestbook.report.table2 import plot_table2, table2, table2_own
+from nestbook.report.table_a1 import table_a1
+from nestbook.report.tables import HERE, NOT_RUN, PAPER, Link, Number, Table, mean_of, save
 from nestlib.project import PROJECT, PUBLISH
-from nestlib.recipes.named import TABLE1, TABLES, get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, open_store
-from nestlib.report import cost, overview, rows
-from nestlib.report.tables import HERE, NOT_RUN, PAPER, Link, Number, Table, mean_of
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def cell(table, row, column):
 
 
 def test_without_records_every_cell_of_ours_says_so(store):
-    table = report.table1(store)
+    table = table1(store)
     assert [row[0] for row in table.rows] == list(paper.TABLE1)
     for row in table.rows:
         ours = [row[table.columns.index(c)] for c in table.columns if c.endswith("our record")]
@@ -73,7 +80,7 @@ def test_without_records_every_cell_of_ours_says_so(store):
 def test_records_show_mean_spread_n_and_ids(store):
     for seed, top1 in ((0, 95.0), (1, 96.0), (2, 97.0)):
         store.add(train_record("cifar10/nest_tiny", seed, top1))
-    table = report.table1(store)
+    table = table1(store)
     shown = cell(table, "NesT-T", "C10, our record")
     assert str(shown) == "96.00 ± 1.00" and shown.n == 3
     assert any("n = 3, a GPU" in note and shown.source in note for note in table.notes)
@@ -84,9 +91,9 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     store.add(train_record("digits/nest_narrow", 0, 50.0))
     store.add(train_record("cifar10/nest_narrow", 0, 70.0))
     store.add(train_record("cifar10/nest_tiny_s2_depth3", 0, 94.0))
-    assert report.table1(store).rows == report.table1(Store(store.local / "x", store.local)).rows
-    assert cell(report.table1(store), "NesT-T", "C10, our record") == NOT_RUN
-    real = report.table1_real(store, ["cifar10/nest_narrow"])
+    assert table1(store).rows == table1(Store(store.local / "x", store.local)).rows
+    assert cell(table1(store), "NesT-T", "C10, our record") == NOT_RUN
+    real = table1_real(store, ["cifar10/nest_narrow"])
     assert str(real.rows[0][1]) == "70.00"
     assert real.rows[0][2].value == pytest.approx(
         100 * 1.96 * (0.7 * 0.3 / 10_000) ** 0.5, rel=1e-3
@@ -95,11 +102,11 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
 
 def test_own_bench_comes_before_committed_ones_and_names_its_source():
     here, committed = bench_record("bench/table1-quick-x-fp32"), bench_record("bench/table1-full-y")
-    measured = cell(report.cost_table("table1", here, [committed]), "NesT-T", "Training images/s")
+    measured = cell(cost_table("table1", here, [committed]), "NesT-T", "Training images/s")
     assert measured == NOT_RUN
-    table = report.cost_table("table1", here, [committed])
+    table = cost_table("table1", here, [committed])
     assert cell(table, "NesT-T", "Measured on") == HERE
-    other = report.cost_table("table1", None, [committed])
+    other = cost_table("table1", None, [committed])
     assert cell(other, "NesT-T", "Measured on") == "record: a GPU, fp32"
     assert any("bench/table1-full-y" in note for note in other.notes)
     speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
@@ -116,25 +123,25 @@ def test_failed_rows_show_their_reason_and_the_others_their_numbers(store):
     record = bench_record("bench/table1-full-y")
     summary = {"WRN28-10": failed_row("WRN28-10"), **record.summary}
     record = replace(record, summary=summary)
-    table = report.cost_table("table1", record, [])
+    table = cost_table("table1", record, [])
     assert cell(table, "WRN28-10", "measured") == "out of memory"
     counted = with_row(record, "WRN28-10", [], error="needs 40.0 GB")
-    row = next(r for r in report.cost_table("table1", counted, []).rows if r[0] == "WRN28-10")
+    row = next(r for r in cost_table("table1", counted, []).rows if r[0] == "WRN28-10")
     assert str(row[2]) == "1.00" and row[7] == "needs 40.0 GB"
     assert cell(table, "NesT-T", "Measured on") == HERE
-    assert cell(report.speed_table("table1", record, []), "WRN28-10", "Paper, inference").value < 1
-    report.plot_table1(store, record, [])
+    assert cell(speed_table("table1", record, []), "WRN28-10", "Paper, inference").value < 1
+    plot_table1(store, record, [])
     half = record.summary["NesT-T"] | {"error": "too large to train"}
     half["images_per_second"] = half["images_per_second"] | {
         "train": {"median": None, "rounds": []}
     }
-    table = report.cost_table("table1", replace(record, summary={"NesT-T": half}), [])
+    table = cost_table("table1", replace(record, summary={"NesT-T": half}), [])
     assert cell(table, "NesT-T", "Training images/s") == "too large to train"
 
 
 def test_relative_speeds_are_ratios_within_one_run():
     record = with_row(bench_record("bench/table1-full-y"), "Swin-T", [45.0, 100.0, 106.0])
-    table = report.speed_table("table1", None, [record])
+    table = speed_table("table1", None, [record])
     column = "a GPU, fp32, inference"
     # Rounds of NesT-T: 90, 100, 106. Round by round the ratios are 0.5, 1 and 1.
     assert str(cell(table, "Swin-T", column)) == "1.00 ± 0.25"
@@ -143,7 +150,7 @@ def test_relative_speeds_are_ratios_within_one_run():
     assert cell(table, "Swin-T", "Paper, inference").value == pytest.approx(printed)
     assert cell(table, "DeiT-T", column) == NOT_RUN
     without_anchor = replace(record, summary={"Swin-T": record.summary["Swin-T"]})
-    assert report.speed_table("table1", None, [without_anchor]).columns == (
+    assert speed_table("table1", None, [without_anchor]).columns == (
         "Method", "Paper, inference"
     )  # fmt: skip
 
@@ -158,7 +165,7 @@ def test_speeds_are_drawn_from_one_run_a_gpus_first():
 
 
 def test_table_of_rows_holds_all_29_and_explains_what_is_off(store):
-    table = report.rows_table(store)
+    table = rows_table(store)
     assert len(table.rows) == 29 == sum(map(len, TABLES.values()))
     differences = (Path(__file__).parents[1] / "book" / "differences.md").read_text()
     for name, printed, here, difference, *_ in table.rows:
@@ -173,7 +180,7 @@ def test_table_of_rows_holds_all_29_and_explains_what_is_off(store):
 def test_table_of_rows_shows_seconds_a_batch_of_committed_benches(store):
     record = with_row(bench_record("bench/table2-full-y"), "Swin-T", [4.0, 5.0, 2.0], [2.0])
     store.add(with_row(record, "ViT-B/16", [], error="out of memory"), committed=True)
-    table = report.rows_table(store)
+    table = rows_table(store)
     forward = cell(table, "Table 2, Swin-T", "Forward pass (s)")
     assert str(forward) == "2.00 ± 1.20" and forward.n == 3  # 8 / 5, 8 / 4 and 8 / 2
     assert str(cell(table, "Table 2, Swin-T", "Training step (s)")) == "4.00"
@@ -181,7 +188,7 @@ def test_table_of_rows_shows_seconds_a_batch_of_committed_benches(store):
 
 
 def test_settings_name_what_a_row_has_of_its_own():
-    table = report.settings_table()
+    table = settings_table()
     by_recipe = {row[1]: dict(zip(table.columns, row)) for row in table.rows}
     assert len(by_recipe) == 29
     assert by_recipe["cifar10/pvt_base"]["Clip"] == "1"
@@ -202,7 +209,7 @@ def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
     reason = "weights could not be fetched"
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4),
               "swin_tiny_imagenet": reason}  # fmt: skip
-    table = report.table2(store, scored)
+    table = table2(store, scored)
     assert [row[0] for row in table.rows] == list(paper.TABLE2)
     assert str(cell(table, "NesT-T", "Top-1, scored here")) == "81.40"
     assert cell(table, "NesT-T", "Top-1, scored here").source != PAPER
@@ -212,54 +219,54 @@ def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
     assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
     assert any("sha256 0123456789ab" in note for note in table.notes)
     store.add(train_record("imagenet/nest_small", 0, 80.0))
-    table = report.table2(store, {})
+    table = table2(store, {})
     assert str(cell(table, "NesT-S", "Top-1, trained here")) == "80.00"
     assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
 
 
 def test_a_part_of_imagenet_is_marked_and_never_drawn(store):
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 100.0, limit=8)}
-    shown = cell(report.table2(store, scored), "NesT-T", "Top-1, scored here")
+    shown = cell(table2(store, scored), "NesT-T", "Top-1, scored here")
     assert str(shown) == "100.00 (of 8 images)"
     bench = bench_record("bench/table2-full-y")
-    tips = report.plot_table2(store, scored, bench, []).tooltips
+    tips = plot_table2(store, scored, bench, []).tooltips
     assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4)}
-    tips = report.plot_table2(store, scored, bench, []).tooltips
+    tips = plot_table2(store, scored, bench, []).tooltips
     assert "81.40, published weights nest_tiny_jx.goog_in1k" in tips["here-speed-nest-t"]
 
 
 def test_own_runs_stand_beside_their_training_records(store):
     name = "tiny_imagenet/nest_narrow"
     store.add(train_record(name, 0, 10.0))
-    table = report.table2_own(store, {name: evaluation_record(name, 10.0)})
+    table = table2_own(store, {name: evaluation_record(name, 10.0)})
     assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.00", "yes", "95.00"]
-    table = report.table2_own(store, {name: evaluation_record(name, 10.1)})
+    table = table2_own(store, {name: evaluation_record(name, 10.1)})
     assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.10", "no", "95.00"]
-    table = report.table2_own(store, {name: "no weights at x"})
+    table = table2_own(store, {name: "no weights at x"})
     assert [str(c) for c in table.rows[0]] == [name, "10.00", "not scored", "", ""]
     assert table.notes == [f"{name}: not scored: no weights at x"]
 
 
 def test_records_of_cifar_never_stand_under_digits():
     records = {name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items()}
-    table = report.table1_quick(records)
+    table = table1_quick(records)
     assert [row[0] for row in table.rows] == [name for name, row in TABLE1.items() if row.quick]
     assert all(row[2] == NOT_RUN for row in table.rows)
 
 
 def test_figures_table_a1_is_what_the_code_says():
     root = Path(__file__).parents[1]
-    text = "\n".join(table.to_markdown() for table in report.table_a1())
+    text = "\n".join(table.to_markdown() for table in table_a1())
     assert (root / "figures" / "table_a1.md").read_text() == text
 
 
 def test_smoke_results_are_never_shown():
     smoke = bench_record("bench/table1-smoke-x", budget="smoke")
-    assert cell(report.cost_table("table1", smoke, []), "NesT-T", "Measured on") == ""
+    assert cell(cost_table("table1", smoke, []), "NesT-T", "Measured on") == ""
     recipe = get_recipe("digits/nest_narrow").at_budget("smoke")
     record = replace(train_record("digits/nest_narrow", 0, 11.0), recipe=to_dict(recipe))
-    assert cell(report.table1_quick({"NesT-T": [record]}), "NesT-T", "Digits top-1 (%)") == NOT_RUN
+    assert cell(table1_quick({"NesT-T": [record]}), "NesT-T", "Digits top-1 (%)") == NOT_RUN
 
 
 def test_mean_and_spread_are_numpys():
@@ -271,7 +278,7 @@ def test_mean_and_spread_are_numpys():
 
 
 def test_counts_of_table_a1_are_the_papers_where_they_fit():
-    counted = report.table_a1()[2]
+    counted = table_a1()[2]
     for row in counted.rows:
         params, printed = row[-2:]
         if row[0].endswith("imagenet"):
@@ -293,8 +300,7 @@ def test_table_escapes_html_and_aligns_text():
 
 def test_figure_is_the_same_bytes_each_time(store):
     first, second = (
-        report.plot_table1(store, None, [bench_record("bench/table1-full-y")]).to_svg()
-        for _ in range(2)
+        plot_table1(store, None, [bench_record("bench/table1-full-y")]).to_svg() for _ in range(2)
     )
     assert first == second and b"<dc:date>" not in first
 
@@ -303,7 +309,7 @@ def test_hollow_marks_say_whose_accuracy_it_is(store):
     """Without a record of ours the paper's accuracy may stand at our cost, and says so."""
     bench = with_row(bench_record("bench/table1-full-y"), "Swin-T", [50.0])
     store.add(train_record("cifar10/swin_tiny", 0, 93.0))
-    tips = report.plot_table1(store, bench, []).tooltips
+    tips = plot_table1(store, bench, []).tooltips
     assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
     assert "93" in tips["here-speed-swin-t"] and "cifar10/swin_tiny-s0" in tips["here-speed-swin-t"]
     assert "here-speed-deit-t" not in tips and "paper-speed-deit-t" in tips
@@ -325,8 +331,8 @@ def test_only_publishing_writes_the_committed_figures(
     monkeypatch.setenv(PUBLISH, "1" if publishing else "")
     (tmp_path / "page.md").touch()
     table = Table("A table", ("a",), [(Link("b", "page.md"),)])
-    report.save("x", budget, [table])
-    report.save_readme(table)
+    save("x", budget, [table])
+    save_readme(table)
     (target,) = re.findall(r"\]\((.*?)\)", (tmp_path / folder / "x.md").read_text())
     assert (tmp_path / folder / target).resolve() == tmp_path / "page.md"
     (tmp_path / "page.md").unlink()
@@ -344,6 +350,6 @@ def test_from_another_folder_the_whole_path_is_said(monkeypatch, tmp_path, capsy
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv(PROJECT, str(project))
-    report.save("x", "quick", [Table("A table", ("a",), [("b",)])])
+    save("x", "quick", [Table("A table", ("a",), [("b",)])])
     assert f"wrote {project}/runs/figures/x.md" in capsys.readouterr().out
     assert not list(elsewhere.iterdir())

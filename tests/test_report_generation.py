@@ -5,23 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nestlib import paper
-from nestlib.models import create_generator
-from nestlib.records import Record
-from nestlib.report import (
-    draw_neighbours,
+from nestbook import paper
+from nestbook.evaluations.samples import Neighbours
+from nestbook.report.generation import (
+    compare_unsamplings,
     generation_table,
-    generators_table,
-    neighbours_table,
     plot_figure7,
     plot_figure_a3,
     runs_table,
-    table_a4,
 )
-from nestlib.report.generation import compare_unsamplings
-from nestlib.report.table_a4 import describe_hierarchies
-from nestlib.report.tables import NOT_RUN
-from nestlib.studies.samples import Neighbours
+from nestbook.report.generators import generators_table
+from nestbook.report.samples import draw_neighbours, neighbours_table
+from nestbook.report.table_a4 import describe_hierarchies, table_a4
+from nestbook.report.tables import NOT_RUN
+from nestlib.models import create_generator
+from nestlib.records import Record
 
 
 def test_table_a4_is_read_from_the_model():

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
+from nestbook.evaluations.localizers import METHODS, NO_WEIGHTS
+from nestbook.paper import FIGURE8, FIGURE8_LATER
+from nestbook.report.localization import (
+    STYLES,
+    boxes_table,
+    figure8,
+    localization_table,
+    plot_localization,
+)
+from nestbook.report.maps import draw_maps
+from nestbook.report.tables import NOT_RUN, PAPER
 from nestlib.explain.localize import THRESHOLDS, find_boxes
-from nestlib.measure.localization import score_localization
-from nestlib.paper import FIGURE8, FIGURE8_LATER
+from nestlib.metrics.localization import score_localization
 from nestlib.records import Record
-from nestlib.report import boxes_table, draw_maps, figure8, localization_table, plot_localization
-from nestlib.report.localization import STYLES
-from nestlib.report.tables import NOT_RUN, PAPER
-from nestlib.studies.localizations import METHODS, NO_WEIGHTS
 
 
 def make_record(row, seed=0, **recipe):

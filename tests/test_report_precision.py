@@ -2,11 +2,11 @@
 
 import pytest
 
-from nestlib import report
-from nestlib.recipes.plans import plan
+from nestbook.report.precision import precision_table
+from nestbook.report.tables import NOT_RUN
+from nestbook.sweeps.plans import plan
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store
-from nestlib.report.tables import NOT_RUN
 
 NAME = "digits/nest_narrow"
 
@@ -22,12 +22,12 @@ def leave(store, precision, top1, seeds=(0, 1, 2)):
 
 
 def row_of(store):
-    return next(row for row in report.precision_table(store).rows if row[0] == NAME)
+    return next(row for row in precision_table(store).rows if row[0] == NAME)
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr("nestlib.runs.freshness._fingerprint", lambda *_: None)
+    monkeypatch.setattr("nestlib.runs.staleness._fingerprint", lambda *_: None)
     return Store(tmp_path / "committed", tmp_path / "local")
 
 
@@ -52,5 +52,5 @@ def test_one_pair_and_none_show_no_difference(store):
     leave(store, "fp32", [50.0, 60.0], seeds=(0, 1))
     leave(store, "bf16", [51.0], seeds=(0,))
     assert row_of(store)[2].n == 2 and row_of(store)[4:] == (NOT_RUN, "")
-    other = next(r for r in report.precision_table(store).rows if r[0] == "cifar10/nest_narrow")
+    other = next(r for r in precision_table(store).rows if r[0] == "cifar10/nest_narrow")
     assert other[2:] == (NOT_RUN, NOT_RUN, NOT_RUN, "")

@@ -5,11 +5,21 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nestlib import report
+from nestbook.benchmarks.rivals import MODELS, RIVALS
+from nestbook.report.rivals import plot_rivals
+from nestbook.report.speed import (
+    BEST,
+    MATMUL,
+    TARGETS,
+    Target,
+    judge,
+    ratios_table,
+    reach,
+    rivals_table,
+    targets_table,
+)
+from nestbook.report.tables import HERE, NOT_RUN, Number
 from nestlib.records import Record
-from nestlib.report.speed import BEST, MATMUL, TARGETS, Target, judge, reach
-from nestlib.report.tables import HERE, NOT_RUN, Number
-from nestlib.studies.rivals import MODELS, RIVALS
 
 SVG = "{http://www.w3.org/2000/svg}"
 GFLOPS = {"nest_tiny": 5.0, "nest_tiny_cifar": 2.0, "deit_small": 4.0, "swin_tiny": 4.5}
@@ -57,7 +67,7 @@ PAIR = (
 
 
 def test_ratios_to_timm_are_medians_of_the_rounds_own():
-    table = report.rivals_table(record_of(*PAIR), [])
+    table = rivals_table(record_of(*PAIR), [])
     # Round by round 2, 1.5, 2, 1.8 and 1.5 forward; 2, 1.6, 1, 1 and 0.8 in training.
     forward, train = (
         cell(table, "nestlib nest_tiny", column) for column in (X_FORWARD, X_TRAINING)
@@ -69,7 +79,7 @@ def test_ratios_to_timm_are_medians_of_the_rounds_own():
 
 
 def test_tflops_and_share_of_the_matrix_product():
-    table = report.rivals_table(record_of(*PAIR), [])
+    table = rivals_table(record_of(*PAIR), [])
     # 2 x 5e9 x 30 operations a second are 0.3 TFLOP/s, 60 % of 0.5.
     assert cell(table, "nestlib nest_tiny", "TFLOP/s, forward").value == pytest.approx(0.3)
     share = cell(table, "nestlib nest_tiny", "% of a matrix product")
@@ -79,7 +89,7 @@ def test_tflops_and_share_of_the_matrix_product():
 def test_every_run_stands_in_the_table_once_with_its_source_and_smoke_nowhere():
     here, other = record_of(*PAIR), record_of(*PAIR, run_id="bench/speed-full-y-bf16", kind="cuda")
     smoke = record_of(*PAIR, run_id="bench/speed-smoke-x-fp32", budget="smoke")
-    table = report.rivals_table(here, [other, replace(here), smoke])
+    table = rivals_table(here, [other, replace(here), smoke])
     assert [r[0] for r in table.rows] == 2 * ["nestlib nest_tiny", "timm nest_tiny"]
     assert [r[-1] for r in table.rows] == [HERE, HERE, "a cuda, fp32", "a cuda, fp32"]
     number = cell(table, "nestlib nest_tiny", 2, "a cuda, fp32")
@@ -93,7 +103,7 @@ def test_paths_are_named_for_each_step_where_they_differ():
     )
     one = row("timm nest_tiny", [1.0], paths={"forward": fused, "train": fused})
     two = row("timm deit_small tuned", [1.0], paths={"forward": plain, "train": fused})
-    note = report.rivals_table(record_of(one, two), []).notes[-1]
+    note = rivals_table(record_of(one, two), []).notes[-1]
     assert note.endswith(
         "channels last, fused attention (timm nest_tiny | timm deit_small tuned, training step); "
         "channels last, plain attention (timm deit_small tuned, forward)"
@@ -105,7 +115,7 @@ def test_what_failed_says_so_once_and_the_rest_stays():
     failed["images_per_second"]["train"] = {"median": None, "rounds": []}
     never = row("timm deit_small tuned", [], error="BackendCompilerFailed: no compiler")
     del never["paths"]
-    table = report.rivals_table(record_of(*PAIR, failed, never), [])
+    table = rivals_table(record_of(*PAIR, failed, never), [])
     assert cell(table, "timm swin_tiny tuned", 2).value == 9
     (swin, deit) = [
         r for r in table.rows if r[0] in ("timm swin_tiny tuned", "timm deit_small tuned")
@@ -115,11 +125,11 @@ def test_what_failed_says_so_once_and_the_rest_stays():
 
 
 def test_without_a_run_nothing_looks_like_a_number():
-    assert [r[1] for r in report.rivals_table(None, []).rows] == [NOT_RUN] * len(RIVALS)
-    targets = report.targets_table(None, [])
+    assert [r[1] for r in rivals_table(None, []).rows] == [NOT_RUN] * len(RIVALS)
+    targets = targets_table(None, [])
     assert {r[-2] for r in targets.rows} == {"not measured"} and len(targets.rows) == len(TARGETS)
     assert {r[-3] for r in targets.rows} == {NOT_RUN}
-    assert b"no points yet" in report.plot_rivals(None, []).to_svg()
+    assert b"no points yet" in plot_rivals(None, []).to_svg()
 
 
 def test_targets_name_contenders_that_the_bench_has():
@@ -145,7 +155,7 @@ def test_a_yardstick_is_its_own_measure_and_tuned_is_held_against_as_it_comes():
         row("timm deit_small tuned", [50.0] * ROUNDS),
         row("timm nest_tiny tuned", [9.0] * ROUNDS),
     ]
-    table = report.rivals_table(record_of(*PAIR, *rows), [])
+    table = rivals_table(record_of(*PAIR, *rows), [])
     cells = {r[0]: r for r in table.rows}
     assert cells["timm deit_small tuned"][6] == "1"
     base = cells["timm nest_tiny"][2].value
@@ -169,7 +179,7 @@ def test_the_short_form_holds_ours_against_timm_and_the_product():
     )
     long = record_of(*PAIR, *others, run_id="long", precision="bf16")
     short = record_of(*PAIR, run_id="short", precision="bf16")
-    table = report.ratios_table(None, [short, long, record_of(*PAIR, run_id="fp32")])
+    table = ratios_table(None, [short, long, record_of(*PAIR, run_id="fp32")])
     assert [r[:3] for r in table.rows] == [
         (f"CPU, {precision}", "nest_tiny", step)
         for precision in ("bf16", "fp32") for step in ("forward", "training step")
@@ -178,7 +188,7 @@ def test_the_short_form_holds_ours_against_timm_and_the_product():
     assert (as_it_comes.value, best.value, fp32.value) == (1.8, 1.25, 6.0)
     assert product.value == pytest.approx(0.6) and product.source == "long"
     assert table.rows[2][5] == ""  # no fp32 beside a run of fp32
-    assert report.ratios_table(None, []).rows[0][0] == NOT_RUN
+    assert ratios_table(None, []).rows[0][0] == NOT_RUN
 
 
 def test_at_its_best_is_the_fastest_of_a_models_forms_in_the_runs_precision():
@@ -204,7 +214,7 @@ def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
     gpu = record_of(*PAIR, run_id="gpu", kind="cuda")
 
     def first(*records):
-        table = report.targets_table(records[0], records[1:])
+        table = targets_table(records[0], records[1:])
         return next(r for r in table.rows if r[:4] == (
             "CPU, fp32", "nestlib nest_tiny", "forward", "timm nest_tiny, images/s"
         ))  # fmt: skip
@@ -221,7 +231,7 @@ def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
     cifar = [row(f"{library} nest_tiny_cifar", [50.0] * ROUNDS) for library in ("nestlib", "timm")]
     runs = record_of(*PAIR, never, *cifar), record_of(*PAIR, run_id="gpu", kind="cuda")
     shorter = record_of(*PAIR, run_id="of the same machine")
-    picture = report.plot_rivals(shorter, runs)
+    picture = plot_rivals(shorter, runs)
     root = ElementTree.fromstring(picture.to_svg())
     titles = [title.text for title in root.iter(f"{SVG}title")]
     assert len(titles) == 2 * 4 + 2 * 2

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nestlib.measure import count_gflops
-from nestlib.measure.parts import name_nest_part
-from nestlib.measure.rates import Machine, measure_machine
-from nestlib.measure.roofline import count_parts, roofline
+from nestbook.benchmarks.rates import Machine, measure_machine
+from nestbook.peers import PEERS
+from nestbook.profiles.parts import name_nest_part
+from nestbook.profiles.roofline import count_parts, roofline
+from nestbook.report.roofline import roofline_table
+from nestlib.metrics.cost import count_gflops
 from nestlib.models.nest import NesT
-from nestlib.models.peers import PEERS
-from nestlib.report.roofline import roofline_table
 
 MACHINE = Machine(flops_per_second=1e9, bytes_per_second=1e8)
 LAYER = ("norms", "qkv", "attention", "proj", "residual additions", "fc1", "activation", "fc2")
@@ -145,7 +145,7 @@ def test_measuring_changes_nothing():
 
 
 def test_rates_of_the_machine_are_plausible(monkeypatch):
-    monkeypatch.setattr("nestlib.measure.rates.RATE_SECONDS", 0.0)
+    monkeypatch.setattr("nestbook.benchmarks.rates.RATE_SECONDS", 0.0)
     machine = measure_machine("cpu")
     assert 1e9 < machine.flops_per_second < 1e14 and 1e8 < machine.bytes_per_second < 1e13
 

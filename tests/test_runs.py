@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nestlib.data import load_dataset
+from nestlib.data.datasets import load_dataset
 from nestlib.records import Store
 from nestlib.runs import run as runs
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import take
+from nestlib.runs.subsets import take
 
 
 @pytest.fixture

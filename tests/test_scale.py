@@ -7,11 +7,11 @@ from statistics import median
 
 import pytest
 
-from nestlib import report
-from nestlib.measure.scale import RANKS, Job, Rates, predict
+from nestbook.benchmarks import scaling
+from nestbook.benchmarks.scale import RANKS, Job, Rates, predict
+from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store, open_store
-from nestlib.studies import scaling
 
 JOB = Job(num_images=10_240, batch_size=1024, epochs=36, num_params=250_000)  # 1 MB of gradients
 
@@ -80,7 +80,7 @@ def test_a_gpu_without_a_record_is_not_run_yet():
     assert job.batch_size == get_recipe("imagenet/nest_tiny").batch_size
     loader = scaling.loader_rate([], own_rate=0, cores=8)
     limits = {"gb_per_second": 25.0, "loader": loader}
-    shown = partial(report.scale_table, job, loader=loader, gb_per_second=25.0, price=1.0)
+    shown = partial(scale_table, job, loader=loader, gb_per_second=25.0, price=1.0)
     none = shown(devices=scaling.device_rates([], own_rate=0, **limits))
     assert [row[0] for row in none.rows] == ["a GPU"] and "not run yet" in none.rows[0]
     own = shown(devices=scaling.device_rates([], own_rate=900, **limits))
@@ -92,16 +92,16 @@ def test_a_gpu_without_a_record_is_not_run_yet():
 def test_the_page_without_records_says_so(tmp_path):
     store = Store(tmp_path / "committed", tmp_path / "local")
     assert store.find("faults/two-ranks") is None
-    assert "not run yet" in str(report.faults_table(None))
-    assert "not run yet" in str(report.scaling_table(None))
-    picture = report.plot_scale(scaling.imagenet_job(300), {}, None)
+    assert "not run yet" in str(faults_table(None))
+    assert "not run yet" in str(scaling_table(None))
+    picture = plot_scale(scaling.imagenet_job(300), {}, None)
     assert b"not run yet" in picture.to_svg()
 
 
 def test_committed_faults_lost_nothing():
     """The cluster page's table; it is data, so that a lost sample would show there."""
     record = open_store().find("faults/two-ranks")
-    table = report.faults_table(record)
+    table = faults_table(record)
     assert len(table.rows) == len(record.summary) >= 5
     for name, row in record.summary.items():
         assert (row["outcome"], row["lost"], row["doubled"]) == ("ended", 0, 0), name
@@ -113,5 +113,5 @@ def test_ranks_are_timed_in_turn(tmp_path):
     assert set(record.summary["step_seconds"]) == {"1", "2"}
     assert all(0 < s for turn in record.summary["step_seconds"].values() for s in turn)
     json.dumps(record.summary)
-    assert "2 gloo ranks" in str(report.scaling_table(record))
-    assert len(report.plot_scale(scaling.imagenet_job(300), {}, record).tooltips) == 2
+    assert "2 gloo ranks" in str(scaling_table(record))
+    assert len(plot_scale(scaling.imagenet_job(300), {}, record).tooltips) == 2

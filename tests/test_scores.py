@@ -7,17 +7,17 @@ import torch
 from safetensors.torch import load_file
 from test_generation import FirstPixels
 
-from nestlib.measure.generation import generate, score_samples
+from nestbook.evaluations import generators
+from nestbook.evaluations.generators import score_figure7, score_id, score_run
+from nestbook.evaluations.samples import compare_with_training, draw_samples, walk_noise
+from nestbook.sweeps.plans import plan
+from nestlib.metrics.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
-from nestlib.recipes.plans import plan
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Store, open_store
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_split
-from nestlib.runs.trained import commit_weights, load_run, weights_path
-from nestlib.studies import scores
-from nestlib.studies.samples import compare_with_training, draw_samples, walk_noise
-from nestlib.studies.scores import score_figure7, score_id, score_run
+from nestlib.runs.subsets import load_split
+from nestlib.runs.weights import commit_weights, load_run, weights_path
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
     where = {"runs_dir": tmp_path / "runs"}
     carry_out(recipe, store, device="cpu", progress_bar=False, **where)
     network = FirstPixels()
-    monkeypatch.setitem(scores.NETWORKS, "first", lambda store: network)
+    monkeypatch.setitem(generators.NETWORKS, "first", lambda store: network)
     return recipe, store, where
 
 
@@ -50,7 +50,7 @@ def test_final_score_is_of_the_runs_weights_and_its_training_images(run):
     record = score(run, seed=2)
     generator = load_run(recipe, store, **where)
     reference = load_split(recipe, "train")
-    network = scores.NETWORKS["first"](store)
+    network = generators.NETWORKS["first"](store)
     expected = score_samples(generate(generator, 30, seed=2), reference, network, seed=2)
     assert expected == {name: record.summary[name] for name in expected}
     assert record.summary["num_samples"] == 30 and record.summary["num_reference"] == 40
@@ -76,7 +76,7 @@ def test_a_score_is_made_once_for_its_n_and_seed(run, monkeypatch):
     first = score(run)
     calls = []
     monkeypatch.setitem(
-        scores.NETWORKS, "first", lambda store: calls.append(1) or FirstPixels()
+        generators.NETWORKS, "first", lambda store: calls.append(1) or FirstPixels()
     )  # fmt: skip
     assert score(run) == first and not calls
     assert score(run, num_samples=31).summary["num_samples"] == 31 and len(calls) == 1
@@ -114,7 +114,7 @@ def test_failed_and_missing_runs_of_a_plan_have_no_score(run):
 
 def test_smoke_scores_an_untrained_generator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(scores.NETWORKS, "first", lambda store: FirstPixels())
+    monkeypatch.setitem(generators.NETWORKS, "first", lambda store: FirstPixels())
     store = Store(tmp_path / "committed", tmp_path / "local")
     bars = plan("figure7", "smoke", [0, 1], only="NesT")
     assert [len(recipes) for recipes in bars.values()] == [1]
@@ -125,7 +125,7 @@ def test_smoke_scores_an_untrained_generator(tmp_path, monkeypatch):
 def test_digits_judge_knows_the_digits_that_are_generated():
     """As they are, at 32 pixels, though it was trained on canvases of 64."""
     (recipe,) = plan("figure7", "quick", [0])["NesT",]
-    judge = scores.build_digits_judge(open_store())
+    judge = generators.build_digits_judge(open_store())
     test = load_split(recipe, "test", 256)
     features, logits = judge(test.images)
     assert features.shape == (256, 128) and judge.resize == "none"
@@ -151,9 +151,11 @@ def test_real_images_of_other_sets_are_not_shown(run, monkeypatch):
     recipe, store, where = run
     other = replace(recipe, dataset="tiny_imagenet")
     digits = {"train": load_split(recipe, "train"), "test": load_split(recipe, "test")}
-    monkeypatch.setattr("nestlib.studies.samples.load_split", lambda _, split, **__: digits[split])
     monkeypatch.setattr(
-        "nestlib.studies.samples._load", lambda *_: load_run(recipe, store, **where)
+        "nestbook.evaluations.samples.load_split", lambda _, split, **__: digits[split]
+    )
+    monkeypatch.setattr(
+        "nestbook.evaluations.samples._load", lambda *_: load_run(recipe, store, **where)
     )
     found = compare_with_training(other, store, count=2)
     assert found.nearest is None and len(found.names) == 2

@@ -19,7 +19,8 @@ from scipy.io import savemat
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.imagenet import parse_devkit_archive
 
-from nestlib.data import archives, load_dataset, shard_maker
+from nestlib.data import archives, shard_maker
+from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.shard_maker import make_shards, verify_shards
 from nestlib.data.shards import STREAMS, WINDOW, windowed_order

@@ -17,7 +17,7 @@ import torch
 from test_accuracy import read_folder, save_classes
 
 from nestlib import signals
-from nestlib.cli import STOPPED
+from nestlib.cli.options import STOPPED
 from nestlib.signals import STOP_SIGNALS, stop_signal
 
 NEST = [sys.executable, "-m", "nestlib.cli"]

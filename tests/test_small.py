@@ -3,20 +3,15 @@
 import pytest
 import torch
 
-from nestlib.measure.cost import count_params
-from nestlib.recipes.named import (
-    SMALL_IMAGES_SEEN,
-    SMALL_SUBSET,
-    TABLE1,
-    get_recipe,
-    small_schedule,
-)
-from nestlib.recipes.plans import RATES, SWEEPS, plan
+from nestbook.recipes.rows import TABLE1
+from nestbook.sweeps import forecast, small
+from nestbook.sweeps.plans import RATES, SWEEPS, plan
+from nestbook.sweeps.runner import Outcome, count_images_seen
+from nestbook.sweeps.small import ORDER, find_rates, find_unsettled, runs_by_line
+from nestlib.metrics.cost import count_params
+from nestlib.recipes.named import SMALL_IMAGES_SEEN, SMALL_SUBSET, get_recipe, small_schedule
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, device_name, open_store
-from nestlib.runs import forecast, small
-from nestlib.runs.small import ORDER, find_rates, find_unsettled, runs_by_line
-from nestlib.runs.sweeps import Outcome, count_images_seen
 
 FAMILIES = {row: entry.small for row, entry in TABLE1.items() if entry.small}
 OTHERWISE = {"precision", "figure7"}  # sweeps that do not belong to budget small

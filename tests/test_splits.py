@@ -7,17 +7,17 @@ import pytest
 import torch
 from conftest import SHARED
 
+from nestbook.report.all_records import headline_of
 from nestlib.data.datasets import load_dataset
-from nestlib.measure.accuracy import pack_right, unpack_right
+from nestlib.metrics.accuracy import pack_right, unpack_right
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
-from nestlib.report.all_records import headline_of
-from nestlib.runs import splits
-from nestlib.runs.freshness import find_fresh, stale_reasons
+from nestlib.runs import subsets
 from nestlib.runs.run import carry_out
-from nestlib.runs.splits import load_sets, take, take_equally
-from nestlib.runs.trained import load_run
+from nestlib.runs.staleness import find_fresh, stale_reasons
+from nestlib.runs.subsets import load_sets, take, take_equally
+from nestlib.runs.weights import load_run
 from nestlib.training.classifier import Trainer
 
 CIFAR = SHARED / "data" / "cifar10"
@@ -115,13 +115,13 @@ def test_a_record_keeps_its_subset_and_which_images_were_right(tiny_recipe, tmp_
 
 
 def test_a_held_out_run_never_sees_the_test_set(tiny_recipe, tmp_path, monkeypatch):
-    read, load = [], splits.load_dataset
+    read, load = [], subsets.load_dataset
 
     def note(name, split, **how):
         read.append(split)
         return load(name, split, **how)
 
-    monkeypatch.setattr(splits, "load_dataset", note)
+    monkeypatch.setattr(subsets, "load_dataset", note)
     record, store = run(small(tiny_recipe, held_out=50), tmp_path)
     assert set(read) == {"train"}
     assert set(record.environment["data"]) == {"train", "held_out"}

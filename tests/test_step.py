@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nestlib.measure.step import PRODUCTS, step_kinds, train_step
+from nestbook.profiles.step import PRODUCTS, step_kinds, train_step
+from nestbook.report.step import step_table
 from nestlib.models.nest import NesT
-from nestlib.report.step import step_table
 
 
 def small_nest(**options):

@@ -13,16 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nestlib.files import Held, hold, is_held
-from nestlib.recipes.distillation import hard
-from nestlib.recipes.named import get_recipe
-from nestlib.recipes.plans import plan
-from nestlib.recipes.recipe import from_dict, to_dict
-from nestlib.records import RecordError, Store
-from nestlib.runs import freshness, sweeps
-from nestlib.runs.freshness import find_fresh
-from nestlib.runs.run import LOCK, carry_out
-from nestlib.runs.sweeps import (
+from nestbook.sweeps import runner
+from nestbook.sweeps.plans import plan
+from nestbook.sweeps.runner import (
     RunsIncomplete,
     collect,
     collect_figure,
@@ -31,6 +24,14 @@ from nestlib.runs.sweeps import (
     show_board,
     sweep,
 )
+from nestlib.files import Held, hold, is_held
+from nestlib.recipes.distillation import hard
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import from_dict, to_dict
+from nestlib.records import RecordError, Store
+from nestlib.runs import staleness
+from nestlib.runs.run import LOCK, carry_out
+from nestlib.runs.staleness import find_fresh
 from nestlib.training.classifier import Trainer
 from nestlib.training.devices import free_device
 
@@ -58,27 +59,27 @@ def test_missing_runs_are_run_and_found_ones_loaded(tiny_recipe, store, how, mon
     plan = {"NesT": seeds(replace(tiny_recipe, epochs=2), 2)}
     first = collect(plan, store, **how)
     assert [record.recipe["seed"] for record in first["NesT"]] == [0, 1]
-    monkeypatch.setattr(sweeps, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
-    monkeypatch.setattr(sweeps, "list_devices", lambda _: pytest.fail("it asked for a device"))
+    monkeypatch.setattr(runner, "carry_out", lambda *_, **__: pytest.fail("it trained again"))
+    monkeypatch.setattr(runner, "list_devices", lambda _: pytest.fail("it asked for a device"))
     assert collect(plan, store, **how) == first == load_plan(plan, store)
 
 
 def test_a_notebook_trains_only_where_it_is_told_to(tiny_recipe, store, how, monkeypatch):
     wanted = {("a", "b"): seeds(replace(tiny_recipe, epochs=2), 1)}
-    monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: wanted)
+    monkeypatch.setattr(runner, "plan_figure", lambda figure, budget, seeds: wanted)
     for budget in ("quick", "gpu", "paper"):
         assert collect_figure("figure5", budget, store, **how) == {("a", "b"): []}
     (record,) = collect_figure("figure5", "gpu", store, train=True, **how)["a", "b"]
     assert collect_figure("figure5", "paper", store, **how)["a", "b"] == [record]
     other = {("a", "b"): seeds(replace(tiny_recipe, epochs=3), 1)}
-    monkeypatch.setattr(sweeps, "plan_figure", lambda figure, budget, seeds: other)
+    monkeypatch.setattr(runner, "plan_figure", lambda figure, budget, seeds: other)
     assert len(collect_figure("figure5", "smoke", store, **how)["a", "b"]) == 1
 
 
 def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store, how, monkeypatch):
     """The pupil is the cheapest of all but for what its teacher adds."""
     teacher = replace(tiny_recipe, name="digits/pyramid_narrow", epochs=3)
-    monkeypatch.setattr(sweeps, "get_recipe", lambda name, seed: teacher)
+    monkeypatch.setattr(runner, "get_recipe", lambda name, seed: teacher)
     pupil = replace(tiny_recipe, epochs=2, warmup_epochs=0, distillation=hard(teacher.run_id))
     large = replace(tiny_recipe, model_options=tiny_recipe.model_options | {"embed_dim": 24})
     assert estimate_cost(pupil) < estimate_cost(teacher) < estimate_cost(large)
@@ -88,7 +89,7 @@ def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store,
         order.append(recipe)
         return carry_out(recipe, store, **how)
 
-    monkeypatch.setattr(sweeps, "carry_out", note)
+    monkeypatch.setattr(runner, "carry_out", note)
     outcomes = sweep({"all": [large, pupil, teacher]}, store, **how)
     assert order == [teacher, large, pupil]
     assert [outcome.state for outcome in outcomes] == ["done"] * 3
@@ -172,7 +173,7 @@ from pathlib import Path
 import torch
 from nestlib.recipes.recipe import from_dict
 from nestlib.records import Store
-from nestlib.runs.sweeps import sweep
+from nestbook.sweeps.runner import sweep
 root = Path(sys.argv[1])
 recipes = [from_dict(values) for values in json.loads((root / "recipes.json").read_text())]
 sweep({"all": recipes}, Store(root / "committed", root / "local"), processes=2, device="cpu",
@@ -247,7 +248,7 @@ def rewrite(store, record, *, committed=False, **environment):
 
 def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store, one, monkeypatch):
     record = carry_out(tiny_recipe, store, **one)
-    freshness._PROBES.clear()
+    staleness._PROBES.clear()
     assert find_fresh(tiny_recipe, store) == record  # probed anew, from other initial weights
     from nestlib.models.nest import TransformerLayer
 
@@ -259,13 +260,13 @@ def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store
         return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
 
     monkeypatch.setattr(TransformerLayer, "forward", same)
-    freshness._PROBES.clear()
+    staleness._PROBES.clear()
     assert find_fresh(tiny_recipe, store) is not None
     monkeypatch.setattr(TransformerLayer, "forward", other)
-    freshness._PROBES.clear()
+    staleness._PROBES.clear()
     with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
         assert find_fresh(tiny_recipe, store) is None
-    freshness._PROBES.clear()
+    staleness._PROBES.clear()
 
 
 @pytest.mark.parametrize("name", ["deit", "swin", "pyramid", "wrn", "nest"])
@@ -274,8 +275,8 @@ def test_a_probe_does_not_hang_on_what_its_process_drew(name):
     probes = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        freshness._PROBES.clear()
-        probes.append(freshness.probe(get_recipe(f"digits/{name}_narrow")))
+        staleness._PROBES.clear()
+        probes.append(staleness.probe(get_recipe(f"digits/{name}_narrow")))
     assert probes[0] == probes[1]
 
 
@@ -407,7 +408,7 @@ def test_smoke_plan_runs(store, how):
 
 
 def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, monkeypatch):
-    monkeypatch.setattr(sweeps, "_SIGNALLED", threading.Event())
+    monkeypatch.setattr(runner, "_SIGNALLED", threading.Event())
     whole = Trainer.end_row
 
     def end_row(trainer):
@@ -442,9 +443,9 @@ def test_a_sweep_in_order_runs_as_the_plan_has_them(tiny_recipe, store, how, mon
 
     def attempt(recipe, *_):
         begun.append(recipe.epochs)
-        return sweeps.Outcome(recipe.run_id, "failed", "no disk")
+        return runner.Outcome(recipe.run_id, "failed", "no disk")
 
-    monkeypatch.setattr(sweeps, "_attempt", attempt)
+    monkeypatch.setattr(runner, "_attempt", attempt)
     plan = {epochs: [replace(tiny_recipe, epochs=epochs)] for epochs in (5, 2, 4)}
     sweep(plan, store, **how)
     assert begun == [2, 4, 5]

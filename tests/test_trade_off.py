@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from nestlib.paper import TABLE1, TABLE2
-from nestlib.report.pictures import drawing_style
-from nestlib.report.trade_off import Point, plot_trade_off
+from nestbook.paper import TABLE1, TABLE2
+from nestbook.report.pictures import drawing_style
+from nestbook.report.trade_off import Point, plot_trade_off
 
 SVG = "{http://www.w3.org/2000/svg}"
 PANELS = [f"{side}-{cost}" for cost in ("speed", "params") for side in ("paper", "here")]

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from nestlib.models.weights import hash_weights
 from nestlib.recipes import named as recipes
 from nestlib.records import Store, open_store
-from nestlib.runs import trained
+from nestlib.runs import weights
 from nestlib.runs.run import carry_out
-from nestlib.runs.trained import commit_weights, committed_path, load_trained, weights_path
+from nestlib.runs.weights import commit_weights, committed_path, load_trained, weights_path
 
 NAME = "digits/tiny"
 
@@ -20,7 +20,7 @@ NAME = "digits/tiny"
 def run(tiny_recipe, tmp_path, monkeypatch):
     """A finished run of the tiny recipe under its own name: (recipe, store, runs_dir)."""
     recipe = replace(tiny_recipe, epochs=1, warmup_epochs=0, ema_decay=None)
-    monkeypatch.setattr(trained, "get_recipe", lambda name, seed: replace(recipe, seed=seed))
+    monkeypatch.setattr(weights, "get_recipe", lambda name, seed: replace(recipe, seed=seed))
     store = Store(tmp_path / "experiments" / "records", tmp_path / "local")
     carry_out(recipe, store, device="cpu", runs_dir=tmp_path / "runs", progress_bar=False)
     return recipe, store, tmp_path / "runs"
@@ -75,7 +75,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(run):
 
 def test_large_models_are_not_committed(run, monkeypatch):
     recipe, store, runs_dir = run
-    monkeypatch.setattr(trained, "LARGEST_MB", 0.01)
+    monkeypatch.setattr(weights, "LARGEST_MB", 0.01)
     with pytest.raises(ValueError, match="push_to_hub"):
         commit_weights(recipe, store, runs_dir=runs_dir)
 
@@ -87,7 +87,7 @@ def test_every_committed_file_loads_and_belongs_to_a_committed_record():
     for path in files:
         run_id = path.relative_to(store.committed.parent / "weights").with_suffix("").as_posix()
         name, seed, _ = run_id.rsplit("-", 2)
-        assert path.stat().st_size < trained.LARGEST_MB * 2**20
+        assert path.stat().st_size < weights.LARGEST_MB * 2**20
         record = store.find(run_id)
         recipe = recipes.get_recipe(name, seed=int(seed[1:]))
         assert recipe.run_id == run_id and record is not None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from nestbook.report.tree import draw_trees, draw_walks
 from nestlib.explain import Traversal
-from nestlib.report.tree import draw_trees, draw_walks
 
 
 def make_traversal(rows):

@@ -1,7 +1,7 @@
 """No result stands on a page by hand: outputs and figures hold them, and words quote the paper.
 
 Looked at is the prose of every page, of every notebook's text cells and of the README, not code. A
-number that reads like a result must be one that the paper prints (nestlib.paper), in a paragraph
+number that reads like a result must be one that the paper prints (nestbook.paper), in a paragraph
 that says so, or stand in typed_numbers.yml with its exact words and where it is from.
 """
 
@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 
-from nestlib import paper
+from nestbook import paper
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "book").glob("*.md"), *(ROOT / "experiments").glob("*.ipynb"),

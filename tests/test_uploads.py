@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from nestlib.data.uploads import UploadError, fit_to_view, read_upload
+from nestbook.explorer.uploads import UploadError, fit_to_view, read_upload
 from nestlib.data.views import View
 
 VIEW = View(32, 1.0, "bilinear", (0.5,) * 3, (0.25,) * 3)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nestlib.measure.accuracy import sampling_half_width
-from nestlib.measure.verdict import Scores, judge, mean_half_width, prediction_half_width
+from nestbook.claims.verdict import Scores, judge, mean_half_width, prediction_half_width
+from nestlib.metrics.intervals import sampling_half_width
 
 MANY = 10**12  # so many images that only seeds count
 

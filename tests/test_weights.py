@@ -10,7 +10,7 @@ import timm
 import torch
 
 import nestlib
-from nestlib.models import PUBLISHED as PUBLISHED_NAMES
+from nestbook.peers import PUBLISHED as PUBLISHED_NAMES
 from nestlib.models.weights import from_flax, from_timm, load_published, load_weights, save_weights
 
 PUBLISHED = json.loads((Path(__file__).parent / "published" / "nest_logits.json").read_text())

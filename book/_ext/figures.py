@@ -1,7 +1,7 @@
 """A box around each inline figure, in which a phone scrolls it; its data, as a table that opens.
 
-A picture of nestlib.report says what each mark shows in a `<title>` beside it. A mouse finds these;
-keyboards, touch screens and screen readers do not, so they are listed too.
+A picture of nestbook.report says what each mark shows in a `<title>` beside it. A mouse finds
+these; keyboards, touch screens and screen readers do not, so they are listed too.
 """
 
 import html

@@ -1,6 +1,1 @@
-"""Data sets by name, and what is done to their batches."""
-
-from nestlib.data.containers import FolderSet, ImageSet
-from nestlib.data.datasets import dataset_info, list_datasets, load_dataset
-
-__all__ = ["FolderSet", "ImageSet", "dataset_info", "list_datasets", "load_dataset"]
+"""Data sets by name (`nestlib.data.datasets.load_dataset`), and what is done to their batches."""

@@ -15,9 +15,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from nestlib.data.augmentation import Augmentation
 from nestlib.data.rand_augment import color_jitter, gather_pixels, rand_augment
 from nestlib.processor import one_thread
-from nestlib.recipes.augmentation import Augmentation
 
 # Random erasing's box, as drawn before clipping (published code, random_erasing): its share of
 # the image's area is uniform, its height over width log-uniform.

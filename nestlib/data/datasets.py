@@ -1,6 +1,5 @@
 """The data sets by name: `load_dataset("cifar10", "train")` returns an ImageSet or a FolderSet."""
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nestlib.choices import choose
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
 from nestlib.data.faults import ONE_IN, Faults
@@ -95,11 +95,7 @@ def dataset_info(name: str) -> DatasetInfo:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    if name not in _INFOS:
-        near = difflib.get_close_matches(str(name), _INFOS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no data set {name!r}; {hint}valid: {', '.join(_INFOS)}")
-    return _INFOS[name]
+    return choose("data set", name, _INFOS)
 
 
 def load_dataset(

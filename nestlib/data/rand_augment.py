@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from nestlib.recipes.augmentation import MAX_MAGNITUDE
+from nestlib.data.augmentation import MAX_MAGNITUDE
 
 # Argument of each operation, for a level = magnitude / 10 in [0, 1]; +- is a fair coin:
 #

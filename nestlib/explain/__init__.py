@@ -2,7 +2,6 @@
 
 from nestlib.explain.baselines import class_maps
 from nestlib.explain.cam import cam
-from nestlib.explain.exploration import Exploration, explore_image
 from nestlib.explain.gradcat import Traversal, gradcat
 
-__all__ = ["Exploration", "Traversal", "cam", "class_maps", "explore_image", "gradcat"]
+__all__ = ["Traversal", "cam", "class_maps", "gradcat"]

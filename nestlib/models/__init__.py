@@ -2,64 +2,46 @@
 `create_generator("nest_decoder", img_size=64)`.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
+from nestlib.choices import choose
+from nestlib.extensions import extended
 from nestlib.models.discriminator import Discriminator
 from nestlib.models.generator import NesTDecoder, build_nest_decoder
 from nestlib.models.nest import NEST_MODELS, NesT
-from nestlib.models.peers import LIBRARIES, LOCALIZERS, PEERS, sagan, transgan
 from nestlib.models.weights import load_published
 
 __all__ = [
-    "GENERATORS",
     "Discriminator",
     "NesT",
     "NesTDecoder",
     "create_generator",
     "create_model",
+    "list_generators",
     "list_models",
 ]
 
-# Figure 7's three: noise (B, latent_dim) in, images (B, 3, H, W) out.
-GENERATORS: dict[str, Callable[..., nn.Module]] = {
-    "nest_decoder": build_nest_decoder,
-    "transgan": transgan.build,
-    "sagan_convnet": sagan.build,
-}
-
-# Published ImageNet weights that a model can be started from, by timm's name: of those in timm the
-# nearest to the ones whose accuracy Table 2 prints.
+# Published ImageNet weights that a NesT can be started from, by timm's name.
 PUBLISHED = {
     "nest_tiny_imagenet": "nest_tiny_jx.goog_in1k",
     "nest_small_imagenet": "nest_small_jx.goog_in1k",
     "nest_base_imagenet": "nest_base_jx.goog_in1k",
-    "resnet50_imagenet": "resnet50.tv_in1k",
-    "regnety_4g_imagenet": "regnety_040.pycls_in1k",  # 79.2; printed 80.0 is DeiT's retraining
-    "regnety_16g_imagenet": "regnety_160.deit_in1k",
-    "efficientnet_b3_imagenet": "tf_efficientnet_b3.aa_in1k",
-    "efficientnet_b5_imagenet": "tf_efficientnet_b5.aa_in1k",
-    # Other weights: 81.1. Printed 77.9 is of ViT's first training on ImageNet-1k, never released.
-    "vit_base_16_imagenet": "vit_base_patch16_384.augreg_in1k",
-    "deit_small_imagenet": "deit_small_patch16_224.fb_in1k",
-    "deit_base_imagenet": "deit_base_patch16_224.fb_in1k",
-    "swin_tiny_imagenet": "swin_tiny_patch4_window7_224.ms_in1k",
-    "swin_small_imagenet": "swin_small_patch4_window7_224.ms_in1k",
-    "swin_base_imagenet": "swin_base_patch4_window7_224.ms_in1k",
 }
+GENERATORS = {"nest_decoder": build_nest_decoder}
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` takes, NesT first."""
-    return [*NEST_MODELS, *PEERS, *LOCALIZERS]
+    """Names that `create_model` takes: NesT's, then those of nestlib.extensions."""
+    return list(extended(NEST_MODELS, "models"))
 
 
-def library_of(name: str) -> str:
-    """Whose code a model of `list_models()` is."""
-    return LIBRARIES.get(name, "nestlib")
+def list_generators() -> list[str]:
+    """Names that `create_generator` takes."""
+    return list(extended(GENERATORS, "generators"))
 
 
 def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module:
@@ -76,18 +58,17 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
             or what the model itself refuses.
         TypeError: an option that the model does not take.
     """
-    if name not in list_models():
-        near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4) or list_models()
-        raise ValueError(f"no model {name!r}; did you mean {', '.join(near)}?")
-    if pretrained and name not in PUBLISHED:
-        raise ValueError(f"{name} has no published weights; those that have: {list(PUBLISHED)}")
     if name in NEST_MODELS:
         build, defaults = NEST_MODELS[name]
         _check_options(name, build, options)
-        model = build(**{**defaults, **options})
+        build = partial(build, **defaults)
     else:
-        model = (PEERS | LOCALIZERS)[name](**options)
-    return load_published(model, PUBLISHED[name]) if pretrained else model
+        build = choose("model", name, extended(NEST_MODELS, "models"))
+    published = extended(PUBLISHED, "published") if pretrained else {}
+    if pretrained and name not in published:
+        raise ValueError(f"{name} has no published weights; those that have: {list(published)}")
+    model = build(**options)
+    return load_published(model, published[name]) if pretrained else model
 
 
 def default_options(name: str) -> dict:
@@ -102,7 +83,7 @@ def create_generator(name: str, *, img_size: int, **options) -> nn.Module:
     """Build a generator by name: noise (B, generator.latent_dim) -> images (B, 3, H, W) in -1..1.
 
     Args:
-        name: one of `GENERATORS`.
+        name: one of `list_generators()`.
         options: whatever its builder takes: `create_generator("nest_decoder", img_size=32,
             embed_dim=128, unsampling="NN-C3")`.
 
@@ -110,9 +91,8 @@ def create_generator(name: str, *, img_size: int, **options) -> nn.Module:
         ValueError: an unknown name, or what the generator itself refuses.
         TypeError: an option that the generator does not take.
     """
-    if name not in GENERATORS:
-        raise ValueError(f"no generator {name!r}; valid: {', '.join(GENERATORS)}")
-    return GENERATORS[name](img_size=img_size, **options)
+    build = choose("generator", name, extended(GENERATORS, "generators"))
+    return build(img_size=img_size, **options)
 
 
 def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None:

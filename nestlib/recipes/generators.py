@@ -1,4 +1,4 @@
-"""Generators to train, by name: the lines of figure 7, and their narrow relatives on the digits.
+"""Generators to train, by name: NesT's decoders of figure 7, and narrow ones on the digits.
 
     nest train digits/gan_nest_narrow
     nest train tiny_imagenet/gan_nest --data-dir data/tiny_imagenet
@@ -30,50 +30,33 @@ GAN_DEFAULTS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
-# Figure 7, left and right: the three generators. Names as in the figure's legend.
-FIGURE7_GENERATORS = {"NesT": "gan_nest", "TransGAN": "gan_transgan", "Convnet": "gan_convnet"}
-# Figure 7, middle: NesT's un-sampling, by the names of nestlib.models.deaggregation; pixel shuffle
-# is the NesT of the left.
-FIGURE7_UNSAMPLINGS = {
+# NesT's un-samplings (figure 7, middle), by the names of nestlib.models.deaggregation.
+UNSAMPLINGS = {
     name: "gan_nest" if name == "PS" else f"gan_nest_{name.lower().replace('-', '_')}"
     for name in ("PS", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN")
 }
-# All rows; NesT stands for pixel shuffle too.
-FIGURE7 = FIGURE7_GENERATORS | {
-    name: recipe for name, recipe in FIGURE7_UNSAMPLINGS.items() if name != "PS"
-}
 
 # Layers of each hierarchy, image side first.
-_NARROW = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)
+NARROW = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)
 
 # name: (what it is, its differences).
 NAMED_GANS: dict[str, tuple[str, dict[str, Any]]] = {
     "digits/gan_nest_narrow": (
         "narrow NesT decoder (d = 128 to 8, 3 hierarchies) on the embedded digits",
-        dict(generator="nest_decoder", generator_options=_NARROW),
+        dict(generator="nest_decoder", generator_options=NARROW),
     ),
     "digits/gan_nest_reshaped_narrow": (
         "the same with as much noise as the top hierarchy takes, reshaped alone",
-        dict(generator="nest_decoder", generator_options=dict(_NARROW, latent_dim=None)),
-    ),
-    "digits/gan_transgan_narrow": (
-        "narrow TransGAN (d = 128 to 8, 3 stages) on the embedded digits",
-        dict(generator="transgan", generator_options=_NARROW),
-    ),
-    "digits/gan_convnet_narrow": (
-        "narrow SAGAN convnet (128 to 32 channels) on the embedded digits",
-        dict(generator="sagan_convnet", generator_options=dict(base_channels=8, latent_dim=64)),
+        dict(generator="nest_decoder", generator_options=dict(NARROW, latent_dim=None)),
     ),
 }  # fmt: skip
 NAMED_GANS |= {
-    f"{dataset}/{name}": (text, dict(generator=generator, generator_options=options))
+    f"{dataset}/{name}": (text, dict(generator="nest_decoder", generator_options=options))
     for dataset in ("tiny_imagenet", "imagenet")
-    for name, text, generator, options in (
-        ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", "nest_decoder", {}),
+    for name, text, options in (
+        ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", {}),
         ("gan_nest_reshaped", "the same with noise of n x d values, reshaped alone",
-         "nest_decoder", dict(latent_dim=None)),
-        ("gan_transgan", "figure 7, TransGAN at 64x64", "transgan", {}),
-        ("gan_convnet", "figure 7, SAGAN's convnet without attention", "sagan_convnet", {}),
+         dict(latent_dim=None)),
     )
 }  # fmt: skip
 NAMED_GANS |= {
@@ -81,8 +64,8 @@ NAMED_GANS |= {
         f"figure 7, {'narrow ' if suffix else ''}NesT decoder by un-sampling {unsampling}",
         dict(generator="nest_decoder", generator_options=dict(**width, unsampling=unsampling)),
     )
-    for unsampling, name in FIGURE7_UNSAMPLINGS.items() if unsampling != "PS"
+    for unsampling, name in UNSAMPLINGS.items() if unsampling != "PS"
     for dataset, suffix, width in (
-        ("digits", "_narrow", _NARROW), ("tiny_imagenet", "", {}), ("imagenet", "", {}),
+        ("digits", "_narrow", NARROW), ("tiny_imagenet", "", {}), ("imagenet", "", {}),
     )
 }  # fmt: skip

@@ -10,7 +10,6 @@ waiting for torch.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import types
@@ -18,7 +17,8 @@ import typing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nestlib.recipes.augmentation import Augmentation
+from nestlib.choices import check_choice
+from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.distillation import Distillation
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ class Recipe(RunRecipe):
         from nestlib.precision import PRECISIONS
 
         dataset_info(self.dataset)  # an unknown data set raises here
-        _check_one_of("model", self.model, list_models())
-        _check_one_of("budget", self.budget, BUDGETS)
-        _check_one_of("precision", self.precision, PRECISIONS)
-        _check_one_of("optimizer", self.optimizer, ("adamw", "sgd"))
+        check_choice("model", self.model, list_models())
+        check_choice("budget", self.budget, BUDGETS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
         for name in ("epochs", "batch_size", "image_size", "evaluate_every"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         divides = self.epochs % self.evaluate_every == 0
@@ -180,7 +180,7 @@ class Recipe(RunRecipe):
 
     def at_budget(self, budget: str) -> "Recipe":
         """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
-        _check_one_of("budget", budget, BUDGETS)
+        check_choice("budget", budget, BUDGETS)
         if budget != "smoke":
             return self
         return replace(
@@ -234,13 +234,13 @@ class GanRecipe(RunRecipe):
 
         from nestlib.data.datasets import dataset_info
         from nestlib.data.diff_augment import parse_policy
-        from nestlib.models import GENERATORS
+        from nestlib.models import list_generators
         from nestlib.precision import PRECISIONS
 
         dataset_info(self.dataset)  # an unknown data set raises here
-        _check_one_of("generator", self.generator, GENERATORS)
-        _check_one_of("budget", self.budget, BUDGETS)
-        _check_one_of("precision", self.precision, PRECISIONS)
+        check_choice("generator", self.generator, list_generators())
+        check_choice("budget", self.budget, BUDGETS)
+        check_choice("precision", self.precision, PRECISIONS)
         parse_policy(self.diff_augment)
         for name in ("steps", "batch_size", "r1_every", "steps_per_row"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
@@ -270,7 +270,7 @@ class GanRecipe(RunRecipe):
 
     def at_budget(self, budget: str) -> "GanRecipe":
         """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
-        _check_one_of("budget", budget, BUDGETS)
+        check_choice("budget", budget, BUDGETS)
         if budget != "smoke":
             return self
         return replace(
@@ -296,7 +296,7 @@ def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
     kind = GanRecipe if "generator" in values else Recipe
     names = [f.name for f in dataclasses.fields(kind)]
     for key in values:
-        _check_one_of("recipe field", key, names)
+        check_choice("recipe field", key, names)
     values = dict(values)
     for name, owner in PARTS.items():
         if isinstance(values.get(name), dict):
@@ -316,7 +316,7 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
         if not equals:
             raise ValueError(f"{assignment!r} is no assignment; write field=value")
         outer, _, inner = key.partition(".")
-        _check_one_of("recipe field", outer, [f.name for f in dataclasses.fields(recipe)])
+        check_choice("recipe field", outer, [f.name for f in dataclasses.fields(recipe)])
         if outer.endswith("_options"):
             if not inner:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
@@ -324,7 +324,7 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
             changes[outer] = {**base, inner: _parse(text)}
         elif outer in PARTS:
             owner = PARTS[outer]
-            _check_one_of(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
+            check_choice(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
             base = changes.get(outer, getattr(recipe, outer))
             if base is None and inner != "teacher":
                 raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
@@ -359,10 +359,3 @@ def _check(recipe: RunRecipe, name: str, holds: bool, valid: str) -> None:
         raise ValueError(
             f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}"
         )
-
-
-def _check_one_of(what: str, value: str, valid) -> None:
-    if value not in valid:
-        near = difflib.get_close_matches(str(value), list(valid), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"no {what} {value!r}; {hint}valid: {', '.join(valid)}")

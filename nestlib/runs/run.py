@@ -11,16 +11,16 @@ from torch import nn
 
 from nestlib.data.datasets import FolderSet, ImageSet, dataset_info
 from nestlib.files import hold, write_atomically
-from nestlib.measure.cost import count_params
+from nestlib.metrics.cost import count_params
 from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import Record, Store, describe_environment, timestamp
-from nestlib.runs.freshness import find_fresh, probe
-from nestlib.runs.splits import load_sets, load_split
-from nestlib.runs.trained import build_run, weights_path
+from nestlib.runs.staleness import find_fresh, probe
+from nestlib.runs.subsets import load_sets, load_split
+from nestlib.runs.weights import build_run, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
 from nestlib.training.loop import RUN_WEIGHTS, TrainResult

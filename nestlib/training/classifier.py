@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
-from nestlib.measure.accuracy import pack_right, score
+from nestlib.metrics.accuracy import pack_right, score
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult

@@ -27,13 +27,13 @@ from torchvision.utils import make_grid
 from nestlib.data.datasets import FolderSet, ImageSet
 from nestlib.data.diff_augment import diff_augment
 from nestlib.files import write_atomically
-from nestlib.measure.generation import (
+from nestlib.metrics.generation import (  # fmt: skip
     Statistics,
     compute_statistics,
     frechet_distance,
     pixel_features,
     to_bytes,
-)  # fmt: skip
+)
 from nestlib.models import Discriminator
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult

@@ -1,0 +1,180 @@
+"""What nestbook.benchmarks.scale is fed and checked with: steps of 1 and 2 ranks.
+
+python -m nestbook.benchmarks.scaling                    measure on this CPU, and leave a record
+python -m nestbook.benchmarks.scaling --commit-record
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+
+from nestbook.benchmarks.bench import bench_id
+from nestbook.benchmarks.scale import Job, Rates
+from nestbook.recipes.rows import TABLE2
+from nestlib.data.datasets import dataset_info
+from nestlib.metrics.cost import count_params
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe
+from nestlib.records import Record, Store, describe_environment, open_store, timestamp
+from nestlib.runs.subsets import load_sets
+from nestlib.training.classifier import Trainer
+
+ROW = "NesT-T"  # of Table 2, whose bench gives a device's rate
+RANKS = (1, 2)
+BATCH, STEPS, WARMUP = 64, 12, 3
+ROUNDS = 3
+TURN_SECONDS = 180.0  # at most, for one torchrun
+
+
+@dataclass(frozen=True)
+class Device:
+    """What predictions start from; source says where its images/s are from."""
+
+    rates: Rates
+    source: str
+    kind: str  # "cpu" or "cuda"
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Images/s that are decoded for one device, and where that is from; None: no limit."""
+
+    images_per_second: float | None
+    source: str
+
+
+def loader_rate(benched: Sequence[Record], own_rate: float, cores: int) -> Loader:
+    """The reader's own rate; else `cores` times what the loader's newest record shows of one.
+
+    That is of JPEGs of about ImageNet's size, from shards, cropped to bytes as a GPU gets them;
+    each worker there had a core.
+
+    Args:
+        own_rate: images/s for one device, 0: not known; cores: that decode for one device.
+    """
+    if own_rate:
+        return Loader(own_rate, "the parameter loader_images_per_second")
+    if not benched:
+        return Loader(None, "no limit, as there is no record of the loader")
+    measured = benched[0]
+    rates = measured.summary["sets"]["photos"]["rates"]["shards, bytes for a GPU"]
+    a_core = median(rates["images_per_second"]) / measured.summary["settings"]["workers"]
+    return Loader(cores * a_core, f"{cores} cores of {a_core:.3g} images/s each, {measured.run_id}")
+
+
+def device_rates(
+    benched: Sequence[Record], *, own_rate: float, gb_per_second: float, loader: Loader
+) -> dict[str, Device]:
+    """The devices that there are predictions for, by name.
+
+    Args:
+        benched: Table 2's benches; own_rate: the reader's images/s of one GPU, 0: none.
+        gb_per_second: a device's share of the interconnect, the reader's.
+    """
+    limits = gb_per_second * 1e9, loader.images_per_second
+    found = {}
+    for record in benched:
+        timed = record.summary.get(ROW, {}).get("images_per_second", {}).get("train")
+        if timed:
+            where = record.environment
+            rates = Rates(timed["median"], *limits)
+            found[where["device"]] = Device(rates, record.run_id, where["device_kind"])
+    if own_rate:
+        rates = Rates(own_rate, *limits)
+        found["your GPU"] = Device(rates, "the parameter images_per_second", "cuda")
+    return found
+
+
+def imagenet_job(epochs: int) -> Job:
+    """The recipe of Table 2's ROW."""
+    recipe, info = get_recipe(TABLE2[ROW].recipe), dataset_info("imagenet")
+    with torch.device("meta"):  # of shapes alone
+        num_params = count_params(recipe.build_model(info.num_classes))
+    return Job(info.num_train, recipe.batch_size, epochs, num_params)
+
+
+def scaling_recipe() -> Recipe:
+    """Narrow, with gradients of some megabytes, so that two ranks have something to exchange."""
+    return get_recipe(
+        "digits/nest_narrow", batch_size=BATCH, train_limit=256, test_limit=16,
+        model_options={"embed_dim": 96, "num_hierarchies": 2, "patch_size": 4},
+    )  # fmt: skip
+
+
+def measure_scaling(
+    store: Store, *, rounds: int = ROUNDS, steps: int = STEPS, committed: bool = False
+) -> Record:
+    """Steps of one batch by one gloo rank and by two, in turn, one thread each."""
+    recipe, device = scaling_recipe(), torch.device("cpu")
+    environment = describe_environment(device)
+    turns: dict[int, list[dict]] = {ranks: [] for ranks in RANKS}
+    for _ in range(rounds):
+        for ranks in RANKS:
+            turns[ranks].append(_time_ranks(ranks, steps))
+    record = Record(
+        run_id=bench_id("scaling", "full", device, recipe.precision), kind="bench",
+        recipe={"model": recipe.model, "model_options": recipe.model_options, "batch_size": BATCH,
+                "num_params": count_params(recipe.build_model(10)), "steps": steps,
+                "rounds": rounds, "threads_per_rank": 1, "backend": "gloo", "budget": "full"},
+        environment=environment | {"finished": timestamp()},
+        summary={
+            "step_seconds": {str(n): [turn["step"] for turn in turns[n]] for n in RANKS},
+            "exchange_seconds": [turn["exchange"] for turn in turns[2]],
+        },
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def _time_ranks(ranks: int, steps: int) -> dict[str, float]:
+    """One torchrun: the median seconds of a step and of an exchange of all gradients."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+         str(ranks), "-m", "nestbook.benchmarks.scaling", "rank", str(steps)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=TURN_SECONDS,
+    )  # fmt: skip
+    if done.returncode:
+        raise OSError(f"torchrun with {ranks} ranks failed: {done.stderr[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _run_rank(steps: int) -> None:
+    """Within torchrun; the main rank prints."""
+    recipe = scaling_recipe()
+    train_set, test_set = load_sets(recipe)
+    with TemporaryDirectory() as nowhere:
+        trainer = Trainer(
+            recipe, recipe.build_model(train_set.num_classes), train_set, test_set, Path(nowhere),
+            torch.device("cpu"),
+        )  # fmt: skip
+    share = BATCH // trainer.ranks.size
+    batch = train_set.images[:share], train_set.labels[:share]
+    gradients = torch.zeros(count_params(trainer.model))
+    taken: dict[str, list[float]] = {"step": [], "exchange": []}
+    for i in range(WARMUP + steps):
+        start = time.perf_counter()
+        trainer.train_step(*batch)
+        middle = time.perf_counter()
+        trainer.ranks.sum(gradients)
+        if i >= WARMUP:
+            taken["step"].append(middle - start)
+            taken["exchange"].append(time.perf_counter() - middle)
+    if trainer.ranks.is_main:
+        print(json.dumps({name: sorted(times)[steps // 2] for name, times in taken.items()}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["rank"]:
+        _run_rank(int(sys.argv[2]))
+    else:
+        print(measure_scaling(open_store(), committed="--commit-record" in sys.argv).summary)

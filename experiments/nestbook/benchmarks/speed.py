@@ -1,0 +1,306 @@
+"""Images a second of models, measured in turn, with what each costs.
+
+Speeds of different runs do not compare: clocks, neighbours and libraries move. So `bench` times all
+contenders within one process, A B C A B C ..., and reports every round's value beside the median.
+A plain matrix product takes its turn too: what the machine can do at best, at that time.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from nestbook.benchmarks.rates import MatrixProduct, fill
+from nestbook.profiles.step import train_step
+from nestlib.metrics.cost import (
+    FLOP_COUNTER,
+    check_fits,
+    check_free,
+    count_gflops,
+    count_params,
+    make_input,
+    measure_memory_mb,
+    running_mode,
+)
+from nestlib.precision import check_precision
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model to be timed on images (batch_size, 3, image_size, image_size), or on noise for such.
+
+    compile: run it by torch.compile; what does not compile is the row's error.
+    precision: its own, whatever the bench's is; None: the bench's.
+    tuned: on the fastest of its library's paths (`_Runner._choose_paths`), not as it comes.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    image_size: int  # pixels
+    batch_size: int
+    compile: bool = False
+    tuned: bool = True
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One way to run a model; fused_attention is None where it is left as it comes."""
+
+    memory_format: str
+    fused_attention: bool | None
+
+
+class _Runner:
+    """One contender on its device, and the row of results that it fills."""
+
+    def __init__(self, contender: Contender, device: torch.device, precision: str, train: bool):
+        self.contender, self.device = contender, device
+        self.synchronize = partial(torch.get_device_module(device).synchronize, device)
+        precision = contender.precision or precision
+        bf16 = precision == "bf16"
+        self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
+        self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
+        self.row = {
+            "name": contender.name, "image_size": contender.image_size,
+            "batch_size": contender.batch_size, "tuned": contender.tuned,
+            "compile": contender.compile, "precision": precision, "n": 0,
+            "images_per_second": {mode: {"median": None, "rounds": []} for mode in self.steps},
+        }  # fmt: skip
+
+    def attempt(self, action: Callable, *args) -> None:
+        """Run `action`; what a machine can lack (memory, a library) ends this row only."""
+        if "error" in self.row:
+            return
+        try:
+            action(*args)
+        except (RuntimeError, MemoryError, ImportError) as error:
+            reason = (str(error).splitlines() or ["no message"])[0]
+            self.row["error"] = f"{type(error).__name__}: {reason}"
+        # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
+        if "error" in self.row:
+            self.release()
+
+    def prepare(self, warmup: int) -> None:
+        """Build, count, measure memory and warm up."""
+        size, batch = self.contender.image_size, self.contender.batch_size
+        with torch.device("meta"):  # counts need no memory, so a model too large has them too
+            sketch = self.contender.build()
+            self.row["params"] = count_params(sketch)
+            self.row["gflops"] = count_gflops(sketch, size)
+            if self.device.type == "cpu":  # a GPU says itself that it is full
+                self.pass_bytes = check_fits(sketch, batch, size, train="train" in self.steps)
+        self.model = self.contender.build().to(self.device)
+        self.images = make_input(self.model, batch, size, self.device)  # noise for a generator
+        with running_mode(self.model, training=False), torch.no_grad():
+            num_classes = self.model(self.images[:1]).shape[-1]
+        self.labels = torch.randint(num_classes, (batch,), device=self.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+        self._choose_paths()
+        self._time("forward", 1)  # cuDNN tries its algorithms now, whose work space is no result
+        with self.autocast():
+            self.row["memory_mb"], self.row["memory_kind"] = measure_memory_mb(
+                self.model, self.images
+            )
+        if self.contender.compile:
+            # Sizes fixed: models of one class share compiled code, and after a second size torch
+            # would compile for any size, which is slower.
+            self.model = torch.compile(self.model, dynamic=False)
+        for mode in self.steps:
+            self._time(mode, iterations=warmup)
+        self._let_others_run()
+
+    def _choose_paths(self) -> None:
+        """Keep each mode's fastest path: the least of three times, paths in turn.
+
+        A convnet can have its channels last; where a library lets attention run fused or not,
+        either may be faster: timm's Swin has the fused kernels off by default, its NesT hands them
+        tensors that they refuse. Every peer shall run as fast as its library lets it. A path that
+        fails, by a kernel's limits say, is out. A model to be compiled is compiled on the path that
+        is fastest without: to compile each takes minutes.
+        """
+        tuned = self.contender.tuned
+        formats = MEMORY_FORMATS if tuned and _has_spatial_convs(self.model) else ["contiguous"]
+        attentions = [m for m in self.model.modules() if tuned and hasattr(m, "fused_attn")]
+        paths = [_Path(f, a) for f in formats for a in ([False, True] if attentions else [None])]
+        self.attentions, self.path = attentions, None
+        self.paths = dict.fromkeys(self.steps, paths[0])
+        if len(paths) > 1:
+            seconds = {(mode, path): [] for mode in self.steps for path in paths}
+            # A quarter of the batch says enough on a CPU; on a GPU it would time the launches.
+            whole, share = (self.images, self.labels), 4 if self.device.type == "cpu" else 1
+            self.images, self.labels = (part[: -(-len(part) // share)] for part in whole)
+            for _ in range(4):  # the first time warms up
+                for path, mode in product(paths, self.steps):
+                    self.paths[mode] = path
+                    seconds[mode, path].append(self._time_or_fail(mode))
+            self.images, self.labels = whole
+            for mode in self.steps:
+                self.paths[mode] = min(paths, key=lambda path: min(seconds[mode, path][1:]))
+            self.path = None  # the whole batch has not its layout yet
+        self.row["paths"] = {mode: asdict(path) for mode, path in self.paths.items()}
+
+    def _time_or_fail(self, mode: str) -> float:
+        try:
+            return self._time(mode, iterations=1)
+        except RuntimeError:
+            return math.inf
+
+    def _use_path(self, path: "_Path") -> None:
+        if path == self.path:
+            return
+        memory_format = MEMORY_FORMATS[path.memory_format]
+        self.model.to(memory_format=memory_format)
+        if self.images.ndim == 4:  # noise has no layout
+            self.images = self.images.contiguous(memory_format=memory_format)
+        for state in self.optimizer.state.values():  # fused AdamW wants the weights' layout
+            for name, value in state.items():
+                if value.ndim == 4:
+                    state[name] = value.contiguous(memory_format=memory_format)
+        for module in self.attentions:
+            module.fused_attn = path.fused_attention
+        self.path = path
+
+    def _forward(self) -> None:
+        with torch.inference_mode(), self.autocast():
+            self.model(self.images)
+
+    def _train(self) -> None:
+        train_step(self.model, self.optimizer, self.images, self.labels, self.autocast())
+
+    def _time(self, mode: str, iterations: int) -> float:
+        """Seconds that so many steps take, from an idle device to an idle device."""
+        self._use_path(self.paths[mode])
+        with running_mode(self.model, training=mode == "train"):
+            self.synchronize()
+            start = time.perf_counter()
+            for _ in range(iterations):
+                self.steps[mode]()
+            self.synchronize()
+            return time.perf_counter() - start
+
+    def run_round(self, seconds: float) -> None:
+        """Time every mode for at least `seconds` (and one step), and note its images a second.
+
+        Behind another's turn the first step meets cold caches and memory that was given back to the
+        system, so it is not timed.
+        """
+        if self.device.type == "cpu":  # others were prepared since
+            check_free(self.pass_bytes)
+        for mode in self.steps:
+            self._time(mode, iterations=1)
+            done, elapsed = fill(partial(self._time, mode), seconds)
+            speeds = self.row["images_per_second"][mode]
+            speeds["rounds"].append(done * self.contender.batch_size / elapsed)
+            speeds["median"] = statistics.median(speeds["rounds"])
+        self.row["n"] += 1
+        self._let_others_run()
+
+    def _let_others_run(self) -> None:
+        """Keep weights and optimizer state alone."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def release(self) -> None:
+        """Give the memory back; the row stays."""
+        self.model = self.optimizer = self.images = self.labels = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _has_spatial_convs(model: nn.Module) -> bool:
+    """Whether windows of a convolution overlap; a patch embedding's (kernel = stride) do not."""
+    return any(
+        isinstance(m, nn.Conv2d) and max(m.kernel_size) > max(m.stride) for m in model.modules()
+    )
+
+
+def bench(
+    contenders: Sequence[Contender], *, device: str | torch.device, precision: str = "fp32",
+    rounds: int = 5, seconds_per_round: float = 1.0, warmup: int = 2, train: bool = True,
+    time_limit_s: float | None = None, progress: bool = True,
+) -> dict:  # fmt: skip
+    """Time contenders in turn; returns JSON-ready {"settings": {...}, "rows": [{...}, ...]}.
+
+    A row holds params, gflops (multiply-adds an image), memory_mb of a forward pass at batch_size
+    and memory_kind (`measure_memory_mb`; of the model before it is compiled), compile, precision,
+    paths (each mode's fastest: memory_format, and fused_attention, None where there is no choice),
+    n (rounds done) and images_per_second: for "forward" (evaluation mode, no gradients) and, with
+    `train`, "train" (forward, cross-entropy, backward, AdamW) the median and every round's value.
+    A contender that fails or does not fit keeps what was measured until then, gets the reason as
+    "error", and is skipped. settings["matmul_tflops"] holds size, median and rounds of a square
+    matrix product (nestbook.benchmarks.rates) in the same precision, timed at the end of each
+    round.
+
+    Args:
+        precision: "fp32" or "bf16" (autocast).
+        train: time a training step of classification too; False for generators.
+        seconds_per_round: least time a contender is run for in each round and mode.
+        warmup: untimed steps of each mode before the first round; one more begins each round.
+        time_limit_s: no further round is begun that would probably end later than this many
+            seconds after the call; the first is always run.
+
+    Raises:
+        ValueError: unknown precision, fewer than one round, or contenders that share a name.
+    """
+    _check(contenders, precision, rounds)
+    settings = {
+        "precision": precision, "rounds": rounds, "seconds_per_round": seconds_per_round,
+        "warmup": warmup, "time_limit_s": time_limit_s, **_machine(torch.device(device)),
+    }  # fmt: skip
+    start = time.perf_counter()
+    runners = [_Runner(c, torch.device(device), precision, train) for c in contenders]
+    # Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+        matmul = MatrixProduct(torch.device(device), precision)
+        with tqdm(total=len(runners) * (1 + rounds), disable=not progress, unit="turn") as bar:
+            _in_turn(runners, bar, _Runner.prepare, warmup)
+            rounds_done = 0
+            while rounds_done < rounds:
+                began = time.perf_counter()
+                _in_turn(runners, bar, _Runner.run_round, seconds_per_round)
+                matmul.run_round(seconds_per_round)
+                now, rounds_done = time.perf_counter(), rounds_done + 1
+                if time_limit_s is not None and now + (now - began) > start + time_limit_s:
+                    break
+    for runner in runners:
+        runner.release()
+    settings |= {
+        "rounds_done": rounds_done, "seconds": time.perf_counter() - start, "tf32": tf32,
+        "matmul_tflops": matmul.row,
+    }  # fmt: skip
+    return {"settings": settings, "rows": [runner.row for runner in runners]}
+
+
+def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> None:
+    """One turn of `action` for every contender, in order."""
+    for runner in runners:
+        bar.set_description(runner.contender.name)
+        runner.attempt(partial(action, runner), *args)
+        bar.update()
+
+
+def _check(contenders: Sequence[Contender], precision: str, rounds: int) -> None:
+    names = [contender.name for contender in contenders]
+    check_precision(precision)
+    if rounds < 1:
+        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
+    if len(set(names)) < len(names):
+        raise ValueError(f"contenders {names} share a name; name each differently")
+
+
+def _machine(device: torch.device) -> dict:
+    """What the numbers depend on, beside the settings and the machine itself."""
+    return {
+        "device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "flop_counter": FLOP_COUNTER,
+    }  # fmt: skip

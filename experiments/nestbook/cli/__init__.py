@@ -1,0 +1,1 @@
+"""Commands of `nest` that make the book's records: sweeps, benchmarks, evaluations."""

@@ -1,0 +1,146 @@
+"""Trained models scored, and their explanations judged."""
+
+from typing import Annotated
+
+import typer
+
+from nestlib.cli.options import (
+    Again,
+    CommitRecord,
+    DataDir,
+    Device,
+    Precision,
+    WeightsDir,
+    say_found,
+)
+from nestlib.recipes.named import get_recipe, list_recipes
+from nestlib.recipes.recipe import GanRecipe
+
+# Names that stand in a module with torch; tests/test_cli.py compares them.
+NETWORK_NAMES = "digits, lite0, lite0_64, inception"
+
+
+def evaluate(
+    names: Annotated[list[str], typer.Argument(help="models with published weights, or recipes")],
+    dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: Annotated[
+        int | None, typer.Option(help="images at once; default by device")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
+    seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
+    runs_dir: WeightsDir = None,
+    again: Again = False,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Score trained models on a test set, all in one pass; leaves a record of each."""
+    from nestbook.evaluations.classifiers import evaluate as evaluate_models
+    from nestlib.records import open_store, timestamp
+
+    store, began = open_store(), timestamp()
+    results = evaluate_models(
+        names, store, dataset=dataset, data_dir=data_dir, device=device,
+        precision=precision, batch_size=batch_size, limit=limit, seed=seed, runs_dir=runs_dir,
+        committed=commit_record, again=again,
+    )  # fmt: skip
+    say_found(results.values(), store, began, "scored")
+    width = max(map(len, results))
+    for name, result in results.items():
+        if isinstance(result, str):
+            typer.echo(f"{name:<{width}}  not scored: {result}")
+            continue
+        summary = result.summary
+        typer.echo(
+            f"{name:<{width}}  top-1 {summary['top1']:6.2f} % ± {summary['top1_half_width']:.2f}  "
+            f"top-5 {summary['top5']:6.2f} %  n = {summary['images']:,}  "
+            f"{result.recipe['weights']}{' in fp16' if 'rounded_to' in result.recipe else ''}  "
+            f"{result.run_id}"
+        )
+    if any(isinstance(result, str) for result in results.values()):
+        raise typer.Exit(1)
+
+
+def score(
+    recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
+    network: Annotated[str, typer.Option(help=f"{NETWORK_NAMES}; default by data set")] = "",
+    samples: Annotated[
+        int | None, typer.Option(help="of the final score; default by data set")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
+    noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
+    data_dir: DataDir = None,
+    runs_dir: WeightsDir = None,
+    device: Device = "auto",
+    again: Again = False,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
+    from nestbook.evaluations.generators import score_run
+    from nestbook.report.generation import score_table
+    from nestlib.records import open_store, timestamp
+
+    store, began = open_store(), timestamp()
+    chosen = get_recipe(recipe, seed=seed)
+    if not isinstance(chosen, GanRecipe):
+        gans = (name for name, (_, fields) in list_recipes().items() if "generator" in fields)
+        raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(gans)}")
+    record = score_run(
+        chosen, store, network=network, num_samples=samples, seed=noise_seed,
+        data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record, again=again,
+    )  # fmt: skip
+    say_found([record], store, began, "scored")
+    typer.echo(str(score_table(record)))
+
+
+def explain(
+    what: Annotated[str, typer.Argument(help="planted, blanking or figure8")] = "planted",
+    budget: Annotated[
+        str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
+    ] = "quick",
+    models: Annotated[int, typer.Option(help="planted: how many, of seeds 0, 1, ...")] = 3,
+    dataset: Annotated[
+        str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
+    ] = "digits",
+    data_dir: DataDir = None,
+    recipe: Annotated[
+        str, typer.Option(help="blanking: whose finished run, a NesT of `nest recipes`")
+    ] = "small/nest_narrow",
+    limit: Annotated[int, typer.Option(help="imagenet: so many images, no result; 0 all")] = 0,
+    seed: Annotated[int, typer.Option(help="blanking, figure8: of the runs")] = 0,
+    runs_dir: WeightsDir = None,
+    device: Device = "auto",
+    again: Again = False,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Judge explanations by planted truth, by blanking, or by boxes (figure 8); leaves records."""
+    from nestbook.evaluations.blanking import run_blanking
+    from nestbook.evaluations.classifiers import stop_at_failures
+    from nestbook.evaluations.localizers import localize
+    from nestbook.evaluations.planted import run_planted
+    from nestbook.report.grounding import blanking_table, grounding_table
+    from nestbook.report.localization import localization_table
+    from nestlib.records import open_store, timestamp
+
+    store, began, how = open_store(), timestamp(), {"committed": commit_record, "again": again}
+    if what == "planted":
+        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
+        results = {what: run_planted(store, **how)}
+        table = grounding_table(list(results.values()))
+    elif what == "blanking":
+        how |= {"seed": seed, "data_dir": data_dir, "runs_dir": runs_dir}
+        results = {what: run_blanking(recipe, store, **how)}
+        table = blanking_table(list(results.values()))
+    elif what == "figure8":
+        how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
+        own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
+        results = localize(store, **how, **own)
+        table = localization_table(dataset, results)
+    else:
+        raise ValueError(
+            f"nothing to explain by the name {what!r}; there are: planted, blanking, figure8"
+        )
+    say_found(results.values(), store, began, "measured")
+    typer.echo(str(table))
+    stop_at_failures(results)

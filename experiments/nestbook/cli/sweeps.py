@@ -1,0 +1,120 @@
+"""The runs behind figures, and the plan of what one GPU should measure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nestlib.cli.options import (
+    STOPPED,
+    CommitRecord,
+    DataDir,
+    Device,
+    MaxTime,
+    RunsDir,
+    seconds_left,
+)
+from nestlib.cli.runs import Job
+
+# Names that stand in a module with torch; tests/test_cli.py compares them.
+SWEEP_NAMES = (
+    "figure4, figure5, figure6, figure7, figure_a1, figure_a2, table_a2, table_a3, precision, "
+    "table1, learning_rates, training_images, flagship"
+)
+
+
+def sweep(
+    figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)] = "",
+    budget: Annotated[str, typer.Option(help="smoke, quick, small, gpu or paper")] = "quick",
+    every: Annotated[
+        bool, typer.Option("--all", help="all of budget small, most wanted first")
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(help="runs of each bar, of seeds 0, 1, ...; --all has its own")
+    ] = 3,
+    only: Annotated[
+        str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
+    ] = "",
+    processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
+    board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
+    data_dir: DataDir = None,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
+    device: Device = "auto",
+    commit_record: CommitRecord = False,
+) -> None:
+    """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
+    from nestbook.sweeps import runner, small
+    from nestbook.sweeps.plans import plan
+    from nestlib.project import find_project_root
+    from nestlib.records import open_store
+
+    if every is bool(figure) or (every and (budget != "small" or only)):
+        raise ValueError(
+            "give the name of one sweep, or --all with --budget small and no --only; names: "
+            f"{SWEEP_NAMES}"
+        )
+    store, runs_dir = open_store(), runs_dir or find_project_root() / "runs"
+    how = {
+        "processes": processes, "device": device, "runs_dir": runs_dir, "data_dir": data_dir,
+        "committed": commit_record,
+        "max_seconds": seconds_left(max_time),
+    }  # fmt: skip
+    outcomes: list[runner.Outcome] = []
+    if every:
+        outcomes = [] if board else small.sweep_small(store, **how)
+        shown = small.show_small(store, runs_dir, processes)
+    else:
+        bars = plan(figure, budget, range(seeds), only=only)
+        outcomes = [] if board else runner.sweep(bars, store, **how)
+        shown = runner.show_board(bars, store, runs_dir)
+    typer.echo(f"{figure or 'all'}, {budget}\n{shown}")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        if outcome.state != "done":
+            reasons.setdefault((outcome.state, outcome.text), []).append(outcome.run_id)
+    for (state, text), run_ids in reasons.items():
+        typer.echo(f"{state}: {', '.join(run_ids)}: {text}")
+    states = {outcome.state for outcome in outcomes}
+    if "failed" in states:
+        raise typer.Exit(1)
+    if "stopped" in states:
+        raise typer.Exit(STOPPED)
+
+
+def queue_sweep(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
+    """The jobs of a figure's runs that wait, for `nest submit`."""
+    from nestbook.sweeps.plans import plan
+    from nestbook.sweeps.runner import state_of
+    from nestlib.project import find_project_root
+    from nestlib.records import open_store
+
+    store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
+    bars = plan(what, asked["budget"], range(asked["seeds"]), only=asked["only"])
+    for recipe in {recipe.run_id: recipe for row in bars.values() for recipe in row}.values():
+        if state_of(recipe, store, runs_dir) in ("waiting", "begun"):
+            yield recipe, ("sweep", what, *more, "--only", recipe.run_id, "--processes", "1")
+
+
+def evidence(
+    run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
+    only: Annotated[int, typer.Option(help="one item of the plan, by its number; 0: all")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="one folder a data set is here")] = None,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
+    device: Device = "cuda",
+) -> None:
+    """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
+    from nestbook.report.run_plan import plan_table
+    from nestbook.run_plan import list_entries, run_entries
+    from nestlib.records import open_store
+
+    store = open_store()
+    complete = not run or run_entries(
+        store, data_root=data_dir, runs_dir=runs_dir, device=device, only=only, say=typer.echo,
+        max_seconds=seconds_left(max_time),
+    )  # fmt: skip
+    typer.echo(str(plan_table(list_entries(), store)))
+    if not complete:
+        raise typer.Exit(STOPPED)

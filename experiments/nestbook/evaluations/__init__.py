@@ -1,0 +1,1 @@
+"""Trained models scored, and their explanations judged; each leaves a record."""

@@ -1,0 +1,79 @@
+"""On real images, where no truth is planted: does the class lose more where the leaf block that an
+explanation chooses is blanked than where another one is?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nestbook.evaluations.grounding import faithfulness
+from nestbook.evaluations.planted import WAYS
+from nestlib.explain.cam import check_nest
+from nestlib.metrics.intervals import wilson
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import GanRecipe, to_dict
+from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.runs.subsets import load_split
+from nestlib.runs.weights import build_trained, find_weights
+from nestlib.training.devices import resolve_device
+
+BLANKED_WAYS = ("GradCAT, positive, place, normed", "CAM", "Grad-CAM")
+
+
+def run_blanking(
+    name: str, store: Store, *, seed: int = 0, data_dir: Path | None = None,
+    runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
+    again: bool = False,
+) -> Record:  # fmt: skip
+    """Blank a block in each of the test images of a recipe's run, for each of BLANKED_WAYS.
+
+    The other block is drawn at random among the rest, the same for every way but where that way
+    chose it. Found records are loaded, unless `again`.
+
+    Args:
+        name: a recipe of a NesT whose run is finished.
+
+    Raises:
+        FileNotFoundError: no run, no weights of it, or no images.
+        TypeError: no NesT.
+        ValueError: no such recipe, or one of a generator.
+    """
+    recipe = get_recipe(name, seed=seed)
+    if isinstance(recipe, GanRecipe):
+        raise ValueError(f"{name} trains a generator, which classifies nothing")
+    found = None if again else store.find(record_id(recipe.run_id))
+    if found is not None:
+        return found
+    weights = find_weights(recipe, store, runs_dir)
+    model = build_trained(recipe, weights)
+    check_nest(model)
+    images = load_split(recipe, "test", recipe.test_limit, data_dir=data_dir)
+    environment = describe_environment(resolve_device("cpu"))
+    ways = {}
+    for way in BLANKED_WAYS:
+        counts = faithfulness(model, images, WAYS[way], seed=seed, progress=progress)
+        low, high = wilson(counts["wins"], len(images))
+        ways[way] = {**counts, "rate": counts["wins"] / len(images), "interval": [low, high]}
+    data = {"test": {"fingerprint": images.fingerprint, "images": len(images)}}
+    record = Record(
+        run_id=record_id(recipe.run_id), kind="explain",
+        recipe=to_dict(recipe) | ({"rounded_to": "fp16"} if weights.rounded else {}),
+        environment=environment | {"finished": timestamp(), "data": data},
+        summary={
+            "images": len(images), "ways": ways, "test/top1": weights.record.summary["test/top1"],
+            "leaf_pixels": model.patch_size * model.block_size,
+            "leaves": (recipe.image_size // (model.patch_size * model.block_size)) ** 2,
+        },
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def record_id(run_id: str) -> str:
+    """Of the record that `run_blanking` writes of a run."""
+    return f"blanking/{run_id}"
+
+
+def find_blanking(store: Store, names: Sequence[str]) -> list[Record]:
+    """The records that there are of recipes' runs, whatever their seed."""
+    runs = [run for name in names for run in store.find_seeds(get_recipe(name))]
+    found = [store.find(record_id(run.run_id)) for run in runs]
+    return [record for record in found if record is not None]

@@ -1,0 +1,273 @@
+"""Images for the figures that show what models look at: which ones, and what is found there.
+
+Images are the first of a set, or those named by a parameter; none is picked for its looks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nestbook.evaluations.localizers import METHODS, load_published_row, maps_of
+from nestbook.evaluations.planted import RECIPE, load_canvases
+from nestbook.sweeps.plans import plan_figure8
+from nestlib.data.augment import normalize
+from nestlib.data.boxes import load_imagenet_boxes
+from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.datasets import load_dataset
+from nestlib.data.decoding import decode_image
+from nestlib.data.digits import make_digits
+from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
+from nestlib.explain.gradcat import Traversal, gradcat
+from nestlib.models.nest import NesT
+from nestlib.project import data_root
+from nestlib.recipes.named import get_recipe
+from nestlib.records import Store
+from nestlib.runs.weights import load_run, load_trained
+
+PLANTED_SEED = 2  # whose weights are committed
+# First words of ImageNet's classes and their wnids; the paper names the classes, not the images.
+FIGURE8_CLASSES = {
+    "radio telescope": "n04044716",
+    "lighter": "n03666591",
+    "mouse": "n03793489",
+    "wooden spoon": "n04597913",
+}
+FIGURE_A4_CLASSES = {
+    "king penguin": "n02056570",
+    "house finch": "n01532829",
+    "bittern": "n02011460",
+}
+WEIGHTS = ("trained", "pretrained")
+TOP_CLASSES = 4  # figure 3's
+WALKING_ROW = "NesT CAM"  # whose model, NesT-S, walks in figure 8
+FIGURE_A4 = ("R50 GradCAM++", "DeiT RollOut", "NesT CAM")  # its columns, in the paper's order
+
+
+@dataclass(frozen=True)
+class Walks:
+    """GradCAT on images: (B, H, W, 3) uint8, a traversal and a class's name for each row.
+
+    Several classes of one image are rows of their own.
+    """
+
+    images: np.ndarray
+    traversal: Traversal
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Class maps of the true class: images (N, H, W, 3) uint8, and by method (N, h, w)."""
+
+    images: np.ndarray
+    titles: tuple[str, ...]
+    boxes: np.ndarray  # (N, K, 4)
+    maps: dict[str, np.ndarray]
+
+
+def walk_figure3(canvas: int = 0, image: str = "", *, budget: str = "quick") -> Walks:
+    """One image and the walks of four classes: a canvas of four digits, or a photo's top four.
+
+    Args:
+        canvas: which of the planted truth's canvases (`nestbook.evaluations.planted.CANVASES`).
+        image: a photo's path, for the published NesT-S; "" takes the canvas.
+        budget: smoke takes an untrained model on the canvas.
+    """
+    return walk_photo(Path(image)) if image else walk_four_digits(canvas, budget=budget)
+
+
+def walk_figure8(
+    weights: str = "trained", imagenet_dir: str = "", *, budget: str = "quick"
+) -> Walks:
+    """Four images and the walk of the predicted class on each.
+
+    Args:
+        weights: "trained" here, on lone digits, or "pretrained", the published NesT-S on ImageNet.
+        imagenet_dir: the folder that holds val/, for the latter.
+
+    Raises:
+        ValueError: other weights, or no folder of images for the published ones.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
+    if weights == "trained":
+        return walk_lone_digits(budget=budget)
+    if not imagenet_dir:
+        raise ValueError("weights pretrained walks on ImageNet's images: give imagenet_dir too")
+    return walk_imagenet(imagenet_dir)
+
+
+def draw_canvas(canvas: int = 0) -> np.ndarray:
+    """A test canvas of 64x64 pixels with four digits: (64, 64, 3) uint8."""
+    drawn = make_digits("test", image_size=64, digits_per_image=4, num_images=canvas + 1)
+    return drawn.images[canvas].transpose(1, 2, 0)
+
+
+def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
+    """One canvas of four digits, and the walks of its four classes: figure 3 on embedded data.
+
+    Args:
+        canvas: which of the planted truth's canvases (`nestbook.evaluations.planted.CANVASES`).
+        budget: smoke takes an untrained model.
+
+    Raises:
+        ValueError: no such canvas.
+    """
+    canvases = load_canvases("four", budget)
+    if not 0 <= canvas < len(canvases):
+        raise ValueError(f"canvas {canvas} is not one of 0 to {len(canvases) - 1}")
+    classes = canvases.box_labels[canvas]
+    images = canvases.images[canvas : canvas + 1].expand(len(classes), -1, -1, -1)
+    return _walk(_planted_model(budget), canvases, images, classes)
+
+
+def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
+    """The first canvases of one digit each, walked for the predicted class: figure 8, left.
+
+    A wrong prediction's name says the true one too.
+    """
+    options = get_recipe(RECIPE).dataset_options | {"num_images": count}
+    canvases = load_dataset("digits", "test", image_size=64, **options)
+    walks = _walk(_planted_model(budget), canvases, canvases.images, None)
+    names = tuple(
+        name if true == predicted else f"{name} (true: {canvases.class_names[true]})"
+        for name, true, predicted in zip(
+            walks.class_names, canvases.labels.tolist(), walks.traversal.classes.tolist()
+        )
+    )
+    return replace(walks, class_names=names)
+
+
+def map_images(
+    store: Store, dataset: str = "digits", *, count: int = 3, budget: str = "quick",
+    data_dir: Path | None = None, runs_dir: Path | None = None, seed: int = 0,
+) -> Maps:  # fmt: skip
+    """The first test image of each of some classes, under figure A4's methods.
+
+    Args:
+        dataset: "digits" or "tiny_imagenet", whose first classes are taken, or "imagenet", whose
+            classes are the figure's own and whose models have published weights.
+        count: classes.
+
+    Raises:
+        OSError: no such run, no weights, or no images; the message says what makes them.
+    """
+    if dataset == "imagenet":
+        return map_imagenet(data_dir or data_root() / "imagenet", count=count)
+    plan = plan_figure8(budget, dataset, seed)
+    recipe = plan[FIGURE_A4[0]]
+    images = load_dataset(
+        dataset, "test", data_dir=data_dir, image_size=recipe.image_size, **recipe.dataset_options
+    )
+    firsts = [int((images.labels == k).nonzero()[0]) for k in images.labels.unique()[:count]]
+    chosen, labels = images.images[firsts], images.labels[firsts]
+    batch = normalize(chosen, images.mean, images.std)
+    maps = {}
+    for row in FIGURE_A4:
+        model = (
+            plan[row].build_model(images.num_classes).eval() if budget == "smoke"
+            else load_run(plan[row], store, runs_dir)
+        )  # fmt: skip
+        maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], count, progress=False)
+    titles = tuple(images.class_names[k].split(",")[0] for k in labels)
+    return Maps(_pixels(chosen), titles, images.boxes[firsts].numpy().astype(int), maps)
+
+
+def walk_imagenet(imagenet_dir: Path | str) -> Walks:
+    """Figure 8, left, by the published NesT-S: the first validation image of each of its classes.
+
+    Images are whole, resized to 224x224, and walked for the predicted class.
+
+    Raises:
+        OSError: no images, or no weights.
+    """
+    images, firsts = _first_images(imagenet_dir, FIGURE8_CLASSES)
+    model, facts = load_published_row(WALKING_ROW)
+    pixels, batch = _whole(images, firsts, facts["view"])
+    traversal = gradcat(model, batch)
+    names = [imagenet_names()[k] for k in traversal.classes]
+    return Walks(
+        _pixels(pixels), traversal,
+        tuple(n if n == true else f"{n} (true: {true})" for n, true in zip(names, FIGURE8_CLASSES)),
+    )  # fmt: skip
+
+
+def walk_photo(path: Path) -> Walks:
+    """A photo, whole and resized to 224x224, and the published NesT-S's walks of its top classes.
+
+    Raises:
+        OSError: no such image, or no weights.
+    """
+    image = decode_image(path.read_bytes(), str(path))
+    model, facts = load_published_row(WALKING_ROW)
+    pixels = squeeze_image(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
+    batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
+    with torch.no_grad():
+        classes = model(batch)[0].topk(TOP_CLASSES).indices
+    traversal = gradcat(model, batch.expand(TOP_CLASSES, -1, -1, -1), classes)
+    return Walks(
+        _pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)),
+        traversal,
+        tuple(imagenet_names()[k] for k in classes),
+    )
+
+
+def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES)) -> Maps:
+    """Figure A4 by published weights: the first validation image of each of its classes.
+
+    Raises:
+        OSError: no images, no boxes, or no weights.
+    """
+    classes = dict(list(FIGURE_A4_CLASSES.items())[:count])
+    images, firsts = _first_images(imagenet_dir, classes)
+    images = replace(images, files=images.files[firsts], labels=images.labels[firsts])
+    labels = class_numbers(images, 1000)[images.labels]
+    maps = {}
+    for row in FIGURE_A4:
+        model, facts = load_published_row(row)
+        pixels, batch = _whole(images, range(len(images)), facts["view"])
+        maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], len(images), progress=False)
+    boxes = load_imagenet_boxes(images, pixels.shape[-1])
+    return Maps(_pixels(pixels), tuple(classes), boxes, maps)
+
+
+def _first_images(
+    imagenet_dir: Path | str, classes: Mapping[str, str]
+) -> tuple[FolderSet, list[int]]:
+    images = load_dataset("imagenet", "test", data_dir=Path(imagenet_dir), partial=True)
+    missing = [wnid for wnid in classes.values() if wnid not in images.class_names]
+    if missing:
+        raise FileNotFoundError(
+            f"{images.root} has no validation images of {', '.join(missing)}; give the folder that "
+            "holds val/<wnid>/ of all classes"
+        )
+    labels = [images.class_names.index(wnid) for wnid in classes.values()]
+    return images, [int((images.labels == label).nonzero()[0]) for label in labels]
+
+
+def _whole(images: FolderSet, indices: Iterable[int], view: dict) -> tuple[Tensor, Tensor]:
+    """Whole images as a model wants them: (N, 3, s, s) uint8, and normalised."""
+    whole = WholeImages(images, view["whole_image_at"], view["interpolation"])
+    pixels = torch.stack([whole[index][0] for index in indices])
+    return pixels, normalize(pixels, view["mean"], view["std"])
+
+
+def _planted_model(budget: str) -> nn.Module:
+    if budget == "smoke":
+        return get_recipe(RECIPE).build_model(num_classes=10).eval()
+    return load_trained(RECIPE, seed=PLANTED_SEED)
+
+
+def _walk(model: NesT, source: ImageSet, images: Tensor, classes: Tensor | None) -> Walks:
+    traversal = gradcat(model, normalize(images, source.mean, source.std), classes)
+    names = tuple(source.class_names[k] for k in traversal.classes)
+    return Walks(_pixels(images), traversal, names)
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """(B, 3, H, W) -> (B, H, W, 3)."""
+    return images.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,174 @@
+"""Scores of finished GAN runs: samples of the generator that a run left, and of every row before.
+
+The final score is of new samples of the run's weights. The curve's points are of the samples that
+the run drew at each row of its history (`samples/`), always of the same noise and fewer, so they
+compare with one another and not with the final score: a Fréchet distance grows as n falls. The
+record says how many each has.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from nestbook.sweeps.plans import FIGURE7_DATASETS, Key, plan
+from nestlib.metrics.features import (
+    ClassifierFeatures,
+    FeatureNetwork,
+    InceptionFeatures,
+    build_lite0,
+)
+from nestlib.metrics.generation import generate, score_samples
+from nestlib.models.weights import hash_weights
+from nestlib.project import find_project_root
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import GanRecipe
+from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.runs.subsets import load_split
+from nestlib.runs.weights import load_run, weights_path
+from nestlib.training.devices import resolve_device
+from nestlib.training.gan import SAMPLES
+
+# A narrow ResNet whose weights are committed. It was trained on digits of 12 to 28 pixels and takes
+# any image size: of the GANs' own test digits, 22 to 29 pixels, it knows 95 % as they are.
+DIGITS_JUDGE = "digits/resnet_planted"
+SMOKE_SAMPLES = 20
+
+
+def build_digits_judge(store: Store) -> ClassifierFeatures:
+    """Features of the committed classifier of digits, 128 of them."""
+    recipe = get_recipe(DIGITS_JUDGE)
+    images = load_split(recipe, "test", 1)
+    model = load_run(recipe, store)
+    return ClassifierFeatures(f"{recipe.run_id} (its record)", model, images.mean, images.std)
+
+
+NETWORKS: dict[str, Callable[[Store], FeatureNetwork]] = {
+    "digits": build_digits_judge,
+    "lite0": lambda store: build_lite0(),
+    "lite0_64": lambda store: build_lite0(edge=64),  # a twelfth of the cost
+    "inception": lambda store: InceptionFeatures(),
+}
+# What a data set is scored on by default, and by how many samples.
+DEFAULTS = {"digits": ("digits", 2048)}
+OTHERWISE = ("lite0", 10_000)
+
+
+def score_run(
+    recipe: GanRecipe, store: Store, *, network: str = "", num_samples: int | None = None,
+    seed: int = 0, data_dir: Path | None = None, runs_dir: Path | None = None,
+    device: str = "auto", committed: bool = False, progress_bar: bool = True, again: bool = False,
+) -> Record:  # fmt: skip
+    """Score a finished run against its training images, and write the record.
+
+    A record of as many samples and the same seed is not made again, unless `again`. A smoke
+    recipe's generator is untrained and its score no result.
+
+    Args:
+        network: one of NETWORKS; "": the data set's default.
+        num_samples: of the final score; None: the data set's default.
+        seed: of noise, splits and subsets.
+
+    Raises:
+        ValueError: unknown network, or too few images.
+        FileNotFoundError: no finished run, or neither its weights nor committed ones.
+        ImportError, URLError: what the network needs is not here.
+    """
+    default, count = DEFAULTS.get(recipe.dataset, OTHERWISE)
+    network, smoke = network or default, recipe.budget == "smoke"
+    if network not in NETWORKS:
+        raise ValueError(f"no feature network {network!r}; there are {', '.join(NETWORKS)}")
+    count = SMOKE_SAMPLES if smoke else num_samples or count
+    found = store.find(score_id(recipe.run_id, network))
+    asked = {"num_samples": count, "seed": seed}
+    if found is not None and not (smoke or again) and asked.items() <= found.recipe.items():
+        return found
+    began, where = time.monotonic(), resolve_device(device)
+    environment = describe_environment(where)
+    generator = recipe.build_generator() if smoke else load_run(recipe, store, runs_dir)
+    judge = NETWORKS[network](store)
+    judge.model.to(where)
+    limit = None if smoke else recipe.train_limit
+    score = partial(
+        score_samples, reference=load_split(recipe, "train", limit, data_dir=data_dir),
+        network=judge, num_reference=SMOKE_SAMPLES if smoke else None, seed=seed,
+        cache_dir=find_project_root() / "runs" / "features",
+    )  # fmt: skip
+    samples = generate(generator.to(where), count, seed=seed)
+    result = score(samples, progress_bar=progress_bar)
+    run_dir = weights_path(recipe, runs_dir).parent
+    record = Record(
+        run_id=score_id(recipe.run_id, network), kind="score",
+        recipe={"run": recipe.run_id, "budget": recipe.budget, "network": network, **asked},
+        environment=environment | {"finished": timestamp()},
+        summary=result | {
+            "generator_weights_sha256": hash_weights(generator),
+            "seconds": round(time.monotonic() - began, 1),
+        },
+        epochs=[] if smoke else score_rows(run_dir, judge, score, progress_bar=progress_bar),
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def score_rows(
+    run_dir: Path, network: FeatureNetwork, score: Callable[[Tensor], dict], *,
+    progress_bar: bool = False,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Scores of the samples that a run drew at each row: step, n and the three scores.
+
+    Empty where the run's folder is not here.
+    """
+    files = sorted((run_dir / SAMPLES).glob("step-*.safetensors"))
+    rows = []
+    for file in tqdm(files, "rows", disable=not progress_bar, leave=False):
+        images = load_file(file)["images"]
+        result = score(images)
+        row = {"step": int(file.stem.removeprefix("step-")), "num_samples": len(images)}
+        rows.append(row | {name: result[name] for name in network.score_names})
+    return rows
+
+
+def score_id(run_id: str, network: str) -> str:
+    """One score a run and network: another n or seed replaces it."""
+    return f"score/{run_id}-{network}"
+
+
+def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list[Record]]:
+    """Scores that there are of figure 7's rows at a budget, whatever their seed, by row.
+
+    Smoke runs have none; those of quick are found in their place.
+    """
+    budget = "quick" if budget == "smoke" else budget
+    bars, found = plan("figure7", budget, [0]), {}
+    network = network or DEFAULTS.get(FIGURE7_DATASETS[budget], OTHERWISE)[0]
+    for (row,), (recipe,) in bars.items():
+        runs = store.find_seeds(recipe)
+        scores = [store.find(score_id(run.run_id, network)) for run in runs]
+        found[row] = [record for record in scores if record is not None]
+    return found
+
+
+def score_figure7(
+    plan: Mapping[Key, Sequence[GanRecipe]], store: Store, **how
+) -> dict[Key, list[Record]]:
+    """Scores of a plan's runs; a run that failed or is not finished has none.
+
+    A store that is read only has none made. `how` goes to `score_run`.
+    """
+    if store.read_only:
+        return {}
+    finished = {
+        row: [r for r in recipes if r.budget == "smoke" or _has_finished(r, store)]
+        for row, recipes in plan.items()
+    }
+    return {row: [score_run(r, store, **how) for r in rs] for row, rs in finished.items()}
+
+
+def _has_finished(recipe: GanRecipe, store: Store) -> bool:
+    record = store.find(recipe.run_id)
+    return record is not None and record.summary["status"] == "finished"

@@ -1,0 +1,175 @@
+"""GradCAT, CAM and their like on planted truth: narrow NesTs on the digits, and their record."""
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nestbook.evaluations.grounding import (
+    Way,
+    faithfulness,
+    grounding,
+    point_by_gradcat,
+    point_by_map,
+)
+from nestbook.sweeps.runner import collect
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import load_dataset
+from nestlib.explain.baselines import class_maps
+from nestlib.explain.cam import cam
+from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
+from nestlib.metrics.intervals import wilson
+from nestlib.models.nest import NesT
+from nestlib.models.weights import load_weights
+from nestlib.project import find_project_root
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe, to_dict
+from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.runs.weights import weights_path
+from nestlib.training.devices import resolve_device
+
+RECIPE = "digits/nest_planted"
+MODELS = 3  # of seeds 0, 1, 2
+CANVASES = {
+    "four": dict(digits_per_image=4, num_images=128),
+    "small": dict(digit_edges=(0.18, 0.26), num_images=512),
+}
+SMOKE_IMAGES = 8
+WAYS: dict[str, Way] = {
+    f"GradCAT, {sign}, {weighting}, {maps}": point_by_gradcat(
+        sign=sign, weighting=weighting, maps=maps
+    )
+    for maps in MAPS
+    for weighting in WEIGHTINGS
+    for sign in SIGNS
+} | {
+    "CAM": point_by_map(cam),
+    "Grad-CAM": point_by_map(partial(class_maps, "gradcam")),
+    "Grad-CAM++": point_by_map(partial(class_maps, "gradcam++")),
+}
+
+
+def run_planted(
+    store: Store, *, budget: str = "quick", num_models: int = MODELS,
+    runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
+    again: bool = False,
+) -> Record:  # fmt: skip
+    """Judge every way on both kinds of canvases with each seed's model; writes a record.
+
+    A record of as many models is not made again, unless `again` asks for it. Models whose weights
+    are not in `runs_dir` are trained first, minutes each on a CPU; they go on where they stopped.
+
+    Raises:
+        ValueError: less than one model.
+    """
+    if num_models < 1:
+        raise ValueError(f"num_models is {num_models}; give 1 or more")
+    runs_dir = runs_dir or find_project_root() / "runs"
+    seeds = range(1 if budget == "smoke" else num_models)
+    found = store.find(record_id(budget))
+    if found and budget != "smoke" and not again and found.summary["seeds"] == list(seeds):
+        return found
+    recipes = [get_recipe(RECIPE, seed=seed) for seed in seeds]
+    environment = describe_environment(resolve_device("cpu"))
+    models = (
+        {0: recipes[0].build_model(10)} if budget == "smoke"
+        else trained_models(recipes, store, runs_dir)
+    )  # fmt: skip
+    canvases = {name: load_canvases(name, budget) for name in CANVASES}
+    rows = [
+        _judge(model, seed, canvases, progress and budget != "smoke")
+        for seed, model in tqdm(models.items(), desc="models", disable=not progress)
+    ]
+    record = Record(
+        run_id=record_id(budget),
+        kind="explain", recipe=to_dict(replace(recipes[0], budget=budget)),
+        environment=environment | {"finished": timestamp()},
+        summary={
+            "seeds": list(seeds),
+            "runs": [recipe.run_id for recipe in recipes],
+            "canvases": {name: len(images) for name, images in canvases.items()},
+            "models": rows,
+            "together": _together(rows),
+        },
+    )  # fmt: skip
+    store.add(record, committed=committed)
+    return record
+
+
+def record_id(budget: str = "quick") -> str:
+    """Of the record that `run_planted` writes."""
+    return f"planted/{RECIPE.split('/')[1]}-{budget}-{get_recipe(RECIPE).config_hash}"
+
+
+def find_planted(store: Store) -> list[Record]:
+    """The record of a whole run, if there is one."""
+    found = store.find(record_id())
+    return [] if found is None else [found]
+
+
+def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[int, NesT]:
+    """{seed: model} of the runs in `runs_dir`; trains those whose weights are missing there.
+
+    Raises:
+        RunsIncomplete: a run failed or was stopped; the next call goes on from its checkpoint.
+    """
+    missing = [r for r in recipes if not weights_path(r, runs_dir).is_file()]
+    if missing:
+        print(f"training {len(missing)} models first, minutes each; stopped, the same command goes "
+              "on", file=sys.stderr)  # fmt: skip
+    # A record may have come with the checkout; its committed weights are rounded, none to judge by.
+    how = {"processes": 2, "device": "cpu", "runs_dir": runs_dir, "again": True}
+    collect({RECIPE: missing}, store, **how)
+    models = {}
+    for recipe in recipes:
+        model = recipe.build_model(num_classes=10)
+        load_weights(model, weights_path(recipe, runs_dir))
+        models[recipe.seed] = model.eval()
+    return models
+
+
+def load_canvases(name: str, budget: str = "quick") -> ImageSet:
+    """The canvases of test scans that the ways are judged on: one of CANVASES."""
+    options = CANVASES[name] | ({"num_images": SMOKE_IMAGES} if budget == "smoke" else {})
+    return load_dataset("digits", "test", image_size=64, canvas="plain", **options)
+
+
+def _judge(model: NesT, seed: int, canvases: dict[str, ImageSet], progress: bool) -> dict:
+    row = {
+        name: grounding(model, images, WAYS, progress=progress) for name, images in canvases.items()
+    }
+    blanked = {
+        name: faithfulness(model, canvases["small"], WAYS[name], seed=seed, progress=progress)
+        for name in WAYS if "negative" not in name
+    }  # fmt: skip
+    return {"seed": seed, **row, "blanking": blanked}
+
+
+def _together(rows: list[dict]) -> dict:
+    """Rates over all models, in shares: of all queries with Wilson's interval, and each model's."""
+    out = {}
+    for name in CANVASES:
+        n = rows[0][name]["queries"]
+        out[name] = {"queries": n * len(rows), "chance": rows[0][name]["chance"], "ways": {}}
+        for way in WAYS:
+            for part in ("quadrant", "leaf"):
+                hits = [row[name]["ways"][way][part] for row in rows]
+                out[name]["ways"].setdefault(way, {})[part] = {
+                    "rate": sum(hits) / (n * len(rows)),
+                    "interval": wilson(sum(hits), n * len(rows)),
+                    "of_each_model": [hit / n for hit in hits],
+                }
+    n = sum(row["blanking"]["CAM"]["canvases"] for row in rows)
+    out["blanking"] = {
+        way: {
+            "rate": sum(row["blanking"][way]["wins"] for row in rows) / n,
+            "interval": wilson(sum(row["blanking"][way]["wins"] for row in rows), n),
+            "chosen": float(np.mean([row["blanking"][way]["chosen"] for row in rows])),
+            "random": float(np.mean([row["blanking"][way]["random"] for row in rows])),
+        }
+        for way in rows[0]["blanking"]
+    }  # fmt: skip
+    return out

@@ -1,0 +1,180 @@
+"""What a parameterised notebook needs at its top: can it run with the parameters that it was given?
+
+papermill itself lets an unknown name pass with a line in its log and checks no values, so a typing
+error would run the notebook with its defaults. The notebook's first call compares what papermill
+injected with what the `parameters` cell declares, and with what a parameter of that name may be
+(`RULES`), before anything is trained or measured.
+"""
+
+import ast
+import difflib
+import math
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nestbook.evaluations.examples import WEIGHTS
+from nestbook.evaluations.generators import NETWORKS
+from nestbook.evaluations.planted import CANVASES
+from nestlib.data.fetching import is_url
+from nestlib.precision import CHOICES
+from nestlib.project import PROJECT, find_project_root, is_project, is_publishing
+from nestlib.recipes.recipe import BUDGETS
+from nestlib.training.devices import DeviceError, resolve_device
+
+
+class ParameterError(ValueError):
+    """A notebook was given a parameter that it does not take."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One annotated assignment of a parameters cell: `seeds: int = 3  # how many`."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type} = {self.default!r}  ({self.help})"
+
+
+_TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+def one_of(values: Collection[str], *, or_empty: bool = False) -> Callable[[str], str]:
+    """A rule: what is to be said of a value that is not one of `values`; "" of one that is."""
+
+    def rule(value: str) -> str:
+        fits = value in values or (or_empty and not value)
+        return "" if fits else f"must be one of {', '.join(values)}"
+
+    return rule
+
+
+def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
+    """A rule for numbers; those that are not finite never fit."""
+
+    def rule(value: float) -> str:
+        if math.isfinite(value) and low <= value <= high:
+            return ""
+        return f"must be {low} or more" if high == math.inf else f"must be {low} to {high}"
+
+    return rule
+
+
+def _is_finite(value: Any) -> str:
+    return "must be finite" if isinstance(value, float) and not math.isfinite(value) else ""
+
+
+def _is_there(value: str) -> str:
+    return "" if not value or is_url(value) or Path(value).exists() else "is not there"
+
+
+def _is_usable(device: str) -> str:
+    try:
+        resolve_device(device)
+    except (DeviceError, RuntimeError) as error:
+        return f"cannot be used: {error}"
+    return ""
+
+
+# What a parameter of a name may be, in every notebook that has it. What depends on others, such as
+# the data sets of a budget, the functions say that take it.
+RULES: dict[str, Callable[[Any], str]] = {
+    "budget": one_of(BUDGETS), "precision": one_of(CHOICES), "weights": one_of(WEIGHTS),
+    "network": one_of(NETWORKS, or_empty=True), "device": _is_usable,
+    "data_dir": _is_there, "imagenet_dir": _is_there, "image": _is_there,
+    "seed": at_least(0), "seeds": at_least(1), "processes": at_least(1), "limit": at_least(0),
+    "canvas": at_least(0, CANVASES["four"]["num_images"] - 1), "count": at_least(1),
+    "images": at_least(1), "nodes": at_least(1), "gpus_per_node": at_least(0),
+    "epochs": at_least(1), "loader_cores": at_least(1), "images_per_second": at_least(0),
+    "loader_images_per_second": at_least(0), "bandwidth_gb_per_second": at_least(0.001),
+    "price_per_hour": at_least(0),
+}  # fmt: skip
+
+
+def check_parameters(cells: Sequence[str]) -> None:
+    """Stop a notebook whose injected parameters are not among those it declares, or not valid.
+
+    Args:
+        cells: the notebook's cells so far, IPython's `In`. The last that papermill injected
+            (it begins with "# Parameters") is held against the cell with annotated assignments.
+
+    Raises:
+        ParameterError: an unknown name, a value of another type, or one that breaks the rule of
+            its name; every valid one is listed. Any at all while publishing.
+        FileNotFoundError: no project is here, so that no record could be found.
+    """
+    declared = next((p for p in map(declared_parameters, cells) if p), {})
+    injected = next((c for c in reversed(cells) if c.startswith("# Parameters")), "")
+    valid = "\n  ".join(["valid parameters:", *map(str, declared.values())])
+    given = _assignments(injected)
+    for name, value in given.items():
+        fault = _fault_of(name, value, declared)
+        if fault:
+            raise ParameterError(f"{fault}; {valid}")
+    if given and is_publishing():
+        raise ParameterError(f"pages are published with default parameters, not {given}")
+    _find_project()
+
+
+def _find_project() -> None:
+    """papermill works wherever it was called; the records are of the clone of this nestlib."""
+    root, clone = find_project_root(), Path(__file__).parents[1]
+    if is_project(root):
+        return
+    if not is_project(clone):
+        raise FileNotFoundError(
+            f"{root} lies in no clone of this project, so there are no records to show; run the "
+            "notebook from the clone's folder, or give it to papermill: --cwd FOLDER"
+        )
+    os.environ[PROJECT] = str(clone)
+
+
+def _fault_of(name: str, value: Any, declared: dict[str, Parameter]) -> str:
+    if name not in declared:
+        near = difflib.get_close_matches(name, declared, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"unknown parameter {name!r}{hint}"
+    kind = declared[name].type
+    fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+    if not fits:
+        return f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
+    rule = RULES.get(name, _is_finite)
+    fault = rule(value)
+    return f"parameter {name!r} is {value!r}, which {fault}" if fault else ""
+
+
+def declared_parameters(cell: str) -> dict[str, Parameter]:
+    """The annotated assignments of a cell, with their comments as help."""
+    lines = cell.splitlines()
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:  # a cell with magics declares nothing
+        return {}
+    found = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            name, kind = node.target.id, ast.unparse(node.annotation)
+            help_text = lines[node.lineno - 1].partition("#")[2].strip()
+            found[name] = Parameter(name, kind, ast.literal_eval(node.value), help_text)
+    return found
+
+
+def _assignments(cell: str) -> dict[str, Any]:
+    # papermill writes numbers that are no literals as calls: float('nan').
+    return {
+        node.targets[0].id: _evaluate(node.value)
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.Assign)
+    }
+
+
+def _evaluate(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "float":
+        return float(ast.literal_eval(node.args[0]))
+    return ast.literal_eval(node)

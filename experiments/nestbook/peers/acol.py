@@ -1,0 +1,163 @@
+"""ACoL: adversarial complementary learning (Zhang et al., CVPR 2018, arXiv 1804.06962) on ResNets.
+
+Two classifiers share a backbone. Where the first's map of the true class is high, the second's
+features are erased, so it must find other parts of the object. Both cross entropies are summed.
+
+After the authors' code (github.com/xiaomengyc/ACoL: models/vgg/vgg_v1.py, exper/val_frame.py), a
+VGG-16 of stride 8: the classifiers' layers and initial values, delta 0.6 for CUB and ImageNet,
+erasing at delta and above, no gradient through the mask, accuracy by the first classifier alone.
+They have no ResNet. As in "Evaluating WSOL methods right" (github.com/clovaai/wsolevaluation),
+whose ResNet-50 has the same classifiers, the features are not averaged over 3x3 places first, as
+the authors do with VGG's.
+
+output_stride is that of adl.py: 8, the default, leaves 8x8 places of a 64-pixel image.
+
+Shapes: B images, C channels, h x w places, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nestbook.peers.adl import build_resnet, check_classes
+
+LIBRARY = "timm"
+VARIANTS = {
+    "resnet50_acol": {
+        "architecture": "resnet50", "output_stride": 8, "channels": None, "delta": 0.6,
+        "hidden": 1024,
+    },
+}  # fmt: skip
+
+
+class ACoL(nn.Module):
+    """A backbone with two classifiers, each of which maps its features to class maps.
+
+    Training needs targets, as they say what to erase: `forward(images, targets)` returns the logits
+    of both classifiers, whose cross entropies add up to the loss. `forward(images)` returns the
+    first's in either mode, and trains nothing of the second.
+    """
+
+    def __init__(
+        self, resnet: nn.Module, *, num_features: int, num_classes: int, hidden: int, delta: float
+    ):
+        super().__init__()
+        self.resnet, self.num_classes, self.delta = resnet, num_classes, delta
+        self.classifier_a = _classifier(num_features, hidden, num_classes)
+        self.classifier_b = _classifier(num_features, hidden, num_classes)
+
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) -> logits (B, K), with targets those of both classifiers.
+
+        Args:
+            targets: (B,) int64 or (B, K) probabilities (mixup), whose likeliest class erases.
+        """
+        features = self.resnet(images)
+        maps = self.classifier_a(features)
+        logits = maps.mean((2, 3))
+        if targets is None:
+            return logits
+        classes = targets if targets.ndim == 1 else targets.argmax(1)
+        erased = erase(features, normalize_maps(select(maps, classes)), self.delta)
+        return logits, self.classifier_b(erased).mean((2, 3))
+
+    @torch.no_grad()
+    def class_maps(self, images: Tensor, classes: Tensor) -> Tensor:
+        """The larger of both classifiers' normalised maps of a class: (B, h, w) from 0 to 1.
+
+        The second sees features erased by the same class. In eval mode whatever the model's mode.
+
+        Args:
+            classes: (B,) int64.
+
+        Raises:
+            ValueError: not one class an image, or a class that the model has not.
+        """
+        check_classes(classes, len(images), self.num_classes)
+        training = self.training
+        self.eval()
+        try:
+            features = self.resnet(images)
+            first = normalize_maps(select(self.classifier_a(features), classes))
+            erased = erase(features, first, self.delta)
+            second = normalize_maps(select(self.classifier_b(erased), classes))
+        finally:
+            self.train(training)
+        return torch.maximum(first, second)
+
+
+def _classifier(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
+    """Features (B, C, h, w) -> class maps (B, K, h, w)."""
+    if hidden:
+        layers = [
+            nn.Conv2d(num_features, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, num_classes, 1),
+        ]
+    else:
+        layers = [nn.Conv2d(num_features, num_classes, 1)]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def select(maps: Tensor, classes: Tensor) -> Tensor:
+    """Maps (B, K, h, w) of one class (B,) an image: (B, h, w)."""
+    return maps[torch.arange(len(maps), device=maps.device), classes]
+
+
+def normalize_maps(maps: Tensor) -> Tensor:
+    """Scale each of (B, h, w) from its minimum and maximum to 0 and 1; a constant map to 0."""
+    maps = maps.detach().float()
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def erase(features: Tensor, attention: Tensor, delta: float) -> Tensor:
+    """Zero features (B, C, h, w) where attention (B, h, w) is delta or more."""
+    return features * (attention < delta)[:, None].to(features.dtype)
+
+
+def build(
+    *,
+    num_classes: int,
+    img_size: int,
+    drop_path_rate: float,
+    architecture: str,
+    output_stride: int,
+    delta: float,
+    hidden: int,
+    channels: Sequence[int] | None,
+) -> ACoL:
+    """Build an ACoL that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
+
+    It takes images of any size; of img_size only the map's places are checked.
+
+    Options: architecture (a ResNet of timm's), output_stride (8, 16 or 32 pixels a place of the
+    map), delta (the normalised attention that erases; the paper tries 0.5 to 0.9), hidden (the
+    width of a classifier's two 3x3 convolutions; 0 leaves its 1x1 convolution alone), channels (of
+    the four stages; the architecture's own where None).
+
+    Raises:
+        ValueError: an architecture or output_stride that is not there, images too small for a map,
+            a delta that is 0 or less or above 1, or a negative hidden.
+    """
+    if not 0 < delta <= 1:
+        raise ValueError(f"delta {delta} is not above 0 and at most 1; published: 0.6")
+    if hidden < 0:
+        raise ValueError(f"hidden {hidden} is negative; use 1024 as published, or 0 for none")
+    resnet = build_resnet(
+        architecture, output_stride, img_size, channels,
+        num_classes=0, global_pool="", drop_path_rate=drop_path_rate,
+    )  # fmt: skip
+    return ACoL(
+        resnet, num_features=resnet.num_features, num_classes=num_classes, hidden=hidden,
+        delta=delta,
+    )  # fmt: skip

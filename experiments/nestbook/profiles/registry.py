@@ -1,0 +1,201 @@
+"""What NesT's time goes into, and how it grows: each measurement leaves a record."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from nestbook.benchmarks.bench import SPEED_BATCH_SIZES, bench_id
+from nestbook.benchmarks.loader import measure_loader, measure_streaming
+from nestbook.benchmarks.rivals import MODELS, Rival
+from nestbook.profiles.attention import Shape, attention_choices
+from nestbook.profiles.explaining import explaining_costs
+from nestbook.profiles.growth import growth, nest_series
+from nestbook.profiles.input_rate import input_rates
+from nestbook.profiles.products import Product, product_choices
+from nestbook.profiles.roofline import roofline
+from nestbook.profiles.step import step_kinds
+from nestlib.choices import check_choice
+from nestlib.data.augmentation import Augmentation
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import dataset_info
+from nestlib.models import create_model
+from nestlib.precision import resolve_precision
+from nestlib.processor import one_thread
+from nestlib.recipes.named import get_recipe
+from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.training.devices import resolve_device
+from nestlib.training.optim import build_optimizer
+
+PROFILES = {
+    "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
+    "step": "training steps of NesT here and in timm, by kinds of operators",
+    "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
+    "attention": "ways to attend within blocks, by length and width of a head",
+    "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
+    "input": "batches made without a model, beside the training steps that use them",
+    "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
+    "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
+    "streaming": "memory over ten minutes of reading shards from a server",
+}
+MODEL = "nest_tiny_imagenet"
+STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")
+# Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
+ROOFLINE_BATCH = {"cpu": 4, "cuda": 128}
+GROWTH_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (16, 32, 64, 128, 256)}
+# Blocks of figure 6 and Table A1 and between, at two widths of a head, as many words in each.
+ATTENTION_WORDS = {"cpu": 25_088, "cuda": 401_408}
+ATTENTION_PATCHES, HEAD_WIDTHS, HEADS = (4, 16, 49, 196), (32, 64), 3
+# Images, words of an image and width.
+PRODUCTS = {
+    "NesT-T at 224, level 0": (8, 3136, 96),
+    "NesT-T at 224, level 2": (8, 196, 384),
+    "NesT-T of CIFAR, level 0": (32, 1024, 192),
+    "narrow NesT, level 0": (128, 256, 48),
+}
+INPUT_RECIPES = ("cifar10/nest_tiny", "cifar10/nest_tiny_s2_depth3")
+INPUT_ONE_THREAD = ("cifar10/nest_narrow",)  # as a sweep runs it on a CPU, two side by side
+INPUT_BATCH = {"cpu": 96, "cuda": 192}  # 192 is the recipes' own
+EXPLAINED = (MODEL, "nest_tiny_cifar")
+EXPLAINED_IMAGES = 64
+INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape: what they show costs no time
+
+
+def run_profile(
+    name: str, store: Store, *, device: str = "auto", precision: str = "fp32",
+    committed: bool = False, progress: bool = True,
+) -> Record:  # fmt: skip
+    """Measure a profile (one of PROFILES) and write its record.
+
+    Raises:
+        ValueError: an unknown profile.
+    """
+    check_choice("profile", name, PROFILES)
+    where = resolve_device(device)
+    precision = resolve_precision(precision, where)
+    measure = {
+        "roofline": _roofline, "step": _step, "growth": _growth, "attention": _attention,
+        "products": _products, "input": _input, "explaining": _explaining, "loader": _loader,
+        "streaming": _streaming,
+    }[name]  # fmt: skip
+    model = {"model": MODEL} if name in ("roofline", "growth") else {}
+    return add_profile(
+        name, partial(measure, where, precision, progress), store, device=where,
+        precision=precision, committed=committed, **model,
+    )  # fmt: skip
+
+
+def add_profile(
+    name: str, measure: Callable[[], dict], store: Store, *, device: torch.device, precision: str,
+    committed: bool, **recipe: str,
+) -> Record:  # fmt: skip
+    """Call `measure` and write what it returns as the record of the profile `name`."""
+    environment = describe_environment(device)
+    record = Record(
+        run_id=bench_id(name, "full", device, precision), kind="bench",
+        recipe={"profile": name, "precision": precision, "budget": "full", **recipe},
+        environment=environment, summary=measure(),
+    )  # fmt: skip
+    record.environment["finished"] = timestamp()
+    store.add(record, committed=committed)
+    return record
+
+
+def _roofline(device: torch.device, precision: str, progress: bool) -> dict:
+    images = torch.randn(ROOFLINE_BATCH[device.type], 3, 224, 224, device=device)
+    return roofline(create_model(MODEL).to(device), images, precision=precision)
+
+
+def _step(device: torch.device, precision: str, progress: bool) -> dict:
+    """Both libraries' NesT with equal weights; timm's with its own plain attention."""
+    models = {}
+    for name in STEP_MODELS:
+        size = MODELS[name].image_size
+        images = torch.randn(SPEED_BATCH_SIZES[size, device.type], 3, size, size, device=device)
+        for library in MODELS[name].builders:
+            model = Rival(name, library).build().to(device)
+            for module in model.modules():
+                if hasattr(module, "fused_attn"):
+                    module.fused_attn = False
+            models[f"{library} {name}"] = model, images
+    return step_kinds(models, precision=precision, progress=progress)
+
+
+def _growth(device: torch.device, precision: str, progress: bool) -> dict:
+    series = nest_series(batch_sizes=GROWTH_BATCHES[device.type])
+    return growth(
+        series, device=device, precision=precision, rounds=5, step_limit_s=3.0, time_limit_s=120,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _attention(device: torch.device, precision: str, progress: bool) -> dict:
+    shapes = [
+        Shape(ATTENTION_WORDS[device.type] // patches, patches, HEADS, width, multi_query)
+        for multi_query in (False, True) for width in HEAD_WIDTHS for patches in ATTENTION_PATCHES
+    ]  # fmt: skip
+    return attention_choices(shapes, device=device, precision=precision, progress=progress)
+
+
+def _products(device: torch.device, precision: str, progress: bool) -> dict:
+    """Queries, keys and values, and both layers of the FFN, at the hierarchies that cost most."""
+    _refuse_gpu("products", device)
+    products = []
+    for name, (images, words, width) in PRODUCTS.items():
+        outs = {"qkv": (width, 3 * width), "fc1": (width, 4 * width), "fc2": (4 * width, width)}
+        products += [Product(f"{name}, {part}", images, words, *io) for part, io in outs.items()]
+    return product_choices(products, device=device, precision=precision, progress=progress)
+
+
+def _input(device: torch.device, precision: str, progress: bool) -> dict:
+    found = _input_rates(INPUT_RECIPES, device, precision, progress)
+    if device.type == "cpu":
+        with one_thread():
+            found["one_thread"] = _input_rates(INPUT_ONE_THREAD, device, precision, progress)
+    return found
+
+
+def _input_rates(
+    names: Sequence[str], device: torch.device, precision: str, progress: bool
+) -> dict:  # fmt: skip
+    """By the published augmentation, whatever a recipe's own is."""
+    info, models = dataset_info("cifar10"), []
+    for name in names:
+        recipe = get_recipe(name)
+        model = recipe.build_model(info.num_classes).to(device)
+        models.append((name, model, build_optimizer(model, weight_decay=recipe.weight_decay)))
+    return input_rates(
+        _noise(info, device), Augmentation(), models, INPUT_BATCH[device.type],
+        precision=precision, progress=progress,
+    )  # fmt: skip
+
+
+def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
+    if precision != "fp32":
+        raise ValueError(f"explaining is measured in fp32, not {precision}")
+    models = {name: create_model(name) for name in EXPLAINED}
+    return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
+
+
+def _loader(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("loader", device)
+    return measure_loader(progress)
+
+
+def _streaming(device: torch.device, precision: str, progress: bool) -> dict:
+    _refuse_gpu("streaming", device)
+    return measure_streaming(progress)
+
+
+def _refuse_gpu(name: str, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")
+
+
+def _noise(info, device: torch.device) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    shape = (INPUT_IMAGES, 3, 32, 32)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(info.num_classes, shape[:1], generator=generator)
+    names = tuple(map(str, range(info.num_classes)))
+    return ImageSet("noise", "train", images, labels, names, info.mean, info.std).to(device)

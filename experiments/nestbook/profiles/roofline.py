@@ -1,0 +1,145 @@
+"""Where the time of a forward pass goes, part by part, beside the least that the machine needs.
+
+Two floors hold for each part: its FLOPs at the rate of a large matrix product, and its bytes (each
+operator's inputs, weights and outputs, once) at the rate of a large copy. Both rates are measured
+in the same process. A part far above both loses time that better code could win.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nestbook.benchmarks.rates import Machine, measure_machine
+from nestbook.profiles.operators import OperatorTimer
+from nestlib.metrics.cost import running_mode
+from nestlib.precision import check_precision
+
+
+def roofline(
+    model: nn.Module, images: Tensor, *, precision: str = "fp32", rounds: int = 10, warmup: int = 2,
+    machine: Machine | None = None,
+) -> dict:  # fmt: skip
+    """Time the parts of a forward pass (evaluation, eager, no gradients); returns JSON-ready data.
+
+    Rounds time the pass as a whole and then by parts, in turn. The result holds settings, machine
+    (its two rates), whole_seconds (median), parts_seconds (sum over the parts' medians), the rounds
+    of both, overhead (median over rounds of parts / whole, less 1: what timing single operators
+    adds, less the host's work between them, which no part holds), copy_seconds (of operators that
+    compute nothing) and parts, in the order in which they first run. A part holds name, calls
+    (operators that are no views), seconds, copy_seconds, gflop (10**9 FLOPs, two a multiply-add:
+    products and convolutions only), mbytes (10**6), arithmetic_floor_seconds and
+    bytes_floor_seconds.
+
+    Bytes are those that each operator by itself must move: inputs, weights and outputs once. Fewer
+    operators would need fewer. A part can be faster than its floor: from a cache, or where a kernel
+    does better than the matrix product that the rate is of.
+
+    Args:
+        images: (B, 3, H, W), on the model's device; model and images keep their memory format.
+        precision: "fp32" or "bf16" (autocast).
+        machine: rates measured before; by default they are measured here.
+
+    Raises:
+        ValueError: unknown precision, or fewer than one round.
+    """
+    check_precision(precision)
+    if rounds < 1:
+        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
+    device = images.device
+    # As in `bench`: convolutions get TF32 only where matrix products do, or no floor would hold.
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32),
+        running_mode(model, training=False), torch.no_grad(),
+    ):  # fmt: skip
+        machine = machine or measure_machine(device, precision)
+        whole, by_parts = [], []
+        for number in range(warmup + rounds):
+            with autocast:
+                seconds = _time_whole(model, images)
+            with autocast:
+                parts = count_parts(model, images)
+            if number >= warmup:
+                whole.append(seconds)
+                by_parts.append(parts)
+    settings = {
+        "batch_size": len(images), "image_size": images.shape[-1], "precision": precision,
+        "rounds": rounds, "warmup": warmup, "device": str(device), "tf32": tf32,
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+    return {"settings": settings, **_summarize(machine, whole, by_parts)}
+
+
+def _time_whole(model: nn.Module, images: Tensor) -> float:
+    _synchronize(images.device)
+    start = time.perf_counter()
+    model(images)
+    _synchronize(images.device)
+    return time.perf_counter() - start
+
+
+@dataclass
+class Part:
+    """Totals of the operators that run in one part of a model, in one pass."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    copy_seconds: float = 0.0
+    flops: int = 0
+    bytes: int = 0
+
+
+def count_parts(model: nn.Module, images: Tensor) -> dict[str, Part]:
+    """Run the model once as it is; what each part took and had to do, in running order."""
+    with OperatorTimer(model, images.device) as timer:
+        model(images)
+    _synchronize(images.device)
+    parts: dict[str, Part] = {}
+    for operator in timer.operators:
+        part = parts.setdefault(operator.part, Part())
+        part.calls += 1
+        part.seconds += operator.seconds
+        part.copy_seconds += operator.seconds * (operator.kind == "copies")
+        part.flops += operator.flops
+        part.bytes += operator.bytes
+    return parts
+
+
+def _summarize(machine: Machine, whole: list[float], by_parts: list[Mapping[str, Part]]) -> dict:
+    """Medians over rounds, floors and shares, ready for JSON."""
+    rows = []
+    for name, part in by_parts[0].items():
+        rows.append({
+            "name": name,
+            "calls": part.calls,
+            "seconds": statistics.median(parts[name].seconds for parts in by_parts),
+            "copy_seconds": statistics.median(parts[name].copy_seconds for parts in by_parts),
+            "gflop": part.flops / 1e9,
+            "mbytes": part.bytes / 1e6,
+            "arithmetic_floor_seconds": part.flops / machine.flops_per_second,
+            "bytes_floor_seconds": part.bytes / machine.bytes_per_second,
+        })  # fmt: skip
+    sums = [sum(part.seconds for part in parts.values()) for parts in by_parts]
+    return {
+        "machine": {
+            "matmul_gflop_per_second": machine.flops_per_second / 1e9,
+            "copy_gbyte_per_second": machine.bytes_per_second / 1e9,
+        },
+        "whole_seconds": statistics.median(whole),
+        "whole_rounds": whole,
+        "parts_seconds": sum(row["seconds"] for row in rows),
+        "parts_rounds": sums,
+        "overhead": statistics.median(a / b for a, b in zip(sums, whole)) - 1,
+        "copy_seconds": sum(row["copy_seconds"] for row in rows),
+        "parts": rows,
+    }
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "meta":
+        torch.get_device_module(device).synchronize(device)

@@ -1,0 +1,1 @@
+"""Records and the paper's numbers become tables and figures; the only place that draws."""

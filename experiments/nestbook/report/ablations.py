@@ -1,0 +1,134 @@
+"""Figures 4, 5, 6, A1, A2 and Table A3 as pictures: which of a plan's bars stand together."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from nestbook.report.bands import Band, group_title, plot_bands
+from nestbook.report.bars import Bar, Bars
+from nestbook.report.panels import Panel, Style
+from nestbook.report.pictures import Picture
+from nestlib.models.aggregation import AGGREGATIONS
+
+# Okabe and Ito's colours.
+_BLUE, _ORANGE, _GREEN, _PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+_BOTH = "both planes, one function"
+_PLANES = {
+    "image plane": Style(_BLUE), "block plane": Style(_ORANGE, "s"), _BOTH: Style(_GREEN, "D"),
+}  # fmt: skip
+_FAMILIES = {
+    "NesT": Style(_BLUE), "DeiT": Style(_ORANGE, "^"), "Swin": Style(_PINK, "s"),
+    "WRN": Style(_GREEN, "D"),
+}  # fmt: skip
+_DASHES = {"S": (0, (3, 2)), "T": (0, (1, 1.2))}  # by size; others are whole
+_SIZES = {"T": _ORANGE, "S": _GREEN, "B": _BLUE, "narrow": _BLUE}
+_WORDS = {"S=1": ("o", "-"), "S=2": ("s", (0, (3, 2)))}
+_ATTENTIONS = {
+    "multi_head": "multi-head (equal parameters)",
+    "multi_query": "multi-query (as published code)",
+}
+_HEADS = dict(zip(_ATTENTIONS.values(), (Style(_BLUE), Style(_ORANGE, "s", (0, (3, 2))))))
+_ALL = "all used"  # nothing removed
+
+
+def plot_figure4(bars: Bars) -> Picture:
+    """Accuracy over total epochs, and with one augmentation removed."""
+
+    def panels(group: list[Bar]) -> list[Panel]:
+        epochs = {(b.key[2], b.key[1]): b for b in group if b.key[0] == "epochs"}
+        removed = {(_removed(b.key[2]), b.key[1]): b for b in group if b.key[0] == "removed"}
+        return [
+            Panel("Total epochs", epochs, lambda e: math.log(int(e)), "epochs (log scale)"),
+            Panel("One augmentation removed", removed),
+        ]
+
+    about = "Figure 4: top-1 over total epochs, and with one augmentation removed"
+    bands = [Band(_title(group), panels(group)) for group in _by_dataset(bars)]
+    return plot_bands("figure4", about, bands, style_of_model)
+
+
+def plot_aggregations(bars: Bars, stem: str) -> Picture:
+    """Figures 5 and A1: each aggregation on the image plane and on the block plane.
+
+    A design whose planes are one and the same function has one bar, named so.
+    """
+
+    def panel(group: list[Bar]) -> Panel:
+        planes = [f"{b.key[1]} plane" if AGGREGATIONS[b.key[2]].crosses else _BOTH for b in group]
+        return Panel(_title(group), {(b.key[2], p): b for b, p in zip(group, planes)})
+
+    about = "Top-1 by block aggregation, on the image plane and on the block plane"
+    return plot_bands(stem, about, _side_by_side(bars, panel), _PLANES.__getitem__)
+
+
+def plot_figure6(bars: Bars) -> Picture:
+    """Accuracy over depth, a line a model size and word size S."""
+
+    def panel(group: list[Bar]) -> Panel:
+        by_depth = {(b.key[3].split()[1], f"{b.key[1]}, {b.key[2]}"): b for b in group}
+        return Panel(_title(group), by_depth, float, "depth (hierarchies)")
+
+    about = "Figure 6: top-1 over depth, for word sizes S = 1 and S = 2"
+    return plot_bands("figure6", about, _side_by_side(bars, panel), _style_of_size)
+
+
+def plot_figure_a2(bars: Bars) -> Picture:
+    """Accuracy with augmentations removed, one alone and one after another."""
+
+    def panels(group: list[Bar]) -> list[Panel]:
+        whole = {(_ALL, b.key[1]): b for b in group if b.key[2] == "none"}
+        alone = {(_removed(b.key[2]), b.key[1]): b for b in group if b.key[0] == "alone"}
+        steps = {(_removed(b.key[2]), b.key[1]): b for b in group if b.key[0] == "in sequence"}
+        return [Panel("Removed alone", whole | alone), Panel("Removed one after another", steps)]
+
+    about = "Figure A2: top-1 with augmentations removed, alone and one after another"
+    bands = [Band(_title(group), panels(group)) for group in _by_dataset(bars)]
+    return plot_bands("figure_a2", about, bands, style_of_model)
+
+
+def plot_table_a3(bars: Bars) -> Picture:
+    """Accuracy over the number of heads, with keys and values for each and shared by all."""
+
+    def panel(group: list[Bar]) -> Panel:
+        by_heads = {(b.key[1], _ATTENTIONS[b.key[0]]): b for b in group}
+        return Panel("", by_heads, lambda n: math.log(int(n)), "heads (log scale)")
+
+    about = "Table A3: top-1 over the number of heads, multi-head and multi-query"
+    bands = [Band(_title(group), [panel(group)]) for group in _by_dataset(bars)]
+    return plot_bands("table_a3", about, bands, _HEADS.__getitem__)
+
+
+def _by_dataset(bars: Bars) -> list[list[Bar]]:
+    groups: dict[str, list[Bar]] = {}
+    for bar in [*bars.small, *bars.real, *bars.quick]:
+        groups.setdefault(bar.group, []).append(bar)
+    return list(groups.values())
+
+
+def _side_by_side(bars: Bars, panel: Callable[[list[Bar]], Panel]) -> list[Band]:
+    """The paper's data sets in one band, budget small's and the digits in bands of their own."""
+    small, *real, quick = map(panel, _by_dataset(bars))
+    alone = [Band(one.title, [replace(one, title="")]) for one in (small, quick)]
+    return [alone[0], Band("", real), alone[1]]
+
+
+def _title(group: Sequence[Bar]) -> str:
+    return group_title(group[0].group)
+
+
+def _removed(step: str) -> str:
+    """What was taken away last."""
+    return _ALL if step == "none" else f"- {step.split()[-1]}"
+
+
+def style_of_model(name: str) -> Style:
+    """NesT-S, DeiT narrow: colour and marker by family, dash by size."""
+    family, size = re.fullmatch("([A-Za-z]+)[- ]?(.*)", name).groups()
+    return replace(_FAMILIES[family], dash=_DASHES.get(size, "-"))
+
+
+def _style_of_size(name: str) -> Style:
+    """T, S=1: colour by size, marker and dash by word size."""
+    size, word = name.split(", ")
+    return Style(_SIZES[size], *_WORDS[word])

@@ -1,0 +1,231 @@
+"""Figure 1: the pseudo code beside ours and the tree of blocks, shapes traced in the model."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from matplotlib.transforms import Affine2D
+
+from nestbook.architecture.shapes import Shape, trace_shapes
+from nestbook.paper import FIGURE1_AGGREGATE
+from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.tables import Table
+from nestbook.report.tree import COLORS
+from nestlib.models import create_model, nest
+from nestlib.models.nest import NesT
+
+MODEL = "nest_tiny_imagenet"
+# Figure 1's Aggregate, in the lines of BlockAggregation.forward (a test finds them there).
+AGGREGATE = ("unblock(x, grid)", "self._halve(x)", "block(self._halve(x), block_size)")
+_SLANT, _FLAT, _GAP = 0.45, 0.42, 0.1  # of a plane seen from the side; air between blocks
+_AIR = 0.3  # between a plane and the next, in edges of the lowest
+
+
+def pseudo_code() -> list[tuple[str, str]]:
+    """Figure 1's loop and ours, line by line, as the head of nestlib/models/nest.py has them."""
+    text = nest.__doc__.split("\n\n")[1].splitlines()
+    column = text[0].index("here")
+    return [(line[4:column].rstrip(), line[column:].rstrip()) for line in text[1:]]
+
+
+def architecture_table(name: str = MODEL) -> Table:
+    """The paper's line, ours, and the shapes that hooks saw in `name`, hierarchy by hierarchy."""
+    model, shapes = _trace(name)
+    rows = []
+    for theirs, ours in pseudo_code():
+        rows.append((_code(theirs), _code(ours), _shapes_of(ours.strip(), model, shapes)))
+    rows.append(("def Aggregate(x, i):", "BlockAggregation.forward", ""))
+    planes = _aggregate_shapes(model, shapes)
+    rows += [(_code(f"  {a}"), b, c) for a, b, c in zip(FIGURE1_AGGREGATE, AGGREGATE, planes)]
+    return Table(
+        f"Figure 1, line by line, with the shapes of {name}",
+        ("The paper's pseudo code", "nestlib/models", "Shapes traced, level 0 to the top"),
+        rows,
+        ["Left: the paper's figure 1; middle: as it stands at the head of nestlib/models/nest.py "
+         "and in aggregation.py", f"Right: seen by forward hooks on this machine, one image of "
+         f"{model.img_size[0]}x{model.img_size[1]} pixels, batch axis left out; blocks are (T, N, "
+         "C), planes (H, W, C)"],
+    )  # fmt: skip
+
+
+def _trace(name: str) -> tuple[NesT, dict[str, tuple[Shape, Shape]]]:
+    with torch.device("meta"):
+        model = create_model(name).eval()
+    return model, trace_shapes(model)
+
+
+def _code(line: str) -> str:
+    """Leading spaces that HTML and Markdown keep."""
+    bare = line.lstrip(" ")
+    return "\u00a0" * (len(line) - len(bare)) + bare
+
+
+def _shapes_of(ours: str, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> str:
+    """What the module that a line of ours names gave out; nothing where it names none."""
+    part = ours.partition("(")[0].partition("[")[0]
+    if ours.startswith("norm(y).mean"):
+        return _text(shapes["head"][0])
+    if part in ("hierarchies", "aggregations"):
+        found = [shapes[f"{part}.{level}"] for level in range(len(getattr(model, part)))]
+        if part == "hierarchies":
+            return ", then ".join(_text(out) for _, out in found)
+        return ", then ".join(f"{_text(into)} to {_text(out)}" for into, out in found)
+    return _text(shapes[part][1]) if part in shapes else ""
+
+
+def _aggregate_shapes(model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> list[str]:
+    """Planes in and out of each aggregation, and the blocks that it gives."""
+    planes, halves, blocks = [], [], []
+    for level in range(model.num_hierarchies - 1):
+        _, channels, height, width = shapes[f"aggregations.{level}.conv"][0]
+        _, T, N, wider = out = shapes[f"aggregations.{level}"][1]
+        planes.append(f"({height}, {width}, {channels})")
+        halves.append(f"({height // 2}, {width // 2}, {wider})")
+        if T * N != height // 2 * (width // 2):
+            raise ValueError(f"aggregation {level} gives {T * N} patches, not a quarter")
+        blocks.append(_text(out))
+    return [", then ".join(texts) for texts in (planes, halves, blocks)]
+
+
+def _text(shape: Shape) -> str:
+    return f"({', '.join(map(str, shape[1:]))})"
+
+
+def plot_architecture(image: np.ndarray, name: str = MODEL) -> Picture:
+    """The image, its blocks, and how four merge into one, up to the logits.
+
+    Args:
+        image: (H, W, 3) uint8, square, laid under the tree.
+        name: a NesT; its blocks and shapes are read from the model itself.
+
+    Raises:
+        ValueError: a model whose planes are not square.
+    """
+    model, shapes = _trace(name)
+    if any(down != across for down, across in model.grids):
+        raise ValueError(f"{name} at {model.img_size} has planes that are not square")
+    levels, wide = model.num_hierarchies, model.grids[0][0]
+    heights = _heights([down for down, _ in model.grids])
+    right = wide * (1.1 + _SLANT) * 2.3
+    with drawing_style():
+        tall = 7.2 * (heights[-1] + _AIR * wide + _FLAT * wide / 2) / right
+        figure = Figure(figsize=(7.2, tall), layout="constrained")
+        axes = figure.add_subplot()
+        _draw_image(axes, image, wide)
+        tooltips = {}
+        for level, edge in enumerate(down for down, _ in model.grids):
+            tooltips |= _draw_plane(axes, model, level, edge, heights[level], shapes)
+            if level:
+                _draw_merges(axes, wide, edge, heights[level - 1 : level + 1])
+        _draw_words(axes, model, shapes, heights)
+        axes.set(xlim=(-_SLANT * wide / 2, right - _SLANT * wide / 2), aspect="equal")
+        axes.axis("off")
+    text = f"{name}, from the image up: " + "; ".join(
+        f"level {level}, {_text(shapes[f'hierarchies.{level}'][1])} blocks, patches and width"
+        for level in range(levels)
+    )
+    return Picture(figure, "figure1", f"{text}. Between levels four blocks merge.", tooltips)
+
+
+def _heights(edges: list[int]) -> list[float]:
+    """Of each level's plane over the image's, so that none hides the middle of another."""
+    air = _AIR * edges[0]
+    heights = [_FLAT * edges[0] + 0.4 * air]
+    for below, above in pairwise(edges):
+        heights.append(heights[-1] + _FLAT * (below + above) / 2 + air)
+    return heights
+
+
+def _place(u: np.ndarray, v: np.ndarray, height: float, centre: float) -> np.ndarray:
+    """Points of a plane, in edges of a block from its middle, as they are drawn: (n, 2)."""
+    u, v = np.asarray(u) + 0.0, np.asarray(v) + 0.0
+    return np.stack([centre + u + _SLANT * v, height + _FLAT * v], -1)
+
+
+def _draw_image(axes: Axes, image: np.ndarray, wide: int) -> None:
+    half = wide / 2
+    lay = Affine2D.from_values(1, 0, _SLANT, _FLAT, half, 0) + axes.transData
+    axes.imshow(
+        image, extent=(-half, half, -half, half), transform=lay, interpolation="nearest",
+        clip_on=False,
+    )  # fmt: skip
+    corners = _place([-half, half, half, -half], [-half, -half, half, half], 0, half)
+    axes.add_patch(Polygon(corners, fill=False, edgecolor="0.3", linewidth=0.6))
+    axes.update_datalim(corners)
+
+
+def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
+    """Blocks that end in one quadrant share its colour; the top block has none of its own."""
+    if edge == 1:
+        return "0.85"
+    color = to_rgb(COLORS[2 * (2 * row >= edge) + (2 * column >= edge)])
+    return tuple(0.55 + 0.45 * part for part in color)
+
+
+def _draw_plane(
+    axes: Axes, model: NesT, level: int, edge: int, height: float,
+    shapes: Mapping[str, tuple[Shape, Shape]],
+) -> dict[str, str]:  # fmt: skip
+    """A level's blocks, each with T_i on it while there is room."""
+    tooltips, half, centre = {}, edge / 2, model.grids[0][0] / 2
+    _, _, N, C = shapes[f"hierarchies.{level}"][1]
+    for number in range(edge * edge):
+        row, column = divmod(number, edge)
+        u0, u1 = column - half + _GAP / 2, column + 1 - half - _GAP / 2
+        v0, v1 = half - row - _GAP / 2, half - row - 1 + _GAP / 2
+        gid = f"level{level}-block{number}"
+        corners = _place([u0, u1, u1, u0], [v0, v0, v1, v1], height, centre)
+        axes.add_patch(Polygon(
+            corners, facecolor=_color_of(row, column, edge), edgecolor="0.3", linewidth=0.6,
+            zorder=2 * level + 3, gid=gid,
+        ))  # fmt: skip
+        pixels = model.strides[level] * model.block_size
+        tooltips[gid] = (
+            f"level {level}, block {number + 1} of {edge * edge}: {N} patches of width {C}, "
+            f"{pixels}x{pixels} pixels, {len(model.hierarchies[level])} transformer layers"
+        )
+        if centre <= 2:
+            x, y = corners.mean(0)
+            axes.text(x, y, f"$T_{level}$", ha="center", va="center", zorder=2 * level + 4)
+    return tooltips
+
+
+def _draw_merges(axes: Axes, wide: int, edge: int, heights: list[float]) -> None:
+    """A line from each block up to the one that it becomes a quarter of."""
+    below = np.arange(2 * edge) - edge + 0.5
+    for row, v in enumerate(below):
+        for column, u in enumerate(below):
+            start = _place(u, v, heights[0], wide / 2)
+            parent = column // 2 - edge / 2 + 0.5, row // 2 - edge / 2 + 0.5
+            end = _place(*parent, heights[1], wide / 2)
+            axes.plot(*zip(start, end), color="0.6", linewidth=0.5, zorder=2.5)
+
+
+def _draw_words(
+    axes: Axes, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]], heights: list[float]
+) -> None:
+    left = model.grids[0][0] * (1 + _SLANT / 2) * 1.08
+    size = "x".join(map(str, model.img_size))
+    S = model.patch_size
+    axes.text(left, 0, f"image {size}, patches of {S}x{S} pixels", va="center")
+    for level, height in enumerate(heights):
+        T, N, C = shapes[f"hierarchies.{level}"][1][1:]
+        depth = len(model.hierarchies[level])
+        axes.text(
+            left, height, f"level {level}: {depth} transformer layers $T_{level}$ in each block\n"
+            f"{T} block{'s' * (T > 1)} of {N} patches, width {C}", va="center",
+        )  # fmt: skip
+        if level < len(heights) - 1:
+            _, C, H, W = shapes[f"aggregations.{level}.conv"][0]
+            words = f"Aggregate: plane of {H}x{W}x{C}, convolved, normed, pooled, blocked"
+            axes.text(left, (height + heights[level + 1]) / 2, words, va="center", color="0.35")
+    classes = shapes["head"][1][-1]
+    top = heights[-1] + _AIR * model.grids[0][0]
+    axes.text(left, top, f"global average pool, linear: {classes:,} logits", va="center")
+    axes.update_datalim([(left, top)])
+    axes.autoscale_view(scalex=False)

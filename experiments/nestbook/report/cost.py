@@ -1,0 +1,180 @@
+"""What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
+
+from collections.abc import Sequence
+
+from nestbook import paper
+from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
+from nestlib.records import Record
+
+PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
+TITLES = {"table1": "Table 1", "table2": "Table 2"}
+ANCHOR = "NesT-T"  # speeds of two machines compare as ratios to this row only
+
+
+def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
+    """The paper's costs beside measured ones: of this machine's run where it timed a row, else of
+    the one committed run that timed most."""
+    runs = [run for run in (here, best_run(None, committed)) if run and not is_smoke(run)]
+    rows, used = [], {}
+    for name, printed in PRINTED[table].items():
+        record = find_measured(name, runs)
+        if record is not None:
+            used[record.run_id] = record
+        source = HERE if record is here else record.run_id if record else ""
+        cells = _measured_cells(record, name, source) if record else why_not(name, runs)
+        rows.append((name, *_beside_the_paper(table, printed, cells)))
+    columns = {
+        "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
+                   "measured"),
+        "table2": ("Params (M), paper", "measured", "GFLOPs, paper", "measured",
+                   "Memory (MB), measured"),
+    }  # fmt: skip
+    sizes = {"table1": "32x32", "table2": "each row's own input size"}
+    return Table(
+        f"{TITLES[table]}, cost at {sizes[table]}",
+        ("Method", *columns[table], "Images/s, paper", "measured", "Training images/s",
+         "Measured on"),
+        rows,
+        ["Paper: inference on a single GPU, which its table does not name",
+         *(describe_bench(HERE if r is here else r.run_id, r) for r in used.values())],
+    )  # fmt: skip
+
+
+def _beside_the_paper(table: str, printed, cells: list[Cell]) -> tuple[Cell, ...]:
+    params, gflops, memory, *speeds = cells
+    images = Number(printed.images_per_second, PAPER, 1)
+    if table == "table1":
+        sizes = (Number(printed.params_m, PAPER), params, gflops,
+                 Number(printed.gpu_memory_mb, PAPER, 0), memory)  # fmt: skip
+    else:
+        sizes = (Number(printed.params_m, PAPER, 0), params,
+                 Number(printed.gflops, PAPER), gflops, memory)  # fmt: skip
+    return (*sizes, images, *speeds)
+
+
+def speed_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
+    """Speed relative to NesT-T: the paper's GPU beside every machine and precision that has a run.
+
+    Of several runs of one machine and precision the one that timed most rows stands.
+    """
+    runs = {name: best_run(None, same) for name, same in _by_machine(committed).items()}
+    records = [record for record in runs.values() if record is not None]
+    if here is not None and best_run(here, ()) and here.run_id not in {r.run_id for r in records}:
+        records.insert(0, here)
+    modes = [(r, mode) for r in records for mode in ("forward", "train")]
+    rows = []
+    for name, printed in PRINTED[table].items():
+        base = PRINTED[table][ANCHOR].images_per_second
+        cells = [_ratio(record, name, mode) for record, mode in modes]
+        rows.append((name, Number(printed.images_per_second / base, PAPER, 2), *cells))
+    columns = [
+        f"{HERE if r is here else describe_machine(r)}, "
+        f"{'inference' if mode == 'forward' else 'training'}"
+        for r, mode in modes
+    ]
+    return Table(
+        f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
+        ("Method", "Paper, inference", *columns),
+        rows,
+        [describe_bench(HERE if r is here else r.run_id, r) for r in records]
+        or [f"Nothing measured yet: nest bench {table}"],
+    )
+
+
+def _by_machine(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(describe_machine(record), []).append(record)
+    return found
+
+
+def _ratio(record: Record, name: str, mode: str) -> Cell:
+    """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
+    ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
+    ratio = median_of([a / b for a, b in zip(ours, base)], record.run_id)
+    return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
+
+
+def rounds_of(record: Record, name: str, mode: str) -> list[float]:
+    """Every round's images/s of a row; [] where it was not or could not be timed."""
+    row = record.summary.get(name, {})
+    return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
+
+
+def describe_machine(record: Record) -> str:
+    return f"{record.environment['device']}, {record.recipe['precision']}"
+
+
+def find_measured(name: str, runs: Sequence[Record]) -> Record | None:
+    """The first run that timed a row."""
+    return next((run for run in runs if images_per_second(run, name)), None)
+
+
+def results(here: Record | None, committed: Sequence[Record]) -> list[Record]:
+    """Benches that may be shown, this machine's own first; a record is listed once."""
+    found: dict[str, Record] = {}
+    for record in (here, *committed):
+        if record is not None and not is_smoke(record):
+            found.setdefault(record.run_id, record)
+    return list(found.values())
+
+
+def best_run(here: Record | None, committed: Sequence[Record]) -> Record | None:
+    """The one run to draw speeds from: a GPU's if there is one, then the one with most rows."""
+    runs = [r for r in results(here, committed) if images_per_second(r, ANCHOR)]
+
+    def merit(record: Record) -> tuple[bool, int]:
+        timed = sum(images_per_second(record, name) is not None for name in record.summary)
+        return record.environment["device_kind"] == "cuda", timed
+
+    return max(runs, key=merit, default=None)
+
+
+def images_per_second(record: Record, name: str, mode: str = "forward") -> float | None:
+    """Median images/s of a row, None where it was not or could not be measured."""
+    row = record.summary.get(name, {})
+    return row.get("images_per_second", {}).get(mode, {}).get("median")
+
+
+def why_not(name: str, runs: Sequence[Record]) -> list[Cell]:
+    """The measured cells of a row that no run timed: what was counted, and the reason."""
+    row, source = next(((r.summary[name], r.run_id) for r in runs if name in r.summary), ({}, ""))
+    if "params" not in row:
+        return [row.get("error", NOT_RUN), *[""] * 5]
+    return [
+        Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2), "",
+        row.get("error", NOT_RUN), "", "",
+    ]  # fmt: skip
+
+
+def _measured_cells(record: Record, name: str, source: str) -> list[Cell]:
+    row = record.summary[name]
+    return [
+        Number(row["params"] / 1e6, source, 2),
+        Number(row["gflops"], source, 2),
+        Number(row["memory_mb"], source, 0),
+        *(
+            median_of(rounds_of(record, name, mode), source) or row.get("error", NOT_RUN)
+            for mode in ("forward", "train")
+        ),
+        HERE if source == HERE else f"record: {describe_machine(record)}",
+    ]
+
+
+def describe_bench(source: str, record: Record) -> str:
+    """One line on how a bench was made."""
+    settings = record.recipe
+    row = next(row for name, row in record.summary.items() if images_per_second(record, name))
+    return (
+        f"{source}: {record.environment['device']}, {settings['threads']} threads, "
+        f"{settings['precision']}, batch {row['batch_size']}, warm-up {settings['warmup']} steps, "
+        f"torch {settings['torch']}, median ± half range of {settings['rounds_done']} rounds in "
+        f"turn, memory = {row['memory_kind']} of a forward pass, GFLOPs = multiply-adds by "
+        f"{settings['flop_counter']}; record {record.run_id}, "
+        f"{record.environment['finished'][:10]}"
+    )
+
+
+def is_smoke(record: Record) -> bool:
+    """A smoke run checks the path; what it measured is no result and is never shown."""
+    return record.recipe.get("budget") == "smoke"

@@ -1,0 +1,274 @@
+"""One panel of bars or lines: a mark is a mean over seeds, with its spread and sampling error.
+
+The paper's own numbers are hollow marks beside ours.
+"""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.transforms import offset_copy
+
+from nestbook.report.bars import QUICK_LABEL, Bar, is_quick
+from nestbook.report.tables import NOT_RUN, mean_of
+from nestlib.data.datasets import dataset_info
+from nestlib.metrics.intervals import sampling_half_width
+
+_ROW, _SPACE = 0.14, 0.09  # inches a bar, and between places
+_LINES_HEIGHT = 1.9  # inches
+SMALL = 6.5  # points, of notes
+_BESIDE = 2.8  # points between a mark and the thin bar beside it
+INK = "0.25"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a series is drawn; marker and dash tell it in grey print too."""
+
+    color: str
+    marker: str = "o"
+    dash: str | tuple = "-"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars by (place, series), both in the order of the plan; equal series are drawn alike.
+
+    position: where on its axis a place of a line stands; None draws bars, one under another.
+    label: of the axis of places.
+    """
+
+    title: str
+    bars: Mapping[tuple[str, str], Bar]
+    position: Callable[[str], float] | None = None
+    label: str = ""
+
+    @property
+    def dataset(self) -> str:
+        (dataset,) = {bar.dataset for bar in self.bars.values()}
+        return dataset
+
+    @property
+    def group(self) -> str:
+        """Data and schedule of its bars."""
+        (group,) = {bar.group for bar in self.bars.values()}
+        return group
+
+    @property
+    def places(self) -> list[str]:
+        return list(dict.fromkeys(place for place, _ in self.bars))
+
+    @property
+    def series(self) -> list[str]:
+        return list(dict.fromkeys(series for _, series in self.bars))
+
+    @property
+    def is_worth_drawing(self) -> bool:
+        """Digits always are; others where two marks or more are there, of records or printed."""
+        marks = sum(bool(bar.records) + bool(bar.printed) for bar in self.bars.values())
+        return marks > 1 or self.dataset == "digits"
+
+    @property
+    def height(self) -> float:
+        """Of the axes, in inches."""
+        if self.position:
+            return _LINES_HEIGHT
+        return len(self.bars) * _ROW + (len(self.places) + 1) * _SPACE
+
+    @property
+    def note(self) -> str:
+        """Which runs have no record. Bars without any number say so at their place."""
+        if not any(bar.records for bar in self.bars.values()):
+            return f"our runs: {NOT_RUN}"
+        parts = []
+        for name in self.series if self.position else ():
+            bars = {place: bar for (place, series), bar in self.bars.items() if series == name}
+            lacking = [place for place, bar in bars.items() if not bar.records]
+            if len(lacking) == len(bars):
+                parts.append(name)
+            elif lacking:
+                parts.append(f"{name} at {', '.join(lacking)}")
+        return textwrap.fill(f"{NOT_RUN}: {'; '.join(parts)}", 58) if parts else ""
+
+    def bar_places(self) -> dict[tuple[str, str], float]:
+        """Where each bar stands, in inches from the top."""
+        places, y = {}, 0.0
+        for place in self.places:
+            y += _SPACE
+            for key in self.bars:
+                if key[0] == place:
+                    places[key] = y + _ROW / 2
+                    y += _ROW
+        return places
+
+    def line_places(self) -> dict[tuple[str, str], float]:
+        """Where each mark of a line stands: series a little apart, so that whiskers do not meet."""
+        at = {place: self.position(place) for place in self.places}
+        sorted_at = sorted(at.values())
+        gap = min((b - a for a, b in itertools.pairwise(sorted_at)), default=1.0)
+        names = self.series
+        apart = min(0.09, 0.3 / len(names)) * gap
+        shift = {name: (i - (len(names) - 1) / 2) * apart for i, name in enumerate(names)}
+        return {(place, name): at[place] + shift[name] for place, name in self.bars}
+
+
+def draw_panel(
+    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
+    prefix: str,
+) -> dict[str, str]:  # fmt: skip
+    """Draw a panel whose values lie in `reach`; the tooltips by gid, each beginning with prefix."""
+    draw = _draw_lines if panel.position else _draw_bars
+    axes.set_title(panel.title, loc="left", fontsize=7.5, weight="normal", pad=4)
+    axes.annotate(
+        panel.note, (0, 0), (0, -29), xycoords="axes fraction", textcoords="offset points",
+        fontsize=SMALL, va="top", color=INK,
+    )  # fmt: skip
+    return draw(axes, panel, reach, styles, prefix)
+
+
+def _draw_bars(
+    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
+    prefix: str,
+) -> dict[str, str]:  # fmt: skip
+    low, high = reach
+    whole = low < 50 or panel.dataset == "digits"
+    begin = 0.0 if whole else math.floor(low - 0.3 * max(high - low, 1))
+    tooltips, places = {}, panel.bar_places()
+    for i, ((place, series), bar) in enumerate(panel.bars.items()):
+        y, style, gid = places[place, series], styles(series), f"{prefix}-{i}"
+        if bar.scores:
+            axes.barh(y, bar.scores.mean - begin, 0.8 * _ROW, begin, color=style.color, alpha=0.3,
+                      lw=0, zorder=1)  # fmt: skip
+        elif not bar.printed:
+            axes.annotate(
+                NOT_RUN, (begin, y), (3, 0), textcoords="offset points", va="center",
+                fontsize=SMALL, color="0.4", bbox={"fc": "white", "ec": "none", "pad": 0.5},
+            )  # fmt: skip
+        tooltips |= _draw_mark(axes, bar, y, style, gid, upright=False)
+    axes.set(xlim=(begin, min(100.5, high + 0.06 * (high - begin))), ylim=(panel.height, 0))
+    middles = [
+        sum(ys) / len(ys)
+        for ys in ([y for key, y in places.items() if key[0] == name] for name in panel.places)
+    ]
+    axes.set_yticks(middles, panel.places)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
+    axes.set_xlabel("top-1 (%)" + (f", axis from {begin:g}" if begin else ""))
+    _draw_chance(axes.axvline, panel, begin)
+    return tooltips
+
+
+def _draw_lines(
+    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
+    prefix: str,
+) -> dict[str, str]:  # fmt: skip
+    tooltips, places = {}, panel.line_places()
+    for name in panel.series:
+        style = styles(name)
+        keys = [key for key in panel.bars if key[1] == name]
+        for kind, alpha in (("scores", 1.0), ("printed", 0.5)):
+            points = [(places[k], _value(panel.bars[k], kind)) for k in keys]
+            points = sorted(point for point in points if point[1] is not None)
+            axes.plot(*zip(*points) if points else ([], []), ls=style.dash, color=style.color,
+                      lw=0.9, alpha=alpha, zorder=1)  # fmt: skip
+    for i, ((place, series), bar) in enumerate(panel.bars.items()):
+        gid = f"{prefix}-{i}"
+        tooltips |= _draw_mark(axes, bar, places[place, series], styles(series), gid, upright=True)
+    low, high = reach
+    margin = 0.08 * max(high - low, 1)
+    axes.set_ylim(max(0, low - margin), min(101, high + margin))
+    ends, gap = sorted(places.values()), 0.06 * (max(places.values()) - min(places.values()))
+    axes.set_xlim(ends[0] - gap, ends[-1] + gap)
+    axes.set_xticks([panel.position(place) for place in panel.places], panel.places)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    axes.set(xlabel=panel.label, ylabel="top-1 (%)")
+    _draw_chance(axes.axhline, panel, axes.get_ylim()[0])
+    return tooltips
+
+
+def _value(bar: Bar, kind: str) -> float | None:
+    if kind == "scores":
+        return bar.scores and bar.scores.mean
+    return bar.printed and bar.printed.value
+
+
+def reach_of(bars: Sequence[Bar]) -> tuple[float, float]:
+    """The lowest and the highest end of a mark's whiskers; of nothing, all that can be."""
+    ends = []
+    for bar in bars:
+        if bar.scores:
+            wide = max(bar.scores.spread or 0, bar.scores.half_width)
+            ends += [bar.scores.mean - wide, bar.scores.mean + wide]
+        if bar.printed:
+            wide = _printed_half_width(bar)
+            ends += [bar.printed.value - wide, bar.printed.value + wide]
+    return (min(ends), max(ends)) if ends else (0.0, 100.0)
+
+
+def _printed_half_width(bar: Bar) -> float:
+    return sampling_half_width(bar.printed.value, dataset_info(bar.dataset).num_test)
+
+
+def _draw_chance(draw: Callable, panel: Panel, begin: float) -> None:
+    chance = 100 / dataset_info(panel.dataset).num_classes
+    if chance > begin:
+        draw(chance, color="0.5", lw=0.8, ls=":", zorder=0.5)
+
+
+def mark_look(style: Style, hollow: bool = False) -> dict:
+    if hollow:
+        return {"marker": style.marker, "mfc": "white", "mec": style.color, "mew": 1.1, "ms": 4.6}
+    return {"marker": style.marker, "mfc": style.color, "mec": "white", "mew": 0.5, "ms": 5.6}
+
+
+def _draw_mark(
+    axes: Axes, bar: Bar, place: float, style: Style, gid: str, *, upright: bool
+) -> dict[str, str]:
+    """Ours and the paper's, with their whiskers; the tooltips by gid.
+
+    upright: the value is read on the y axis.
+    """
+
+    def plot(values: Sequence[float], shift: float, **look) -> None:
+        at = [place] * len(values)
+        beside = (shift, 0) if upright else (0, -shift)
+        transform = offset_copy(axes.transData, axes.figure, *beside, units="points")
+        axes.plot(*((at, values) if upright else (values, at)), transform=transform, **look)
+
+    thin = {"color": INK, "lw": 0.7, "marker": "_" if upright else "|", "ms": 3.5, "mew": 0.7}
+    tooltips = {}
+    if bar.scores:
+        mean, spread, half = bar.scores.mean, bar.scores.spread, bar.scores.half_width
+        if spread is not None:
+            plot([mean - spread, mean + spread], 0, color=style.color, lw=1.6, gid=f"{gid}-spread")
+        plot([mean - half, mean + half], _BESIDE, gid=f"{gid}-sampling", **thin)
+        plot([mean], 0, ls="", zorder=3, gid=gid, **mark_look(style))
+        tooltips[gid] = _describe(bar)
+    if bar.printed:
+        value, half = bar.printed.value, _printed_half_width(bar)
+        shift = -1.6 * _BESIDE if bar.scores else 0
+        if not bar.scores:
+            plot([value - half, value + half], _BESIDE, gid=f"{gid}-paper-sampling", **thin)
+        plot([value], shift, ls="", zorder=4, gid=f"{gid}-paper", **mark_look(style, hollow=True))
+        tooltips[f"{gid}-paper"] = (
+            f"{bar.name}\n{value:g} %, printed by the paper ({bar.printed.where})\n"
+            f"± {half:.2f} for the draw of {dataset_info(bar.dataset).num_test:,} test images\n"
+            f"our record: {bar.ids if bar.records else NOT_RUN}"
+        )
+    return tooltips
+
+
+def _describe(bar: Bar) -> str:
+    scores = bar.scores
+    return "\n".join([
+        bar.name, *([QUICK_LABEL] if is_quick([bar]) else []),
+        f"{mean_of(scores.values, bar.ids, 2)} %, n = {scores.n} seeds",
+        f"± {scores.half_width:.2f} for the draw of {scores.num_images:,} test images",
+        f"records {bar.ids}",
+    ])  # fmt: skip

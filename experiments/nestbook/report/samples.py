@@ -1,0 +1,76 @@
+"""Generated images: sheets of them, and what lies nearest to them in the training set."""
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nestbook.evaluations.samples import Neighbours, Samples
+from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.tables import Number, Table
+
+INCH = 0.62  # of an image's edge
+
+
+def draw_grid(samples: Samples, stem: str) -> Picture:
+    """The first 64 samples."""
+    return _draw_sheet(samples.grid, [], stem, f"64 samples of {samples.run_id}, none picked.")
+
+
+def draw_walk(samples: Samples, stem: str) -> Picture:
+    """Each line goes from one noise vector to the next, which begins the line below."""
+    lines = [f"walk {number}" for number in range(1, len(samples.walks) + 1)]
+    text = f"Walks through the noise of {samples.run_id}: images change from left to right."
+    return _draw_sheet(samples.walks, lines, stem, text)
+
+
+def draw_neighbours(found: Neighbours, stem: str) -> Picture:
+    """Samples above their nearest training images, or alone where these may not be handed on."""
+    sheets, lines = [found.samples], ["sample"]
+    if found.nearest is not None:
+        sheets, lines = [found.samples, found.nearest], ["sample", "nearest in\ntraining set"]
+    distances = ", ".join(f"{distance:.0f}" for distance in found.distances)
+    text = f"Samples of {found.run_id} and their nearest training images, at {distances}."
+    return _draw_sheet(np.stack(sheets), lines, stem, text)
+
+
+def neighbours_table(found: Neighbours) -> Table:
+    """How far each sample is from its nearest training image, and how far real test images are."""
+    rows = [
+        (f"sample {number}", name, Number(distance, found.run_id))
+        for number, (name, distance) in enumerate(zip(found.names, found.distances), 1)
+    ]
+    middle, least = statistics.median(found.held_out), min(found.held_out)
+    n = len(found.held_out)
+    rows += [
+        (f"{n} test images, median", "", Number(middle, found.dataset, n=n)),
+        (f"{n} test images, least", "", Number(least, found.dataset, n=n)),
+    ]
+    return Table(
+        f"Distance to the nearest of {found.dataset}'s training images",
+        ("Image", "Nearest", "Distance"),
+        rows,
+        [f"Root mean square over pixels, in steps of 0 to 255; 0 would be a copy. Generator of "
+         f"{found.run_id}. Test images are real and were not trained on",
+         "By pixels alone: a copy moved by two pixels would not be found"],
+    )  # fmt: skip
+
+
+def _draw_sheet(images: np.ndarray, lines: Sequence[str], stem: str, text: str) -> Picture:
+    """Images (R, K, H, W, 3) as one picture of R lines, named at the left."""
+    R, K, H, W, _ = images.shape
+    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    sheet = framed.transpose(0, 2, 1, 3, 4).reshape(R * (H + 2), K * (W + 2), 3)
+    with drawing_style():
+        size = (INCH * K + 0.8 * bool(lines), INCH * R)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(sheet, interpolation="nearest")
+        axes.grid(False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        ticks = [(H + 2) * (line + 0.5) for line in range(len(lines))]
+        axes.set(xticks=[], yticks=ticks, yticklabels=lines)
+        axes.tick_params(length=0)
+    return Picture(figure, stem, text, {})

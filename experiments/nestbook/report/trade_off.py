@@ -1,0 +1,319 @@
+"""Accuracy against cost: the paper's points beside ours."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from nestbook.report.cost import ANCHOR as REFERENCE
+from nestbook.report.cost import PRINTED, TITLES, best_run, images_per_second
+from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks
+from nestlib.records import Record
+
+# A second cue beside colour, for grey print.
+FAMILY_MARKERS = {
+    "NesT": "o",
+    "Swin": "s",
+    "DeiT": "^",
+    "PVT": "v",
+    "CCT": "P",
+    "ViT": "P",
+    "WRN": "X",
+    "ResNet": "X",
+    "Pyramid": "p",
+    "EffNet": "D",
+    "RegNetY": "p",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of a table: what the paper prints, and what we have of it.
+
+    images_per_second, params_m: measured here; accuracy: of our own records. None: not (yet).
+    accuracy_source, speed_source: where ours are from; read in the tooltip.
+    unsure: the paper's "?", training tends to diverge.
+    published: the accuracy is that of published weights, not of a model trained here.
+    """
+
+    name: str
+    group: str
+    paper_accuracy: float
+    paper_images_per_second: float
+    paper_params_m: float
+    images_per_second: float | None
+    params_m: float | None
+    accuracy: float | None
+    accuracy_source: str
+    speed_source: str
+    unsure: bool
+    published: bool = False
+
+    @property
+    def family(self) -> str:
+        return re.match("[A-Za-z]+", self.name)[0]
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A point as one panel draws it, filled by where its accuracy is from (_FILLS)."""
+
+    point: Point
+    x: float
+    y: float
+    tooltip: str
+    fill: str = "full"
+
+
+_SIDES, _COSTS = ("paper", "here"), ("speed", "params")
+_X_LABELS = {
+    "speed": f"inference images/s, relative to {REFERENCE} (log scale)",
+    "params": "parameters (millions, log scale)",
+}
+_TEXT, _MARK = 7, 6.5  # points
+# Matplotlib's fill style of a mark says whose its accuracy is.
+_FILLS = {
+    "full": "filled: accuracy and cost from the column's source",
+    "none": "hollow: accuracy from the paper, cost measured here",
+    "left": "half: published weights scored here, cost measured here",
+}
+
+
+def plot_trade_off(
+    points: Sequence[Point], *, stem: str, accuracy_label: str, description: str, machine: str
+) -> Picture:
+    """Accuracy against relative speed and parameters: left as the paper prints, right as here.
+
+    accuracy_label: the y axis, with its unit; machine: what measured, for the right column's title.
+
+    Raises:
+        KeyError: NesT-T, the unit of speed, is not among the points.
+    """
+    marks = {}
+    for cost in _COSTS:
+        marks["paper", cost] = _paper_marks(points, cost, accuracy_label)
+        marks["here", cost] = _our_marks(points, cost, accuracy_label)
+    notes = {cost: _note(points, marks["here", cost], cost) for cost in _COSTS}
+    title = textwrap.fill(f"here ({machine})", 46, break_on_hyphens=False)
+    with drawing_style():
+        figure, panels = _layout(title, list(notes.values()), any(p.published for p in points))
+        _legend(figure, points)
+        panels["paper", "speed"].set_title("paper (its GPU, not named)")
+        panels["here", "speed"].set_title(title)
+        for (side, cost), axes in panels.items():
+            _draw(axes, marks[side, cost], f"{side}-{cost}")
+            axes.set_xlabel(_X_LABELS[cost])
+        for cost in _COSTS:
+            panels["paper", cost].set_ylabel(accuracy_label, rotation_mode="anchor")
+            _write_below(panels["here", cost], notes[cost])
+        _scale(panels)
+        tooltips = {}
+        for (side, cost), axes in panels.items():
+            tooltips |= _label(axes, marks[side, cost], f"{side}-{cost}")
+    return Picture(figure, stem, description, tooltips)
+
+
+def plot_rows(
+    table: str, accuracy_label: str, printed_accuracy: Mapping[str, float],
+    our_accuracy: Mapping[str, tuple[float, str]], here: Record | None,
+    committed: Sequence[Record], published_accuracy: Mapping[str, tuple[float, str]] = {},
+) -> Picture:  # fmt: skip
+    """A table's rows: costs from one bench (report.cost.best_run), accuracies as handed in.
+
+    our_accuracy: {row: (%, where from)} of models trained here, of records alone;
+    published_accuracy: likewise of published weights, as scored here.
+    """
+    record = best_run(here, committed)
+    machine = "nothing measured yet"
+    source = ""
+    if record is not None:
+        machine = f"{record.environment['device']}, {record.recipe['precision']}"
+        source = f"{record.recipe['rounds_done']} rounds, record {record.run_id}"
+    points = []
+    for name, printed in PRINTED[table].items():
+        row = record.summary.get(name, {}) if record else {}
+        accuracy, accuracy_source = (published_accuracy | our_accuracy).get(name, (None, ""))
+        points.append(Point(
+            name, printed.group, printed_accuracy[name], printed.images_per_second,
+            printed.params_m, record and images_per_second(record, name),
+            row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source,
+            source, getattr(printed, "unsure", False),
+            name in published_accuracy and name not in our_accuracy,
+        ))  # fmt: skip
+    description = (
+        f"{TITLES[table]}: {accuracy_label} against inference speed relative to {REFERENCE} and "
+        f"against parameters, left as the paper prints them, right as measured ({machine}). The "
+        "numbers stand in the tables of the same page."
+    )
+    return plot_trade_off(
+        points, stem=table, accuracy_label=accuracy_label, description=description, machine=machine
+    )
+
+
+def _paper_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[_Mark]:
+    unit = _reference(points).paper_images_per_second
+    marks = []
+    for point in points:
+        ratio = point.paper_images_per_second / unit
+        lines = [
+            f"{point.name}, as the paper prints it",
+            f"{accuracy_label}: {point.paper_accuracy:g}",
+            f"{point.paper_images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}",
+            f"{point.paper_params_m:g} M parameters",
+            point.group,
+            *(["? as in the paper: training tends to diverge"] if point.unsure else []),
+        ]
+        x = ratio if cost == "speed" else point.paper_params_m
+        marks.append(_Mark(point, x, point.paper_accuracy, "\n".join(lines)))
+    return marks
+
+
+def _our_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[_Mark]:
+    """The points whose cost was measured here."""
+    unit = _reference(points).images_per_second
+    marks = []
+    for point in points:
+        ratio = point.images_per_second / unit if unit and point.images_per_second else None
+        x = ratio if cost == "speed" else point.params_m
+        if x is None:
+            continue
+        hollow = point.accuracy is None
+        fill = "none" if hollow else "left" if point.published else "full"
+        y = point.paper_accuracy if hollow else point.accuracy
+        shown = f"{y:g}, from the paper, no record of ours"
+        if not hollow:
+            shown = f"{y:.2f}, {point.accuracy_source}"
+        lines = [f"{point.name}, cost measured here", f"{accuracy_label}: {shown}"]
+        if ratio is not None:
+            lines.append(f"{point.images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}")
+        if point.params_m is not None:
+            lines.append(f"{point.params_m:.2f} M parameters")
+        lines += [point.speed_source, point.group]
+        marks.append(_Mark(point, x, y, "\n".join(lines), fill))
+    return marks
+
+
+def _reference(points: Sequence[Point]) -> Point:
+    return {point.name: point for point in points}[REFERENCE]
+
+
+def _note(points: Sequence[Point], drawn: Sequence[_Mark], cost: str) -> str:
+    """Names the points that a panel leaves out, and why."""
+    shown = {mark.point for mark in drawn}
+    left_out = [point for point in points if point not in shown]
+    reasons = {"not measured here": [], f"measured here, but not {REFERENCE}, the unit": []}
+    for point in left_out:
+        value = point.images_per_second if cost == "speed" else point.params_m
+        reasons[list(reasons)[value is not None]].append(point.name)
+    parts = [f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names]
+    return "\n".join(textwrap.fill(part, 54, break_on_hyphens=False) for part in parts)
+
+
+def _layout(title: str, notes: Sequence[str], third_line: bool) -> tuple[Figure, dict[tuple, Axes]]:
+    """2x2 panels of fixed size in a 7 in wide figure that is as tall as its texts need."""
+    line = 0.125  # inches
+    top = 0.77 + 0.2 * third_line + title.count("\n") * line
+    gap, bottom = (0.58 + len(note.splitlines()) * line for note in notes)
+    panel = 2.9
+    height = top + 2 * panel + gap + bottom
+    figure = Figure(figsize=(7, height))
+    grid = figure.subplots(
+        2, 2, sharex="row", sharey=True,
+        gridspec_kw={"left": 0.55 / 7, "right": 1 - 0.12 / 7, "wspace": 0.07,
+                     "top": 1 - top / height, "bottom": bottom / height, "hspace": gap / panel},
+    )  # fmt: skip
+    panels = {
+        (side, cost): axes for cost, row in zip(_COSTS, grid) for side, axes in zip(_SIDES, row)
+    }
+    return figure, panels
+
+
+def _legend(figure: Figure, points: Sequence[Point]) -> None:
+    groups = dict.fromkeys(point.group for point in points)
+    colors = [
+        Line2D([], [], ls="", marker="s", **_style(GROUP_COLORS[group], "full"), label=group)
+        for group in groups
+    ]
+    published = any(point.published for point in points)
+    fills = [
+        Line2D([], [], ls="", marker="o", **_style("0.3", fill), label=label)
+        for fill, label in _FILLS.items()
+        if fill != "left" or published
+    ]
+    place = {"loc": "upper left", "frameon": False, "borderpad": 0, "borderaxespad": 0}
+    left, line = 0.55 / 7, 0.2 / figure.get_figheight()
+    for i, handles in enumerate((colors, fills[:2], fills[2:])):
+        if not handles:
+            continue
+        at = (left, 1 - (i + 0.6) * line)
+        figure.legend(
+            handles=handles, bbox_to_anchor=at, ncols=len(handles), handlelength=1, **place
+        )
+
+
+def _draw(axes: Axes, marks: Sequence[_Mark], prefix: str) -> None:
+    """Marks on a thin line through each family, in the order of its rows."""
+    if not marks:
+        axes.text(0.5, 0.5, "no points yet", ha="center", color="0.4", transform=axes.transAxes)
+    for family in dict.fromkeys(mark.point.family for mark in marks):
+        sizes = [mark for mark in marks if mark.point.family == family]
+        color = GROUP_COLORS[sizes[0].point.group]
+        axes.plot([m.x for m in sizes], [m.y for m in sizes], "-", color=color, lw=0.8, alpha=0.6)
+        for mark in sizes:
+            axes.plot(
+                mark.x, mark.y, FAMILY_MARKERS[family], zorder=3,
+                **_style(color, mark.fill), gid=f"{prefix}-{_slug(mark.point)}",
+            )  # fmt: skip
+
+
+def _style(color: str, fill: str) -> dict:
+    """Of a mark: all are _MARK wide; a white rim parts full ones that overlap."""
+    if fill == "full":
+        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": _MARK + 1}
+    style = {"mfc": color, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": _MARK - 1.1}
+    return style | ({"mfc": "white"} if fill == "none" else {"fillstyle": fill})
+
+
+def _slug(point: Point) -> str:
+    return re.sub("[^a-z0-9]+", "-", point.name.lower())
+
+
+def _write_below(axes: Axes, note: str) -> None:
+    axes.annotate(
+        note, (0, 0), (0, -33), xycoords="axes fraction", textcoords="offset points",
+        fontsize=_TEXT, va="top",
+    )  # fmt: skip
+
+
+def _scale(panels: dict[tuple, Axes]) -> None:
+    """Log axes with plain numbers, and room for the labels."""
+    for (_, cost), axes in panels.items():
+        axes.set_xscale("log")
+        axes.margins(x=0.15, y=0.07)
+        axes.xaxis.set_minor_locator(NullLocator())
+        if cost == "speed":
+            axes.xaxis.set_major_locator(LogLocator(2))
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}")
+            axes.axvline(1, color="0.5", lw=0.8, zorder=1)
+        else:
+            axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+    for axes in panels.values():  # Matplotlib would find them when it draws: too late for names
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+
+
+def _label(axes: Axes, marks: Sequence[_Mark], prefix: str) -> dict[str, str]:
+    """Write the names; the tooltips of marks and names by gid."""
+    names = {mark.point.name + "?" * mark.point.unsure: mark for mark in marks}
+    at = {name: (mark.x, mark.y) for name, mark in names.items()}
+    tooltips = {}
+    for name, text in label_marks(axes, at, _TEXT, _MARK).items():
+        gid = f"{prefix}-{_slug(names[name].point)}"
+        text.set_gid(f"{gid}-label")
+        tooltips |= {gid: names[name].tooltip, f"{gid}-label": names[name].tooltip}
+    return tooltips

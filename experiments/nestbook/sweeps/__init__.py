@@ -1,0 +1,1 @@
+"""The runs behind each figure and table: plans, and the sweep that carries them out."""

@@ -1,0 +1,92 @@
+"""How long a classifier's run will take on this machine's CPU, one thread."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from nestbook.sweeps.runner import count_images_seen
+from nestlib.data.containers import ImageSet
+from nestlib.data.datasets import dataset_info
+from nestlib.processor import one_thread
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe, from_dict, to_dict
+from nestlib.records import Store, device_name, load_record
+from nestlib.training.classifier import Trainer
+
+STEPS = 3  # timed, after one that is not
+# What decides the time of a step; the rest of a recipe decides how many there are.
+DECISIVE = (
+    "model", "model_options", "image_size", "batch_size", "precision", "augmentation",
+    "optimizer", "ema_decay",
+)  # fmt: skip
+
+
+class Forecast:
+    """Training seconds of runs of budget small: from records of this make of processor by one
+    thread, else from steps timed here, once for each kind of step."""
+
+    def __init__(self, store: Store):
+        device = device_name(torch.device("cpu"))
+        paths = [path for folder in store.folders for path in folder.glob("*/*.json")]
+        self.rates: dict[str, list[float]] = {}  # seconds an image, by what decides them
+        for record in map(load_record, paths):
+            if record.kind != "train" or record.recipe["budget"] != "small":
+                continue
+            where = record.environment
+            if (where["device"], where["threads"]) == (device, 1):
+                recipe = from_dict(record.recipe)
+                rate = record.summary["train_seconds"] / count_images_seen(recipe)
+                self.rates.setdefault(_kind(recipe), []).append(rate)
+
+    def prepare(self, recipes: Iterable[Recipe]) -> None:
+        """Time the kinds of step that have no record; a bar on stderr tells how far it is."""
+        lacking = {_kind(recipe): recipe for recipe in recipes if _kind(recipe) not in self.rates}
+        bar = tqdm(lacking.items(), "timing training steps", leave=False, disable=not lacking)
+        for kind, recipe in bar:
+            self.rates[kind] = [time_steps(recipe) / recipe.batch_size]
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Of a whole run's steps; evaluations come beside."""
+        self.prepare([recipe])
+        return statistics.median(self.rates[_kind(recipe)]) * count_images_seen(recipe)
+
+
+def time_steps(recipe: Recipe) -> float:
+    """Seconds of a training step by one thread, on images of noise: the median of STEPS.
+
+    A teacher is untrained: a step takes as long.
+    """
+    info, size = dataset_info(recipe.dataset), recipe.image_size
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (recipe.batch_size, 3, size, size), generator=draws)
+    labels = torch.randint(info.num_classes, (recipe.batch_size,), generator=draws)
+    names = tuple(map(str, range(info.num_classes)))
+    noise = ImageSet(
+        "noise", "train", images.to(torch.uint8), labels, names, mean=info.mean, std=info.std
+    )
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        teacher = None
+        if recipe.distillation:
+            name, seed = recipe.distillation.teacher_recipe
+            teacher = get_recipe(name, seed=seed).build_model(info.num_classes)
+        model = recipe.build_model(info.num_classes)
+        # Its folder is made when a run is saved, which this one is not.
+        trainer = Trainer(recipe, model, noise, noise, Path("unused"), torch.device("cpu"), teacher)
+        trainer.train_step(noise.images, labels)
+        marks = [time.perf_counter()]
+        for _ in range(STEPS):
+            trainer.train_step(noise.images, labels)
+            marks.append(time.perf_counter())
+    return statistics.median(end - begin for begin, end in pairwise(marks))
+
+
+def _kind(recipe: Recipe) -> str:
+    values = to_dict(recipe)
+    lesson = recipe.distillation and recipe.distillation.teacher_recipe[0]
+    return json.dumps([[values[name] for name in DECISIVE], lesson], sort_keys=True)

@@ -1,0 +1,323 @@
+"""Sweeps: run what a plan lacks, cheapest first, each run once, until all have their record.
+
+The state of a sweep is on the disk alone: a run with a record is done, one whose lock is held is
+running, one with checkpoints has begun. So a sweep may be killed at any moment and started again,
+or be started twice, on several machines of one file system: each run is made by one process.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from nestbook.sweeps.plans import Key
+from nestbook.sweeps.plans import plan as plan_figure
+from nestlib.data.datasets import dataset_info, find_dataset
+from nestlib.files import Held, is_held
+from nestlib.metrics.cost import count_gflops
+from nestlib.project import find_project_root
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import GanRecipe, Recipe
+from nestlib.records import Record, Store
+from nestlib.runs.run import LOCK, carry_out
+from nestlib.runs.staleness import find_fresh
+from nestlib.signals import listen, stop_signal
+from nestlib.training.devices import free_device, list_devices
+
+K = TypeVar("K", bound=Hashable)
+Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
+POLL_SECONDS = 5.0  # between looks at runs that other processes hold
+_SIGNALLED = threading.Event()  # in this process
+STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt: state "done", "failed", "stopped" (its time was over) or "held"."""
+
+    run_id: str
+    state: str
+    text: str = ""
+
+
+class RunsIncomplete(RuntimeError):
+    """Runs that a page was to be made of failed or were stopped; the message names each."""
+
+
+def sweep(
+    plan: Plan[K], store: Store, *, processes: int = 1, device: str = "auto",
+    runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
+    committed: bool = False, progress: bool = True, again: bool = False, in_order: bool = False,
+) -> list[Outcome]:  # fmt: skip
+    """Run each recipe of a plan that has no fresh record, cheapest first, teachers before pupils.
+
+    A failed run does not stop the others. At one of nestlib.signals.STOP_SIGNALS all runs stop
+    after their step and keep a checkpoint.
+
+    Args:
+        processes: runs side by side on a CPU, one thread each: models this small gain more from
+            two runs than from two threads in one. A run that alone is missing gets all threads.
+            GPUs take one run each.
+        device: "auto" takes all GPUs, else the CPU; or one of them.
+        max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
+        again: run all, as `carry_out` does.
+        in_order: as the plan has them, and not the cheapest first.
+
+    Returns:
+        What came of each run that was not there: "done", "failed" or "stopped".
+
+    Raises:
+        DeviceError: the device cannot be used.
+        FileNotFoundError: no images of a data set that a run needs; nothing is begun.
+    """
+    runs_dir = runs_dir or find_project_root() / "runs"
+    deadline = None if max_seconds is None else time.time() + max_seconds
+    how: dict[str, Any] = {
+        "runs_dir": runs_dir, "data_dir": data_dir, "committed": committed, "again": again
+    }  # fmt: skip
+    wanted = {recipe.run_id: recipe for row in plan.values() for recipe in row}
+    pending = [
+        recipe for recipe in wanted.values()
+        if again or recipe.budget == "smoke" or find_fresh(recipe, store, data_dir) is None
+    ]  # fmt: skip
+    if not pending:
+        return []
+    _check_images(pending, data_dir)
+    devices, threads = list_devices(device), 1
+    if len(pending) == 1:
+        processes, threads = 1, torch.get_num_threads()
+    if not in_order:
+        costs = {recipe.run_id: estimate_cost(recipe) for recipe in pending}
+        pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
+    workers = Parallel(
+        processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
+        initializer=listen, initargs=(_signalled,),
+    )  # fmt: skip
+    outcomes: list[Outcome] = []
+    said: set[str] = set()  # missing or damaged images fail many runs for one reason
+    with stop_signal(_hand_on), _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
+        while pending:
+            ready = [recipe for recipe in pending if _can_start(recipe, store)]
+            if not ready:
+                outcomes += [_without_teacher(recipe) for recipe in pending]
+                break
+            jobs = [
+                delayed(_attempt)(recipe, store, devices, threads, deadline, how)
+                for recipe in ready
+            ]
+            ended = []
+            for outcome in workers(jobs):
+                if outcome.state != "held":
+                    ended.append(outcome)
+                    bar.update(outcome.state == "done")
+                    text = "as above" if outcome.text in said else outcome.text
+                    said |= {outcome.text} if outcome.state == "failed" else set()
+                    bar.write(f"{outcome.state:<8}{outcome.run_id}  {text}")
+            outcomes += ended
+            pending = [r for r in pending if r.run_id not in {o.run_id for o in ended}]
+            if pending and not ended:
+                time.sleep(POLL_SECONDS)
+    return outcomes
+
+
+def collect(
+    plan: Plan[K],
+    store: Store,
+    *,
+    data_dir: Path | None = None,
+    **how: Any,
+) -> dict[K, list[Record]]:
+    """The records of each row's recipes: those that exist are loaded, the missing ones are run.
+
+    A store that is read only has none run. `how` goes to `sweep`.
+
+    Raises:
+        RunsIncomplete: runs failed or were stopped. All others have ended by then, and have their
+            records.
+    """
+    ended = [] if store.read_only else sweep(plan, store, data_dir=data_dir, **how)
+    lacking = [outcome for outcome in ended if outcome.state != "done"]
+    if lacking:
+        listed = "".join(f"\n  {o.state} {o.run_id}: {o.text}" for o in lacking)
+        raise RunsIncomplete(
+            f"{len(lacking)} of {len(ended)} runs did not end; the others have their records:"
+            f"{listed}"
+        )
+    return load_plan(plan, store, data_dir)
+
+
+def collect_figure(
+    figure: str, budget: str, store: Store, *, seeds: int = 3, train: bool = False,
+    data_dir: Path | None = None, **how: Any,
+) -> dict[Key, list[Record]]:  # fmt: skip
+    """What a notebook asks for: a figure's records at a budget, by bar.
+
+    smoke runs, in seconds. What is missing of the others takes hours of a CPU or days of a GPU, so
+    it is run only where `train` asks for it. `how` goes to `sweep`.
+    """
+    bars = plan_figure(figure, budget, range(seeds))
+    if budget == "smoke":  # a worker takes longer to start than all of its runs
+        how["processes"] = 1
+    if train or budget == "smoke":
+        return collect(bars, store, data_dir=data_dir, **how)
+    return load_plan(bars, store, data_dir)
+
+
+def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict[K, list[Record]]:
+    """The fresh records that there are, by row; nothing is run."""
+    found = {
+        key: [
+            store.find(r.run_id) if r.budget == "smoke" else find_fresh(r, store, data_dir)
+            for r in row
+        ]
+        for key, row in plan.items()
+    }  # fmt: skip
+    return {key: [record for record in row if record] for key, row in found.items()}
+
+
+def show_board(plan: Plan[K], store: Store, runs_dir: Path | None = None) -> str:
+    """Every row of a plan with one sign a run, from what lies on the disk now."""
+    runs_dir = runs_dir or find_project_root() / "runs"
+    rows = {key: [state_of(r, store, runs_dir) for r in row] for key, row in plan.items()}
+    flat = [state for row in rows.values() for state in row]
+    counts = [f"{flat.count(state)} {state} ({sign})" for state, sign in STATES.items()]
+    names = {key: ", ".join(key) if isinstance(key, tuple) else str(key) for key in rows}
+    width = max(map(len, names.values()))
+    lines = [
+        f"{names[key]:<{width}}  {''.join(STATES[state] for state in row)}"
+        for key, row in rows.items()
+    ]
+    return "\n".join([*lines, f"{len(flat)} runs: {', '.join(counts)}"])
+
+
+def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
+    """One of STATES; a stale record counts as none. A store that is read only has no runs."""
+    if find_fresh(recipe, store) is not None:
+        return "done"
+    if store.read_only:
+        return "waiting"
+    run_dir = runs_dir / recipe.run_id
+    if is_held(run_dir / LOCK):
+        return "running"
+    return "begun" if any((run_dir / "checkpoints").glob("step-*.pt")) else "waiting"
+
+
+_GFLOPS: dict[str, float] = {}  # by model, image size and options
+
+
+def estimate_cost(recipe: Recipe | GanRecipe) -> float:
+    """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
+
+    A GAN's discriminator sees real images, generated ones, and these again for the generator.
+    """
+    if isinstance(recipe, GanRecipe):
+        with torch.device("meta"):
+            networks = recipe.build_generator(), recipe.build_discriminator()
+        made, judged = (count_gflops(network, recipe.image_size) for network in networks)
+        return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
+    gflops = 3 * _count(recipe)
+    if recipe.distillation:
+        name, seed = recipe.distillation.teacher_recipe
+        gflops += _count(get_recipe(name, seed=seed))
+    return count_images_seen(recipe) * gflops
+
+
+def count_images_seen(recipe: Recipe) -> int:
+    """Training images over all of a run's epochs; the rest of an epoch's last batch is left out."""
+    images = recipe.train_subset or recipe.train_limit or recipe.dataset_options.get(
+        "num_images", dataset_info(recipe.dataset).num_train
+    )  # fmt: skip
+    return recipe.epochs * (images // recipe.batch_size) * recipe.batch_size
+
+
+def _count(recipe: Recipe) -> float:
+    key = json.dumps([recipe.model, recipe.image_size, recipe.model_options], sort_keys=True)
+    if key not in _GFLOPS:
+        with torch.device("meta"):  # of shapes alone
+            model = recipe.build_model(dataset_info(recipe.dataset).num_classes)
+        _GFLOPS[key] = count_gflops(model, recipe.image_size)
+    return _GFLOPS[key]
+
+
+def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
+    """Raise FileNotFoundError, once, where runs would all fail for want of images."""
+    missing: dict[str, str] = {}
+    for recipe in {recipe.dataset: recipe for recipe in pending}.values():
+        splits = ("train",) if isinstance(recipe, GanRecipe) else ("train", "test")
+        try:
+            for split in splits:
+                find_dataset(recipe.dataset, split, data_dir)
+        except FileNotFoundError as error:
+            missing[recipe.dataset] = str(error)
+    if missing:
+        count = sum(recipe.dataset in missing for recipe in pending)
+        others = "" if count == len(pending) else "; `nest sweep --only WORD` runs the others"
+        raise FileNotFoundError(
+            f"{count} of the {len(pending)} runs without a record lack their images{others}\n"
+            + "\n".join(missing.values())
+        )
+
+
+def _signalled() -> None:
+    _SIGNALLED.set()  # the event itself cannot be sent to a worker process
+
+
+def _hand_on() -> None:
+    """Tell the workers: a signal to a process by its number reaches that one alone."""
+    _SIGNALLED.set()
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+
+
+def _can_start(recipe: Recipe | GanRecipe, store: Store) -> bool:
+    lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
+    return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
+
+
+def _without_teacher(recipe: Recipe) -> Outcome:
+    return Outcome(
+        recipe.run_id, "failed", f"its teacher {recipe.distillation.teacher} has no record"
+    )
+
+
+def _attempt(
+    recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int,
+    deadline: float | None, how: dict,
+) -> Outcome:  # fmt: skip
+    """One run in one worker process; none any more once a signal has stopped one here."""
+    left = None if deadline is None else deadline - time.time()
+    if _SIGNALLED.is_set() or (left is not None and left < 1):
+        return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
+    before = torch.get_num_threads()
+    try:
+        with stop_signal(_SIGNALLED.set), free_device(devices) as device:
+            if device == "cpu":
+                torch.set_num_threads(threads)
+            record = carry_out(
+                recipe, store, device=device, max_seconds=left, progress_bar=False, **how
+            )
+    except Held:
+        return Outcome(recipe.run_id, "held")
+    except Exception as error:  # a diverged or impossible run must not end the others
+        return Outcome(recipe.run_id, "failed", f"{type(error).__name__}: {error}")
+    finally:
+        torch.set_num_threads(before)
+    if record is None:
+        return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
+    summary = record.summary
+    how_it_ended = "{:.2f} % top-1 ({})".format(*record.top1) if record.top1 else summary["status"]
+    return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
+
+
+def _bar(total: int, done: int, wanted: bool) -> tqdm:
+    return tqdm(desc="sweep", total=total, initial=done, unit="run", disable=not wanted)

@@ -1,0 +1,31 @@
+"""The error of a name that is none of those to choose from: it lists near ones."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+MANY = 20  # valid names that a message lists in full
+
+
+def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -> None:
+    """Raise ValueError where `name` is none of the valid ones.
+
+    Args:
+        what: is chosen, such as "recipe".
+        remedy: how to list the valid names, where they are many.
+    """
+    valid = list(valid)
+    if name in valid:
+        return
+    near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.4)
+    hints = [f"did you mean {', '.join(near)}?"] if near else []
+    if len(valid) <= MANY or not (near or remedy):
+        hints.append(f"valid: {', '.join(valid)}")
+    raise ValueError(" ".join([f"no {what} {name!r};", *hints, *([remedy] if remedy else [])]))
+
+
+def choose(what: str, name: str, choices: Mapping[str, T], remedy: str = "") -> T:
+    """`choices[name]`; `check_choice` where it is none of them."""
+    check_choice(what, name, choices, remedy)
+    return choices[name]

@@ -1,0 +1,90 @@
+"""`nest`: recipes, training, benchmarks and evaluation from the command line.
+
+nest recipes cifar10
+nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
+nest shard imagenet --source data/imagenet --out data/imagenet-shards
+nest sweep figure5 --budget quick
+nest evidence --run --max-time 9m
+nest submit imagenet/nest_tiny --nodes 4 --gpus-per-node 8 --time 12:00:00
+nest bench table1
+nest bench speed
+nest score digits/gan_nest_narrow
+nest explain planted
+nest explain figure8 --dataset imagenet --data-dir data/imagenet
+nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
+torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
+
+Each command imports what it runs, so that help and lists do not wait for torch.
+"""
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from nestlib import __version__
+from nestlib.cli.runs import export, recipes, submit, train
+from nestlib.cli.shards import check_shards, shard
+from nestlib.extensions import extended
+
+# Words of the library's messages that a command line has other words for, beside its own options'.
+OPTIONS = {
+    "num_models": "--models", "num_samples": "--samples", "download=True": "--download",
+    "data_dir=...": "--source",  # of `nest shard`
+}  # fmt: skip
+
+app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
+                  rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nestlib {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def nest(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="show it and exit"),
+    ] = False,
+) -> None:
+    """NesT: recipes, training, benchmarks and evaluation."""
+
+
+for _command in (recipes, train, shard, check_shards, export):
+    app.command()(_command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
+for _command in extended({}, "commands").values():
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command; what a user can mend is one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_for_users(error):
+            raise
+        sys.exit(f"nest: {in_options(str(error), sys.argv[1:2])}")
+
+
+def _is_for_users(error: RuntimeError) -> bool:
+    """Is it one of ours, whose message says what to do, and not a fault of torch or this code?"""
+    return type(error).__module__.startswith(("nestlib.", "nestbook."))
+
+
+def in_options(message: str, names: list[str]) -> str:
+    """A message of the library in the words of the command `names`: --data-dir for data_dir=..."""
+    words = dict(OPTIONS)
+    commands = typer.main.get_command(app).commands
+    for parameter in (p for name in names if name in commands for p in commands[name].params):
+        option = next((opt for opt in parameter.opts if opt.startswith("--")), "")
+        words[f"{parameter.name}=..."] = option
+        if "_" in parameter.name:
+            words[parameter.name] = option
+    for word in sorted(filter(words.get, words), key=len, reverse=True):
+        message = re.sub(rf"(?<![\w.\-]){re.escape(word)}(?![\w(])", words[word], message)
+    return message

@@ -1,0 +1,189 @@
+"""Recipes listed, trained, exported, and queued on Slurm."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nestlib.cli.options import (
+    STOPPED,
+    Again,
+    CommitRecord,
+    DataDir,
+    Device,
+    MaxTime,
+    RunsDir,
+    WeightsDir,
+    parse_seconds,
+    say_found,
+    seconds_left,
+)
+from nestlib.extensions import extended
+from nestlib.recipes.named import get_recipe, list_recipes
+from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
+
+if TYPE_CHECKING:
+    from nestlib.records import Record
+
+Job = tuple[Recipe | GanRecipe, tuple[str, ...]]  # and the words of `nest` that make its run
+
+
+def recipes(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="list those that hold each of these words")
+    ] = None,
+) -> None:
+    """List named recipes, one a line."""
+    named = list_recipes()
+    lines = {name: f"{name:<{max(map(len, named))}}  {text}" for name, (text, _) in named.items()}
+    found = [
+        line for line in lines.values()
+        if all(word.casefold() in line.casefold() for word in words or [])
+    ]  # fmt: skip
+    if not found:
+        raise ValueError(f"no recipe holds {' and '.join(words)}; `nest recipes` lists all")
+    typer.echo("\n".join(found))
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
+    set_: Annotated[list[str], typer.Option("--set", help="field=value, again and again")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="orders, weights, augmentation")] = 0,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="fetch the data set where it is missing")] = False,
+    runs_dir: RunsDir = None,
+    max_time: MaxTime = "",
+    checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
+    budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, or auto: bf16 where the device computes it itself")
+    ] = "",
+    micro_batch: Annotated[
+        int | None, typer.Option(help="so many images at once; their gradients are added")
+    ] = None,
+    rank_timeout: Annotated[
+        str, typer.Option(help="ranks wait so long for one another, then all are lost")
+    ] = "10m",
+    again: Again = False,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors.
+
+    Ctrl-C stops it after its step, with a checkpoint.
+    """
+    from nestlib.records import open_store, timestamp
+    from nestlib.runs.run import carry_out
+
+    chosen, store = _choose(recipe, seed, set_, precision, device), open_store()
+    if budget:
+        chosen = chosen.at_budget(budget)
+    began = timestamp()
+    record = carry_out(
+        chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
+        max_seconds=seconds_left(max_time),
+        checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
+        download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
+        again=again,
+    )  # fmt: skip
+    if record is None:
+        typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
+        # At any other code than 0 torch elastic would start the ranks anew at once.
+        raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
+    say_found([record], store, began, "trained")
+    summary = record.summary
+    if record.kind == "gan":
+        typer.echo(describe_gan(record))
+        if summary["status"] == "failed":
+            raise typer.Exit(1)
+        return
+    top1, split = record.top1
+    held_out = " of the training images held out" if split == "held_out" else ""
+    typer.echo(
+        f"{record.run_id}: {top1:.2f} % top-1{held_out} after epoch "
+        f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
+        f"{record.environment['device']}"
+    )
+
+
+def describe_gan(record: "Record") -> str:
+    """One line on how a GAN's run ended."""
+    summary = record.summary
+    if summary["status"] == "failed":
+        return f"failed: {summary['failure']}; its record says so, --again trains it anew"
+    smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
+    return (
+        f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "
+        f"{summary['reported_step']}, {summary['train_seconds']:.0f} s on "
+        f"{record.environment['device']}"
+        f"{'' if smoke else '; pictures in samples/ of its run folder'}"
+    )
+
+
+def _choose(
+    name: str, seed: int, assignments: list[str], precision: str, device: str
+) -> Recipe | GanRecipe:
+    """A named recipe with what was asked of it; without a precision it keeps its own."""
+    chosen = with_overrides(get_recipe(name, seed=seed), assignments)
+    if not precision:
+        return chosen
+    from nestlib.precision import resolve_precision
+    from nestlib.training.devices import resolve_device
+
+    return replace(chosen, precision=resolve_precision(precision, resolve_device(device)))
+
+
+def export(
+    recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
+    seed: Annotated[int, typer.Option(help="of its run")] = 0,
+    runs_dir: WeightsDir = None,
+) -> None:
+    """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
+    from nestlib.records import open_store
+    from nestlib.runs.weights import commit_weights
+
+    path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
+    typer.echo(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
+
+
+def submit(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(help="a recipe; or a figure: a job for each of its runs")],
+    nodes: Annotated[int, typer.Option(help="machines of one run")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="a rank each; 0: one rank, on the CPU")] = 1,
+    cpus_per_rank: Annotated[int, typer.Option(help="to decode images")] = 8,
+    time: Annotated[str, typer.Option(help="of one job; then it is queued again")] = "12:00:00",
+    slurm: Annotated[list[str], typer.Option(help="any option of sbatch: partition=gpu")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
+) -> None:
+    """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
+    from nestlib.project import find_project_root
+    from nestlib.runs import cluster
+
+    figures = extended({}, "queues")
+    if what in figures and nodes * gpus_per_node > 1:
+        raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
+    queue, name = (figures[what], "sweep") if what in figures else (_queue_run, "train")
+    command = context.parent.command.commands[name]
+    asked = command.make_context(name, [what, *context.args]).params
+    if asked["max_time"]:
+        raise ValueError("--max-time is for a run at hand; a job's limit is --time")
+    lines = cluster.enqueue(
+        list(queue(what, asked, tuple(context.args))), find_project_root() / "runs" / "slurm",
+        ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
+        minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
+        cpus_per_rank=cpus_per_rank, dry_run=dry_run,
+        options={key: value or True for key, _, value in (word.partition("=") for word in slurm)},
+    )  # fmt: skip
+    for line in lines:
+        typer.echo(line)
+
+
+def _queue_run(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
+    """A recipe's job; a typing error shows now, not in the queue."""
+    if asked["precision"] == "auto":
+        raise ValueError("the machine of a job is not known yet: name --precision fp32 or bf16")
+    recipe = _choose(what, asked["seed"], asked["set_"], asked["precision"], "cpu")
+    yield recipe, ("train", what, *more)

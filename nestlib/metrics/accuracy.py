@@ -1,0 +1,259 @@
+"""Accuracy of trained classifiers: many models in one pass over the test images.
+
+To decode a JPEG takes longer than a GPU needs to classify it, so each image is decoded once for all
+models of a pass, and cut once for all that want it cut alike.
+
+B images of a batch, s pixels along a view's edge, K outputs of a model.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from nestlib.data.augment import normalize
+from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.views import View, Views, class_numbers
+from nestlib.metrics.cost import running_mode
+from nestlib.precision import check_precision
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A trained model, (B, 3, s, s) to logits (B, K), and the view that it wants."""
+
+    name: str
+    model: nn.Module
+    view: View
+
+
+def measure_accuracy(
+    candidates: Sequence[Candidate], images: ImageSet | FolderSet, *, device: str | torch.device,
+    batch_size: int = 32, precision: str = "fp32", num_workers: int | None = None,
+    memory_bytes: int | None = None, progress: bool = True,
+) -> dict[str, dict]:  # fmt: skip
+    """Score models on all images of a set: {name: {"top1", "top5" (%), "loss", "images"}}.
+
+    Models go through the images together as far as their weights and a batch of each view fit
+    `memory_bytes`; what does not fit waits for a pass of its own. A batch that a model has no
+    memory for is given to it in halves; a model that fails on a single image, or whose logits are
+    not finite, gets {"error": reason} while the others go on.
+
+    Args:
+        images: the files of a FolderSet are read whole, its own crop is not applied.
+        precision: "fp32" or "bf16" (autocast).
+        num_workers: processes that decode; default the set's own, none for images in memory.
+        memory_bytes: default half of what a GPU has free, the other half being for activations;
+            on a CPU no limit, where the models lie in its memory already.
+
+    Raises:
+        ValueError: an unknown precision, candidates that share a name, no images, or a model whose
+            outputs cannot be told to stand for the set's classes.
+        OSError: an image that cannot be read; the message names the file.
+    """
+    _check(candidates, images, precision, batch_size)
+    device = torch.device(device)
+    if memory_bytes is None:
+        memory_bytes = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None
+    # Convolutions get TF32 only where matrix products do: what is called fp32 shall be that.
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+        runners = [_Runner(candidate, device, precision, batch_size) for candidate in candidates]
+        for runner in runners:
+            runner.match_classes(images)
+        groups = _group([r for r in runners if not r.error], memory_bytes, batch_size)
+        if num_workers is None:
+            num_workers = images.num_workers if isinstance(images, FolderSet) else 0
+        load = partial(
+            DataLoader, batch_size=batch_size, num_workers=num_workers,
+            pin_memory=device.type == "cuda", generator=torch.Generator(),
+        )  # fmt: skip
+        bar = tqdm(
+            desc=f"models: {len(runners)}, passes: {len(groups)}", total=len(images) * len(groups),
+            unit="img", disable=not progress, leave=False, mininterval=1, dynamic_ncols=True,
+        )  # fmt: skip
+        with bar:
+            for group in groups:
+                _pass_over(group, images, load, device, bar)
+    return {runner.candidate.name: runner.result(len(images)) for runner in runners}
+
+
+def score(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed cross-entropy, top-1 hits and top-5 hits: (B, K) and (B,) to (3,) float64."""
+    hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
+
+
+def pack_right(right: Tensor) -> str:
+    """Which images a model has right: (N,) bool on the CPU to N / 8 bytes in base64."""
+    return base64.b64encode(np.packbits(right.numpy()).tobytes()).decode()
+
+
+def unpack_right(packed: str, num_images: int) -> np.ndarray:
+    """What `pack_right` packed: (num_images,) bool.
+
+    Raises:
+        ValueError: it holds another number of images.
+    """
+    data = base64.b64decode(packed)
+    if len(data) != math.ceil(num_images / 8):
+        raise ValueError(
+            f"{len(data)} bytes do not say which of {num_images} images were right; give the "
+            "number of images that the model was scored on"
+        )
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=num_images).astype(bool)
+
+
+def _check(candidates: Sequence[Candidate], images, precision: str, batch_size: int) -> None:
+    names = [candidate.name for candidate in candidates]
+    if len(set(names)) < len(names):
+        raise ValueError(f"candidates {names} share a name; name each differently")
+    check_precision(precision)
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} would measure nothing; use 1 or more")
+    if not len(images):
+        raise ValueError(f"{images.name} {images.split} holds no images; give one or more")
+
+
+class _Runner:
+    """One candidate, what it has scored so far, and why it failed if it did."""
+
+    def __init__(self, candidate: Candidate, device: torch.device, precision: str, batch_size: int):
+        self.candidate, self.device = candidate, device
+        self.autocast = partial(
+            torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"
+        )
+        self.most = batch_size  # images that the model is given at once
+        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.error: str | None = None
+
+    def match_classes(self, images: ImageSet | FolderSet) -> None:
+        """Try the model on a black image, where it lies, and see which outputs it has."""
+        model, size = self.candidate.model, self.candidate.view.image_size
+        try:
+            with running_mode(model, training=False), torch.inference_mode():
+                logits = model(torch.zeros(1, 3, size, size, device=_device_of(model)))
+        except (RuntimeError, MemoryError) as error:
+            self.error = _first_line(error)
+            return
+        try:
+            self.numbers = class_numbers(images, logits.shape[-1])
+        except ValueError as error:
+            raise ValueError(f"{self.candidate.name}: {error}") from None
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """The model in evaluation mode on the device; afterwards as and where it was."""
+        model, home = self.candidate.model, _device_of(self.candidate.model)
+        with running_mode(model, training=False):
+            try:
+                try:
+                    model.to(self.device)
+                except (RuntimeError, MemoryError) as error:
+                    self.error = _first_line(error)
+                self.numbers, self.sums = (t.to(self.device) for t in (self.numbers, self.sums))
+                yield
+            finally:
+                model.to(home)
+
+    def count(self, images: Tensor, labels: Tensor) -> None:
+        """Score a batch, (B, 3, s, s) normalised and (B,), in parts if it does not fit whole."""
+        start = 0
+        while start < len(images) and not self.error:
+            part = slice(start, start + self.most)
+            reason = self._try(images[part], labels[part])
+            tried = len(images[part])
+            if reason is None:
+                start += tried
+            elif tried == 1:
+                self.error = reason
+            else:
+                self.most = (tried + 1) // 2
+
+    def _try(self, images: Tensor, labels: Tensor) -> str | None:
+        try:
+            with self.autocast():
+                logits = self.candidate.model(images).float()
+            self.sums += score(logits, self.numbers[labels])
+            return None
+        # Memory runs out under several names (torch's, cuDNN's, cuBLAS's): all are RuntimeErrors.
+        except (RuntimeError, MemoryError) as error:
+            reason = _first_line(error)
+        # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return reason
+
+    def result(self, num_images: int) -> dict:
+        loss, top1, top5 = self.sums.tolist()
+        if not (self.error or math.isfinite(loss)):
+            self.error = "its logits are not finite"
+        if self.error:
+            return {"error": self.error}
+        return {
+            "top1": 100 * top1 / num_images, "top5": 100 * top5 / num_images,
+            "loss": loss / num_images, "images": num_images,
+        }  # fmt: skip
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
+
+
+def _group(
+    runners: Sequence[_Runner], memory_bytes: int | None, batch_size: int
+) -> list[list[_Runner]]:
+    """Divide the models into passes, in order; one that alone is too large still gets a pass."""
+    groups: list[list[_Runner]] = []
+    for runner in runners:
+        joined = [*groups[-1], runner] if groups else None
+        if joined and (memory_bytes is None or _bytes(joined, batch_size) <= memory_bytes):
+            groups[-1] = joined
+        else:
+            groups.append([runner])
+    return groups
+
+
+def _bytes(group: Sequence[_Runner], batch_size: int) -> int:
+    """What a group holds on its device between two batches: weights, and pixels of all views."""
+    models = {id(runner.candidate.model): runner.candidate.model for runner in group}
+    weights = sum(t.nbytes for m in models.values() for t in (*m.parameters(), *m.buffers()))
+    edges = [view.image_size for view in {runner.candidate.view for runner in group}]
+    return weights + batch_size * sum(3 * edge**2 * (1 + 4) for edge in edges)  # uint8 and float32
+
+
+def _pass_over(
+    group: Sequence[_Runner], images: ImageSet | FolderSet, load: Callable[..., DataLoader],
+    device: torch.device, bar: tqdm,
+) -> None:  # fmt: skip
+    by_view: dict[View, list[_Runner]] = {}
+    for runner in group:
+        by_view.setdefault(runner.candidate.view, []).append(runner)
+    with ExitStack() as stack:
+        for runner in group:
+            stack.enter_context(runner.on_device())
+        # Not before: weights moved under inference mode could not be trained any more.
+        stack.enter_context(torch.inference_mode())
+        for views, labels in load(Views(images, list(by_view))):
+            labels = labels.to(device, non_blocking=True)
+            for pixels, (view, runners) in zip(views, by_view.items()):
+                batch = normalize(pixels.to(device, non_blocking=True), view.mean, view.std)
+                for runner in runners:
+                    runner.count(batch, labels)
+            bar.update(len(labels))
+            if all(runner.error for runner in group):
+                break

@@ -1,0 +1,216 @@
+"""How near generated images are to real ones: FID and its kin, on features of a named network.
+
+A score is its whole pipeline, so `score_samples` returns with every number the feature network and
+the checksum of its weights, the resize, the reference set and its fingerprint, both counts and the
+seed. "fid", "inception_score" and "kid" are names for Inception-v3's features alone; by any other
+network the same formulas are called frechet_distance, classifier_score and kernel_distance, and
+compare with nothing published. The formulas are torch-fidelity's, on features.
+
+Shapes: N images (N, 3, H, W) uint8; features (N, D), logits (N, K).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.files import write_atomically
+from nestlib.metrics.features import FeatureNetwork
+
+SMALL_EDGE = 8  # of the planes that `pixel_features` looks at
+BATCH = 50
+INCEPTION_SPLITS = 10
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and covariance (D, D) of feature vectors, float64, of `n` images."""
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+
+
+def compute_statistics(features: Tensor) -> Statistics:
+    """Mean and unbiased covariance of features (N, D), summed in float64.
+
+    Raises:
+        ValueError: fewer than two images have no covariance.
+    """
+    if len(features) < 2:
+        raise ValueError(f"{len(features)} images have no covariance; give two or more")
+    features = features.double()
+    covariance = torch.cov(features.T).reshape(features.shape[1], -1)
+    return Statistics(features.mean(0), covariance, len(features))
+
+
+def frechet_distance(first: Statistics, second: Statistics) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)): FID's formula (arXiv 1706.08500, equation 6).
+
+    The last trace is that of the root of C1^(1/2) C2 C1^(1/2), which is symmetric: no complex
+    numbers, and nothing is added to singular covariances. Training uses this form, which needs no
+    library and runs where the features are; torch-fidelity's gives the same numbers.
+    """
+    root = _root(first.covariance)
+    middle = torch.linalg.eigvalsh(root @ second.covariance @ root).clamp(min=0).sqrt().sum()
+    traces = first.covariance.trace() + second.covariance.trace()
+    return float((first.mean - second.mean).square().sum() + traces - 2 * middle)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def pixel_features(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in -1..1, made 8x8 by means and flattened: (B, 192).
+
+    Colours and coarse shapes alone: enough to see, at every row of a history and with no network,
+    whether samples come nearer to the data. It is no FID and stands in no table.
+    """
+    return F.adaptive_avg_pool2d(images.float().clamp(-1, 1), SMALL_EDGE).flatten(1)
+
+
+@torch.inference_mode()
+def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
+    """`count` images of a generator in eval mode, (count, 3, H, W) uint8 on the CPU.
+
+    Noise is drawn on the CPU, so that a seed means the same images on every device but for
+    rounding.
+    """
+    device = next(generator.parameters()).device
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, generator.latent_dim, generator=random)
+    was_training = generator.training
+    generator.eval()
+    parts = [to_bytes(generator(part.to(device))).cpu() for part in noise.split(BATCH)]
+    generator.train(was_training)
+    return torch.cat(parts)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """-1..1, clipped, to the nearest of 0..255."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def score_samples(
+    samples: Tensor, reference: ImageSet | FolderSet, network: FeatureNetwork, *,
+    num_reference: int | None = None, seed: int = 0, cache_dir: Path | None = None,
+    progress_bar: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Fréchet distance, inception score and kernel distance of samples (N, 3, H, W) uint8.
+
+    Args:
+        reference: the real images; those of its training split, as usual for FID.
+        num_reference: how many of them, drawn by `seed`; None: all.
+        seed: of that draw, of the inception score's splits and of the kernel distance's subsets.
+        cache_dir: keeps the reference's features, by a hash of all that they follow from.
+
+    Returns:
+        Plain values: the three scores under the network's names for them, with the standard
+        deviations over splits and subsets, and what they were computed with and from.
+
+    Raises:
+        ImportError: torch-fidelity is missing.
+        ValueError: fewer images than a score needs, or more reference images than there are.
+    """
+    try:  # imported here because only who scores needs it
+        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+        from torch_fidelity.metric_isc import isc_features_to_metric
+        from torch_fidelity.metric_kid import kid_features_to_metric
+    except ImportError as error:
+        raise ImportError(
+            "scores need torch-fidelity: pip install 'torch-fidelity>=0.4,<0.5'"
+        ) from error
+    count = len(reference) if num_reference is None else num_reference
+    if count > len(reference) or min(count, len(samples)) < INCEPTION_SPLITS:
+        raise ValueError(
+            f"{len(samples)} samples and {count} of {len(reference)} reference images: give at "
+            f"least {INCEPTION_SPLITS} of each, and at most as many as there are"
+        )
+    real = reference_features(
+        reference, network, count, seed=seed, cache_dir=cache_dir, progress_bar=progress_bar
+    )
+    features, logits = compute_features(samples, network, progress_bar=progress_bar)
+    statistics = [fid_features_to_statistics(x.double()) for x in (features, real)]
+    subset = min(KID_SUBSET_SIZE, count, len(samples))
+    fid = fid_statistics_to_metric(*statistics, verbose=False)
+    inception = isc_features_to_metric(logits, INCEPTION_SPLITS, shuffle=True, rng_seed=seed)
+    kid = kid_features_to_metric(
+        features.double(), real.double(), kid_subsets=KID_SUBSETS, kid_subset_size=subset,
+        rng_seed=seed, verbose=False,
+    )  # fmt: skip
+    names = network.score_names
+    return {
+        names[0]: fid["frechet_inception_distance"],
+        names[1]: inception["inception_score_mean"],
+        f"{names[1]}_std": inception["inception_score_std"],
+        names[2]: kid["kernel_inception_distance_mean"],
+        f"{names[2]}_std": kid["kernel_inception_distance_std"],
+        "num_samples": len(samples),
+        "splits": INCEPTION_SPLITS,
+        "subsets": [KID_SUBSETS, subset],
+        **describe_reference(reference, network, count, seed),
+    }
+
+
+def describe_reference(
+    reference: ImageSet | FolderSet, network: FeatureNetwork, count: int, seed: int
+) -> dict[str, Any]:
+    """All that the reference's features follow from."""
+    return {
+        "feature_network": network.name,
+        "feature_weights_sha256": network.weights_sha256,
+        "resize": network.resize,
+        "reference": f"{reference.name} {reference.split}",
+        "reference_fingerprint": reference.fingerprint,
+        "reference_size": list(reference.image_size),
+        "num_reference": count,
+        "seed": seed,
+    }
+
+
+def reference_features(
+    reference: ImageSet | FolderSet, network: FeatureNetwork, count: int, *, seed: int,
+    cache_dir: Path | None = None, progress_bar: bool = False,
+) -> Tensor:  # fmt: skip
+    """Features (count, D) float32 of real images, from the cache if they are there.
+
+    The file's name is the hash of `describe_reference`; a damaged file is computed anew.
+    """
+    facts = json.dumps(describe_reference(reference, network, count, seed), sort_keys=True)
+    path = (
+        cache_dir and cache_dir / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"
+    )
+    if path and path.is_file():
+        try:
+            return load(path.read_bytes())["features"]
+        except SafetensorError:
+            path.unlink()
+    order = torch.randperm(len(reference), generator=torch.Generator().manual_seed(seed))[:count]
+    parts = reference.iterate(order, BATCH, seed=seed)
+    bar = tqdm(parts, "real images", -(-count // BATCH), disable=not progress_bar, leave=False)
+    features = torch.cat([network(images)[0].float().cpu() for images, _ in bar])
+    if path:
+        write_atomically(path, save({"features": features}, metadata={"facts": facts}))
+    return features
+
+
+def compute_features(
+    images: Tensor, network: FeatureNetwork, *, progress_bar: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and logits (N, K), float32 on the CPU."""
+    bar = tqdm(images.split(BATCH), "generated images", disable=not progress_bar, leave=False)
+    parts = [[x.float().cpu() for x in network(part)] for part in bar]
+    features, logits = (torch.cat(column) for column in zip(*parts))
+    return features, logits
