@@ -32,11 +32,11 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %% tags=["hide-input"]
-from nestlib import records
+from nestbook.notebook import check_parameters
+from nestbook.report import tables
 from nestbook.report.claims import claims_table, plot_claims
 from nestbook.report.forest import plot_forest
-from nestbook.report.tables import save
-from nestbook.notebook import check_parameters
+from nestlib import records
 
 check_parameters(In)
 
@@ -78,4 +78,4 @@ claims = claims_table(store)
 claims
 
 # %%
-save("claims", budget, [claims], picture, forest)
+tables.save("claims", budget, [claims], picture, forest)

@@ -45,10 +45,10 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 
 # %%
 from nestbook import run_plan
-from nestbook.report.run_plan import coverage_table, items_table, plan_table
-from nestbook.report.tables import save
-from nestlib import records
 from nestbook.notebook import check_parameters
+from nestbook.report import tables
+from nestbook.report.run_plan import coverage_table, items_table, plan_table
+from nestlib import records
 
 check_parameters(In)
 
@@ -77,4 +77,4 @@ plan = plan_table(entries, store)
 plan
 
 # %%
-save("evidence", budget, [coverage, items, plan])
+tables.save("evidence", budget, [coverage, items, plan])

@@ -37,13 +37,12 @@ seed: int = 2  # of the recipe's run
 images: int = 6  # how many prepared images
 
 # %%
-from nestbook.explorer import load_subject, open_explorer, show_prepared
-from nestlib import records
-from nestbook.explorer.static import exploration_table
-from nestbook.report.grounding import grounding_table
-from nestbook.report.tables import save
 from nestbook.evaluations import planted
+from nestbook.explorer import load_subject, open_explorer, show_prepared
+from nestbook.explorer.static import exploration_table
 from nestbook.notebook import check_parameters
+from nestbook.report import grounding, tables
+from nestlib import records
 
 check_parameters(In)
 
@@ -83,7 +82,7 @@ shown
 
 # %% tags=["hide-input"]
 ways = ["GradCAT, positive, place, normed", "CAM"]
-judged = grounding_table(planted.find_planted(records.open_store()), ways)
+judged = grounding.grounding_table(planted.find_planted(records.open_store()), ways)
 judged
 
 # %% [markdown]
@@ -102,4 +101,4 @@ judged
 open_explorer(subject)
 
 # %%
-save("explore", budget, [shown, judged])
+tables.save("explore", budget, [shown, judged])

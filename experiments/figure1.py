@@ -46,11 +46,9 @@ model: str = "nest_tiny_imagenet"  # any NesT of nestlib.list_models()
 canvas: int = 0  # which digits canvas is drawn
 
 # %%
-from nestbook.report.architecture import architecture_table, plot_architecture
-from nestbook.report.blocking import draw_blocking
-from nestbook.report.tables import save
 from nestbook.evaluations import examples
 from nestbook.notebook import check_parameters
+from nestbook.report import architecture, blocking, tables
 
 check_parameters(In)
 
@@ -61,14 +59,14 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 image = examples.draw_canvas(canvas)
-tree = plot_architecture(image, model)
+tree = architecture.plot_architecture(image, model)
 tree
 
 # %% [markdown]
 # ## Line by line
 
 # %% tags=["hide-input"]
-lines = architecture_table(model)
+lines = architecture.architecture_table(model)
 lines
 
 # %% [markdown]
@@ -80,8 +78,8 @@ lines
 # one of the designs of {doc}`figure_a1`, as it has no weights and so can be seen in pixels.
 
 # %% tags=["hide-input"]
-steps = draw_blocking(image)
+steps = blocking.draw_blocking(image)
 steps
 
 # %%
-save("figure1", budget, [lines], tree, steps)
+tables.save("figure1", budget, [lines], tree, steps)

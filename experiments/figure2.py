@@ -42,9 +42,8 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing trains, all are alike
 
 # %%
-from nestbook.report.receptive_field import flow_table, plot_flow, plot_reach, reach_table
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import receptive_field, tables
 
 check_parameters(In)
 
@@ -55,11 +54,11 @@ check_parameters(In)
 # which it is not merged into, in that block's colour.
 
 # %% tags=["hide-input"]
-patches = plot_flow()
+patches = receptive_field.plot_flow()
 patches
 
 # %% tags=["hide-input"]
-designs = flow_table()
+designs = receptive_field.flow_table()
 designs
 
 # %% [markdown]
@@ -69,12 +68,12 @@ designs
 # more. Each panel shows one block of a hierarchy and the pixels that reach it.
 
 # %% tags=["hide-input"]
-reach = plot_reach()
+reach = receptive_field.plot_reach()
 reach
 
 # %% tags=["hide-input"]
-shares = reach_table()
+shares = receptive_field.reach_table()
 shares
 
 # %%
-save("figure2", budget, [designs, shares], patches, reach)
+tables.save("figure2", budget, [designs, shares], patches, reach)

@@ -46,13 +46,10 @@ canvas: int = 0  # which of the 128 canvases with four digits
 image: str = ""  # a photo's path: walked by the published NesT-S, fetched by timm; none: the canvas
 
 # %%
-from nestlib import records
-from nestbook.report.grounding import blanking_table, grounding_table
-from nestbook.report.profiles import show_profile
-from nestbook.report.tables import save
-from nestbook.report.tree import draw_trees
 from nestbook.evaluations import blanking, examples
 from nestbook.notebook import check_parameters
+from nestbook.report import grounding, profiles, tables, tree
+from nestlib import records
 
 check_parameters(In)
 
@@ -65,7 +62,7 @@ check_parameters(In)
 
 # %% tags=["hide-input"]
 walks = examples.walk_figure3(canvas, image, budget=budget)
-picture = draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3")
+picture = tree.draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3")
 picture
 
 # %% [markdown]
@@ -78,7 +75,7 @@ picture
 
 # %% tags=["hide-input"]
 store = records.open_store()
-hits = grounding_table(store.find_committed("planted/nest_planted-"))
+hits = grounding.grounding_table(store.find_committed("planted/nest_planted-"))
 hits
 
 # %% [markdown]
@@ -101,7 +98,7 @@ hits
 
 # %% tags=["hide-input"]
 names = ["cifar10/nest_flagship", "small/nest_narrow"]
-real = blanking_table(blanking.find_blanking(store, names))
+real = grounding.blanking_table(blanking.find_blanking(store, names))
 real
 
 # %% [markdown]
@@ -111,8 +108,8 @@ real
 # leaves. Made by `nest profile explaining`.
 
 # %% tags=["hide-input"]
-cost = show_profile("explaining", store.find_benches("explaining"))
+cost = profiles.show_profile("explaining", store.find_benches("explaining"))
 cost
 
 # %%
-save("figure3", budget, [hits, real, cost], picture)
+tables.save("figure3", budget, [hits, real, cost], picture)

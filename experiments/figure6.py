@@ -51,13 +51,12 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records
-from nestbook.report.ablations import plot_figure6
+from nestbook.notebook import check_parameters
+from nestbook.report import ablations, tables
 from nestbook.report.bars import bars_table, find_bars
 from nestbook.report.claims import claims_table
-from nestbook.report.tables import save
 from nestbook.sweeps import runner
-from nestbook.notebook import check_parameters
+from nestlib import records
 
 check_parameters(In)
 
@@ -79,7 +78,7 @@ ran = runner.collect_figure("figure6", budget, store, seeds=seeds, train=train, 
 
 # %% tags=["hide-input"]
 bars = find_bars("figure6", store, range(seeds), data_dir or None)
-picture = plot_figure6(bars)
+picture = ablations.plot_figure6(bars)
 picture
 
 # %% [markdown]
@@ -103,4 +102,4 @@ claims = claims_table(store, ids)
 claims
 
 # %%
-save("figure6", budget, [small, real, quick, claims], picture)
+tables.save("figure6", budget, [small, real, quick, claims], picture)

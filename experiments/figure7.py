@@ -53,16 +53,14 @@ data_dir: str = ""  # where Tiny ImageNet or ImageNet lies; default data/<name>
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records
-from nestbook.report.generation import generation_table, plot_figure7, runs_table
+from nestbook.benchmarks import bench
+from nestbook.evaluations import generators, samples
+from nestbook.notebook import check_parameters
+from nestbook.report import generation, tables
 from nestbook.report.generators import generators_table
 from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
-from nestbook.report.tables import save
-from nestbook.sweeps import plans
-from nestbook.sweeps import runner
-from nestbook.benchmarks import bench
-from nestbook.evaluations import samples, generators
-from nestbook.notebook import check_parameters
+from nestbook.sweeps import plans, runner
+from nestlib import records
 
 check_parameters(In)
 
@@ -85,8 +83,8 @@ scored, benched = generators.find_figure7(store, budget, network), store.find_be
 # greatest. Rest the mouse on a mark for its figures and their source.
 
 # %% tags=["hide-input"]
-picture = plot_figure7(scored, bench, benched)
-table, ran = generation_table(scored, "figure7"), runs_table(trained)
+picture = generation.plot_figure7(scored, bench, benched)
+table, ran = generation.generation_table(scored, "figure7"), generation.runs_table(trained)
 display(picture, table, ran)
 
 # %% [markdown]
@@ -97,7 +95,7 @@ display(picture, table, ran)
 # (record score/digits/gan_nest_narrow-s0-fd17f8cf-lite0_64).
 
 # %% tags=["hide-input"]
-other = generation_table(generators.find_figure7(store, budget, "lite0_64"), "figure7")
+other = generation.generation_table(generators.find_figure7(store, budget, "lite0_64"), "figure7")
 other
 
 # %% [markdown]
@@ -135,5 +133,5 @@ neighbours, near = draw_neighbours(found, "figure7_nearest"), neighbours_table(f
 display(neighbours, near)
 
 # %%
-save("figure7", budget, [table, ran, other, cost, near], picture, grid, walk)
-save("figure7_nearest", budget, [], neighbours)
+tables.save("figure7", budget, [table, ran, other, cost, near], picture, grid, walk)
+tables.save("figure7_nearest", budget, [], neighbours)

@@ -51,12 +51,10 @@ limit: int = 0  # score so many of ImageNet's images, drawn once and for all; 0:
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records
-from nestbook.report.localization import boxes_table, figure8, localization_table, plot_localization
-from nestbook.report.tables import save
-from nestbook.report.tree import draw_walks
 from nestbook.evaluations import classifiers, examples, localizers
 from nestbook.notebook import check_parameters
+from nestbook.report import localization, tables, tree
+from nestlib import records
 
 check_parameters(In)
 
@@ -79,14 +77,14 @@ imagenet = localizers.localize_imagenet(store, imagenet_dir, limit=limit, device
 
 # %% tags=["hide-input"]
 walks = examples.walk_figure8(weights, imagenet_dir, budget=budget)
-trees = draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks")
+trees = tree.draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks")
 trees
 
 # %% [markdown]
 # ## Right: the paper's table
 
 # %% tags=["hide-input"]
-published = figure8(imagenet)
+published = localization.figure8(imagenet)
 published
 
 # %% [markdown]
@@ -97,7 +95,7 @@ published
 # paper cites, are trained too. This says what such small models do, not what the paper's do.
 
 # %% tags=["hide-input"]
-real = localization_table("tiny_imagenet", tiny)
+real = localization.localization_table("tiny_imagenet", tiny)
 real
 
 # %% [markdown]
@@ -106,7 +104,7 @@ real
 # Lone digits anywhere on a plain canvas, narrow models again, all trained by one recipe.
 
 # %% tags=["hide-input"]
-planted = localization_table("digits", digits)
+planted = localization.localization_table("digits", digits)
 planted
 
 # %% [markdown]
@@ -117,10 +115,10 @@ planted
 # [wsolevaluation](https://github.com/clovaai/wsolevaluation)'s choice of a contour would give another box.
 
 # %% tags=["hide-input"]
-curves = plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
-boxes = boxes_table(tiny)
+curves = localization.plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
+boxes = localization.boxes_table(tiny)
 display(curves, boxes)
 
 # %%
-save("figure8", budget, [published, real, planted, boxes], curves, trees)
+tables.save("figure8", budget, [published, real, planted, boxes], curves, trees)
 classifiers.stop_at_failures(imagenet, tiny, digits)

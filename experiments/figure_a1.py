@@ -54,14 +54,12 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records
-from nestbook.report.ablations import plot_aggregations
-from nestbook.report.aggregations import aggregations_table
+from nestbook.notebook import check_parameters
+from nestbook.report import ablations, aggregations, tables
 from nestbook.report.bars import bars_table, find_bars
 from nestbook.report.claims import claims_table
-from nestbook.report.tables import save
 from nestbook.sweeps import runner
-from nestbook.notebook import check_parameters
+from nestlib import records
 
 check_parameters(In)
 
@@ -80,7 +78,7 @@ ran = runner.collect_figure("figure_a1", budget, store, seeds=seeds, train=train
 # ## Who hears whom
 
 # %% tags=["hide-input"]
-designs = aggregations_table()
+designs = aggregations.aggregations_table()
 designs
 
 # %% [markdown]
@@ -91,7 +89,7 @@ designs
 
 # %% tags=["hide-input"]
 bars = find_bars("figure_a1", store, range(seeds), data_dir or None)
-picture = plot_aggregations(bars, "figure_a1")
+picture = ablations.plot_aggregations(bars, "figure_a1")
 picture
 
 # %% [markdown]
@@ -118,4 +116,4 @@ claims = claims_table(store, ids)
 claims
 
 # %%
-save("figure_a1", budget, [designs, small, real, quick, claims], picture)
+tables.save("figure_a1", budget, [designs, small, real, quick, claims], picture)

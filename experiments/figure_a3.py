@@ -41,22 +41,21 @@ budget: str = "quick"  # quick (digits), gpu (Tiny ImageNet) or paper (ImageNet)
 network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
 
 # %%
-from nestlib import records
-from nestbook.report.generation import generation_table, plot_figure_a3
-from nestbook.report.tables import save
 from nestbook.evaluations import generators
 from nestbook.notebook import check_parameters
+from nestbook.report import generation, tables
+from nestlib import records
 
 check_parameters(In)
 
 # %%
 scored = generators.find_figure7(records.open_store(), budget, network)
-picture = plot_figure_a3(scored)
+picture = generation.plot_figure_a3(scored)
 picture
 
 # %% tags=["hide-input"]
-table = generation_table(scored, "figure_a3")
+table = generation.generation_table(scored, "figure_a3")
 table
 
 # %%
-save("figure_a3", budget, [table], picture)
+tables.save("figure_a3", budget, [table], picture)

@@ -49,12 +49,11 @@ count: int = 3  # images, the first of each class
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
 # %%
-from nestlib import records
-from nestbook.report.localization import best_thresholds, localization_table
-from nestbook.report.maps import draw_maps
-from nestbook.report.tables import save
 from nestbook.evaluations import classifiers, examples, localizers
 from nestbook.notebook import check_parameters
+from nestbook.report import localization, tables
+from nestbook.report.maps import draw_maps
+from nestlib import records
 
 check_parameters(In)
 
@@ -71,7 +70,7 @@ maps = examples.map_images(store, count=count, **how)
 # ## Where each method's map is high
 
 # %% tags=["hide-input"]
-boxes = best_thresholds(scored)
+boxes = localization.best_thresholds(scored)
 picture = draw_maps(maps.images, maps.titles, maps.maps, boxes, maps.boxes, "figure_a4")
 picture
 
@@ -88,9 +87,9 @@ picture
 # or of NesT itself, other data must say: {doc}`figure8` has Tiny ImageNet.
 
 # %% tags=["hide-input"]
-errors = localization_table(dataset, scored)
+errors = localization.localization_table(dataset, scored)
 errors
 
 # %%
-save("figure_a4", budget, [errors], picture)
+tables.save("figure_a4", budget, [errors], picture)
 classifiers.stop_at_failures(scored)

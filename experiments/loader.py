@@ -69,11 +69,10 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: all show the committed records
 
 # %%
-from nestlib import records
-from nestbook.report.loader import decoder_table, plot_streaming
-from nestbook.report.profiles import show_profile
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import profiles, tables
+from nestbook.report.loader import decoder_table, plot_streaming
+from nestlib import records
 
 check_parameters(In)
 store = records.open_store()
@@ -84,7 +83,7 @@ store = records.open_store()
 # tests hold both against torchvision. Rest the mouse on a number for its source.
 
 # %% tags=["hide-input"]
-loader = show_profile("loader", store.find_benches("loader"))
+loader = profiles.show_profile("loader", store.find_benches("loader"))
 loader
 
 # %% [markdown]
@@ -103,7 +102,7 @@ decoders
 # rises, rises mostly in the first minutes, before those that are called early here.
 
 # %% tags=["hide-input"]
-streaming = show_profile("streaming", store.find_benches("streaming"))
+streaming = profiles.show_profile("streaming", store.find_benches("streaming"))
 display(streaming, plot_streaming(store.find_benches("streaming")))
 
 # %% [markdown]
@@ -113,8 +112,8 @@ display(streaming, plot_streaming(store.find_benches("streaming")))
 # read leaves its batch one shorter; nothing takes its place, or that would count twice.
 
 # %% tags=["hide-input"]
-faults = show_profile("data-faults", store.find_benches("data-faults"))
+faults = profiles.show_profile("data-faults", store.find_benches("data-faults"))
 faults
 
 # %%
-save("loader", budget, [loader, decoders, streaming, faults])
+tables.save("loader", budget, [loader, decoders, streaming, faults])

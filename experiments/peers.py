@@ -38,10 +38,10 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick
 
 # %%
-from nestlib import records
-from nestbook.report.rows import rows_table, settings_table
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import tables
+from nestbook.report.rows import rows_table, settings_table
+from nestlib import records
 
 check_parameters(In)
 
@@ -68,4 +68,4 @@ settings = settings_table()
 settings
 
 # %%
-save("peers", budget, [rows, settings])
+tables.save("peers", budget, [rows, settings])

@@ -42,12 +42,10 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %%
-from nestlib import records
-from nestbook.report.all_records import records_table
-from nestbook.report.curves import training_curves
-from nestbook.report.overview import opening_table, results_table, save_readme
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import all_records, overview, tables
+from nestbook.report.curves import training_curves
+from nestlib import records
 
 check_parameters(In)
 
@@ -68,7 +66,7 @@ curves
 # The name opens the file.
 
 # %% tags=["hide-input"]
-every = records_table(store)
+every = all_records.records_table(store)
 every
 
 # %% [markdown]
@@ -76,8 +74,8 @@ every
 # Both tables are written here, from the same records.
 
 # %%
-opening, results = opening_table(store), results_table(store)
-save("records", budget, [every])
-save("opening", budget, [opening])
-save("results", budget, [results])
-save_readme(results)
+opening, results = overview.opening_table(store), overview.results_table(store)
+tables.save("records", budget, [every])
+tables.save("opening", budget, [opening])
+tables.save("results", budget, [results])
+overview.save_readme(results)

@@ -65,11 +65,11 @@ bandwidth_gb_per_second: float = 25.0  # assumed, that one device sends
 price_per_hour: float = 1.0  # assumed, of one device, in any currency
 
 # %%
-from nestlib import records
-from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
-from nestbook.report.tables import save
 from nestbook.benchmarks import scaling
 from nestbook.notebook import check_parameters
+from nestbook.report import tables
+from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
+from nestlib import records
 
 check_parameters(In)
 
@@ -117,5 +117,5 @@ struck = faults_table(store.find("faults/two-ranks"))
 struck
 
 # %%
-save("scale", budget, [scale, check], picture)
-save("faults", budget, [struck])
+tables.save("scale", budget, [scale, check], picture)
+tables.save("faults", budget, [struck])

@@ -34,14 +34,13 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device computes it itself
 
 # %% tags=["hide-cell", "remove-output"]
-from nestlib import records
+from nestbook.benchmarks import bench
+from nestbook.notebook import check_parameters
+from nestbook.report import speed, tables
 from nestbook.report.precision import precision_table
 from nestbook.report.profiles import draw_growth, show_profile, show_profiles
 from nestbook.report.rivals import plot_rivals
-from nestbook.report.speed import ratios_table, rivals_table, targets_table
-from nestbook.report.tables import save
-from nestbook.benchmarks import bench
-from nestbook.notebook import check_parameters
+from nestlib import records
 
 check_parameters(In)
 store = records.open_store()
@@ -51,7 +50,7 @@ bench = bench.find_or_run_bench("speed", store, budget, **how)
 # %% tags=["hide-input"]
 benched = store.find_benches("speed")
 picture = plot_rivals(bench, benched)
-ratios = ratios_table(bench, benched)
+ratios = speed.ratios_table(bench, benched)
 display(picture, ratios)
 
 # %% [markdown]
@@ -86,7 +85,7 @@ display(picture, ratios)
 # was tried stands in the {doc}`log of tries <../book/tries>`.
 
 # %% tags=["hide-input"]
-targets = targets_table(bench, benched)
+targets = speed.targets_table(bench, benched)
 steps = show_profiles(store, ("step",), ("bf16", "fp32"))
 display(targets, *steps)
 
@@ -110,7 +109,7 @@ learning
 # more. A part near 1 times its floor has nothing left to win. `nest profile roofline` makes such a record.
 
 # %% tags=["hide-input", "hide-output"]
-rivals = rivals_table(bench, benched)
+rivals = speed.rivals_table(bench, benched)
 parts = show_profiles(store, ("roofline",), ("bf16", "fp32"))
 display(rivals, *parts)
 
@@ -153,4 +152,4 @@ display(growth, draw_growth(store.find_benches("growth")))
 
 # %% tags=["hide-cell"]
 profiles = [*steps, *parts, *choices, *inputs, growth]
-save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)
+tables.save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)

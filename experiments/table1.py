@@ -53,14 +53,12 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records
-from nestbook.report.cost import cost_table, speed_table
-from nestbook.report.table1 import plot_table1, rates_table, table1, table1_quick, table1_real, table1_small
-from nestbook.report.tables import save
-from nestbook.sweeps import plans
-from nestbook.sweeps import runner
 from nestbook.benchmarks import bench
 from nestbook.notebook import check_parameters
+from nestbook.report import table1, tables
+from nestbook.report.cost import cost_table, speed_table
+from nestbook.sweeps import plans, runner
+from nestlib import records
 
 check_parameters(In)
 
@@ -84,8 +82,8 @@ benched = store.find_benches("table1")
 # images held out.
 
 # %% tags=["hide-input"]
-small = table1_small(store)
-rates = rates_table(store)
+small = table1.table1_small(store)
+rates = table1.rates_table(store)
 display(small, rates)
 
 # %% [markdown]
@@ -96,8 +94,8 @@ display(small, rates)
 # NesT-T with fewer parameters ([D25](d25)).
 
 # %% tags=["hide-input"]
-accuracy = table1(store)
-real = table1_real(store, ["cifar10/nest_narrow"])
+accuracy = table1.table1(store)
+real = table1.table1_real(store, ["cifar10/nest_narrow"])
 display(accuracy, real)
 
 # %% [markdown]
@@ -107,7 +105,7 @@ display(accuracy, real)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = plot_table1(store, bench, benched)
+picture = table1.plot_table1(store, bench, benched)
 picture
 
 # %% [markdown]
@@ -128,8 +126,8 @@ speed
 # ## Quick runs on the embedded digits
 
 # %% tags=["hide-input"]
-quick = table1_quick(trained)
+quick = table1.table1_quick(trained)
 quick
 
 # %%
-save("table1", budget, [small, rates, accuracy, real, cost, speed, quick], picture)
+tables.save("table1", budget, [small, rates, accuracy, real, cost, speed, quick], picture)

@@ -55,15 +55,14 @@ nodes: int = 1  # of one run
 gpus_per_node: int = 8  # a rank each
 
 # %%
-from nestlib import records
-from nestbook.report.cost import cost_table, speed_table
-from nestbook.report.table2 import plot_table2, table2, table2_own
-from nestbook.report.tables import save
-from nestbook.sweeps import plans
-from nestbook.sweeps.follow import follow
 from nestbook.benchmarks import bench
 from nestbook.evaluations import classifiers
 from nestbook.notebook import check_parameters
+from nestbook.report import table2, tables
+from nestbook.report.cost import cost_table, speed_table
+from nestbook.sweeps import plans
+from nestbook.sweeps.follow import follow
+from nestlib import records
 
 check_parameters(In)
 
@@ -84,7 +83,7 @@ scored = classifiers.evaluate_table2(
 # ## Accuracy
 
 # %% tags=["hide-input"]
-accuracy = table2(store, scored)
+accuracy = table2.table2(store, scored)
 accuracy
 
 # %% [markdown]
@@ -103,7 +102,7 @@ print(board)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = plot_table2(store, scored, bench, benched)
+picture = table2.plot_table2(store, scored, bench, benched)
 picture
 
 # %% [markdown]
@@ -116,7 +115,7 @@ picture
 # %% tags=["hide-input"]
 names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]
 rescored = classifiers.evaluate(names, store, dataset="tiny_imagenet", device=device)
-own = table2_own(store, rescored)
+own = table2.table2_own(store, rescored)
 own
 
 # %% [markdown]
@@ -134,5 +133,5 @@ speed = speed_table("table2", bench, benched)
 speed
 
 # %%
-save("table2", budget, [accuracy, own, cost, speed], picture)
+tables.save("table2", budget, [accuracy, own, cost, speed], picture)
 classifiers.stop_at_failures(scored, rescored)

@@ -36,14 +36,13 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 
 # %%
-from nestbook.report.table_a1 import table_a1
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import table_a1, tables
 
 check_parameters(In)
 
 # %%
-printed, corrected, counted = table_a1()
+printed, corrected, counted = table_a1.table_a1()
 printed
 
 # %% tags=["remove-input"]
@@ -53,4 +52,4 @@ corrected
 counted
 
 # %%
-save("table_a1", budget, [printed, corrected, counted])
+tables.save("table_a1", budget, [printed, corrected, counted])

@@ -51,12 +51,12 @@ data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records
+from nestbook.notebook import check_parameters
+from nestbook.report import tables
 from nestbook.report.bars import bars_table, find_bars
 from nestbook.report.claims import claims_table
-from nestbook.report.tables import save
 from nestbook.sweeps import runner
-from nestbook.notebook import check_parameters
+from nestlib import records
 
 check_parameters(In)
 
@@ -105,4 +105,4 @@ claims = claims_table(store, ids)
 claims
 
 # %%
-save("table_a2", budget, [small, real, quick, claims])
+tables.save("table_a2", budget, [small, real, quick, claims])

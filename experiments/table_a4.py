@@ -38,18 +38,17 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all are alike
 
 # %%
-from nestbook.report.table_a4 import table_a4
-from nestbook.report.tables import save
 from nestbook.notebook import check_parameters
+from nestbook.report import table_a4, tables
 
 check_parameters(In)
 
 # %%
-architecture, parameters = table_a4()
+architecture, parameters = table_a4.table_a4()
 architecture
 
 # %% tags=["remove-input"]
 parameters
 
 # %%
-save("table_a4", budget, [architecture, parameters])
+tables.save("table_a4", budget, [architecture, parameters])

@@ -45,12 +45,11 @@ data_dir: str = ""  # where CIFAR-10 lies; default data/cifar10
 processes: int = 2  # runs side by side on a CPU
 
 # %%
-from nestlib import records
-from nestbook.report.bars import bars_table
-from nestbook.report.tables import save
-from nestbook.report.training_images import find_training_images, gaps_table, plot_training_images
-from nestbook.sweeps import runner
 from nestbook.notebook import check_parameters
+from nestbook.report import tables, training_images
+from nestbook.report.bars import bars_table
+from nestbook.sweeps import runner
+from nestlib import records
 
 check_parameters(In)
 
@@ -69,17 +68,17 @@ ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train
 # its figures and their records.
 
 # %% tags=["hide-input"]
-bars = find_training_images(store, range(seeds), data_dir or None)
-picture = plot_training_images(bars)
+bars = training_images.find_training_images(store, range(seeds), data_dir or None)
+picture = training_images.plot_training_images(bars)
 picture
 
 # %% [markdown]
 # ## How far NesT is ahead
 
 # %% tags=["hide-input"]
-gaps = gaps_table(bars)
+gaps = training_images.gaps_table(bars)
 table = bars_table("Top-1 by model and number of training images", bars)
 display(gaps, table)
 
 # %%
-save("training_images", budget, [gaps, table], picture)
+tables.save("training_images", budget, [gaps, table], picture)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import rank_faults as faults
+import typer
 from conftest import SHARED
 from slurm_here import NoSlurm, slurm_here
 
@@ -20,6 +21,7 @@ from nestbook.sweeps import plans
 from nestbook.sweeps.follow import follow
 from nestbook.sweeps.plans import plan
 from nestlib.cli import main as cli
+from nestlib.cli.runs import find_jobs
 from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import with_overrides
@@ -177,7 +179,9 @@ def test_a_plan_is_followed_from_commands_to_records(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="only budget paper submits runs, not quick"):
         follow(table2, store, budget="quick", submit_them=True, **how)
     queued = []
-    monkeypatch.setattr(cluster, "enqueue", lambda jobs, *_, **__: queued.extend(jobs) or ["job 1"])
+    monkeypatch.setattr(
+        "nestbook.sweeps.follow.enqueue", lambda jobs, *_, **__: queued.extend(jobs) or ["job 1"]
+    )
     (recipe,) = table2["NesT-T"]
     store.add(Record(recipe.run_id, "train", {}, {"data": {}}, {}))
     shown = follow(table2, store, budget="paper", submit_them=True, **how)
@@ -258,8 +262,9 @@ def test_a_real_queue_makes_a_figures_runs_and_pupils_wait_for_their_teachers(
     teacher = ("train", faults.RECIPE, *cut, "--seed", "1")
     taught = with_overrides(get_recipe(faults.RECIPE, seed=1), list(faults.CHANGES)).run_id
     pupil = ("train", faults.RECIPE, *cut, "--set", f"distillation.teacher={taught}")
+    commands = typer.main.get_command(cli.app)
     lesson = [
-        made for words in (pupil, teacher) for made in cli._runs_to_queue(words[1], words[2:])
+        made for words in (pupil, teacher) for made in find_jobs(words[1], words[2:], commands)
     ]
     try:
         with slurm_here():

@@ -16,7 +16,7 @@ from nestbook.report.tables import Link, Table
 from nestlib.records import Store, open_store
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "nestlib" / "report" / "page"
+PAGE = ROOT / "experiments" / "nestbook" / "explorer" / "page"
 RECORDS = ROOT / "experiments" / "records"
 FILES = {
     path.relative_to(RECORDS).with_suffix("").as_posix(): path for path in RECORDS.rglob("*.json")

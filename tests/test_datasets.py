@@ -146,7 +146,7 @@ def test_folder_set_names_the_image_it_cannot_read(tmp_path, imagenet_tree, num_
     [
         (
             ("cifer10", "train", {}),
-            r"no data set 'cifer10'; did you mean 'cifar10'\? valid: digits",
+            r"no data set 'cifer10'; did you mean cifar10, cifar100[?] valid: digits",
         ),
         (("cifar10", "val", {}), "cifar10 has no split 'val'.*'train', 'test'; .*given as 'test'"),
         (("cifar10", "train", {"image_size": 64}), "cifar10: image_size=64.*choose 32"),

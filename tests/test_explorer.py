@@ -27,7 +27,7 @@ from nestbook.explorer.static import (
 from nestlib.explain import Traversal
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "nestlib" / "report" / "page"
+PAGE = ROOT / "experiments" / "nestbook" / "explorer" / "page"
 NAMES = ["cat", "</script><b>", "dog & <i>"]
 
 
@@ -143,8 +143,8 @@ def test_script_keeps_to_itself_and_parses():
 
 def test_a_wheel_holds_the_page():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = patterns["package-data"]["nestbook.report"]
-    packed = {path.name for path in (ROOT / "nestlib" / "report").glob(pattern)}
+    (pattern,) = patterns["package-data"]["nestbook.explorer"]
+    packed = {path.name for path in PAGE.parent.glob(pattern)}
     assert packed >= {*SCRIPTS, STYLE} and packed == {path.name for path in PAGE.iterdir()}
 
 

@@ -24,6 +24,7 @@ from nestbook.benchmarks.loader_rates import (
     torchvision_batches,
 )
 from nestbook.profiles import registry
+from nestbook.report import loader as report_loader
 from nestbook.report.loader import decoder_table, plot_streaming
 from nestbook.report.profiles import show_profile
 from nestbook.report.tables import NOT_RUN, Table
@@ -99,7 +100,7 @@ def test_a_verdict_says_whether_every_round_met_the_target(rounds, word):
         "torchvision ImageFolder": {"images_per_second": [100.0] * 3, "cpu_ms": [3.0] * 3},
         "shards": {"images_per_second": rounds, "cpu_ms": [2.0] * 3},
     }
-    assert word in loader._verdict("photos", {"rates": rates}, "a record")
+    assert word in report_loader._verdict("photos", {"rates": rates}, "a record")
 
 
 def test_decoders_that_differ_are_told_from_pillow(photos):
@@ -116,7 +117,7 @@ def test_memory_of_streaming_is_flat():
     were freed, up to five more or fewer from one look to the next, in which a leak would hide.
     """
     code = (
-        "import json; from nestlib.studies import feeding;"
+        "import json; from nestbook.benchmarks import loader;"
         "print(json.dumps(loader.measure_streaming(False, seconds=8, every=0.1, photos=24)))"
     )
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(4 * 2**20)}

@@ -124,7 +124,7 @@ def check_parameters(cells: Sequence[str]) -> None:
 
 def _find_project() -> None:
     """papermill works wherever it was called; the records are of the clone of this nestlib."""
-    root, clone = find_project_root(), Path(__file__).parents[1]
+    root, clone = find_project_root(), find_project_root(Path(__file__).parent)
     if is_project(root):
         return
     if not is_project(clone):

@@ -1,7 +1,7 @@
 """Recipes listed, trained, exported, and queued on Slurm."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,8 @@ from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
 
 if TYPE_CHECKING:
+    from click import Group
+
     from nestlib.records import Record
 
 Job = tuple[Recipe | GanRecipe, tuple[str, ...]]  # and the words of `nest` that make its run
@@ -165,13 +167,8 @@ def submit(
     figures = extended({}, "queues")
     if what in figures and nodes * gpus_per_node > 1:
         raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
-    queue, name = (figures[what], "sweep") if what in figures else (_queue_run, "train")
-    command = context.parent.command.commands[name]
-    asked = command.make_context(name, [what, *context.args]).params
-    if asked["max_time"]:
-        raise ValueError("--max-time is for a run at hand; a job's limit is --time")
     lines = cluster.enqueue(
-        list(queue(what, asked, tuple(context.args))), find_project_root() / "runs" / "slurm",
+        list(find_jobs(what, context.args, context.parent.command)), find_project_root() / "runs" / "slurm",
         ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
         minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
         cpus_per_rank=cpus_per_rank, dry_run=dry_run,
@@ -179,6 +176,16 @@ def submit(
     )  # fmt: skip
     for line in lines:
         typer.echo(line)
+
+
+def find_jobs(what: str, more: Sequence[str], nest: "Group") -> Iterator[Job]:
+    """The jobs of a recipe's run, or of a figure's runs that wait; `more` words of its command."""
+    figures = extended({}, "queues")
+    queue, name = (figures[what], "sweep") if what in figures else (_queue_run, "train")
+    asked = nest.commands[name].make_context(name, [what, *more]).params
+    if asked["max_time"]:
+        raise ValueError("--max-time is for a run at hand; a job's limit is --time")
+    yield from queue(what, asked, tuple(more))
 
 
 def _queue_run(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:

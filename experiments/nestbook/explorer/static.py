@@ -229,7 +229,7 @@ def page_script(scripts: Sequence[str] = SCRIPTS) -> str:
 
 def read_page(name: str) -> str:
     """A script or style sheet of the folder page/."""
-    return files("nestbook.report").joinpath("page", name).read_text(encoding="utf-8")
+    return files("nestbook.explorer").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _short(values):
