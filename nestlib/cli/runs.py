@@ -168,7 +168,8 @@ def submit(
     if what in figures and nodes * gpus_per_node > 1:
         raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
     lines = cluster.enqueue(
-        list(find_jobs(what, context.args, context.parent.command)), find_project_root() / "runs" / "slurm",
+        list(find_jobs(what, context.args, context.parent.command)),
+        find_project_root() / "runs" / "slurm",
         ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
         minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
         cpus_per_rank=cpus_per_rank, dry_run=dry_run,
