@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nestbook.architecture.receptive_field import crosses
-from nestbook.claims.finding import NO_RECORD, examine
-from nestbook.claims.findings import CLAIMS
+from nestbook.claims.catalog import CLAIMS
+from nestbook.claims.claim import NO_RECORD, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED
 from nestbook.evaluations.planted import find_planted
 from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
@@ -39,7 +39,7 @@ START, END = "<!-- results: experiments/records.ipynb writes them -->", "<!-- en
 class Group(NamedTuple):
     """One of the five things that the paper sets out to show.
 
-    sections: whose sentences (nestbook.claims.findings) are its; evidence: what stands here today,
+    sections: whose sentences (nestbook.claims.catalog) are its; evidence: what stands here today,
     in words.
     """
 

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 # Okabe and Ito's colours, told apart by readers who confuse red and green.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PINK, SKY, YELLOW = "#CC79A7", "#56B4E9", "#F0E442"
+PALETTE = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)  # of curves, in their order
 GROUP_COLORS = {
-    "convnet": "#009E73",
-    "transformer, full attention": "#E69F00",
-    "transformer, local attention": "#0072B2",
-}
+    "convnet": GREEN, "transformer, full attention": ORANGE, "transformer, local attention": BLUE
+}  # fmt: skip
 # Matplotlib brings DejaVu Sans, so every machine lays a figure out alike. Verdana has its widths;
 # the others are narrower, so where a reader has none of the first two, text still fits.
 _STYLE = {

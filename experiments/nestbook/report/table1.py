@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from nestbook.claims.finding import scores_of
+from nestbook.claims.claim import scores_of
 from nestbook.paper import TABLE1 as PRINTED
 from nestbook.recipes.rows import TABLE1
 from nestbook.report.cost import describe_machine, is_smoke, rounds_of

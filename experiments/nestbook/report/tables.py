@@ -4,13 +4,14 @@ import html
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestbook.report.pictures import Picture
 from nestlib.files import write_atomically
 from nestlib.project import find_project_root, is_publishing
+from nestlib.records import Record
 
 PAPER = "paper"
 HERE = "this machine"
@@ -56,6 +57,16 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     """Mean and standard deviation over runs (the sample's, n - 1)."""
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Number(statistics.fmean(values), source, digits, len(values), spread)
+
+
+def join_ids(records: Iterable[Record]) -> str:
+    """The source of a number that stands for several records."""
+    return ", ".join(record.run_id for record in records)
+
+
+def join_devices(records: Iterable[Record]) -> str:
+    """What the records were made on."""
+    return " and ".join(sorted({record.environment["device"] for record in records}))
 
 
 @dataclass(frozen=True)
