@@ -59,6 +59,12 @@ def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     return Number(statistics.fmean(values), source, digits, len(values), spread)
 
 
+def mean_top1(records: Sequence[Record], digits: int = 2) -> "Cell":
+    """Mean accuracy (%) of runs of one recipe on the test images; "not run yet" of none."""
+    values = [record.summary["test/top1"] for record in records]
+    return mean_of(values, join_ids(records), digits) if records else NOT_RUN
+
+
 def join_ids(records: Iterable[Record]) -> str:
     """The source of a number that stands for several records."""
     return ", ".join(record.run_id for record in records)
