@@ -46,7 +46,7 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import tables, training_images
+from nestbook.report import ablations, tables
 from nestbook.report.bars import bars_table, find_small_bars
 from nestbook.sweeps import runner
 from nestlib import records
@@ -69,14 +69,14 @@ ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train
 
 # %% tags=["hide-input"]
 bars = find_small_bars("training_images", store, range(seeds), data_dir or None)
-picture = training_images.plot_training_images(bars)
+picture = ablations.plot_training_images(bars)
 picture
 
 # %% [markdown]
 # ## How far NesT is ahead
 
 # %% tags=["hide-input"]
-gaps = training_images.gaps_table(bars)
+gaps = ablations.gaps_table(bars)
 table = bars_table("Top-1 by model and number of training images", bars)
 display(gaps, table)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nestbook.benchmarks.bench import run_bench
+from nestbook.report.ablations import gaps_table, plot_training_images
 from nestbook.report.bars import bars_table, find_bars, find_small_bars
 from nestbook.report.table1 import rates_table, table1_small
 from nestbook.report.tables import NOT_RUN
-from nestbook.report.training_images import gaps_table, plot_training_images
 from nestbook.sweeps.plans import plan
 from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe

@@ -34,6 +34,7 @@ ROUNDING = 0.5  # points: how far below a printed accuracy a mean still "achieve
 SMALL_NEAR = 3.0
 
 T1, T2 = paper.TABLE1, paper.TABLE2
+_SMALL = {"datasets": ("cifar10",), "budget": "small"}
 
 
 def _better(a: Mean, b: Mean, low: float = 0.0, high: float = math.inf) -> Comparison:
@@ -52,18 +53,22 @@ def _row(name: str, dataset: str = "cifar10", budget: str = "paper") -> Mean:
     return Mean("table2" if dataset == "imagenet" else "table1", (dataset, name), budget)
 
 
+def _rows(
+    one: str, *others: str, low: float = 0.0, datasets: Iterable[str] = CIFAR, budget: str = "paper"
+) -> tuple[Comparison, ...]:
+    """A row of Table 1 or 2 above others."""
+    return tuple(
+        _better(_row(one, data, budget), _row(other, data, budget), low)
+        for data in datasets for other in others
+    )  # fmt: skip
+
+
 def _steps(family: str) -> list[tuple[Mean, Mean]]:
     """(larger, smaller) of T, S and B."""
     return [
         (_row(f"{family}-{large}", data), _row(f"{family}-{small}", data))
         for data in CIFAR for small, large in ("TS", "SB")
     ]  # fmt: skip
-
-
-def _small_rows(one: str, *others: str) -> tuple[Comparison, ...]:
-    """One narrow row of Table 1 above others."""
-    rows = [_row(name, budget="small") for name in (one, *others)]
-    return tuple(_better(rows[0], other) for other in rows[1:])
 
 
 def _design(dataset: str, design: str, plane: str = "image", budget: str = "paper") -> Mean:
@@ -80,10 +85,6 @@ def _over(
     )  # fmt: skip
 
 
-def _small_over(*others: str, low: float = 0.0) -> tuple[Comparison, ...]:
-    return _over(others, low, ["cifar10"], "small")
-
-
 def _depth(
     depth: int, dataset: str = "cifar10", size: str = "T", word: int = 1, budget: str = "paper"
 ) -> Mean:
@@ -98,13 +99,11 @@ def _heads(number: int, budget: str = "paper") -> Mean:
     return Mean("table_a3", ("multi_head", str(number)), budget)
 
 
-def _taught(student: str, dataset: str, teacher: str = "PN-164-48", form: str = "standard") -> Mean:
-    return Mean("table_a2", (dataset, student, teacher, form, "hard"))
-
-
-def _small_taught(student: str) -> Comparison:
-    keys = ("cifar10", student, "PN", "standard", "hard"), ("cifar10", student, "alone")
-    return _better(*(Mean("table_a2", key, "small") for key in keys))
+def _taught(
+    student: str, dataset: str, teacher: str = "PN-164-48", form: str = "standard",
+    budget: str = "paper",
+) -> Mean:  # fmt: skip
+    return Mean("table_a2", (dataset, student, teacher, form, "hard"), budget)
 
 
 def _steadier(
@@ -120,27 +119,28 @@ def _steadier(
     return Comparison(tuple(zip((1, -1, -1, 1), means)), low, high)
 
 
+_SAME_EPOCHS = [
+    (_epochs(f"NesT-{size}", n), _epochs(f"DeiT-{size}", n)) for size in "SB" for n in EPOCHS
+]
 _CROSSING = [name for name, design in AGGREGATIONS.items() if design.crosses]
 _REMOVED = [*(("alone", one) for one in ALONE), ("in sequence", " ".join(IN_SEQUENCE))]
+_DETAILS = ("conv1x1_ln_maxpool3x3", "conv3x3_maxpool3x3", "conv3x3_ln_maxpool2x2")
 _OTHER_TRANSFORMERS = [n for n, row in T1.items() if row.group != "convnet" and n[:4] != "NesT"]
 
 
 # What the paper's own numbers say
 
-
-def _printed_steps(family: str, low: float = -math.inf, high: float = math.inf) -> OwnNumbers:
-    """Is what each step from T to S to B gains within the bounds?"""
-    rows = [T1[f"{family}-{size}"] for size in "TSB"]
-    steps = [getattr(b, data) - getattr(a, data) for data in CIFAR for a, b in pairwise(rows)]
-    text = ", ".join(f"{step:+.2f}" for step in steps)
-    holds = all(low < step < high for step in steps)
-    return OwnNumbers(holds, f"Table 1, steps on CIFAR-10, then on CIFAR-100: {text}")
+_STEPS = "Table 1, steps on CIFAR-10, then on CIFAR-100"
 
 
-def _printed_swin_size() -> OwnNumbers:
-    gains = [getattr(T1["Swin-B"], data) - getattr(T1["Swin-T"], data) for data in CIFAR]
-    text = ", ".join(f"{gain:+.2f}" for gain in gains)
-    return OwnNumbers(all(abs(gain) < FAR for gain in gains), f"Table 1: {text}")
+def _printed_gains(
+    *names: str, low: float = -math.inf, high: float = math.inf, text: str = "Table 1"
+) -> OwnNumbers:
+    """Is what each row of Table 1 gains over the one before within bounds, on both sets?"""
+    pairs = list(pairwise(T1[name] for name in names))
+    gains = [getattr(b, data) - getattr(a, data) for data in CIFAR for a, b in pairs]
+    shown = ", ".join(f"{gain:+.2f}" for gain in gains)
+    return OwnNumbers(all(low < gain < high for gain in gains), f"{text}: {shown}")
 
 
 def _printed_speed() -> OwnNumbers:
@@ -218,12 +218,12 @@ CLAIMS: tuple[Claim, ...] = (
         "single GPU, setting a new state of the art for vision transformers.",
         "NesT-T on CIFAR-10 is above 95.5 %, and above every other transformer of Table 1",
         (_reaches(_row("NesT-T"), 96.0),
-         *(_better(_row("NesT-T"), _row(name)) for name in _OTHER_TRANSFORMERS)),
+         *_rows("NesT-T", *_OTHER_TRANSFORMERS, datasets=["cifar10"])),
         printed=OwnNumbers(
             T1["NesT-T"].cifar10 > max(T1[name].cifar10 for name in _OTHER_TRANSFORMERS),
             f"Table 1: {T1['NesT-T'].cifar10}"),
         small_test="narrow NesT above narrow DeiT, PVT, CCT and Swin; the 96 % cannot be asked",
-        small=_small_rows("NesT-T", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T"),
+        small=_rows("NesT-T", "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", **_SMALL),
     ),
     Claim(
         "abstract-83.8", "Abstract",
@@ -237,22 +237,22 @@ CLAIMS: tuple[Claim, ...] = (
         "DeiT [49] performs poorly and does not improve given bigger model size.",
         "no step from T to S to B gains a point on CIFAR-10 or CIFAR-100",
         tuple(_better(*step, -math.inf, FAR) for step in _steps("DeiT")),
-        printed=_printed_steps("DeiT", high=FAR),
+        printed=_printed_gains("DeiT-T", "DeiT-S", "DeiT-B", high=FAR, text=_STEPS),
     ),
     Claim(
         "pvt-small", "4.1",
         "PVT-T seems work better than DeiT-T when model size is small",
         "PVT-T above DeiT-T on both sets",
-        tuple(_better(_row("PVT-T", d), _row("DeiT-T", d)) for d in CIFAR),
+        _rows("PVT-T", "DeiT-T"),
         printed=_printed_rows("PVT-T", "DeiT-T"),
         small_test="narrow PVT above narrow DeiT",
-        small=_small_rows("PVT-T", "DeiT-T"),
+        small=_rows("PVT-T", "DeiT-T", **_SMALL),
     ),
     Claim(
         "pvt-large", "4.1",
         "the performance largely drops and becomes unstable when scaling up",
         "PVT-B at least a point below PVT-S on both sets",
-        tuple(_better(_row("PVT-S", d), _row("PVT-B", d), FAR) for d in CIFAR),
+        _rows("PVT-S", "PVT-B", low=FAR),
         printed=_printed_rows("PVT-S", "PVT-B"),
     ),
     Claim(
@@ -262,20 +262,21 @@ CLAIMS: tuple[Claim, ...] = (
         tuple(_better(_row(f"Swin-{s}", d), _row(f"{other}-{s}", d))
               for d in CIFAR for s in "TSB" for other in ("DeiT", "PVT")),
         small_test="narrow Swin above narrow DeiT and PVT",
-        small=_small_rows("Swin-T", "DeiT-T", "PVT-T"),
+        small=_rows("Swin-T", "DeiT-T", "PVT-T", **_SMALL),
     ),
     Claim(
         "swin-size", "4.1",
         "we find it barely improves with increasing model size",
         "Swin-B within a point of Swin-T on both sets",
         tuple(_near(_row("Swin-B", d), _row("Swin-T", d), FAR) for d in CIFAR),
-        printed=_printed_swin_size(),
+        printed=_printed_gains("Swin-T", "Swin-B", low=-FAR, high=FAR),
     ),
     Claim(
         "nest-size", "4.1",
         "NesT improves consistently given bigger model size.",
         "each step from T to S to B gains on both sets",
-        tuple(_better(*step) for step in _steps("NesT")), printed=_printed_steps("NesT", low=0),
+        tuple(_better(*step) for step in _steps("NesT")),
+        printed=_printed_gains("NesT-T", "NesT-S", "NesT-B", low=0, text=_STEPS),
     ),
     Claim(
         "nest3-94.5", "4.1",
@@ -291,8 +292,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "imagenet-best", "4.1", "NesT achieves the best performance than compared methods.",
         "NesT-B above every other row of Table 2",
-        tuple(_better(_row("NesT-B", "imagenet"), _row(name, "imagenet"))
-              for name in T2 if not name.startswith("NesT")),
+        _rows("NesT-B", *(n for n in T2 if n[:4] != "NesT"), datasets=["imagenet"]),
         printed=OwnNumbers(max(T2, key=lambda name: T2[name].top1) == "NesT-B",
                         f"Table 2: {T2['NesT-B'].top1}"),
     ),
@@ -308,8 +308,7 @@ CLAIMS: tuple[Claim, ...] = (
         "converges", "4.2",
         "NesT achieves better performance than DeiT with the same total epoch of training",
         "NesT-S above DeiT-S, NesT-B above DeiT-B, at 30, 60, 100 and 300 epochs",
-        tuple(_better(_epochs(f"NesT-{s}", n), _epochs(f"DeiT-{s}", n))
-              for s in "SB" for n in EPOCHS),
+        tuple(_better(*pair) for pair in _SAME_EPOCHS),
         small_test="narrow NesT above narrow DeiT at 10, 30, 60 and 100 epochs of 10,000 images",
         small=tuple(_better(*(_epochs(f"{name} narrow", n, "small") for name in ("NesT", "DeiT")))
                     for n in SMALL_EPOCHS),
@@ -317,8 +316,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "14-percent", "4.2", "The accuracy improvement over DeiT can be up to 14%.",
         "by 13.5 points for one of S and B at one number of epochs",
-        tuple(_better(_epochs(f"NesT-{s}", n), _epochs(f"DeiT-{s}", n), 14 - ROUNDING)
-              for s in "SB" for n in EPOCHS), one_suffices=True,
+        tuple(_better(*pair, 14 - ROUNDING) for pair in _SAME_EPOCHS), one_suffices=True,
     ),
     Claim(
         "100-epochs", "4.2",
@@ -357,14 +355,14 @@ CLAIMS: tuple[Claim, ...] = (
         tuple(_better(_design(d, "conv5x5_ln_maxpool3x3"), _design(d, DEFAULT), -math.inf, NEAR)
               for d in CIFAR),
         small_test="a 5x5 convolution is not 3 points better than the 3x3 one",
-        small=_small_over("conv5x5_ln_maxpool3x3", low=-SMALL_NEAR),
+        small=_over(["conv5x5_ln_maxpool3x3"], -SMALL_NEAR, **_SMALL),
     ),
     Claim(
         "ahead-of-pooling", "4.3", "has to be applied ahead of pooling",
         "the convolution before the pool is better than behind it",
         _over(["maxpool3x3_conv3x3_ln"]),
         small_test="the convolution before the pool is better than behind it",
-        small=_small_over("maxpool3x3_conv3x3_ln"),
+        small=_over(["maxpool3x3_conv3x3_ln"], **_SMALL),
     ),
     Claim(
         "max-pool", "4.3",
@@ -373,14 +371,14 @@ CLAIMS: tuple[Claim, ...] = (
         "by a point: with the same convolution and norm over stride 2 and average pooling",
         _over(["conv3x3_stride2_ln", "conv3x3_ln_avgpool3x3"], FAR),
         small_test="max-pooling above stride 2 and above average pooling, by any margin",
-        small=_small_over("conv3x3_stride2_ln", "conv3x3_ln_avgpool3x3"),
+        small=_over(["conv3x3_stride2_ln", "conv3x3_ln_avgpool3x3"], **_SMALL),
     ),
     Claim(
         "figure5", "4.3", "the design of block aggregation is actually critical for performance",
         "ours a point above each other design of figure 5, on both CIFAR sets",
         _over(FIGURE5[1:], FAR),
         small_test="NesT's own aggregation above each other one of figure 5, by any margin",
-        small=_small_over(*FIGURE5[1:]),
+        small=_over(FIGURE5[1:], **_SMALL),
     ),
     Claim(
         "query-sampling", "4.3",
@@ -389,7 +387,7 @@ CLAIMS: tuple[Claim, ...] = (
         "efficient benchmarks",
         "ours a point above it on both CIFAR sets", _over(["query_sampling2x2"], FAR),
         small_test="NesT's own aggregation a point above query sampling",
-        small=_small_over("query_sampling2x2", low=FAR),
+        small=_over(["query_sampling2x2"], FAR, **_SMALL),
     ),
     Claim(
         "patch-merge", "4.3",
@@ -398,7 +396,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ours a point above patch merge on CIFAR-10, CIFAR-100 and ImageNet",
         _over(["patch_merge"], FAR, (*CIFAR, "imagenet")),
         small_test="NesT's own aggregation a point above patch merge",
-        small=_small_over("patch_merge", low=FAR),
+        small=_over(["patch_merge"], FAR, **_SMALL),
     ),
     Claim(
         "shallow", "4.4", "Shallower NesT has clear accuracy drop",
@@ -457,10 +455,9 @@ CLAIMS: tuple[Claim, ...] = (
         "Although many of them has tiny difference, it is interesting that the impact to "
         "performance is non-trivial.",
         "kernel 1, no LayerNorm or a 2x2 window each cost half a point, on both CIFAR sets",
-        _over(["conv1x1_ln_maxpool3x3", "conv3x3_maxpool3x3", "conv3x3_ln_maxpool2x2"], NEAR),
+        _over(_DETAILS, NEAR),
         small_test="kernel 1, no LayerNorm or a 2x2 window each cost accuracy",
-        small=_small_over(
-            "conv1x1_ln_maxpool3x3", "conv3x3_maxpool3x3", "conv3x3_ln_maxpool2x2"),
+        small=_over(_DETAILS, **_SMALL),
     ),
     Claim(
         "stability", "A.3",
@@ -504,7 +501,9 @@ CLAIMS: tuple[Claim, ...] = (
         tuple(_better(_taught(n, d), _row(n, d)) for n in ("NesT-B", "DeiT-B") for d in CIFAR),
         printed=_printed_taught(),
         small_test="narrow NesT and DeiT taught by a narrow PyramidNet above themselves alone",
-        small=tuple(_small_taught(name) for name in ("NesT", "DeiT")),
+        small=tuple(_better(_taught(n, "cifar10", "PN", budget="small"),
+                            Mean("table_a2", ("cifar10", n, "alone"), "small"))
+                    for n in ("NesT", "DeiT")),
     ),
     Claim(
         "strong-teachers", "A.3", "data augmentation can improve teacher performance",

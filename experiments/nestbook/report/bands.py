@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nestbook.report.bars import QUICK_LABEL, Bar, describe_time, is_quick
-from nestbook.report.panels import INK, SMALL, Panel, Style, draw_panel, mark_look, reach_of
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.panels import INK, SMALL, Panel, Style, draw_panel, reach_of
+from nestbook.report.pictures import Picture, drawing_style, mark_look
 from nestbook.report.tables import NOT_RUN
 from nestlib.data.datasets import dataset_info
 
@@ -111,10 +111,10 @@ def _write(figure: Figure, text: str, y: float, x: float = _EDGE, **how) -> None
 
 def _explain(figure: Figure, printed: bool) -> None:
     """What a mark's parts are."""
-    mark = Line2D([], [], ls="", marker="o", mfc=INK, mec="white", mew=0.5, ms=6)
+    mark = Line2D([], [], ls="", marker="o", **mark_look(INK, size=6))
     thick = Line2D([], [], color=INK, lw=1.6)
     thin = Line2D([], [], color=INK, lw=0.7, marker="|", ms=3.5, mew=0.7)
-    hollow = Line2D([], [], ls="", **mark_look(Style(INK), hollow=True))
+    hollow = Line2D([], [], ls="", **Style(INK).mark("none"))
     chance = Line2D([], [], color="0.5", lw=0.8, ls=":")
     handles = {
         "mean of n seeds, ± standard deviation": (thick, mark),
@@ -179,7 +179,7 @@ def _legend(figure: Figure, panel: Panel, x: float, y: float) -> None:
     for name in panel.series:
         style = panel.style_of(name)
         look = {"ls": style.dash, "lw": 1} if panel.position else {"ls": ""}
-        handles.append(Line2D([], [], **look, **mark_look(style), color=style.color, label=name))
+        handles.append(Line2D([], [], **look, **style.mark(), color=style.color, label=name))
     figure.legend(
         handles=handles, loc="upper left", ncols=math.ceil(len(handles) / rows), frameon=False,
         bbox_to_anchor=(x / _WIDTH, 1 - y / figure.get_figheight()), borderpad=0,

@@ -8,17 +8,9 @@ from typing import NamedTuple
 
 from nestbook.claims.claim import scores_of
 from nestbook.claims.verdict import Scores, prediction_half_width
+from nestbook.report.means import join_devices, join_ids
 from nestbook.report.printed import Printed, find_printed
-from nestbook.report.tables import (
-    NOT_RUN,
-    PAPER,
-    Cell,
-    Number,
-    Table,
-    join_devices,
-    join_ids,
-    mean_of,
-)
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
 from nestbook.sweeps.plans import Key, plan
 from nestbook.sweeps.runner import load_plan
 from nestlib.recipes.named import get_recipe

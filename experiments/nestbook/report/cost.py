@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from nestbook import paper
-from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
+from nestbook.report.tables import (
+    HERE,
+    NOT_RUN,
+    PAPER,
+    Cell,
+    Number,
+    Table,
+    median_of,
+    median_ratio,
+)
 from nestlib.records import Record
 
 PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
@@ -21,7 +30,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
         if timed is not None:
             used[timed.run_id] = timed
         counted = timed or next((run for run in runs if name in run.summary), None)
-        cells = _measured_cells(counted, name, _source(counted, here))
+        cells = _measured_cells(counted, name, source_of(counted, here))
         rows.append((name, *_beside_the_paper(table, printed, cells)))
     columns = {
         "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
@@ -36,7 +45,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
          "Measured on"),
         rows,
         ["Paper: inference on a single GPU, which its table does not name",
-         *(describe_bench(_source(run, here), run) for run in used.values())],
+         *(describe_bench(source_of(run, here), run) for run in used.values())],
     )  # fmt: skip
 
 
@@ -78,19 +87,15 @@ def speed_table(table: str, here: Record | None, committed: Sequence[Record]) ->
         f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
         ("Method", "Paper, inference", *columns),
         rows,
-        [describe_bench(_source(record, here), record) for record in records]
+        [describe_bench(source_of(record, here), record) for record in records]
         or [f"Nothing measured yet: nest bench {table}"],
     )
-
-
-def _source(record: Record | None, here: Record | None) -> str:
-    return HERE if record is here else record.run_id
 
 
 def _ratio(record: Record, name: str, mode: str) -> Cell:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
     ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
-    ratio = median_of([a / b for a, b in zip(ours, base)], record.run_id)
+    ratio = median_ratio(ours, base, record.run_id)
     return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
 
 
@@ -98,6 +103,10 @@ def rounds_of(record: Record, name: str, mode: str) -> list[float]:
     """Every round's images/s of a row; [] where it was not or could not be timed."""
     row = record.summary.get(name, {})
     return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
+
+
+def source_of(record: Record | None, here: Record | None) -> str:
+    return HERE if record is here else record.run_id
 
 
 def describe_machine(record: Record) -> str:

@@ -17,17 +17,8 @@ from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
 from nestbook.recipes.rows import TABLES
 from nestbook.report.claims import count_statuses, status_of_printed, status_of_small
 from nestbook.report.cost import rounds_of
-from nestbook.report.tables import (
-    NOT_RUN,
-    PAPER,
-    Cell,
-    Link,
-    Number,
-    Table,
-    join_devices,
-    mean_top1,
-    median_of,
-)
+from nestbook.report.means import join_devices, mean_top1
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, median_ratio
 from nestlib.files import write_atomically
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
@@ -36,11 +27,10 @@ from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
 
 PAGES = {
-    "figure1": "Figure 1", "figure2": "Figure 2", "figure3": "Figure 3", "figure4": "Figure 4",
-    "figure5": "Figure 5", "figure6": "Figure 6", "figure7": "Figure 7", "figure8": "Figure 8",
-    "table1": "Table 1", "table2": "Table 2", "table_a1": "Table A1", "table_a2": "Table A2",
-    "table_a3": "Table A3", "table_a4": "Table A4", "figure_a1": "Figure A1",
-    "figure_a2": "Figure A2", "figure_a3": "Figure A3", "figure_a4": "Figure A4",
+    **{f"figure{number}": f"Figure {number}" for number in range(1, 9)},
+    **{f"figure_a{number}": f"Figure A{number}" for number in range(1, 5)},
+    **{f"table{number}": f"Table {number}" for number in (1, 2)},
+    **{f"table_a{number}": f"Table A{number}" for number in range(1, 5)},
     "training_images": "Training images", "records": "All records", "claims": "Which claims hold",
 }  # fmt: skip
 WAY = "GradCAT, positive, place, normed"  # the default
@@ -224,7 +214,7 @@ def _narrow(store: Store) -> tuple[Cell, ...]:
 def _decoder(store: Store) -> tuple[Cell, ...]:
     for bench in store.find_benches("figure7"):
         ours, base = (rounds_of(bench, name, "forward") for name in ("NesT", "TransGAN"))
-        ratio = median_of([a / b for a, b in zip(ours, base)], bench.run_id)
+        ratio = median_ratio(ours, base, bench.run_id)
         if ratio:
             return ratio, f"{ratio.n} rounds", bench.environment["device"]
     return ("no record yet", "", "")

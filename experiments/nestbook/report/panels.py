@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from nestbook.report.bars import QUICK_LABEL, Bar, is_quick
+from nestbook.report.pictures import mark_look
 from nestbook.report.tables import NOT_RUN, mean_of
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
@@ -33,6 +34,9 @@ class Style:
     color: str
     marker: str = "o"
     dash: str | tuple = "-"
+
+    def mark(self, fill: str = "full") -> dict:
+        return {"marker": self.marker, **mark_look(self.color, fill)}
 
 
 @dataclass(frozen=True)
@@ -214,12 +218,6 @@ def _draw_chance(draw: Callable, panel: Panel, begin: float) -> None:
         draw(chance, color="0.5", lw=0.8, ls=":", zorder=0.5)
 
 
-def mark_look(style: Style, hollow: bool = False) -> dict:
-    if hollow:
-        return {"marker": style.marker, "mfc": "white", "mec": style.color, "mew": 1.1, "ms": 4.6}
-    return {"marker": style.marker, "mfc": style.color, "mec": "white", "mew": 0.5, "ms": 5.6}
-
-
 def _draw_mark(
     axes: Axes, bar: Bar, place: float, style: Style, gid: str, *, upright: bool
 ) -> dict[str, str]:
@@ -241,14 +239,14 @@ def _draw_mark(
         if spread is not None:
             plot([mean - spread, mean + spread], 0, color=style.color, lw=1.6, gid=f"{gid}-spread")
         plot([mean - half, mean + half], _BESIDE, gid=f"{gid}-sampling", **thin)
-        plot([mean], 0, ls="", zorder=3, gid=gid, **mark_look(style))
+        plot([mean], 0, ls="", zorder=3, gid=gid, **style.mark())
         tooltips[gid] = _describe(bar)
     if bar.printed:
         value, half = bar.printed.value, _printed_half_width(bar)
         shift = -1.6 * _BESIDE if bar.scores else 0
         if not bar.scores:
             plot([value - half, value + half], _BESIDE, gid=f"{gid}-paper-sampling", **thin)
-        plot([value], shift, ls="", zorder=4, gid=f"{gid}-paper", **mark_look(style, hollow=True))
+        plot([value], shift, ls="", zorder=4, gid=f"{gid}-paper", **style.mark("none"))
         tooltips[f"{gid}-paper"] = (
             f"{bar.name}\n{value:g} %, printed by the paper ({bar.printed.where})\n"
             f"± {half:.2f} for the draw of {dataset_info(bar.dataset).num_test:,} test images\n"

@@ -54,6 +54,18 @@ def drawing_style() -> AbstractContextManager[None]:
     return mpl.style.context(["default", sns.axes_style("ticks"), _STYLE])
 
 
+def mark_look(color: str, fill: str = "full", size: float = 5.6, hollow_size: float = 4.6) -> dict:
+    """A line's arguments for its marks; sizes in points.
+
+    fill: Matplotlib's fill style: "full", whose white rim parts marks that overlap, "none", which
+    is hollow, or "left", a half.
+    """
+    if fill == "full":
+        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": size}
+    face = {"mfc": "white"} if fill == "none" else {"mfc": color, "fillstyle": fill}
+    return {**face, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": hollow_size}
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure with a text for each marked element; shows itself in Jupyter as inline SVG.

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nestbook.claims.verdict import mean_half_width
-from nestbook.report.tables import NOT_RUN, Cell, Number, Table, join_ids, mean_top1
+from nestbook.report.means import join_ids, mean_top1
+from nestbook.report.tables import NOT_RUN, Cell, Number, Table
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.runner import load_plan
 from nestlib.precision import PRECISIONS

@@ -2,23 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from nestbook.claims.claim import scores_of
 from nestbook.paper import TABLE1 as PRINTED
 from nestbook.recipes.rows import TABLE1
 from nestbook.report.cost import describe_machine, is_smoke, rounds_of
+from nestbook.report.means import describe_runs, join_ids, mean_top1
 from nestbook.report.pictures import Picture
-from nestbook.report.tables import (
-    NOT_RUN,
-    PAPER,
-    Cell,
-    Number,
-    Table,
-    join_devices,
-    join_ids,
-    mean_of,
-    mean_top1,
-    median_of,
-)
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of, median_of
 from nestbook.report.trade_off import plot_rows
 from nestbook.sweeps.plans import RATE_HELD_OUT, RATES, plan
 from nestbook.sweeps.small import find_rates
@@ -50,11 +39,6 @@ def table1(store: Store) -> Table:
     )  # fmt: skip
 
 
-def describe_runs(name: str, records: Sequence[Record]) -> str:
-    """n, devices and record ids behind a mean."""
-    return f"{name}: n = {len(records)}, {join_devices(records)}, records {join_ids(records)}"
-
-
 def table1_real(store: Store, names: Sequence[str]) -> Table:
     """Real CIFAR-10, but not the paper's schedule: recipes of ours, each a row of its own."""
     rows, notes = [], []
@@ -64,15 +48,13 @@ def table1_real(store: Store, names: Sequence[str]) -> Table:
         if not records:
             rows.append((name, NOT_RUN, "", "", "", "", ""))
             continue
-        source = records[0].run_id
+        source = join_ids(records)
         minutes = [record.summary["train_seconds"] / 60 for record in records]
-        images = records[0].environment["data"]["test"]["images"]
-        top1 = mean_top1(records)
         rows.append((
-            name, top1, Number(sampling_half_width(top1.value, images), source, 2),
-            str(len(records)), Number(records[0].summary["num_params"] / 1e6, source, 2),
+            name, *_accuracy(records), Number(records[0].summary["num_params"] / 1e6, source, 2),
             str(recipe.epochs), mean_of(minutes, source, 0),
         ))  # fmt: skip
+        images = records[0].environment["data"]["test"]["images"]
         notes.append(f"{describe_runs(name, records)}; {images:,} test images")
     return Table(
         "Real CIFAR-10, outside the paper's table: our narrow models on small machines",
@@ -93,14 +75,9 @@ def table1_small(
     rows, notes, settled = [], [], find_rates(store)
     for (_, row), recipes in plan("table1", "small", seeds).items():
         records = [found for found in (find_fresh(r, store) for r in recipes) if found]
-        accuracy: tuple[Cell, ...] = (NOT_RUN, "", "")
-        if records:
-            scores, source = scores_of(records), join_ids(records)
-            half = Number(scores.half_width, source, 2)
-            accuracy = mean_of(scores.values, source, 2), half, str(scores.n)
-            notes.append(describe_runs(recipes[0].name, records))
+        notes += [describe_runs(recipes[0].name, records)] if records else []
         rate = f"{recipes[0].lr_per_256:g}" if row in settled else "not chosen yet"
-        rows.append((row, recipes[0].name, *accuracy, *_cost(bench, row), rate))
+        rows.append((row, recipes[0].name, *_accuracy(records), *_cost(bench, row), rate))
     timed = f"by {bench.run_id} ({describe_machine(bench)}), all in turn" if bench else NOT_RUN
     return Table(
         f"Seven families at equal size: {SMALL_SUBSET:,} images of CIFAR-10, "
@@ -112,6 +89,15 @@ def table1_small(
          f"images. Costs: {timed}. Rate: lr_per_256, the best of three on held-out training images "
          "(next table)", *notes],
     )  # fmt: skip
+
+
+def _accuracy(records: Sequence[Record]) -> tuple[Cell, Cell, str]:
+    """Mean over seeds, half-width for the draw of the test images, and n."""
+    if not records:
+        return (NOT_RUN, "", "")
+    top1, images = mean_top1(records), records[0].environment["data"]["test"]["images"]
+    half = Number(sampling_half_width(top1.value, images), top1.source, 2)
+    return top1, half, str(len(records))
 
 
 def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
@@ -178,11 +164,10 @@ def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:
 
 def plot_table1(store: Store, here: Record | None, committed: Sequence[Record]) -> Picture:
     """CIFAR-10 accuracy against speed and parameters: as printed, and as measured here."""
-    accuracies = {}
+    ours = {}
     for name, row in TABLE1.items():
         records = store.find_seeds(get_recipe(row.recipe))
         if records:
             top1 = mean_top1(records)
-            accuracies[name] = top1.value, describe_runs(f"{top1} %", records)
-    printed = {name: row.cifar10 for name, row in PRINTED.items()}
-    return plot_rows("table1", "CIFAR-10 top-1 (%)", printed, accuracies, here, committed)
+            ours[name] = top1.value, describe_runs(f"{top1} %", records)
+    return plot_rows("table1", "CIFAR-10 top-1 (%)", "cifar10", ours, here, committed)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from nestbook.paper import TABLE2 as PRINTED
 from nestbook.peers import PUBLISHED
 from nestbook.recipes.rows import TABLE2
+from nestbook.report.means import describe_runs, mean_top1
 from nestbook.report.pictures import Picture
-from nestbook.report.table1 import describe_runs
-from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_top1
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table
 from nestbook.report.trade_off import plot_rows
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
@@ -94,6 +94,5 @@ def plot_table2(store: Store, evaluated: Evaluated, here: Record | None,
         elif isinstance(outcome, Record) and outcome.recipe["limit"] is None:
             source = f"published weights {PUBLISHED[recipe.model]}, {describe_outcome(outcome)}"
             published[name] = (outcome.summary["top1"], source)
-    printed = {name: row.top1 for name, row in PRINTED.items()}
-    return plot_rows("table2", "ImageNet top-1 (%)", printed, trained_here, here, committed,
+    return plot_rows("table2", "ImageNet top-1 (%)", "top1", trained_here, here, committed,
                      published)  # fmt: skip

@@ -4,14 +4,13 @@ import html
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nestbook.report.pictures import Picture
 from nestlib.files import write_atomically
 from nestlib.project import find_project_root, is_publishing
-from nestlib.records import Record
 
 PAPER = "paper"
 HERE = "this machine"
@@ -53,26 +52,17 @@ def median_of(values: Sequence[float], source: str) -> Number | None:
     return significant(statistics.median(values), source, len(values), half_range)
 
 
+def median_ratio(
+    tops: Sequence[float], bottoms: Sequence[float], source: str
+) -> Number | None:  # fmt: skip
+    """Median of the rounds' own ratios: what slows a whole round down cancels out."""
+    return median_of([top / bottom for top, bottom in zip(tops, bottoms)], source)
+
+
 def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     """Mean and standard deviation over runs (the sample's, n - 1)."""
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Number(statistics.fmean(values), source, digits, len(values), spread)
-
-
-def mean_top1(records: Sequence[Record], digits: int = 2) -> "Cell":
-    """Mean accuracy (%) of runs of one recipe on the test images; "not run yet" of none."""
-    values = [record.summary["test/top1"] for record in records]
-    return mean_of(values, join_ids(records), digits) if records else NOT_RUN
-
-
-def join_ids(records: Iterable[Record]) -> str:
-    """The source of a number that stands for several records."""
-    return ", ".join(record.run_id for record in records)
-
-
-def join_devices(records: Iterable[Record]) -> str:
-    """What the records were made on."""
-    return " and ".join(sorted({record.environment["device"] for record in records}))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from nestbook.paper import Table1Row, Table2Row
 from nestbook.report.cost import ANCHOR as REFERENCE
 from nestbook.report.cost import PRINTED, TITLES, best_run, describe_machine, images_per_second
-from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks
+from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks, mark_look
 from nestlib.records import Record
 
 # A second cue beside colour, for grey print.
@@ -26,24 +27,26 @@ FAMILY_MARKERS = {
 class Point:
     """A row of a table: what the paper prints, and what we have of it.
 
+    printed: the paper's row; paper_accuracy: which of its accuracies is drawn.
     images_per_second, params_m: measured here; accuracy: of our own records. None: not (yet).
     accuracy_source, speed_source: where ours are from; read in the tooltip.
-    unsure: the paper's "?", training tends to diverge.
     published: the accuracy is that of published weights, not of a model trained here.
     """
 
     name: str
-    group: str
+    printed: Table1Row | Table2Row
     paper_accuracy: float
-    paper_images_per_second: float
-    paper_params_m: float
     images_per_second: float | None
     params_m: float | None
     accuracy: float | None
     accuracy_source: str
     speed_source: str
-    unsure: bool
     published: bool = False
+
+    @property
+    def unsure(self) -> bool:
+        """The paper's "?", training tends to diverge."""
+        return getattr(self.printed, "unsure", False)
 
     @property
     def family(self) -> str:
@@ -77,6 +80,7 @@ _X_LABELS = {
     "params": "parameters (millions, log scale)",
 }
 _TEXT, _MARK = 7, 6.5  # points
+_SIZES = (7.5, 5.4)  # of filled and of hollow marks, so that both are _MARK wide
 # Matplotlib's fill style of a mark says whose its accuracy is.
 _FILLS = {
     "full": "filled: accuracy and cost from the column's source",
@@ -127,12 +131,13 @@ def plot_trade_off(
 
 
 def plot_rows(
-    table: str, accuracy_label: str, printed_accuracy: Mapping[str, float],
-    our_accuracy: Mapping[str, tuple[float, str]], here: Record | None,
-    committed: Sequence[Record], published_accuracy: Mapping[str, tuple[float, str]] = {},
+    table: str, accuracy_label: str, column: str, our_accuracy: Mapping[str, tuple[float, str]],
+    here: Record | None, committed: Sequence[Record],
+    published_accuracy: Mapping[str, tuple[float, str]] = {},
 ) -> Picture:  # fmt: skip
     """A table's rows: costs from one bench (report.cost.best_run), accuracies as handed in.
 
+    column: of the accuracies that the paper prints.
     our_accuracy: {row: (%, where from)} of models trained here, of records alone;
     published_accuracy: likewise of published weights, as scored here.
     """
@@ -146,10 +151,8 @@ def plot_rows(
         row = record.summary.get(name, {}) if record else {}
         accuracy, accuracy_source = (published_accuracy | our_accuracy).get(name, (None, ""))
         points.append(Point(
-            name, printed.group, printed_accuracy[name], printed.images_per_second,
-            printed.params_m, record and images_per_second(record, name),
-            row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source,
-            source, getattr(printed, "unsure", False),
+            name, printed, getattr(printed, column), record and images_per_second(record, name),
+            row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source, source,
             name in published_accuracy and name not in our_accuracy,
         ))  # fmt: skip
     description = (
@@ -163,20 +166,20 @@ def plot_rows(
 
 
 def _paper_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
-    unit = _reference(points).paper_images_per_second
+    unit = _reference(points).printed.images_per_second
     marks = []
     for point in points:
-        ratio = point.paper_images_per_second / unit
+        ratio = point.printed.images_per_second / unit
         lines = [
             f"{point.name}, as the paper prints it",
             f"{accuracy_label}: {point.paper_accuracy:g}",
-            f"{point.paper_images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}",
-            f"{point.paper_params_m:g} M parameters",
-            point.group,
+            f"{point.printed.images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}",
+            f"{point.printed.params_m:g} M parameters",
+            point.printed.group,
             *(["? as in the paper: training tends to diverge"] if point.unsure else []),
         ]
         text = "\n".join(lines)
-        marks.append(_Mark(point, ratio, point.paper_params_m, point.paper_accuracy, text))
+        marks.append(_Mark(point, ratio, point.printed.params_m, point.paper_accuracy, text))
     return marks
 
 
@@ -195,7 +198,7 @@ def _our_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
             lines.append(f"{point.images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}")
         if point.params_m is not None:
             lines.append(f"{point.params_m:.2f} M parameters")
-        text = "\n".join([*lines, point.speed_source, point.group])
+        text = "\n".join([*lines, point.speed_source, point.printed.group])
         marks.append(_Mark(point, ratio, point.params_m, accuracy, text, fill))
     return marks
 
@@ -235,25 +238,23 @@ def _layout(title: str, notes: Sequence[str], third_line: bool) -> tuple[Figure,
 
 
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
-    colors = [
-        Line2D([], [], ls="", marker="s", **_style(GROUP_COLORS[group], "full"), label=group)
-        for group in dict.fromkeys(point.group for point in points)
-    ]
-    published = any(point.published for point in points)
-    fills = [
-        Line2D([], [], ls="", marker="o", **_style("0.3", fill), label=label)
-        for fill, label in _FILLS.items()
-        if fill != "left" or published
-    ]
+    def handle(marker: str, color: str, fill: str, label: str) -> Line2D:
+        look = mark_look(color, fill, *_SIZES)
+        return Line2D([], [], ls="", marker=marker, label=label, **look)
+
+    groups = dict.fromkeys(point.printed.group for point in points)
+    colors = [handle("s", GROUP_COLORS[group], "full", group) for group in groups]
+    fills = [handle("o", "0.3", fill, label) for fill, label in _FILLS.items()]
+    if not any(point.published for point in points):
+        fills.pop()
     place = {"loc": "upper left", "frameon": False, "borderpad": 0, "borderaxespad": 0}
     left, line = 0.55 / 7, 0.2 / figure.get_figheight()
     for i, handles in enumerate((colors, fills[:2], fills[2:])):
-        if not handles:
-            continue
-        at = (left, 1 - (i + 0.6) * line)
-        figure.legend(
-            handles=handles, bbox_to_anchor=at, ncols=len(handles), handlelength=1, **place
-        )
+        if handles:
+            figure.legend(
+                handles=handles, bbox_to_anchor=(left, 1 - (i + 0.6) * line), ncols=len(handles),
+                handlelength=1, **place,
+            )  # fmt: skip
 
 
 def _draw(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> None:
@@ -262,21 +263,13 @@ def _draw(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> None:
         axes.text(0.5, 0.5, "no points yet", ha="center", color="0.4", transform=axes.transAxes)
     for family in dict.fromkeys(mark.point.family for mark in marks):
         sizes = [mark for mark in marks if mark.point.family == family]
-        color = GROUP_COLORS[sizes[0].point.group]
+        color = GROUP_COLORS[sizes[0].point.printed.group]
         axes.plot(*zip(*(m.at(cost) for m in sizes)), "-", color=color, lw=0.8, alpha=0.6)
         for mark in sizes:
             axes.plot(
-                *mark.at(cost), FAMILY_MARKERS[family], zorder=3, **_style(color, mark.fill),
-                gid=f"{prefix}-{mark.point.slug}",
+                *mark.at(cost), FAMILY_MARKERS[family], gid=f"{prefix}-{mark.point.slug}", zorder=3,
+                **mark_look(color, mark.fill, *_SIZES),
             )  # fmt: skip
-
-
-def _style(color: str, fill: str) -> dict:
-    """Of a mark: all are _MARK wide; a white rim parts full ones that overlap."""
-    if fill == "full":
-        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": _MARK + 1}
-    style = {"mfc": color, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": _MARK - 1.1}
-    return style | ({"mfc": "white"} if fill == "none" else {"fillstyle": fill})
 
 
 def _scale(panels: dict[tuple, Axes]) -> None:
