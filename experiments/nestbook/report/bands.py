@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nestbook.report.bars import QUICK_LABEL, Bar, describe_time, is_quick
-from nestbook.report.panels import INK, SMALL, Panel, Style, draw_panel, reach_of
-from nestbook.report.pictures import Picture, drawing_style, mark_look
+from nestbook.report.panels import Panel, Style, draw_panel, reach_of
+from nestbook.report.pictures import INK, SMALL, Picture, drawing_style, mark_look
 from nestbook.report.tables import NOT_RUN
 from nestlib.data.datasets import dataset_info
 

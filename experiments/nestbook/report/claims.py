@@ -13,8 +13,7 @@ from matplotlib.patches import Rectangle
 from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Comparison, Mean, Outcome, Ruling, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
-from nestbook.report.panels import INK, SMALL
-from nestbook.report.pictures import BLUE, VERMILION, YELLOW, Picture, drawing_style
+from nestbook.report.pictures import BLUE, INK, SMALL, VERMILION, YELLOW, Picture, drawing_style
 from nestbook.report.tables import Table
 from nestlib.choices import check_choice
 from nestlib.records import Store

@@ -30,7 +30,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
         if timed is not None:
             used[timed.run_id] = timed
         counted = timed or next((run for run in runs if name in run.summary), None)
-        cells = _measured_cells(counted, name, source_of(counted, here))
+        cells = _measured_cells(counted, name, here) if counted else [NOT_RUN, *[""] * 5]
         rows.append((name, *_beside_the_paper(table, printed, cells)))
     columns = {
         "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
@@ -105,7 +105,7 @@ def rounds_of(record: Record, name: str, mode: str) -> list[float]:
     return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
 
 
-def source_of(record: Record | None, here: Record | None) -> str:
+def source_of(record: Record, here: Record | None) -> str:
     return HERE if record is here else record.run_id
 
 
@@ -139,9 +139,9 @@ def images_per_second(record: Record, name: str) -> float | None:
     return row.get("images_per_second", {}).get("forward", {}).get("median")
 
 
-def _measured_cells(record: Record | None, name: str, source: str) -> list[Cell]:
+def _measured_cells(record: Record, name: str, here: Record | None) -> list[Cell]:
     """Parameters, GFLOPs, memory, both speeds and on what; the reason where a row has none."""
-    row = record.summary[name] if record else {}
+    row, source = record.summary[name], source_of(record, here)
     missing = row.get("error", NOT_RUN)
     if "params" not in row:
         return [missing, *[""] * 5]

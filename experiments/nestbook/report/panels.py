@@ -15,16 +15,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from nestbook.report.bars import QUICK_LABEL, Bar, is_quick
-from nestbook.report.pictures import mark_look
+from nestbook.report.pictures import INK, SMALL, mark_look
 from nestbook.report.tables import NOT_RUN, mean_of
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
 
 _ROW, _SPACE = 0.14, 0.09  # inches a bar, and between places
 _LINES_HEIGHT = 1.9  # inches
-SMALL = 6.5  # points, of notes
 _BESIDE = 2.8  # points between a mark and the thin bar beside it
-INK = "0.25"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ PALETTE = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)  # of curves, in their ord
 GROUP_COLORS = {
     "convnet": GREEN, "transformer, full attention": ORANGE, "transformer, local attention": BLUE
 }  # fmt: skip
+INK = "0.25"
+SMALL = 6.5  # points, of notes
 # Matplotlib brings DejaVu Sans, so every machine lays a figure out alike. Verdana has its widths;
 # the others are narrower, so where a reader has none of the first two, text still fits.
 _STYLE = {
