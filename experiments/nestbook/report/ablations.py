@@ -38,7 +38,7 @@ def plot_figure4(bars: Bars) -> Picture:
     def panels(group: list[Bar]) -> list[Panel]:
         epochs = {(b.key[2], b.key[1]): b for b in group if b.key[0] == "epochs"}
         return [
-            Panel("Total epochs", epochs, style_of_model, _log, "epochs (log scale)"),
+            Panel("Total epochs", epochs, _style_of_model, _log, "epochs (log scale)"),
             _removals("One augmentation removed", (b for b in group if b.key[0] == "removed")),
         ]
 
@@ -101,7 +101,7 @@ def plot_table_a3(bars: Bars) -> Picture:
 def plot_training_images(bars: list[Bar]) -> Picture:
     """A line a model, over the number of training images; all see equally many in all."""
     by_number = {(bar.key[1], bar.key[0]): bar for bar in bars}
-    panel = Panel("", by_number, style_of_model, _log, "training images (log scale)")
+    panel = Panel("", by_number, _style_of_model, _log, "training images (log scale)")
     about = "Top-1 over the number of training images, equally many images seen"
     return plot_bands("training_images", about, [Band(group_title(bars[0].group), [panel])])
 
@@ -112,7 +112,7 @@ def _removals(title: str, bars: Iterable[Bar]) -> Panel:
     by_step = {
         ("all used" if step == "none" else f"- {step}", bar.key[1]): bar for bar, step in steps
     }
-    return Panel(title, by_step, style_of_model)
+    return Panel(title, by_step, _style_of_model)
 
 
 def _log(place: str) -> float:
@@ -143,7 +143,7 @@ def _title(group: Sequence[Bar]) -> str:
     return group_title(group[0].group)
 
 
-def style_of_model(name: str) -> Style:
+def _style_of_model(name: str) -> Style:
     """NesT-S, DeiT narrow: colour and marker by family, dash by size."""
     family, size = re.fullmatch("([A-Za-z]+)[- ]?(.*)", name).groups()
     return replace(_FAMILIES[family], dash=_DASHES.get(size, "-"))
