@@ -34,8 +34,7 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 # %% tags=["hide-input"]
 from nestbook.notebook import check_parameters
 from nestbook.report import tables
-from nestbook.report.claims import claims_table, plot_claims
-from nestbook.report.forest import plot_forest
+from nestbook.report.claims import claims_table, plot_claims, plot_forest
 from nestlib import records
 
 check_parameters(In)
@@ -68,7 +67,7 @@ forest
 # runs on digits decide nothing here.
 #
 # Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
-# for words such as "far" or "similar" are ours and stand in `experiments/nestbook/claims/findings.py`.
+# for words such as "far" or "similar" are ours and stand in `experiments/nestbook/claims/catalog.py`.
 #
 #     papermill experiments/claims.ipynb out.ipynb
 #     nest sweep --all --budget small --data-dir DATA  # the runs of narrow models; --board: where they stand

@@ -46,8 +46,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import tables, training_images
-from nestbook.report.bars import bars_table
+from nestbook.report import ablations, tables
+from nestbook.report.bars import bars_table, find_small_bars
 from nestbook.sweeps import runner
 from nestlib import records
 
@@ -68,15 +68,15 @@ ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train
 # its figures and their records.
 
 # %% tags=["hide-input"]
-bars = training_images.find_training_images(store, range(seeds), data_dir or None)
-picture = training_images.plot_training_images(bars)
+bars = find_small_bars("training_images", store, range(seeds), data_dir or None)
+picture = ablations.plot_training_images(bars)
 picture
 
 # %% [markdown]
 # ## How far NesT is ahead
 
 # %% tags=["hide-input"]
-gaps = training_images.gaps_table(bars)
+gaps = ablations.gaps_table(bars)
 table = bars_table("Top-1 by model and number of training images", bars)
 display(gaps, table)
 

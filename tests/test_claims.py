@@ -10,10 +10,9 @@ import pytest
 import torch
 from conftest import SHARED
 
-from nestbook.claims.finding import NO_RECORD, Bar, Claim, Comparison, examine
-from nestbook.claims.findings import CLAIMS
-from nestbook.report.claims import claims_table, plot_claims
-from nestbook.report.forest import plot_forest
+from nestbook.claims.catalog import CLAIMS
+from nestbook.claims.claim import NO_RECORD, Claim, Comparison, Mean, examine
+from nestbook.report.claims import claims_table, plot_claims, plot_forest
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.small import runs_by_line
 from nestlib.metrics.accuracy import pack_right
@@ -24,7 +23,7 @@ from nestlib.runs import staleness
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
-TINY, SMALL = (Bar("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
+TINY, SMALL = (Mean("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 
 
 @pytest.fixture
@@ -79,9 +78,9 @@ def test_every_bar_has_a_recipe_of_the_papers_data():
     recipes = {bar: bar.recipe() for bar in bars}
     assert {r.dataset for r in recipes.values()} == {"cifar10", "cifar100", "imagenet"}
     figure6 = plan("figure6", "paper", [0])
-    bar = Bar("figure6", ("cifar10", "T", "S=2", "depth 3"))
+    bar = Mean("figure6", ("cifar10", "T", "S=2", "depth 3"))
     assert recipes[bar] == figure6[bar.key][0]
-    jitter = Bar("recipe", ("imagenet/nest_tiny", "augmentation.color_jitter=0"))
+    jitter = Mean("recipe", ("imagenet/nest_tiny", "augmentation.color_jitter=0"))
     assert recipes[jitter].augmentation.color_jitter == 0
 
 
@@ -93,9 +92,9 @@ def test_records_decide(store):
     add_runs(store, SMALL, (97.0,))
     assert examine(claim, store).status == "undecided"  # one run decides nothing
     add_runs(store, SMALL, (97.0, 97.1, 97.2))
-    finding = examine(claim, store)
-    assert finding.status == "supported" and len(finding.ruling.runs) == 6
-    assert finding.ruling.verdicts[0].value == pytest.approx(1.0)
+    outcome = examine(claim, store)
+    assert outcome.status == "supported" and len(outcome.ruling.runs) == 6
+    assert outcome.ruling.verdicts[0].value == pytest.approx(1.0)
     add_runs(store, SMALL, (95.0, 95.1, 95.2))
     assert examine(claim, store).status == "contradicted"
 
@@ -103,7 +102,7 @@ def test_records_decide(store):
 def test_all_or_one_and_how_many_share_the_error(store):
     add_runs(store, TINY, (96.0, 96.1, 96.2))
     add_runs(store, SMALL, (97.0, 97.1, 97.2))
-    base = Bar("table1", ("cifar10", "NesT-B"))
+    base = Mean("table1", ("cifar10", "NesT-B"))
     up, down = ((Comparison(((1, a), (-1, b)))) for a, b in ((SMALL, TINY), (TINY, SMALL)))
     missing = Comparison(((1, base), (-1, SMALL)))
 
@@ -133,15 +132,15 @@ def test_stale_records_decide_nothing(store):
         assert examine(claim, store).status == NO_RECORD
 
 
-def test_what_the_papers_own_numbers_contradict(store):
+def test_what_the_papers_own_numbers_contradict():
     """Each by arithmetic that anyone can redo on the printed tables."""
-    findings = {claim.id: examine(claim, store) for claim in CLAIMS}
-    against = {name for name, finding in findings.items() if finding.printed == "contradicted"}
+    printed = {claim.id: claim.printed for claim in CLAIMS if claim.printed}
+    against = {name for name, one in printed.items() if one.status == "contradicted"}
     assert against == {"nest3-speed", "layers", "teaching-helps", "deit-size"}
-    assert "= 6.2" in findings["nest3-speed"].printed_by
-    assert "10 at depth 5" in findings["layers"].printed_by
-    assert "NesT-B, cifar10 -0.1" in findings["teaching-helps"].printed_by
-    assert findings["57-percent"].printed == "supported"
+    assert "= 6.2" in printed["nest3-speed"].numbers
+    assert "10 at depth 5" in printed["layers"].numbers
+    assert "NesT-B, cifar10 -0.1" in printed["teaching-helps"].numbers
+    assert printed["57-percent"].status == "supported"
     assert all(math.isfinite(b.low) or math.isfinite(b.high)
                for claim in CLAIMS for b in claim.comparisons)  # fmt: skip
 
@@ -205,8 +204,8 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     draws = np.random.default_rng(0)
     add_small(store, pvt, (0.62, 0.625, 0.63), draws)
     add_small(store, deit, (0.57, 0.575, 0.58), draws)
-    finding = examine(claim, store)
-    assert (finding.status, finding.small.status) == (NO_RECORD, "supported")
+    outcome = examine(claim, store)
+    assert (outcome.status, outcome.small.status) == (NO_RECORD, "supported")
     (row,) = claims_table(store, ["pvt-small"]).rows
     assert row[2].startswith("supported: +") and row[2].endswith("narrow PVT above narrow DeiT")
     assert row[5] == NO_RECORD and row[7].count("(n = 3)") == 2
@@ -218,7 +217,7 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     assert f"1 supported, {len(SMALL_CLAIMS) - 1} no record" in picture.description
     picture.to_svg()
     forest = plot_forest(store)
-    (verdict,) = finding.small.verdicts
+    (verdict,) = outcome.small.verdicts
     said = f"PVT-T - DeiT-T: {verdict.value:+.2f} ± {verdict.half_width:.2f} points, supported"
     assert said in forest.description
     assert list(forest.tooltips) == ["forest-pvt-small-0"]
@@ -251,9 +250,9 @@ def test_an_undecided_one_says_how_many_seeds_would_do(store):
     shared = np.random.default_rng(0).random(10_000)
     add_small(store, pvt, (0.60, 0.62, 0.64), shared=shared)
     add_small(store, deit, (0.58, 0.60, 0.62), shared=shared)
-    finding = examine(claim, store)
-    needed = finding.small.verdicts[0].seeds_needed
-    assert finding.small.status == "undecided" and 4 <= needed <= 30
+    outcome = examine(claim, store)
+    needed = outcome.small.verdicts[0].seeds_needed
+    assert outcome.small.status == "undecided" and 4 <= needed <= 30
     (row,) = claims_table(store, ["pvt-small"]).rows
     assert f"; {needed} seeds a side would decide it. Asked:" in row[2]
 
@@ -261,5 +260,5 @@ def test_an_undecided_one_says_how_many_seeds_would_do(store):
 def test_a_figures_page_shows_its_own_claims_alone(store):
     table = claims_table(store, ["heads", "shallow"])
     assert [row[1] for row in table.rows] == [BY_ID["shallow"].quote, BY_ID["heads"].quote]
-    with pytest.raises(ValueError, match=r"no claim is named headz; there are abstract-96"):
+    with pytest.raises(ValueError, match=r"no claim 'headz'; did you mean heads"):
         claims_table(store, ["headz"])

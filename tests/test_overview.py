@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nestbook.claims.findings import CLAIMS
+from nestbook.claims.catalog import CLAIMS
 from nestbook.paper import TABLE1, TABLE2
 from nestbook.report.overview import GROUPS, PAGES, fill_readme, opening_table, results_table
 from nestbook.report.tables import Number

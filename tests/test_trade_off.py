@@ -20,10 +20,9 @@ def points_of(table):
     """Costs as if this machine were three times as fast, accuracies for NesT alone."""
     return [
         Point(
-            name, row.group, row.cifar10 if table is TABLE1 else row.top1, row.images_per_second,
-            row.params_m, 3 * row.images_per_second, row.params_m,
-            90.0 if name.startswith("NesT") else None, "mean ± 0.1, n = 3, <a record>",
-            "5 rounds & a GPU", getattr(row, "unsure", False),
+            name, row, row.cifar10 if table is TABLE1 else row.top1, 3 * row.images_per_second,
+            row.params_m, 90.0 if name.startswith("NesT") else None,
+            "mean ± 0.1, n = 3, <a record>", "5 rounds & a GPU",
         )
         for name, row in table.items()
     ]  # fmt: skip

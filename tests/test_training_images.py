@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from nestbook.benchmarks.bench import run_bench
-from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.ablations import gaps_table, plot_training_images
+from nestbook.report.bars import bars_table, find_bars, find_small_bars
 from nestbook.report.table1 import rates_table, table1_small
 from nestbook.report.tables import NOT_RUN
-from nestbook.report.training_images import find_training_images, gaps_table, plot_training_images
 from nestbook.sweeps.plans import plan
 from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
@@ -48,7 +48,7 @@ def test_gaps_are_those_of_the_means_with_paired_intervals(store):
         if model in rates and number != "50,000":
             for recipe in row:
                 add(store, recipe, rates[model])
-    found = find_training_images(store)
+    found = find_small_bars("training_images", store)
     rows = {row[0]: row[1:] for row in gaps_table(found).rows}
     assert list(rows) == ["1,000", "2,500", "10,000", "50,000"]
     assert rows["50,000"] == (NOT_RUN, NOT_RUN) and rows["1,000"][1] == NOT_RUN
@@ -62,7 +62,7 @@ def test_gaps_are_those_of_the_means_with_paired_intervals(store):
 
 
 def test_the_figure_without_records_says_so(store):
-    found = find_training_images(store)
+    found = find_small_bars("training_images", store)
     assert "Not run yet: CIFAR-10" in plot_training_images(found).description
     assert all(row[1:] == (NOT_RUN, NOT_RUN) for row in gaps_table(found).rows)
 

@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import norm, sem, t
 
-from nestlib.metrics.intervals import sampling_half_width
+from nestlib.metrics.intervals import CONFIDENCE, sampling_half_width
 
-CONFIDENCE = 0.95
 MOST_SEEDS = 100  # that `Verdict.seeds_needed` counts up to
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
@@ -107,14 +106,11 @@ def judge(
     sampling = _sampling_half_width(terms, confidence)
     status, needed = _decide(value, math.hypot(seeds, sampling), low, high), None
     if status == UNDECIDED and min(counts) > 1:
-        enough = (
-            n for n in range(min(counts) + 1, MOST_SEEDS + 1)
-            if _decide(
-                value, math.hypot(_welch_half_width(terms, [n] * len(terms), confidence), sampling),
-                low, high,
-            ) != UNDECIDED
-        )  # fmt: skip
-        needed = next(enough, None)
+        for n in range(min(counts) + 1, MOST_SEEDS + 1):
+            more_seeds = _welch_half_width(terms, [n] * len(terms), confidence)
+            if _decide(value, math.hypot(more_seeds, sampling), low, high) != UNDECIDED:
+                needed = n
+                break
     return Verdict(status, value, seeds, sampling, needed)
 
 
@@ -126,21 +122,15 @@ def _decide(value: float, width: float, low: float, high: float) -> str:
     return UNDECIDED
 
 
-def mean_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """Of the interval of a mean over runs, by Student's t; infinite for a single run."""
+def mean_half_width(values: Sequence[float]) -> float:
+    """Of the 95 % interval of a mean over runs, by Student's t; infinite for a single run."""
     n = len(values)
-    if n < 2:
-        return math.inf
-    return float(t.ppf((1 + confidence) / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return math.inf if n < 2 else float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * sem(values))
 
 
-def prediction_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """Of the interval that one more run falls in, by Student's t; infinite after a single run."""
-    n = len(values)
-    if n < 2:
-        return math.inf
-    spread = statistics.stdev(values) * math.sqrt(1 + 1 / n)
-    return float(t.ppf((1 + confidence) / 2, n - 1)) * spread
+def prediction_half_width(values: Sequence[float]) -> float:
+    """Of the 95 % interval that one more run falls in; infinite after a single run."""
+    return math.sqrt(len(values) + 1) * mean_half_width(values)
 
 
 def _welch_half_width(
@@ -149,12 +139,12 @@ def _welch_half_width(
     """Of the terms' spreads, as if each were of so many runs."""
     if any(scores.n < 2 for _, scores in terms):
         return math.inf
-    variances = [c**2 * s.spread**2 / n for (c, s), n in zip(terms, counts, strict=True)]
-    total = sum(variances)
+    variances = np.array([(c * scores.spread) ** 2 for c, scores in terms]) / counts
+    total = variances.sum()
     if total == 0:
         return 0.0
-    freedom = total**2 / sum(v**2 / (n - 1) for v, n in zip(variances, counts, strict=True))
-    return t.ppf((1 + confidence) / 2, freedom) * math.sqrt(total)
+    freedom = total**2 / (variances**2 / (np.array(counts) - 1)).sum()
+    return float(t.ppf((1 + confidence) / 2, freedom) * math.sqrt(total))
 
 
 def _sampling_half_width(terms: Sequence[tuple[float, Scores]], confidence: float) -> float:

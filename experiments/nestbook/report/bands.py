@@ -4,15 +4,15 @@ Digits stand in a band of their own, under a label that says what they are.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nestbook.report.bars import QUICK_LABEL, Bar, describe_time, is_quick
-from nestbook.report.panels import INK, SMALL, Panel, Style, draw_panel, mark_look, reach_of
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.panels import Panel, Style, draw_panel, reach_of
+from nestbook.report.pictures import INK, SMALL, Picture, drawing_style, mark_look
 from nestbook.report.tables import NOT_RUN
 from nestlib.data.datasets import dataset_info
 
@@ -34,12 +34,10 @@ class Band:
         return [bar for panel in self.panels for bar in panel.bars.values()]
 
 
-def plot_bands(
-    stem: str, about: str, bands: Sequence[Band], styles: Callable[[str], Style]
-) -> Picture:
+def plot_bands(stem: str, about: str, bands: Sequence[Band]) -> Picture:
     """Bands from top to bottom; panels without marks are named below as not run yet.
 
-    about: what is compared, for the description; styles: how a series is drawn, by its name.
+    about: what is compared, for the description.
     """
     drawn = [Band(b.title, [p for p in b.panels if p.is_worth_drawing]) for b in bands]
     drawn = [band for band in drawn if band.panels]
@@ -53,7 +51,7 @@ def plot_bands(
         _explain(figure, any(bar.printed for band in drawn for bar in band.bars))
         y = top
         for i, (band, height) in enumerate(zip(drawn, heights)):
-            tooltips |= _draw_band(figure, band, y, styles, f"band{i}")
+            tooltips |= _draw_band(figure, band, y, f"band{i}")
             y += height
         if below:
             _write(figure, f"{NOT_RUN.capitalize()}: {below}", y + 0.1, fontsize=SMALL, color=INK)
@@ -77,33 +75,33 @@ def _title(band: Band) -> str:
 
 def _seeds(band: Band) -> str:
     """How many runs a mark is the mean of."""
-    counts = sorted({bar.scores.n for bar in band.bars if bar.scores})
-    return (
-        f" (n = {' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))})" if counts else ""
-    )
+    counts = {bar.scores.n for bar in band.bars if bar.scores}
+    if not counts:
+        return ""
+    low, high = min(counts), max(counts)
+    return f" (n = {low})" if low == high else f" (n = {low} to {high})"
 
 
 # Layout: inches from the top of the figure
 
 
 def _band_height(band: Band) -> float:
-    notes = max(_count_lines(panel.note) for panel in band.panels)
+    notes = max(panel.note.count("\n") + bool(panel.note) for panel in band.panels)
     return (
-        (1 + _legend_lines(band)) * _LINE + 0.06 + _HEAD * any(p.title for p in band.panels)
-        + max(panel.height for panel in band.panels) + _FOOT + notes * 0.12 + 0.1
+        _titles_height(band) + max(panel.height for panel in band.panels) + _FOOT + notes * 0.12
+        + 0.1
     )  # fmt: skip
 
 
-def _legend_lines(band: Band) -> int:
-    return max(_legend_rows(panel.series) for panel in band.panels)
+def _titles_height(band: Band) -> float:
+    """Of a band's title, its legends and its panels' titles."""
+    legends = max(_legend_rows(panel) for panel in band.panels)
+    return (1 + legends) * _LINE + 0.06 + _HEAD * any(panel.title for panel in band.panels)
 
 
-def _legend_rows(series: Sequence[str]) -> int:
-    return 0 if len(series) < 2 else 1 if len(series) <= 4 else 2
-
-
-def _count_lines(text: str) -> int:
-    return text.count("\n") + 1 if text else 0
+def _legend_rows(panel: Panel) -> int:
+    series = len(panel.series)
+    return 0 if series < 2 else 1 if series <= 4 else 2
 
 
 def _write(figure: Figure, text: str, y: float, x: float = _EDGE, **how) -> None:
@@ -113,10 +111,10 @@ def _write(figure: Figure, text: str, y: float, x: float = _EDGE, **how) -> None
 
 def _explain(figure: Figure, printed: bool) -> None:
     """What a mark's parts are."""
-    mark = Line2D([], [], ls="", marker="o", mfc=INK, mec="white", mew=0.5, ms=6)
+    mark = Line2D([], [], ls="", marker="o", **mark_look(INK, size=6))
     thick = Line2D([], [], color=INK, lw=1.6)
     thin = Line2D([], [], color=INK, lw=0.7, marker="|", ms=3.5, mew=0.7)
-    hollow = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, mew=1.1, ms=4.6)
+    hollow = Line2D([], [], ls="", **Style(INK).mark("none"))
     chance = Line2D([], [], color="0.5", lw=0.8, ls=":")
     handles = {
         "mean of n seeds, ± standard deviation": (thick, mark),
@@ -131,34 +129,34 @@ def _explain(figure: Figure, printed: bool) -> None:
     )  # fmt: skip
 
 
-def _draw_band(
-    figure: Figure, band: Band, y: float, styles: Callable[[str], Style], prefix: str
-) -> dict[str, str]:
+def _draw_band(figure: Figure, band: Band, y: float, prefix: str) -> dict[str, str]:
     """Title, series and panels of a band whose top is at y; the tooltips by gid."""
     quick = is_quick(band.bars)
     look = {"weight": "bold", "fontsize": 8, **({"bbox": _QUICK_BOX} if quick else {})}
     _write(figure, _title(band) + _seeds(band), y, _EDGE + 0.03 * quick, **look)
-    y += _LINE + 0.06
-    legend_y = y
-    y += _legend_lines(band) * _LINE + _HEAD * any(panel.title for panel in band.panels)
-    tooltips, x = {}, _EDGE
-    rooms = _rooms(band)
+    tooltips, x, top = {}, _EDGE, y + _titles_height(band)
+    rooms, height = _rooms(band), figure.get_figheight()
     width = (_WIDTH - 2 * _EDGE - 0.1 - sum(left for left, _ in rooms)) / len(rooms)
     for i, (panel, (left, named)) in enumerate(zip(band.panels, rooms)):
         x += left
         if i == 0 or panel.series != band.panels[i - 1].series:
-            _legend(figure, panel, x if i else _EDGE, legend_y, styles)
-        height = figure.get_figheight()
-        place = x / _WIDTH, 1 - (y + panel.height) / height, width / _WIDTH, panel.height / height
-        axes = figure.add_axes(place)
-        key = panel.position is None, panel.group
-        alike = [p for p in band.panels if (p.position is None, p.group) == key]
-        reach = reach_of([bar for p in alike for bar in p.bars.values()])
-        tooltips |= draw_panel(axes, panel, reach, styles, f"{prefix}-panel{i}")
+            _legend(figure, panel, x if i else _EDGE, y + _LINE + 0.06)
+        bottom = 1 - (top + panel.height) / height
+        axes = figure.add_axes((x / _WIDTH, bottom, width / _WIDTH, panel.height / height))
+        tooltips |= draw_panel(axes, panel, _reach(panel, band), f"{prefix}-panel{i}")
         if named:
             axes.tick_params(labelleft=False)
         x += width
     return tooltips
+
+
+def _reach(panel: Panel, band: Band) -> tuple[float, float]:
+    """Of all panels of a band that are drawn alike: of the same data, as lines or as bars."""
+    alike = [
+        one for one in band.panels
+        if (one.position is None, one.group) == (panel.position is None, panel.group)
+    ]  # fmt: skip
+    return reach_of(Band("", alike).bars)
 
 
 def _rooms(band: Band) -> list[tuple[float, bool]]:
@@ -173,17 +171,15 @@ def _rooms(band: Band) -> list[tuple[float, bool]]:
     return rooms
 
 
-def _legend(
-    figure: Figure, panel: Panel, x: float, y: float, styles: Callable[[str], Style]
-) -> None:
+def _legend(figure: Figure, panel: Panel, x: float, y: float) -> None:
     """The series of a panel, and of those right of it with the same."""
-    rows, handles = _legend_rows(panel.series), []
+    rows, handles = _legend_rows(panel), []
     if not rows:
         return
     for name in panel.series:
-        style = styles(name)
+        style = panel.style_of(name)
         look = {"ls": style.dash, "lw": 1} if panel.position else {"ls": ""}
-        handles.append(Line2D([], [], **look, **mark_look(style), color=style.color, label=name))
+        handles.append(Line2D([], [], **look, **style.mark(), color=style.color, label=name))
     figure.legend(
         handles=handles, loc="upper left", ncols=math.ceil(len(handles) / rows), frameon=False,
         bbox_to_anchor=(x / _WIDTH, 1 - y / figure.get_figheight()), borderpad=0,

@@ -6,14 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from nestbook.claims.finding import scores_of
+from nestbook.claims.claim import scores_of
 from nestbook.claims.verdict import Scores, prediction_half_width
+from nestbook.report.means import join_devices, join_ids
 from nestbook.report.printed import Printed, find_printed
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
 from nestbook.sweeps.plans import Key, plan
 from nestbook.sweeps.runner import load_plan
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.recipe import GanRecipe, Recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store
 
 SMALL_LABEL = "narrow models on a part of CIFAR-10, by two cores; no row of the paper"
@@ -76,35 +77,35 @@ def find_bars(
     figure: str, store: Store, seeds: Iterable[int] = (0, 1, 2), data_dir: Path | None = None
 ) -> Bars:
     """Every bar of a figure with its fresh records; nothing is run."""
-    seeds = list(seeds)
-    small = find_small_bars(figure, store, seeds, data_dir)
-    found: dict[str, list[Bar]] = {"quick": [], "gpu": [], "paper": []}
-    for budget, bars in found.items():
-        recipes = plan(figure, budget, seeds)
-        records = load_plan(recipes, store, data_dir)
-        for key, (first, *_) in recipes.items():
-            printed = None if budget == "quick" else find_printed(figure, first.dataset, key)
-            bars.append(Bar(key, first, tuple(records[key]), printed))
-    papers = {(bar.key, bar.dataset): bar.recipe for bar in found["paper"]}
+    where = store, list(seeds), data_dir
+    gpu, paper = (_find(figure, budget, *where) for budget in ("gpu", "paper"))
+    papers = {(bar.key, bar.dataset): bar.recipe for bar in paper}
     run_ids = {recipe.run_id for recipe in papers.values()}
-    gpu = [
+    apart = [
         _set_apart(bar, papers.get((bar.key, bar.dataset)))
-        for bar in found["gpu"] if bar.recipe.run_id not in run_ids
+        for bar in gpu if bar.recipe.run_id not in run_ids
     ]  # fmt: skip
-    return Bars(gpu + found["paper"], found["quick"], small)
+    return Bars(apart + paper, _find(figure, "quick", *where), find_small_bars(figure, *where))
 
 
 def find_small_bars(
-    sweep: str, store: Store, seeds: Sequence[int] = (0, 1, 2), data_dir: Path | None = None
+    sweep: str, store: Store, seeds: Iterable[int] = (0, 1, 2), data_dir: Path | None = None
 ) -> list[Bar]:
     """The bars of a sweep at budget small, narrow models that have no number of the paper's."""
-    recipes = plan(sweep, "small", seeds)
-    records = load_plan(recipes, store, data_dir)
-    subsets = {row[0].train_subset for row in recipes.values()}
+    bars = _find(sweep, "small", store, seeds, data_dir)
+    subsets = {bar.recipe.train_subset for bar in bars}
     images = f", {subsets.pop():,} images" if len(subsets) == 1 else ""
+    return [replace(bar, schedule=f"narrow models{images}") for bar in bars]
+
+
+def _find(
+    figure: str, budget: str, store: Store, seeds: Iterable[int], data_dir: Path | None
+) -> list[Bar]:
+    recipes = plan(figure, budget, seeds)
+    records = load_plan(recipes, store, data_dir)
     return [
-        Bar(key, row[0], tuple(records[key]), None, f"narrow models{images}")
-        for key, row in recipes.items()
+        Bar(key, first, tuple(records[key]), find_printed(figure, first, key))
+        for key, (first, *_) in recipes.items()
     ]
 
 
@@ -120,26 +121,21 @@ def _set_apart(bar: Bar, paper: Recipe | None) -> Bar:
 
 def bars_table(title: str, bars: Sequence[Bar]) -> Table:
     """A row a bar. Those of a series without any number, ours or the paper's, share a row."""
+    groups: dict[tuple[Key, Key | None], list[Bar]] = {}
+    for bar in bars:
+        key = bar.key if bar.records or bar.printed else None
+        groups.setdefault((bar.series, key), []).append(bar)
     with_paper = any(bar.printed for bar in bars)
-    rows: list[tuple[Cell, ...]] = []
-    empty: dict[Key, list[Bar]] = {}
-    for bar in bars:
-        if not bar.records and not bar.printed:
-            empty.setdefault(bar.series, []).append(bar)
-    for bar in bars:
-        without = empty.get(bar.series, [])
-        if bar not in without:
-            rows.append(_row(bar.name, bar, with_paper))
-        elif bar is without[0]:
-            rows.append(_row(_name_together(without), bar, with_paper))
-    paper = ("Paper (%)",) if with_paper else ()
-    columns = ("Bar", *paper, "Our records (%)")
+    columns = ("Bar", *(["Paper (%)"] if with_paper else []), "Our records (%)")
     if any(bar.records for bar in bars):
         columns += ("Sampling ±", "One more run", "n", "Seconds a run", "Records")
+    label = QUICK_LABEL if is_quick(bars) else ""
+    if all(bar.recipe.budget == "small" for bar in bars):
+        label = SMALL_LABEL
     return Table(
-        f"{title}: {_label(bars)}" if _label(bars) else title,
+        f"{title}: {label}" if label else title,
         columns,
-        [row[: len(columns)] for row in rows],
+        [_row(group, with_paper)[: len(columns)] for group in groups.values()],
         _notes(bars, with_paper),
     )
 
@@ -149,32 +145,23 @@ def is_quick(bars: Sequence[Bar]) -> bool:
     return all(bar.dataset == "digits" for bar in bars)
 
 
-def _label(bars: Sequence[Bar]) -> str:
-    """What bars that are no rows of the paper are."""
-    if is_quick(bars):
-        return QUICK_LABEL
-    return SMALL_LABEL if all(bar.recipe.budget == "small" for bar in bars) else ""
-
-
-def _name_together(bars: Sequence[Bar]) -> str:
-    if len(bars) == 1:
-        return bars[0].name
-    ends = ", ".join(bar.key[-1] for bar in bars)
-    return f"{', '.join(bars[0].series)}: {ends if len(ends) <= _LISTED else f'{len(bars)} bars'}"
-
-
-def _row(name: str, bar: Bar, with_paper: bool) -> tuple[Cell, ...]:
-    paper = [""] if with_paper else []
+def _row(bars: Sequence[Bar], with_paper: bool) -> tuple[Cell, ...]:
+    """Of one bar, or of several without any number."""
+    bar, name = bars[0], bars[0].name
+    if len(bars) > 1:
+        ends = ", ".join(bar.key[-1] for bar in bars)
+        name = ", ".join(bar.series) + f": {ends if len(ends) <= _LISTED else f'{len(bars)} bars'}"
+    paper: list[Cell] = [""] if with_paper else []
     if bar.printed:
         source = f"{PAPER}, {bar.printed.where}"
         paper = [Number(bar.printed.value, source, bar.printed.digits)]
     if not bar.scores:
         return (name, *paper, NOT_RUN, "", "", "", "", "")
-    source = ", ".join(record.run_id for record in bar.records)
+    source, seconds = join_ids(bar.records), [r.summary["train_seconds"] for r in bar.records]
     return (
         name, *paper, mean_of(bar.scores.values, source, 2),
         Number(bar.scores.half_width, source, 2), _predict(bar.scores), str(bar.scores.n),
-        mean_of(_seconds([bar]), source, 0), bar.ids,
+        mean_of(seconds, source, 0), bar.ids,
     )  # fmt: skip
 
 
@@ -183,10 +170,6 @@ def _predict(scores: Scores) -> str:
         return ""
     half = prediction_half_width(scores.values)
     return f"{scores.mean - half:.1f} to {scores.mean + half:.1f}"
-
-
-def _seconds(bars: Sequence[Bar]) -> list[float]:
-    return [record.summary["train_seconds"] for bar in bars for record in bar.records]
 
 
 def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
@@ -199,12 +182,12 @@ def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
         notes.append("Paper: single runs without a spread; rest the mouse on a number for where it "
                      "stands. A figure without numbers has those of Tables 1 and 2 where a bar is "
                      "a row of theirs")  # fmt: skip
-    usual = next((bar.recipe for bar in bars if _is_named_small(bar.recipe)), None)
-    if usual:
-        notes.append(
-            f"One more seed of {usual.name}: nest train {usual.name} --seed 3 --data-dir DATA "
-            "(DATA holds CIFAR-10)"
-        )
+    for bar in bars:
+        recipe = bar.recipe
+        if recipe.budget == "small" and recipe.run_id == get_recipe(recipe.name).run_id:
+            notes.append(f"One more seed of {recipe.name}: nest train {recipe.name} --seed 3 "
+                         "--data-dir DATA (DATA holds CIFAR-10)")  # fmt: skip
+            break
     time = describe_time(bars)
     return [*notes, *_say_processors(bars), time[0].upper() + time[1:]]
 
@@ -221,26 +204,17 @@ def _say_processors(bars: Sequence[Bar]) -> list[str]:
     return [f"Not all runs are of one make of processor: {listed}"]
 
 
-def _is_named_small(recipe: Recipe | GanRecipe) -> bool:
-    return recipe.budget == "small" and recipe.run_id == get_recipe(recipe.name).run_id
-
-
 def describe_time(bars: Sequence[Bar]) -> str:
     """How many runs there are, on what, of how many test images, and their wall time."""
     runs = {record.run_id: record for bar in bars for record in bar.records}.values()
     if not runs:
         return "no record of these recipes yet"
     seconds = [record.summary["train_seconds"] for record in runs]
-    devices = sorted({record.environment["device"] for record in runs})
     images = sorted({record.environment["data"]["test"]["images"] for record in runs})
-    lacking = sum(not bar.records for bar in bars)
+    lacking, together = sum(not bar.records for bar in bars), sum(seconds)
+    hours = f"{together / 60:.0f} min" if together < 2 * 3600 else f"{together / 3600:.1f} h"
     return (
-        f"runs: {len(runs)}, on {' and '.join(devices)}, {' or '.join(f'{n:,}' for n in images)} "
+        f"runs: {len(runs)}, on {join_devices(runs)}, {' or '.join(f'{n:,}' for n in images)} "
         f"test images; seconds a run by the records: {min(seconds):.0f} to {max(seconds):.0f}, "
-        f"together {_say_time(sum(seconds))}"
-        + (f"; {lacking} of {len(bars)} bars not run yet" if lacking else "")
+        f"together {hours}" + (f"; {lacking} of {len(bars)} bars not run yet" if lacking else "")
     )
-
-
-def _say_time(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from nestbook import paper
-from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
+from nestbook.report.tables import (
+    HERE,
+    NOT_RUN,
+    PAPER,
+    Cell,
+    Number,
+    Table,
+    median_of,
+    median_ratio,
+)
 from nestlib.records import Record
 
 PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
@@ -17,11 +26,11 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
     runs = [run for run in (here, best_run(None, committed)) if run and not is_smoke(run)]
     rows, used = [], {}
     for name, printed in PRINTED[table].items():
-        record = find_measured(name, runs)
-        if record is not None:
-            used[record.run_id] = record
-        source = HERE if record is here else record.run_id if record else ""
-        cells = _measured_cells(record, name, source) if record else why_not(name, runs)
+        timed = next((run for run in runs if images_per_second(run, name)), None)
+        if timed is not None:
+            used[timed.run_id] = timed
+        counted = timed or next((run for run in runs if name in run.summary), None)
+        cells = _measured_cells(counted, name, here) if counted else [NOT_RUN, *[""] * 5]
         rows.append((name, *_beside_the_paper(table, printed, cells)))
     columns = {
         "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
@@ -36,7 +45,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
          "Measured on"),
         rows,
         ["Paper: inference on a single GPU, which its table does not name",
-         *(describe_bench(HERE if r is here else r.run_id, r) for r in used.values())],
+         *(describe_bench(source_of(run, here), run) for run in used.values())],
     )  # fmt: skip
 
 
@@ -44,12 +53,12 @@ def _beside_the_paper(table: str, printed, cells: list[Cell]) -> tuple[Cell, ...
     params, gflops, memory, *speeds = cells
     images = Number(printed.images_per_second, PAPER, 1)
     if table == "table1":
-        sizes = (Number(printed.params_m, PAPER), params, gflops,
-                 Number(printed.gpu_memory_mb, PAPER, 0), memory)  # fmt: skip
-    else:
-        sizes = (Number(printed.params_m, PAPER, 0), params,
-                 Number(printed.gflops, PAPER), gflops, memory)  # fmt: skip
-    return (*sizes, images, *speeds)
+        memory_there = Number(printed.gpu_memory_mb, PAPER, 0)
+        return (Number(printed.params_m, PAPER), params, gflops, memory_there, memory, images,
+                *speeds)  # fmt: skip
+    gflops_there = Number(printed.gflops, PAPER)
+    return (Number(printed.params_m, PAPER, 0), params, gflops_there, gflops, memory, images,
+            *speeds)  # fmt: skip
 
 
 def speed_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
@@ -57,9 +66,11 @@ def speed_table(table: str, here: Record | None, committed: Sequence[Record]) ->
 
     Of several runs of one machine and precision the one that timed most rows stands.
     """
-    runs = {name: best_run(None, same) for name, same in _by_machine(committed).items()}
-    records = [record for record in runs.values() if record is not None]
-    if here is not None and best_run(here, ()) and here.run_id not in {r.run_id for r in records}:
+    by_machine: dict[str, list[Record]] = {}
+    for record in committed:
+        by_machine.setdefault(describe_machine(record), []).append(record)
+    records = [run for run in (best_run(None, same) for same in by_machine.values()) if run]
+    if best_run(here, ()) and here.run_id not in {record.run_id for record in records}:
         records.insert(0, here)
     modes = [(r, mode) for r in records for mode in ("forward", "train")]
     rows = []
@@ -76,22 +87,15 @@ def speed_table(table: str, here: Record | None, committed: Sequence[Record]) ->
         f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
         ("Method", "Paper, inference", *columns),
         rows,
-        [describe_bench(HERE if r is here else r.run_id, r) for r in records]
+        [describe_bench(source_of(record, here), record) for record in records]
         or [f"Nothing measured yet: nest bench {table}"],
     )
-
-
-def _by_machine(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(describe_machine(record), []).append(record)
-    return found
 
 
 def _ratio(record: Record, name: str, mode: str) -> Cell:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
     ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
-    ratio = median_of([a / b for a, b in zip(ours, base)], record.run_id)
+    ratio = median_ratio(ours, base, record.run_id)
     return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
 
 
@@ -101,13 +105,12 @@ def rounds_of(record: Record, name: str, mode: str) -> list[float]:
     return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
 
 
+def source_of(record: Record, here: Record | None) -> str:
+    return HERE if record is here else record.run_id
+
+
 def describe_machine(record: Record) -> str:
     return f"{record.environment['device']}, {record.recipe['precision']}"
-
-
-def find_measured(name: str, runs: Sequence[Record]) -> Record | None:
-    """The first run that timed a row."""
-    return next((run for run in runs if images_per_second(run, name)), None)
 
 
 def results(here: Record | None, committed: Sequence[Record]) -> list[Record]:
@@ -130,35 +133,27 @@ def best_run(here: Record | None, committed: Sequence[Record]) -> Record | None:
     return max(runs, key=merit, default=None)
 
 
-def images_per_second(record: Record, name: str, mode: str = "forward") -> float | None:
-    """Median images/s of a row, None where it was not or could not be measured."""
+def images_per_second(record: Record, name: str) -> float | None:
+    """Median images/s of a row's forward pass, None where it was not or could not be measured."""
     row = record.summary.get(name, {})
-    return row.get("images_per_second", {}).get(mode, {}).get("median")
+    return row.get("images_per_second", {}).get("forward", {}).get("median")
 
 
-def why_not(name: str, runs: Sequence[Record]) -> list[Cell]:
-    """The measured cells of a row that no run timed: what was counted, and the reason."""
-    row, source = next(((r.summary[name], r.run_id) for r in runs if name in r.summary), ({}, ""))
+def _measured_cells(record: Record, name: str, here: Record | None) -> list[Cell]:
+    """Parameters, GFLOPs, memory, both speeds and on what; the reason where a row has none."""
+    row, source = record.summary[name], source_of(record, here)
+    missing = row.get("error", NOT_RUN)
     if "params" not in row:
-        return [row.get("error", NOT_RUN), *[""] * 5]
+        return [missing, *[""] * 5]
+    sizes = [Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)]
+    if not images_per_second(record, name):
+        return [*sizes, "", missing, "", ""]
+    rounds = [rounds_of(record, name, mode) for mode in ("forward", "train")]
     return [
-        Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2), "",
-        row.get("error", NOT_RUN), "", "",
-    ]  # fmt: skip
-
-
-def _measured_cells(record: Record, name: str, source: str) -> list[Cell]:
-    row = record.summary[name]
-    return [
-        Number(row["params"] / 1e6, source, 2),
-        Number(row["gflops"], source, 2),
-        Number(row["memory_mb"], source, 0),
-        *(
-            median_of(rounds_of(record, name, mode), source) or row.get("error", NOT_RUN)
-            for mode in ("forward", "train")
-        ),
+        *sizes, Number(row["memory_mb"], source, 0),
+        *(median_of(values, source) or missing for values in rounds),
         HERE if source == HERE else f"record: {describe_machine(record)}",
-    ]
+    ]  # fmt: skip
 
 
 def describe_bench(source: str, record: Record) -> str:

@@ -13,12 +13,13 @@ from nestbook.report.cost import (
     results,
     rounds_of,
 )
+from nestbook.report.pictures import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION
 from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
 from nestlib.records import Record
 
 BASE = "TransGAN"  # what the paper's ratio is over
 # Okabe and Ito's, in the order of a panel's rows.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+COLORS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PINK)
 
 
 def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:

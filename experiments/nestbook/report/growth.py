@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import PALETTE, Picture, drawing_style
 from nestbook.report.tables import Cell, Number, Table
 
 # Okabe and Ito's, in the order in which a picture's models come.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = PALETTE
 _MODES = {"forward": "inference", "train": "training"}
 _X_LABELS = {
     "batch": "batch (images)", "pixels": "pixels an image", "depth": "layers a hierarchy",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import BLUE, Picture, drawing_style
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table, median_of
 from nestlib.records import Record
 
@@ -164,10 +164,10 @@ def plot_streaming(records: Sequence[Record]) -> Picture | Table:
     with drawing_style():
         figure = Figure(figsize=(7, 2.4), layout="constrained")
         axes = figure.subplots()
-        axes.plot(minutes, mb, color="#0072B2", lw=0.9)
+        axes.plot(minutes, mb, color=BLUE, lw=0.9)
         for number, (minute, value) in enumerate(zip(minutes, mb)):
             gid = f"point-{number}"
-            axes.plot(minute, value, "o", ms=3, color="#0072B2", gid=gid)
+            axes.plot(minute, value, "o", ms=3, color=BLUE, gid=gid)
             tooltips[gid] = f"{value:,.0f} MB after {60 * minute:.0f} s\n{record.run_id}"
         axes.set(
             xlabel="minutes of streaming", ylabel="memory (MB)", ylim=(0, 1.15 * max(mb)),

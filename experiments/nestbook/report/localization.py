@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nestbook.paper import FIGURE8 as PRINTED
 from nestbook.paper import FIGURE8_CITED, FIGURE8_LATER
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import BLUE, GREEN, ORANGE, SKY, VERMILION, Picture, drawing_style
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table
 from nestlib.records import Failure, Record
 
@@ -21,11 +21,11 @@ TITLES = {
 }
 # Okabe and Ito's; dashes and marks tell the rows apart where colour does not.
 STYLES = {
-    "DeiT RollOut": ("#E69F00", (0, (1, 1)), "v"),
-    "ADL": ("#56B4E9", (0, (4, 1.5)), "s"),
-    "ACoL": ("#009E73", (0, (4, 1.5, 1, 1.5)), "D"),
-    "R50 GradCAM++": ("#D55E00", (0, (6, 2)), "^"),
-    "NesT CAM": ("#0072B2", "-", "o"),
+    "DeiT RollOut": (ORANGE, (0, (1, 1)), "v"),
+    "ADL": (SKY, (0, (4, 1.5)), "s"),
+    "ACoL": (GREEN, (0, (4, 1.5, 1, 1.5)), "D"),
+    "R50 GradCAM++": (VERMILION, (0, (6, 2)), "^"),
+    "NesT CAM": (BLUE, "-", "o"),
 }
 
 

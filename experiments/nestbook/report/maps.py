@@ -9,12 +9,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import VERMILION, Picture, drawing_style
 from nestlib.explain.localize import find_boxes, scale_map
 
 COLOR_MAP = "viridis"  # even steps of lightness: readable in grey, and to the colour-blind
 OPACITY = 0.65
-TRUE_BOX, FOUND_BOX = "#FFFFFF", "#D55E00"
+TRUE_BOX, FOUND_BOX = "#FFFFFF", VERMILION
 
 
 def draw_maps(

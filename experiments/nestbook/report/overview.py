@@ -5,18 +5,20 @@ the files that show it to what this module says.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from nestbook.architecture.receptive_field import crosses
-from nestbook.claims.finding import NO_RECORD, examine
-from nestbook.claims.findings import CLAIMS
+from nestbook.claims.catalog import CLAIMS
+from nestbook.claims.claim import NO_RECORD, Outcome, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED
 from nestbook.evaluations.planted import find_planted
 from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
 from nestbook.recipes.rows import TABLES
-from nestbook.report.claims import count_statuses, status_of_small
+from nestbook.report.claims import count_statuses, status_of_printed, status_of_small
 from nestbook.report.cost import rounds_of
-from nestbook.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_of
+from nestbook.report.means import join_devices, mean_top1
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, median_ratio
 from nestlib.files import write_atomically
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
@@ -25,11 +27,10 @@ from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
 
 PAGES = {
-    "figure1": "Figure 1", "figure2": "Figure 2", "figure3": "Figure 3", "figure4": "Figure 4",
-    "figure5": "Figure 5", "figure6": "Figure 6", "figure7": "Figure 7", "figure8": "Figure 8",
-    "table1": "Table 1", "table2": "Table 2", "table_a1": "Table A1", "table_a2": "Table A2",
-    "table_a3": "Table A3", "table_a4": "Table A4", "figure_a1": "Figure A1",
-    "figure_a2": "Figure A2", "figure_a3": "Figure A3", "figure_a4": "Figure A4",
+    **{f"figure{number}": f"Figure {number}" for number in range(1, 9)},
+    **{f"figure_a{number}": f"Figure A{number}" for number in range(1, 5)},
+    **{f"table{number}": f"Table {number}" for number in (1, 2)},
+    **{f"table_a{number}": f"Table A{number}" for number in range(1, 5)},
     "training_images": "Training images", "records": "All records", "claims": "Which claims hold",
 }  # fmt: skip
 WAY = "GradCAT, positive, place, normed"  # the default
@@ -39,7 +40,7 @@ START, END = "<!-- results: experiments/records.ipynb writes them -->", "<!-- en
 class Group(NamedTuple):
     """One of the five things that the paper sets out to show.
 
-    sections: whose sentences (nestbook.claims.findings) are its; evidence: what stands here today,
+    sections: whose sentences (nestbook.claims.catalog) are its; evidence: what stands here today,
     in words.
     """
 
@@ -68,7 +69,7 @@ def _say_narrow(store: Store) -> str:
     summary = records[0].summary
     return (
         f"a narrow NesT ({summary['num_params'] / 1e6:.2f} M parameters, "
-        f"{summary['reported_epoch']} epochs) reaches {_mean_top1(records)} % on CIFAR-10, "
+        f"{summary['reported_epoch']} epochs) reaches {mean_top1(records)} % on CIFAR-10, "
         f"n = {len(records)}; none of the paper's rows"
     )
 
@@ -111,9 +112,9 @@ GROUPS = (
 def opening_table(store: Store) -> Table:
     """The paper's five claims: their status by records, and what stands here."""
     store = _committed(store)
-    rows, findings = [], [examine(claim, store) for claim in CLAIMS]
+    rows, outcomes = [], [examine(claim, store) for claim in CLAIMS]
     for group in GROUPS:
-        found = [f for f in findings if f.claim.section in group.sections]
+        found = [f for f in outcomes if f.claim.section in group.sections]
         rows.append((group.claim, _status(found), group.evidence(store), _links(group.pages)))
     return Table(
         "The paper's claims, and how each stands here",
@@ -122,21 +123,21 @@ def opening_table(store: Store) -> Table:
         ["Status from committed records alone; a sentence is decided where the 95 % interval of "
          "its difference, over seeds and test images, lies on one side. Page: "
          f"{Link('Which claims hold', 'experiments/claims.ipynb')}",
-         f"Of the {len(findings)} sentences, asked of narrow models on two cores: "
-         f"{count_statuses(findings, status_of_small)}",
+         f"Of the {len(outcomes)} sentences, asked of narrow models on two cores: "
+         f"{count_statuses(outcomes, status_of_small)}",
          "The paper's runs take GPU days. Every run made here is listed: "
          f"{Link('All records', 'experiments/records.ipynb')}"],
     )  # fmt: skip
 
 
-def _status(found: Sequence) -> str:
+def _status(found: Sequence[Outcome]) -> str:
     if not found:
         return "none to decide"
-    states = [finding.status for finding in found]
+    states = [outcome.status for outcome in found]
     parts = [f"{states.count(s)} {s}" for s in dict.fromkeys(states) if s != NO_RECORD]
     if NO_RECORD in states:
         parts.append(f"{states.count(NO_RECORD)} without a record")
-    printed = [finding.printed for finding in found]
+    printed = [status_of_printed(outcome) for outcome in found]
     holds, fails = printed.count(SUPPORTED), printed.count(CONTRADICTED)
     own = f"; by the paper's own numbers {holds} for, {fails} against" if holds + fails else ""
     return f"of {len(found)}: {', '.join(parts)}{own}"
@@ -144,27 +145,31 @@ def _status(found: Sequence) -> str:
 
 def _links(names: Sequence[str]) -> str:
     folder = find_project_root() / "experiments"
-    there = [name for name in names if (folder / f"{name}.ipynb").is_file()]
-    return ", ".join(str(Link(PAGES[name], f"experiments/{name}.ipynb")) for name in there)
+    return ", ".join(str(_page(name)) for name in names if (folder / f"{name}.ipynb").is_file())
 
 
 def results_table(store: Store) -> Table:
     """The headline numbers: paper, ours, n and hardware."""
     store = _committed(store)
     rows = [
-        _accuracy(store, "table1", dataset, name)
-        for dataset, names in (("cifar10", "TSB"), ("cifar100", "B"))
-        for name in (f"NesT-{size}" for size in names)
+        _accuracy(store, "table1", dataset, f"NesT-{size}")
+        for dataset, sizes in (("cifar10", "TSB"), ("cifar100", "B")) for size in sizes
     ]  # fmt: skip
     rows += [_accuracy(store, "table2", "imagenet", f"NesT-{size}") for size in "TSB"]
-    printed = Number(FIGURE8["NesT CAM"], PAPER)
+    error = "top-1 localization error (%)"
+    epochs = get_recipe("cifar10/nest_narrow").epochs
     rows += [
-        _boxes(store, "NesT-S's CAM, ImageNet", "localize/imagenet/", printed),
-        _decoder(store),
-        _narrow(store),
-        _boxes(store, "narrow NesT's CAM, Tiny ImageNet-100", "localize/tiny_imagenet/", "-"),
-        _tree(store),
-    ]
+        (f"NesT-S's CAM, ImageNet, {error}", Number(FIGURE8["NesT CAM"], PAPER),
+         *_boxes(store, "localize/imagenet/"), _page("figure8")),
+        ("NesT decoder's images/s over TransGAN's, 64x64",
+         Number(FIGURE7_THROUGHPUT_RATIO, PAPER, 0), *_decoder(store), _page("figure7")),
+        (f"narrow NesT, {epochs} epochs, CIFAR-10 top-1 (%)", "-", *_narrow(store),
+         _page("table1")),
+        (f"narrow NesT's CAM, Tiny ImageNet-100, {error}", "-",
+         *_boxes(store, "localize/tiny_imagenet/"), _page("figure8")),
+        ("narrow NesT's GradCAT, quadrant of the digit asked for (%, chance 25)", "no number",
+         *_tree(store), _page("figure3")),
+    ]  # fmt: skip
     return Table(
         "Results so far",
         ("What", "Paper", "Ours", "n", "Hardware", "Page"),
@@ -182,58 +187,54 @@ def _accuracy(store: Store, table: str, dataset: str, name: str) -> tuple[Cell, 
     title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}[dataset]
     return (
         f"{name}, {title} top-1 (%)", Number(value, PAPER, 1 if table == "table2" else 2),
-        _mean_top1(records) if records else NOT_RUN, *_provenance(records), _page(table),
+        *_top1(records), _page(table),
     )  # fmt: skip
+
+
+# Our number, n and hardware
+_ABSENT = (NOT_RUN, "", "")
+
+
+def _top1(records: Sequence[Record]) -> tuple[Cell, ...]:
+    if not records:
+        return _ABSENT
+    return mean_top1(records), str(len(records)), join_devices(records)
 
 
 def _narrow(store: Store) -> tuple[Cell, ...]:
-    recipe = get_recipe("cifar10/nest_narrow")
-    records = store.find_seeds(recipe)
-    ours: Cell = NOT_RUN
-    if records:
-        ours = _mean_top1(records)
-        if len(records) == 1:
-            images = records[0].environment["data"]["test"]["images"]
-            half = sampling_half_width(ours.value, images)
-            ours = Number(ours.value, ours.source, 2, 1, half)
-    what = f"narrow NesT, {recipe.epochs} epochs, CIFAR-10 top-1 (%)"
-    return (what, "-", ours, *_provenance(records), _page("table1"))
+    """With one seed ± is for the draw of the test images."""
+    records = store.find_seeds(get_recipe("cifar10/nest_narrow"))
+    top1, *others = _top1(records)
+    if len(records) == 1:
+        images = records[0].environment["data"]["test"]["images"]
+        top1 = replace(top1, spread=sampling_half_width(top1.value, images))
+    return (top1, *others)
 
 
 def _decoder(store: Store) -> tuple[Cell, ...]:
-    paper = Number(FIGURE7_THROUGHPUT_RATIO, PAPER, 0)
-    what = "NesT decoder's images/s over TransGAN's, 64x64"
     for bench in store.find_benches("figure7"):
         ours, base = (rounds_of(bench, name, "forward") for name in ("NesT", "TransGAN"))
-        ratio = median_of([a / b for a, b in zip(ours, base)], bench.run_id)
+        ratio = median_ratio(ours, base, bench.run_id)
         if ratio:
-            n = f"{ratio.n} rounds"
-            return (what, paper, ratio, n, bench.environment["device"], _page("figure7"))
-    return (what, paper, "no record yet", "", "", _page("figure7"))
+            return ratio, f"{ratio.n} rounds", bench.environment["device"]
+    return ("no record yet", "", "")
 
 
-def _boxes(store: Store, title: str, beginning: str, printed: Cell) -> tuple[Cell, ...]:
+def _boxes(store: Store, beginning: str) -> tuple[Cell, ...]:
     """NesT's class maps as boxes, of the newest record whose id begins so."""
-    what = f"{title}, top-1 localization error (%)"
-    records = [r for r in store.find_committed(beginning) if r.summary["row"] == "NesT CAM"]
-    if not records:
-        return (what, printed, NOT_RUN, "", "", _page("figure8"))
-    summary, source = records[0].summary, records[0].run_id
-    error, n = Number(summary["top1"]["best"]["error"], source), f"{summary['images']:,} images"
-    return (what, printed, error, n, records[0].environment["device"], _page("figure8"))
+    for record in store.find_committed(beginning):
+        if record.summary["row"] == "NesT CAM":
+            error = Number(record.summary["top1"]["best"]["error"], record.run_id)
+            return error, f"{record.summary['images']:,} images", record.environment["device"]
+    return _ABSENT
 
 
 def _tree(store: Store) -> tuple[Cell, ...]:
-    what = "narrow NesT's GradCAT, quadrant of the digit asked for (%, chance 25)"
     record = _planted(store)
     if record is None:
-        return (what, "no number", NOT_RUN, "", "", _page("figure3"))
-    queries, models = record.summary["together"]["four"]["queries"], len(record.summary["seeds"])
-    n = f"{queries:,} queries, {models} models"
-    return (
-        what, "no number", _quadrants(record, "four"), n, record.environment["device"],
-        _page("figure3"),
-    )  # fmt: skip
+        return _ABSENT
+    hit, models = _quadrants(record, "four"), len(record.summary["seeds"])
+    return hit, f"{hit.n:,} queries, {models} models", record.environment["device"]
 
 
 def _planted(store: Store) -> Record | None:
@@ -245,15 +246,6 @@ def _quadrants(record: Record, canvas: str) -> Number:
     low, high = hit["interval"]
     queries = record.summary["together"][canvas]["queries"]
     return Number(100 * hit["rate"], record.run_id, 1, queries, 50 * (high - low))
-
-
-def _mean_top1(records: Sequence[Record]) -> Number:
-    return mean_of([record.summary["test/top1"] for record in records], records[0].run_id, 2)
-
-
-def _provenance(records: Sequence[Record]) -> tuple[str, str]:
-    devices = sorted({record.environment["device"] for record in records})
-    return (str(len(records)), " and ".join(devices)) if records else ("", "")
 
 
 def _page(name: str) -> Link:

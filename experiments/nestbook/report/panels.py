@@ -5,6 +5,7 @@ The paper's own numbers are hollow marks beside ours.
 
 import itertools
 import math
+import statistics
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from nestbook.report.bars import QUICK_LABEL, Bar, is_quick
+from nestbook.report.pictures import INK, SMALL, mark_look
 from nestbook.report.tables import NOT_RUN, mean_of
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
 
 _ROW, _SPACE = 0.14, 0.09  # inches a bar, and between places
 _LINES_HEIGHT = 1.9  # inches
-SMALL = 6.5  # points, of notes
 _BESIDE = 2.8  # points between a mark and the thin bar beside it
-INK = "0.25"
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,33 @@ class Style:
     marker: str = "o"
     dash: str | tuple = "-"
 
+    def mark(self, fill: str = "full") -> dict:
+        return {"marker": self.marker, **mark_look(self.color, fill)}
+
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars by (place, series), both in the order of the plan; equal series are drawn alike.
+    """Bars by (place, series), both in the order of the plan, all of one data set and schedule.
 
+    style_of: how a series is drawn, by its name.
     position: where on its axis a place of a line stands; None draws bars, one under another.
     label: of the axis of places.
     """
 
     title: str
     bars: Mapping[tuple[str, str], Bar]
+    style_of: Callable[[str], Style]
     position: Callable[[str], float] | None = None
     label: str = ""
 
     @property
     def dataset(self) -> str:
-        (dataset,) = {bar.dataset for bar in self.bars.values()}
-        return dataset
+        return next(iter(self.bars.values())).dataset
 
     @property
     def group(self) -> str:
         """Data and schedule of its bars."""
-        (group,) = {bar.group for bar in self.bars.values()}
-        return group
+        return next(iter(self.bars.values())).group
 
     @property
     def places(self) -> list[str]:
@@ -94,8 +97,11 @@ class Panel:
                 parts.append(f"{name} at {', '.join(lacking)}")
         return textwrap.fill(f"{NOT_RUN}: {'; '.join(parts)}", 58) if parts else ""
 
-    def bar_places(self) -> dict[tuple[str, str], float]:
-        """Where each bar stands, in inches from the top."""
+    def find_places(self) -> dict[tuple[str, str], float]:
+        """Where each mark stands: of bars, in inches from the top; of lines, on their axis."""
+        return self._line_places() if self.position else self._bar_places()
+
+    def _bar_places(self) -> dict[tuple[str, str], float]:
         places, y = {}, 0.0
         for place in self.places:
             y += _SPACE
@@ -105,11 +111,10 @@ class Panel:
                     y += _ROW
         return places
 
-    def line_places(self) -> dict[tuple[str, str], float]:
-        """Where each mark of a line stands: series a little apart, so that whiskers do not meet."""
+    def _line_places(self) -> dict[tuple[str, str], float]:
+        """Series stand a little apart, so that whiskers do not meet."""
         at = {place: self.position(place) for place in self.places}
-        sorted_at = sorted(at.values())
-        gap = min((b - a for a, b in itertools.pairwise(sorted_at)), default=1.0)
+        gap = min((b - a for a, b in itertools.pairwise(sorted(at.values()))), default=1.0)
         names = self.series
         apart = min(0.09, 0.3 / len(names)) * gap
         shift = {name: (i - (len(names) - 1) / 2) * apart for i, name in enumerate(names)}
@@ -117,42 +122,44 @@ class Panel:
 
 
 def draw_panel(
-    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
-    prefix: str,
+    axes: Axes, panel: Panel, reach: tuple[float, float], prefix: str
 ) -> dict[str, str]:  # fmt: skip
     """Draw a panel whose values lie in `reach`; the tooltips by gid, each beginning with prefix."""
-    draw = _draw_lines if panel.position else _draw_bars
     axes.set_title(panel.title, loc="left", fontsize=7.5, weight="normal", pad=4)
     axes.annotate(
         panel.note, (0, 0), (0, -29), xycoords="axes fraction", textcoords="offset points",
         fontsize=SMALL, va="top", color=INK,
     )  # fmt: skip
-    return draw(axes, panel, reach, styles, prefix)
+    tooltips, places = {}, panel.find_places()
+    (_draw_lines if panel.position else _draw_bars)(axes, panel, reach, places)
+    for i, ((place, series), bar) in enumerate(panel.bars.items()):
+        tooltips |= _draw_mark(
+            axes, bar, places[place, series], panel.style_of(series), f"{prefix}-{i}",
+            upright=panel.position is not None,
+        )  # fmt: skip
+    return tooltips
 
 
 def _draw_bars(
-    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
-    prefix: str,
-) -> dict[str, str]:  # fmt: skip
+    axes: Axes, panel: Panel, reach: tuple[float, float], places: Mapping[tuple[str, str], float]
+) -> None:
+    """Bars behind the marks, "not run yet" where there is no mark, and both axes."""
     low, high = reach
     whole = low < 50 or panel.dataset == "digits"
     begin = 0.0 if whole else math.floor(low - 0.3 * max(high - low, 1))
-    tooltips, places = {}, panel.bar_places()
-    for i, ((place, series), bar) in enumerate(panel.bars.items()):
-        y, style, gid = places[place, series], styles(series), f"{prefix}-{i}"
+    for (place, series), bar in panel.bars.items():
+        y = places[place, series]
         if bar.scores:
-            axes.barh(y, bar.scores.mean - begin, 0.8 * _ROW, begin, color=style.color, alpha=0.3,
-                      lw=0, zorder=1)  # fmt: skip
+            axes.barh(y, bar.scores.mean - begin, 0.8 * _ROW, begin, lw=0, zorder=1, alpha=0.3,
+                      color=panel.style_of(series).color)  # fmt: skip
         elif not bar.printed:
             axes.annotate(
                 NOT_RUN, (begin, y), (3, 0), textcoords="offset points", va="center",
                 fontsize=SMALL, color="0.4", bbox={"fc": "white", "ec": "none", "pad": 0.5},
             )  # fmt: skip
-        tooltips |= _draw_mark(axes, bar, y, style, gid, upright=False)
     axes.set(xlim=(begin, min(100.5, high + 0.06 * (high - begin))), ylim=(panel.height, 0))
     middles = [
-        sum(ys) / len(ys)
-        for ys in ([y for key, y in places.items() if key[0] == name] for name in panel.places)
+        statistics.fmean(y for key, y in places.items() if key[0] == name) for name in panel.places
     ]
     axes.set_yticks(middles, panel.places)
     axes.tick_params(axis="y", length=0)
@@ -160,42 +167,30 @@ def _draw_bars(
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     axes.set_xlabel("top-1 (%)" + (f", axis from {begin:g}" if begin else ""))
     _draw_chance(axes.axvline, panel, begin)
-    return tooltips
 
 
 def _draw_lines(
-    axes: Axes, panel: Panel, reach: tuple[float, float], styles: Callable[[str], Style],
-    prefix: str,
-) -> dict[str, str]:  # fmt: skip
-    tooltips, places = {}, panel.line_places()
+    axes: Axes, panel: Panel, reach: tuple[float, float], places: Mapping[tuple[str, str], float]
+) -> None:
+    """Lines that join the marks of a series, and both axes."""
     for name in panel.series:
-        style = styles(name)
-        keys = [key for key in panel.bars if key[1] == name]
-        for kind, alpha in (("scores", 1.0), ("printed", 0.5)):
-            points = [(places[k], _value(panel.bars[k], kind)) for k in keys]
-            points = sorted(point for point in points if point[1] is not None)
-            axes.plot(*zip(*points) if points else ([], []), ls=style.dash, color=style.color,
-                      lw=0.9, alpha=alpha, zorder=1)  # fmt: skip
-    for i, ((place, series), bar) in enumerate(panel.bars.items()):
-        gid = f"{prefix}-{i}"
-        tooltips |= _draw_mark(axes, bar, places[place, series], styles(series), gid, upright=True)
+        style = panel.style_of(name)
+        bars = [(places[key], bar) for key, bar in panel.bars.items() if key[1] == name]
+        ours = [(at, bar.scores.mean) for at, bar in bars if bar.scores]
+        printed = [(at, bar.printed.value) for at, bar in bars if bar.printed]
+        for points, alpha in ((ours, 1.0), (printed, 0.5)):
+            axes.plot(*zip(*sorted(points)) if points else ([], []), ls=style.dash,
+                      color=style.color, lw=0.9, alpha=alpha, zorder=1)  # fmt: skip
     low, high = reach
     margin = 0.08 * max(high - low, 1)
     axes.set_ylim(max(0, low - margin), min(101, high + margin))
-    ends, gap = sorted(places.values()), 0.06 * (max(places.values()) - min(places.values()))
-    axes.set_xlim(ends[0] - gap, ends[-1] + gap)
+    left, right = min(places.values()), max(places.values())
+    axes.set_xlim(left - 0.06 * (right - left), right + 0.06 * (right - left))
     axes.set_xticks([panel.position(place) for place in panel.places], panel.places)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     axes.set(xlabel=panel.label, ylabel="top-1 (%)")
     _draw_chance(axes.axhline, panel, axes.get_ylim()[0])
-    return tooltips
-
-
-def _value(bar: Bar, kind: str) -> float | None:
-    if kind == "scores":
-        return bar.scores and bar.scores.mean
-    return bar.printed and bar.printed.value
 
 
 def reach_of(bars: Sequence[Bar]) -> tuple[float, float]:
@@ -221,12 +216,6 @@ def _draw_chance(draw: Callable, panel: Panel, begin: float) -> None:
         draw(chance, color="0.5", lw=0.8, ls=":", zorder=0.5)
 
 
-def mark_look(style: Style, hollow: bool = False) -> dict:
-    if hollow:
-        return {"marker": style.marker, "mfc": "white", "mec": style.color, "mew": 1.1, "ms": 4.6}
-    return {"marker": style.marker, "mfc": style.color, "mec": "white", "mew": 0.5, "ms": 5.6}
-
-
 def _draw_mark(
     axes: Axes, bar: Bar, place: float, style: Style, gid: str, *, upright: bool
 ) -> dict[str, str]:
@@ -248,14 +237,14 @@ def _draw_mark(
         if spread is not None:
             plot([mean - spread, mean + spread], 0, color=style.color, lw=1.6, gid=f"{gid}-spread")
         plot([mean - half, mean + half], _BESIDE, gid=f"{gid}-sampling", **thin)
-        plot([mean], 0, ls="", zorder=3, gid=gid, **mark_look(style))
+        plot([mean], 0, ls="", zorder=3, gid=gid, **style.mark())
         tooltips[gid] = _describe(bar)
     if bar.printed:
         value, half = bar.printed.value, _printed_half_width(bar)
         shift = -1.6 * _BESIDE if bar.scores else 0
         if not bar.scores:
             plot([value - half, value + half], _BESIDE, gid=f"{gid}-paper-sampling", **thin)
-        plot([value], shift, ls="", zorder=4, gid=f"{gid}-paper", **mark_look(style, hollow=True))
+        plot([value], shift, ls="", zorder=4, gid=f"{gid}-paper", **style.mark("none"))
         tooltips[f"{gid}-paper"] = (
             f"{bar.name}\n{value:g} %, printed by the paper ({bar.printed.where})\n"
             f"± {half:.2f} for the draw of {dataset_info(bar.dataset).num_test:,} test images\n"

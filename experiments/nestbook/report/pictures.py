@@ -18,11 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 # Okabe and Ito's colours, told apart by readers who confuse red and green.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PINK, SKY, YELLOW = "#CC79A7", "#56B4E9", "#F0E442"
+PALETTE = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)  # of curves, in their order
 GROUP_COLORS = {
-    "convnet": "#009E73",
-    "transformer, full attention": "#E69F00",
-    "transformer, local attention": "#0072B2",
-}
+    "convnet": GREEN, "transformer, full attention": ORANGE, "transformer, local attention": BLUE
+}  # fmt: skip
+INK = "0.25"
+SMALL = 6.5  # points, of notes
 # Matplotlib brings DejaVu Sans, so every machine lays a figure out alike. Verdana has its widths;
 # the others are narrower, so where a reader has none of the first two, text still fits.
 _STYLE = {
@@ -51,6 +54,18 @@ _STYLE = {
 def drawing_style() -> AbstractContextManager[None]:
     """One look for all pictures, whatever the session has set; nothing global changes for good."""
     return mpl.style.context(["default", sns.axes_style("ticks"), _STYLE])
+
+
+def mark_look(color: str, fill: str = "full", size: float = 5.6, hollow_size: float = 4.6) -> dict:
+    """A line's arguments for its marks; sizes in points.
+
+    fill: Matplotlib's fill style: "full", whose white rim parts marks that overlap, "none", which
+    is hollow, or "left", a half.
+    """
+    if fill == "full":
+        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": size}
+    face = {"mfc": "white"} if fill == "none" else {"mfc": color, "fillstyle": fill}
+    return {**face, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": hollow_size}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Does bf16 learn as well as fp32: the runs of `nest sweep precision`, pair by pair."""
 
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
 from nestbook.claims.verdict import mean_half_width
-from nestbook.report.tables import NOT_RUN, Cell, Number, Table, mean_of
+from nestbook.report.means import join_ids, mean_top1
+from nestbook.report.tables import NOT_RUN, Cell, Number, Table
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.runner import load_plan
 from nestlib.precision import PRECISIONS
@@ -32,34 +34,16 @@ def precision_table(
 
 
 def _row(name: str, records: dict[tuple[str, ...], list[Record]]) -> tuple[Cell, ...]:
-    by_seed = [
-        {record.recipe["seed"]: record for record in records[name, precision]}
-        for precision in PRECISIONS
-    ]
-    images = {r.environment["data"]["test"]["images"] for found in by_seed for r in found.values()}
+    found = [records[name, precision] for precision in PRECISIONS]
+    images = {r.environment["data"]["test"]["images"] for runs in found for r in runs}
     shown = " or ".join(f"{n:,}" for n in sorted(images))
-    tops = [
-        mean_of([_top1(r) for r in found.values()], _ids(found.values()), 2) if found else NOT_RUN
-        for found in by_seed
-    ]
-    fp32, bf16 = by_seed
-    pairs = sorted(fp32.keys() & bf16.keys())
+    row = (name, shown, *map(mean_top1, found))
+    fp32, bf16 = ({record.recipe["seed"]: record for record in runs} for runs in found)
+    pairs = [(fp32[seed], bf16[seed]) for seed in sorted(fp32.keys() & bf16.keys())]
     if len(pairs) < 2:
-        return (name, shown, *tops, NOT_RUN, "")
-    differences = [_top1(bf16[seed]) - _top1(fp32[seed]) for seed in pairs]
-    half_width = mean_half_width(differences)
-    both = [found[seed] for found in by_seed for seed in pairs]
-    mean = sum(differences) / len(pairs)
-    difference = Number(mean, _ids(both), 2, len(pairs), half_width)
-    return (
-        name, shown, *tops, difference,
-        "yes" if abs(mean) <= half_width else "no",
-    )  # fmt: skip
-
-
-def _top1(record: Record) -> float:
-    return record.summary["test/top1"]
-
-
-def _ids(records: Iterable[Record]) -> str:
-    return ", ".join(record.run_id for record in records)
+        return (*row, NOT_RUN, "")
+    differences = [b.summary["test/top1"] - a.summary["test/top1"] for a, b in pairs]
+    mean, half_width = statistics.fmean(differences), mean_half_width(differences)
+    source = join_ids(record for runs in zip(*pairs) for record in runs)
+    difference = Number(mean, source, 2, len(pairs), half_width)
+    return (*row, difference, "yes" if abs(mean) <= half_width else "no")

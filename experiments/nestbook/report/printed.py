@@ -5,6 +5,7 @@ from typing import NamedTuple
 from nestbook import paper
 from nestbook.sweeps.plans import Key
 from nestlib.models.aggregation import DEFAULT
+from nestlib.recipes.recipe import Recipe
 
 _COLUMNS = {"cifar10": 0, "cifar100": 1}  # of Table A2
 
@@ -21,15 +22,15 @@ class Printed(NamedTuple):
         return 2 if self.where == "Table 1" else len(str(self.value).partition(".")[2])
 
 
-def find_printed(figure: str, dataset: str, key: Key) -> Printed | None:
-    """What the paper prints of a bar; None where it prints nothing, so of all digits.
+def find_printed(figure: str, recipe: Recipe, key: Key) -> Printed | None:
+    """What the paper prints of a bar; None where it prints nothing, so of all narrow models.
 
     Bars whose recipe is a row of Table 1 or 2 have that row's number, as figures 5, 6, A1 and A2
     print none of their own.
     """
-    if dataset not in ("cifar10", "cifar100", "imagenet"):
+    if recipe.budget == "small" or recipe.dataset not in ("cifar10", "cifar100", "imagenet"):
         return None
-    return _FINDERS[figure](dataset, key)
+    return _FINDERS[figure](recipe.dataset, key)
 
 
 def _row(dataset: str, name: str) -> Printed | None:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from nestbook.architecture.receptive_field import BLOCK, GRID, heard_patches, heard_pixels
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import BLUE, ORANGE, Picture, drawing_style
 from nestbook.report.tables import HERE, Number, Table
 from nestbook.report.tree import COLORS
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES
@@ -17,7 +17,7 @@ MODEL = "nest_tiny_cifar"
 PLACES = ("upper left", "upper right", "lower left", "lower right")
 # Where a listener's mark stands in a patch, so that up to four do not hide one another.
 _OFFSETS = ((-0.22, -0.22), (0.22, -0.22), (-0.22, 0.22), (0.22, 0.22))
-_OWN, _BEYOND, _SILENT = "#0072B2", "#E69F00", "#F2F2F2"
+_OWN, _BEYOND, _SILENT = BLUE, ORANGE, "#F2F2F2"
 
 
 def plot_flow(design: str = DEFAULT) -> Picture:

@@ -11,13 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from nestbook.benchmarks.rivals import RIVALS, Rival
 from nestbook.report.cost import describe_machine
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import BLUE, VERMILION, Picture, drawing_style
 from nestbook.report.speed import MODES, fullest_runs, rounds_of, rows_of
 from nestbook.report.tables import NOT_RUN, median_of
 from nestlib.records import Record
 
 # Okabe and Ito's colours; a compiled form is hollow, so that grey print tells it too.
-COLORS = {"nestlib": "#0072B2", "timm": "#D55E00", "yardstick": "0.35"}
+COLORS = {"nestlib": BLUE, "timm": VERMILION, "yardstick": "0.35"}
 LABELS = {"nestlib": "NesT, nestlib", "timm": "NesT, timm", "yardstick": "yardstick, timm"}
 _LINE = 0.21  # inches a contender
 _TEXT = {"fontsize": 7, "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}

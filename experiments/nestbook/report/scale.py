@@ -9,11 +9,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from nestbook.benchmarks.scale import BYTES_PER_PARAMETER, RANKS, Job, Rates, predict
 from nestbook.benchmarks.scaling import ROW, Device, Loader
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import PALETTE, Picture, drawing_style
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table, median_of, significant
 from nestlib.records import Record
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
+COLORS = PALETTE[:4]
 
 
 def scale_table(

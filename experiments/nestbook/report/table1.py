@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from nestbook.claims.finding import scores_of
 from nestbook.paper import TABLE1 as PRINTED
 from nestbook.recipes.rows import TABLE1
 from nestbook.report.cost import describe_machine, is_smoke, rounds_of
+from nestbook.report.means import describe_runs, join_ids, mean_top1
 from nestbook.report.pictures import Picture
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of, median_of
 from nestbook.report.trade_off import plot_rows
@@ -25,7 +25,7 @@ def table1(store: Store) -> Table:
         for dataset, value in (("cifar10", printed.cifar10), ("cifar100", printed.cifar100)):
             records = store.find_seeds(get_recipe(TABLE1[name].on(dataset)))
             mark = "?" if printed.unsure else ""
-            cells += [Number(value, PAPER, 2, mark=mark), mean_top1(records, 2) or NOT_RUN]
+            cells += [Number(value, PAPER, 2, mark=mark), mean_top1(records)]
             notes += [describe_runs(f"{name}, {dataset}", records)] if records else []
         rows.append(tuple(cells))
     return Table(
@@ -39,18 +39,6 @@ def table1(store: Store) -> Table:
     )  # fmt: skip
 
 
-def mean_top1(records: Sequence[Record], digits: int = 1) -> Number | None:
-    values = [record.summary["test/top1"] for record in records]
-    return mean_of(values, records[0].run_id, digits) if records else None
-
-
-def describe_runs(name: str, records: Sequence[Record]) -> str:
-    """n, devices and record ids behind a mean."""
-    devices = sorted({record.environment["device"] for record in records})
-    ids = ", ".join(record.run_id for record in records)
-    return f"{name}: n = {len(records)}, {' and '.join(devices)}, records {ids}"
-
-
 def table1_real(store: Store, names: Sequence[str]) -> Table:
     """Real CIFAR-10, but not the paper's schedule: recipes of ours, each a row of its own."""
     rows, notes = [], []
@@ -60,15 +48,13 @@ def table1_real(store: Store, names: Sequence[str]) -> Table:
         if not records:
             rows.append((name, NOT_RUN, "", "", "", "", ""))
             continue
-        source = records[0].run_id
+        source = join_ids(records)
         minutes = [record.summary["train_seconds"] / 60 for record in records]
-        images = records[0].environment["data"]["test"]["images"]
-        top1 = mean_top1(records, 2)
         rows.append((
-            name, top1, Number(sampling_half_width(top1.value, images), source, 2),
-            str(len(records)), Number(records[0].summary["num_params"] / 1e6, source, 2),
+            name, *_accuracy(records), Number(records[0].summary["num_params"] / 1e6, source, 2),
             str(recipe.epochs), mean_of(minutes, source, 0),
         ))  # fmt: skip
+        images = records[0].environment["data"]["test"]["images"]
         notes.append(f"{describe_runs(name, records)}; {images:,} test images")
     return Table(
         "Real CIFAR-10, outside the paper's table: our narrow models on small machines",
@@ -88,16 +74,10 @@ def table1_small(
     bench = bench or next(iter(store.find_benches("small")), None)
     rows, notes, settled = [], [], find_rates(store)
     for (_, row), recipes in plan("table1", "small", seeds).items():
-        recipe = recipes[0]
         records = [found for found in (find_fresh(r, store) for r in recipes) if found]
-        accuracy: tuple[Cell, ...] = (NOT_RUN, "", "")
-        if records:
-            scores, source = scores_of(records), ", ".join(record.run_id for record in records)
-            half = Number(scores.half_width, source, 2)
-            accuracy = mean_of(scores.values, source, 2), half, str(scores.n)
-            notes.append(describe_runs(recipe.name, records))
-        rate = f"{recipe.lr_per_256:g}" if row in settled else "not chosen yet"
-        rows.append((row, recipe.name, *accuracy, *_cost(bench, row), rate))
+        notes += [describe_runs(recipes[0].name, records)] if records else []
+        rate = f"{recipes[0].lr_per_256:g}" if row in settled else "not chosen yet"
+        rows.append((row, recipes[0].name, *_accuracy(records), *_cost(bench, row), rate))
     timed = f"by {bench.run_id} ({describe_machine(bench)}), all in turn" if bench else NOT_RUN
     return Table(
         f"Seven families at equal size: {SMALL_SUBSET:,} images of CIFAR-10, "
@@ -109,6 +89,15 @@ def table1_small(
          f"images. Costs: {timed}. Rate: lr_per_256, the best of three on held-out training images "
          "(next table)", *notes],
     )  # fmt: skip
+
+
+def _accuracy(records: Sequence[Record]) -> tuple[Cell, Cell, str]:
+    """Mean over seeds, half-width for the draw of the test images, and n."""
+    if not records:
+        return (NOT_RUN, "", "")
+    top1, images = mean_top1(records), records[0].environment["data"]["test"]["images"]
+    half = Number(sampling_half_width(top1.value, images), top1.source, 2)
+    return top1, half, str(len(records))
 
 
 def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
@@ -126,14 +115,15 @@ def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
 def rates_table(store: Store) -> Table:
     """What each learning rate of budget small reaches on the training images held out."""
     found, rows = find_rates(store), []
-    for row, name in {row: r.small for row, r in TABLE1.items() if r.small}.items():
-        recipe = get_recipe(name)
-        rates = RATES[recipe.optimizer]
-        if row not in found:
-            rows.append((row, recipe.optimizer, NOT_RUN, "", "", "not chosen yet"))
+    for row, entry in TABLE1.items():
+        if not entry.small:
             continue
-        shown = [f"{found[row].scores[rate]:.2f} (at {rate:g})" for rate in rates]
-        rows.append((row, recipe.optimizer, *shown, f"{recipe.lr_per_256:g}"))
+        recipe = get_recipe(entry.small)
+        cells, taken = [NOT_RUN, "", ""], "not chosen yet"
+        if row in found:
+            scores, taken = found[row].scores, f"{recipe.lr_per_256:g}"
+            cells = [f"{scores[rate]:.2f} (at {rate:g})" for rate in RATES[recipe.optimizer]]
+        rows.append((row, recipe.optimizer, *cells, taken))
     return Table(
         f"Learning rates: top-1 (%) on {RATE_HELD_OUT:,} training images held out, never on test",
         ("Row", "Optimizer", "Lowest", "Middle", "Highest", "Taken"),
@@ -157,7 +147,7 @@ def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:
         source = done[0].run_id
         seconds = [record.summary["train_seconds"] for record in done]
         rows.append((
-            name, entry.quick, mean_top1(done), str(len(done)),
+            name, entry.quick, mean_top1(done, 1), str(len(done)),
             Number(done[0].summary["num_params"] / 1e6, source, 2), mean_of(seconds, source, 0),
         ))  # fmt: skip
         notes.append(describe_runs(entry.quick, done))
@@ -174,11 +164,10 @@ def table1_quick(records: Mapping[str, Sequence[Record]]) -> Table:
 
 def plot_table1(store: Store, here: Record | None, committed: Sequence[Record]) -> Picture:
     """CIFAR-10 accuracy against speed and parameters: as printed, and as measured here."""
-    accuracies = {}
+    ours = {}
     for name, row in TABLE1.items():
         records = store.find_seeds(get_recipe(row.recipe))
         if records:
-            source = describe_runs(f"{mean_top1(records, 2)} %", records)
-            accuracies[name] = (mean_top1(records, 2).value, source)
-    printed = {name: row.cifar10 for name, row in PRINTED.items()}
-    return plot_rows("table1", "CIFAR-10 top-1 (%)", printed, accuracies, here, committed)
+            top1 = mean_top1(records)
+            ours[name] = top1.value, describe_runs(f"{top1} %", records)
+    return plot_rows("table1", "CIFAR-10 top-1 (%)", "cifar10", ours, here, committed)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from nestbook.paper import TABLE2 as PRINTED
 from nestbook.peers import PUBLISHED
 from nestbook.recipes.rows import TABLE2
+from nestbook.report.means import describe_runs, mean_top1
 from nestbook.report.pictures import Picture
-from nestbook.report.table1 import describe_runs, mean_top1
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table
 from nestbook.report.trade_off import plot_rows
 from nestlib.recipes.named import get_recipe
@@ -25,7 +25,7 @@ def table2(store: Store, evaluated: Evaluated) -> Table:
         outcome = evaluated.get(recipe.model)
         rows.append((
             name, printed.group, str(printed.image_size), Number(printed.top1, PAPER),
-            PUBLISHED[recipe.model], *_scores(outcome), mean_top1(trained, 2) or NOT_RUN,
+            PUBLISHED[recipe.model], *_scores(outcome), mean_top1(trained),
         ))  # fmt: skip
         notes += [f"{name}: {describe_outcome(outcome)}"] if outcome is not None else []
         notes += [describe_runs(name, trained)] if trained else []
@@ -49,8 +49,7 @@ def table2_own(store: Store, evaluated: Evaluated) -> Table:
         equal = ""
         if trained is not None and isinstance(top1, Number):
             equal = "yes" if math.isclose(trained.summary["test/top1"], top1.value) else "no"
-        recorded = mean_top1([trained] if trained else [], 2)
-        rows.append((name, recorded or NOT_RUN, top1, equal, top5))
+        rows.append((name, mean_top1([trained] if trained else []), top1, equal, top5))
         notes.append(f"{name}: {describe_outcome(outcome)}")
     return Table(
         "Tiny ImageNet-100, 300 images a class, two epochs: our own runs scored again (chance 1 %)",
@@ -90,11 +89,10 @@ def plot_table2(store: Store, evaluated: Evaluated, here: Record | None,
         recipe = get_recipe(row.recipe)
         trained, outcome = store.find_seeds(recipe), evaluated.get(recipe.model)
         if trained:
-            number = mean_top1(trained, 2)
-            trained_here[name] = (number.value, describe_runs("trained here", trained))
+            source = describe_runs("trained here", trained)
+            trained_here[name] = (mean_top1(trained).value, source)
         elif isinstance(outcome, Record) and outcome.recipe["limit"] is None:
             source = f"published weights {PUBLISHED[recipe.model]}, {describe_outcome(outcome)}"
             published[name] = (outcome.summary["top1"], source)
-    printed = {name: row.top1 for name, row in PRINTED.items()}
-    return plot_rows("table2", "ImageNet top-1 (%)", printed, trained_here, here, committed,
+    return plot_rows("table2", "ImageNet top-1 (%)", "top1", trained_here, here, committed,
                      published)  # fmt: skip

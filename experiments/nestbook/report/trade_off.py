@@ -10,72 +10,77 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from nestbook.paper import Table1Row, Table2Row
 from nestbook.report.cost import ANCHOR as REFERENCE
-from nestbook.report.cost import PRINTED, TITLES, best_run, images_per_second
-from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks
+from nestbook.report.cost import PRINTED, TITLES, best_run, describe_machine, images_per_second
+from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks, mark_look
 from nestlib.records import Record
 
 # A second cue beside colour, for grey print.
 FAMILY_MARKERS = {
-    "NesT": "o",
-    "Swin": "s",
-    "DeiT": "^",
-    "PVT": "v",
-    "CCT": "P",
-    "ViT": "P",
-    "WRN": "X",
-    "ResNet": "X",
-    "Pyramid": "p",
-    "EffNet": "D",
-    "RegNetY": "p",
-}
+    "NesT": "o", "Swin": "s", "DeiT": "^", "PVT": "v", "CCT": "P", "ViT": "P", "WRN": "X",
+    "ResNet": "X", "Pyramid": "p", "EffNet": "D", "RegNetY": "p",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Point:
     """A row of a table: what the paper prints, and what we have of it.
 
+    printed: the paper's row; paper_accuracy: which of its accuracies is drawn.
     images_per_second, params_m: measured here; accuracy: of our own records. None: not (yet).
     accuracy_source, speed_source: where ours are from; read in the tooltip.
-    unsure: the paper's "?", training tends to diverge.
     published: the accuracy is that of published weights, not of a model trained here.
     """
 
     name: str
-    group: str
+    printed: Table1Row | Table2Row
     paper_accuracy: float
-    paper_images_per_second: float
-    paper_params_m: float
     images_per_second: float | None
     params_m: float | None
     accuracy: float | None
     accuracy_source: str
     speed_source: str
-    unsure: bool
     published: bool = False
+
+    @property
+    def unsure(self) -> bool:
+        """The paper's "?", training tends to diverge."""
+        return getattr(self.printed, "unsure", False)
 
     @property
     def family(self) -> str:
         return re.match("[A-Za-z]+", self.name)[0]
 
+    @property
+    def slug(self) -> str:
+        return re.sub("[^a-z0-9]+", "-", self.name.lower())
+
 
 @dataclass(frozen=True)
 class _Mark:
-    """A point as one panel draws it, filled by where its accuracy is from (_FILLS)."""
+    """A point as one column draws it, filled by where its accuracy is from (_FILLS).
+
+    speed, params: where it stands on the axes of costs; None: nowhere.
+    """
 
     point: Point
-    x: float
-    y: float
+    speed: float | None
+    params: float | None
+    accuracy: float
     tooltip: str
     fill: str = "full"
 
+    def at(self, cost: str) -> tuple[float, float]:
+        return getattr(self, cost), self.accuracy
 
-_SIDES, _COSTS = ("paper", "here"), ("speed", "params")
+
 _X_LABELS = {
     "speed": f"inference images/s, relative to {REFERENCE} (log scale)",
     "params": "parameters (millions, log scale)",
 }
 _TEXT, _MARK = 7, 6.5  # points
+_SIZES = (7.5, 5.4)  # of filled and of hollow marks, so that both are _MARK wide
 # Matplotlib's fill style of a mark says whose its accuracy is.
 _FILLS = {
     "full": "filled: accuracy and cost from the column's source",
@@ -94,55 +99,60 @@ def plot_trade_off(
     Raises:
         KeyError: NesT-T, the unit of speed, is not among the points.
     """
-    marks = {}
-    for cost in _COSTS:
-        marks["paper", cost] = _paper_marks(points, cost, accuracy_label)
-        marks["here", cost] = _our_marks(points, cost, accuracy_label)
-    notes = {cost: _note(points, marks["here", cost], cost) for cost in _COSTS}
+    columns = {
+        "paper": _paper_marks(points, accuracy_label), "here": _our_marks(points, accuracy_label)
+    }  # fmt: skip
+    marks = {
+        (side, cost): [mark for mark in columns[side] if getattr(mark, cost) is not None]
+        for cost in _X_LABELS for side in columns
+    }  # fmt: skip
+    notes = {cost: _note(points, marks["here", cost], cost) for cost in _X_LABELS}
     title = textwrap.fill(f"here ({machine})", 46, break_on_hyphens=False)
+    tooltips = {}
     with drawing_style():
         figure, panels = _layout(title, list(notes.values()), any(p.published for p in points))
         _legend(figure, points)
         panels["paper", "speed"].set_title("paper (its GPU, not named)")
         panels["here", "speed"].set_title(title)
         for (side, cost), axes in panels.items():
-            _draw(axes, marks[side, cost], f"{side}-{cost}")
+            _draw(axes, marks[side, cost], cost, f"{side}-{cost}")
             axes.set_xlabel(_X_LABELS[cost])
-        for cost in _COSTS:
-            panels["paper", cost].set_ylabel(accuracy_label, rotation_mode="anchor")
-            _write_below(panels["here", cost], notes[cost])
+            if side == "paper":
+                axes.set_ylabel(accuracy_label, rotation_mode="anchor")
+            else:
+                axes.annotate(
+                    notes[cost], (0, 0), (0, -33), xycoords="axes fraction",
+                    textcoords="offset points", fontsize=_TEXT, va="top",
+                )  # fmt: skip
         _scale(panels)
-        tooltips = {}
         for (side, cost), axes in panels.items():
-            tooltips |= _label(axes, marks[side, cost], f"{side}-{cost}")
+            tooltips |= _label(axes, marks[side, cost], cost, f"{side}-{cost}")
     return Picture(figure, stem, description, tooltips)
 
 
 def plot_rows(
-    table: str, accuracy_label: str, printed_accuracy: Mapping[str, float],
-    our_accuracy: Mapping[str, tuple[float, str]], here: Record | None,
-    committed: Sequence[Record], published_accuracy: Mapping[str, tuple[float, str]] = {},
+    table: str, accuracy_label: str, column: str, our_accuracy: Mapping[str, tuple[float, str]],
+    here: Record | None, committed: Sequence[Record],
+    published_accuracy: Mapping[str, tuple[float, str]] = {},
 ) -> Picture:  # fmt: skip
     """A table's rows: costs from one bench (report.cost.best_run), accuracies as handed in.
 
+    column: of the accuracies that the paper prints.
     our_accuracy: {row: (%, where from)} of models trained here, of records alone;
     published_accuracy: likewise of published weights, as scored here.
     """
     record = best_run(here, committed)
-    machine = "nothing measured yet"
-    source = ""
+    machine, source = "nothing measured yet", ""
     if record is not None:
-        machine = f"{record.environment['device']}, {record.recipe['precision']}"
+        machine = describe_machine(record)
         source = f"{record.recipe['rounds_done']} rounds, record {record.run_id}"
     points = []
     for name, printed in PRINTED[table].items():
         row = record.summary.get(name, {}) if record else {}
         accuracy, accuracy_source = (published_accuracy | our_accuracy).get(name, (None, ""))
         points.append(Point(
-            name, printed.group, printed_accuracy[name], printed.images_per_second,
-            printed.params_m, record and images_per_second(record, name),
-            row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source,
-            source, getattr(printed, "unsure", False),
+            name, printed, getattr(printed, column), record and images_per_second(record, name),
+            row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source, source,
             name in published_accuracy and name not in our_accuracy,
         ))  # fmt: skip
     description = (
@@ -155,46 +165,41 @@ def plot_rows(
     )
 
 
-def _paper_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[_Mark]:
-    unit = _reference(points).paper_images_per_second
+def _paper_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
+    unit = _reference(points).printed.images_per_second
     marks = []
     for point in points:
-        ratio = point.paper_images_per_second / unit
+        ratio = point.printed.images_per_second / unit
         lines = [
             f"{point.name}, as the paper prints it",
             f"{accuracy_label}: {point.paper_accuracy:g}",
-            f"{point.paper_images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}",
-            f"{point.paper_params_m:g} M parameters",
-            point.group,
+            f"{point.printed.images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}",
+            f"{point.printed.params_m:g} M parameters",
+            point.printed.group,
             *(["? as in the paper: training tends to diverge"] if point.unsure else []),
         ]
-        x = ratio if cost == "speed" else point.paper_params_m
-        marks.append(_Mark(point, x, point.paper_accuracy, "\n".join(lines)))
+        text = "\n".join(lines)
+        marks.append(_Mark(point, ratio, point.printed.params_m, point.paper_accuracy, text))
     return marks
 
 
-def _our_marks(points: Sequence[Point], cost: str, accuracy_label: str) -> list[_Mark]:
-    """The points whose cost was measured here."""
+def _our_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
     unit = _reference(points).images_per_second
     marks = []
     for point in points:
         ratio = point.images_per_second / unit if unit and point.images_per_second else None
-        x = ratio if cost == "speed" else point.params_m
-        if x is None:
-            continue
-        hollow = point.accuracy is None
-        fill = "none" if hollow else "left" if point.published else "full"
-        y = point.paper_accuracy if hollow else point.accuracy
-        shown = f"{y:g}, from the paper, no record of ours"
-        if not hollow:
-            shown = f"{y:.2f}, {point.accuracy_source}"
+        accuracy, fill = point.accuracy, "left" if point.published else "full"
+        shown = f"{accuracy:.2f}, {point.accuracy_source}" if accuracy is not None else ""
+        if accuracy is None:
+            accuracy, fill = point.paper_accuracy, "none"
+            shown = f"{accuracy:g}, from the paper, no record of ours"
         lines = [f"{point.name}, cost measured here", f"{accuracy_label}: {shown}"]
         if ratio is not None:
             lines.append(f"{point.images_per_second:,.1f} images/s, {ratio:.2f}x {REFERENCE}")
         if point.params_m is not None:
             lines.append(f"{point.params_m:.2f} M parameters")
-        lines += [point.speed_source, point.group]
-        marks.append(_Mark(point, x, y, "\n".join(lines), fill))
+        text = "\n".join([*lines, point.speed_source, point.printed.group])
+        marks.append(_Mark(point, ratio, point.params_m, accuracy, text, fill))
     return marks
 
 
@@ -205,11 +210,12 @@ def _reference(points: Sequence[Point]) -> Point:
 def _note(points: Sequence[Point], drawn: Sequence[_Mark], cost: str) -> str:
     """Names the points that a panel leaves out, and why."""
     shown = {mark.point for mark in drawn}
-    left_out = [point for point in points if point not in shown]
-    reasons = {"not measured here": [], f"measured here, but not {REFERENCE}, the unit": []}
-    for point in left_out:
-        value = point.images_per_second if cost == "speed" else point.params_m
-        reasons[list(reasons)[value is not None]].append(point.name)
+    without_unit = f"measured here, but not {REFERENCE}, the unit"
+    reasons: dict[str, list[str]] = {"not measured here": [], without_unit: []}
+    for point in points:
+        if point not in shown:
+            timed = cost == "speed" and point.images_per_second is not None
+            reasons[without_unit if timed else "not measured here"].append(point.name)
     parts = [f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names]
     return "\n".join(textwrap.fill(part, 54, break_on_hyphens=False) for part in parts)
 
@@ -227,67 +233,43 @@ def _layout(title: str, notes: Sequence[str], third_line: bool) -> tuple[Figure,
         gridspec_kw={"left": 0.55 / 7, "right": 1 - 0.12 / 7, "wspace": 0.07,
                      "top": 1 - top / height, "bottom": bottom / height, "hspace": gap / panel},
     )  # fmt: skip
-    panels = {
-        (side, cost): axes for cost, row in zip(_COSTS, grid) for side, axes in zip(_SIDES, row)
-    }
-    return figure, panels
+    keys = [(side, cost) for cost in _X_LABELS for side in ("paper", "here")]
+    return figure, dict(zip(keys, grid.flat))
 
 
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
-    groups = dict.fromkeys(point.group for point in points)
-    colors = [
-        Line2D([], [], ls="", marker="s", **_style(GROUP_COLORS[group], "full"), label=group)
-        for group in groups
-    ]
-    published = any(point.published for point in points)
-    fills = [
-        Line2D([], [], ls="", marker="o", **_style("0.3", fill), label=label)
-        for fill, label in _FILLS.items()
-        if fill != "left" or published
-    ]
+    def handle(marker: str, color: str, fill: str, label: str) -> Line2D:
+        look = mark_look(color, fill, *_SIZES)
+        return Line2D([], [], ls="", marker=marker, label=label, **look)
+
+    groups = dict.fromkeys(point.printed.group for point in points)
+    colors = [handle("s", GROUP_COLORS[group], "full", group) for group in groups]
+    fills = [handle("o", "0.3", fill, label) for fill, label in _FILLS.items()]
+    if not any(point.published for point in points):
+        fills.pop()
     place = {"loc": "upper left", "frameon": False, "borderpad": 0, "borderaxespad": 0}
     left, line = 0.55 / 7, 0.2 / figure.get_figheight()
     for i, handles in enumerate((colors, fills[:2], fills[2:])):
-        if not handles:
-            continue
-        at = (left, 1 - (i + 0.6) * line)
-        figure.legend(
-            handles=handles, bbox_to_anchor=at, ncols=len(handles), handlelength=1, **place
-        )
+        if handles:
+            figure.legend(
+                handles=handles, bbox_to_anchor=(left, 1 - (i + 0.6) * line), ncols=len(handles),
+                handlelength=1, **place,
+            )  # fmt: skip
 
 
-def _draw(axes: Axes, marks: Sequence[_Mark], prefix: str) -> None:
+def _draw(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> None:
     """Marks on a thin line through each family, in the order of its rows."""
     if not marks:
         axes.text(0.5, 0.5, "no points yet", ha="center", color="0.4", transform=axes.transAxes)
     for family in dict.fromkeys(mark.point.family for mark in marks):
         sizes = [mark for mark in marks if mark.point.family == family]
-        color = GROUP_COLORS[sizes[0].point.group]
-        axes.plot([m.x for m in sizes], [m.y for m in sizes], "-", color=color, lw=0.8, alpha=0.6)
+        color = GROUP_COLORS[sizes[0].point.printed.group]
+        axes.plot(*zip(*(m.at(cost) for m in sizes)), "-", color=color, lw=0.8, alpha=0.6)
         for mark in sizes:
             axes.plot(
-                mark.x, mark.y, FAMILY_MARKERS[family], zorder=3,
-                **_style(color, mark.fill), gid=f"{prefix}-{_slug(mark.point)}",
+                *mark.at(cost), FAMILY_MARKERS[family], gid=f"{prefix}-{mark.point.slug}", zorder=3,
+                **mark_look(color, mark.fill, *_SIZES),
             )  # fmt: skip
-
-
-def _style(color: str, fill: str) -> dict:
-    """Of a mark: all are _MARK wide; a white rim parts full ones that overlap."""
-    if fill == "full":
-        return {"mfc": color, "mec": "white", "mew": 0.5, "ms": _MARK + 1}
-    style = {"mfc": color, "mfcalt": "white", "mec": color, "mew": 1.1, "ms": _MARK - 1.1}
-    return style | ({"mfc": "white"} if fill == "none" else {"fillstyle": fill})
-
-
-def _slug(point: Point) -> str:
-    return re.sub("[^a-z0-9]+", "-", point.name.lower())
-
-
-def _write_below(axes: Axes, note: str) -> None:
-    axes.annotate(
-        note, (0, 0), (0, -33), xycoords="axes fraction", textcoords="offset points",
-        fontsize=_TEXT, va="top",
-    )  # fmt: skip
 
 
 def _scale(panels: dict[tuple, Axes]) -> None:
@@ -307,13 +289,13 @@ def _scale(panels: dict[tuple, Axes]) -> None:
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
 
 
-def _label(axes: Axes, marks: Sequence[_Mark], prefix: str) -> dict[str, str]:
+def _label(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> dict[str, str]:
     """Write the names; the tooltips of marks and names by gid."""
     names = {mark.point.name + "?" * mark.point.unsure: mark for mark in marks}
-    at = {name: (mark.x, mark.y) for name, mark in names.items()}
+    at = {name: mark.at(cost) for name, mark in names.items()}
     tooltips = {}
     for name, text in label_marks(axes, at, _TEXT, _MARK).items():
-        gid = f"{prefix}-{_slug(names[name].point)}"
+        gid = f"{prefix}-{names[name].point.slug}"
         text.set_gid(f"{gid}-label")
         tooltips |= {gid: names[name].tooltip, f"{gid}-label": names[name].tooltip}
     return tooltips

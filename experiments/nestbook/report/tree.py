@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from nestbook.report.pictures import Picture, drawing_style
+from nestbook.report.pictures import PALETTE, Picture, drawing_style
 from nestlib.explain.gradcat import Traversal
 
 # Okabe and Ito's, one a class, each readable as text on white and as a frame on a photo.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLORS = PALETTE[:4]
 CHILDREN = ("upper left", "upper right", "lower left", "lower right")
 _DASHES = ("--", "-")  # of frames: on the way, and the leaf block
 

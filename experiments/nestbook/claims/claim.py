@@ -1,19 +1,18 @@
-"""What a claim is: a sentence of the paper, the comparison that decides it, and what records say.
+"""What a claim is: a sentence of the paper, the comparisons that decide it, and what records say.
 
 `examine` asks the records of the recipes that a comparison names; without them the status is "no
 record". The paper's own printed numbers are asked too, apart: a sentence may fail them already.
-Which claims there are stands in findings.py.
+Which claims there are stands in catalog.py.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from nestbook.claims.verdict import (
-    CONFIDENCE,
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,
@@ -24,6 +23,7 @@ from nestbook.claims.verdict import (
 from nestbook.recipes.rows import TABLES
 from nestbook.sweeps.plans import Key, recipe_of
 from nestlib.metrics.accuracy import unpack_right
+from nestlib.metrics.intervals import CONFIDENCE
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, with_overrides
 from nestlib.records import Record, Store
@@ -32,9 +32,10 @@ from nestlib.runs.staleness import find_fresh
 NO_RECORD = "no record"
 
 
-class Bar(NamedTuple):
-    """Where a mean comes from: a plan's bar at a budget; a row of table1 or table2, with its data
-    set; or source "recipe": a name, then `field=value` changes."""
+class Mean(NamedTuple):
+    """Mean top-1 (%) over the seeds of a recipe: that of a plan's bar at a budget; of a row of
+    table1 or table2, with its data set; or of source "recipe": a name, then `field=value` changes.
+    """
 
     source: str
     key: Key
@@ -50,20 +51,30 @@ class Bar(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """low < sum of coefficient * mean top-1 (%) of bars < high."""
+    """low < sum of coefficient * mean < high."""
 
-    terms: tuple[tuple[float, Bar], ...]
+    terms: tuple[tuple[float, Mean], ...]
     low: float = 0.0
     high: float = math.inf
 
 
+class OwnNumbers(NamedTuple):
+    """Whether a sentence holds in the numbers that the paper prints, and by which."""
+
+    holds: bool
+    numbers: str
+
+    @property
+    def status(self) -> str:
+        return SUPPORTED if self.holds else CONTRADICTED
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A finding. quote: the paper's words; section: where; test: what is compared, in words.
+    """A sentence of the paper. quote: its words; section: where; test: what is compared, in words.
 
     comparisons: all must hold, or one where `one_suffices`. None: no kind of record of ours decides
         it yet, and `test` says what would.
-    printed: does it hold in the paper's own numbers, and by which.
     small_test, small: likewise by narrow models at budget small, with margins of their own. Without
         them the sentence cannot be asked at that scale: it is of an accuracy, of larger models or
         of another data set.
@@ -75,55 +86,49 @@ class Claim:
     test: str
     comparisons: tuple[Comparison, ...] = ()
     one_suffices: bool = False
-    printed: Callable[[], tuple[bool, str]] | None = None
+    printed: OwnNumbers | None = None
     small_test: str = ""
     small: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What records say of comparisons. by_comparison: one each, None where records are missing;
-    runs: the records that are there."""
+    """What records say of comparisons. verdicts: one each, None where records are missing; runs:
+    the records that are there."""
 
     status: str
-    by_comparison: tuple[Verdict | None, ...]
+    verdicts: tuple[Verdict | None, ...]
     runs: tuple[Record, ...]
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        return [verdict for verdict in self.by_comparison if verdict]
+    def known(self) -> list[Verdict]:
+        """The verdicts that there are."""
+        return [verdict for verdict in self.verdicts if verdict]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What became of a claim: by records at the paper's scale, by those of budget small (None: it
-    cannot be asked there), and by the paper's own numbers. The three are never merged."""
+class Outcome:
+    """What became of a claim: by records at the paper's scale, and by those of budget small (None:
+    it cannot be asked there). Neither is merged with the other, nor with `claim.printed`."""
 
     claim: Claim
     ruling: Ruling
     small: Ruling | None
-    printed: str | None
-    printed_by: str
 
     @property
     def status(self) -> str:
         return self.ruling.status
 
 
-def examine(claim: Claim, store: Store) -> Finding:
-    """Judge a claim by the fresh records of its bars.
+def examine(claim: Claim, store: Store) -> Outcome:
+    """Judge a claim by the fresh records of its means.
 
     Its comparisons share the 5 % of error: each of k is judged at confidence 1 - 0.05 / k. The
     claim is supported where all are (or one, where one suffices), contradicted where one is (or
     all), and undecided where records are there and neither holds.
     """
-    printed, printed_by = None, ""
-    if claim.printed:
-        holds, printed_by = claim.printed()
-        printed = SUPPORTED if holds else CONTRADICTED
-    ruling = _rule(claim.comparisons, claim.one_suffices, store)
     small = _rule(claim.small, claim.one_suffices, store) if claim.small else None
-    return Finding(claim, ruling, small, printed, printed_by)
+    return Outcome(claim, _rule(claim.comparisons, claim.one_suffices, store), small)
 
 
 def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -> Ruling:
@@ -131,19 +136,34 @@ def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -
     verdicts: list[Verdict | None] = []
     runs: dict[str, Record] = {}
     for comparison in comparisons:
-        rows = [_find(bar.recipe(), store) for _, bar in comparison.terms]
-        if not all(rows):
+        found = [_find(mean.recipe(), store) for _, mean in comparison.terms]
+        if not all(found):
             verdicts.append(None)
             continue
-        terms = [(c, scores_of(row)) for (c, _), row in zip(comparison.terms, rows)]
+        terms = [(c, scores_of(records)) for (c, _), records in zip(comparison.terms, found)]
         verdicts.append(judge(terms, comparison.low, comparison.high, confidence=confidence))
-        runs |= {record.run_id: record for row in rows for record in row}
-    states = [verdict.status for verdict in verdicts if verdict]
-    status = _together(states, len(comparisons), one_suffices)
+        runs |= {record.run_id: record for records in found for record in records}
+    status = _together([verdict and verdict.status for verdict in verdicts], one_suffices)
     return Ruling(status, tuple(verdicts), tuple(runs.values()))
 
 
-def scores_of(records: list[Record]) -> Scores:
+def _find(recipe: Recipe, store: Store) -> list[Record]:
+    """All seeds' records, unless they are stale."""
+    records = store.find_seeds(recipe)
+    return records if records and find_fresh(recipe, store) else []
+
+
+def _together(states: list[str | None], one_suffices: bool) -> str:
+    """One status of several; None is a comparison without records."""
+    if not any(states):
+        return NO_RECORD
+    by_all, by_one = (CONTRADICTED, SUPPORTED) if one_suffices else (SUPPORTED, CONTRADICTED)
+    if by_one in states:
+        return by_one
+    return by_all if set(states) == {by_all} else UNDECIDED
+
+
+def scores_of(records: Sequence[Record]) -> Scores:
     """Last epochs' accuracies of one recipe's records, and the images that they are right on."""
     data = [record.environment["data"]["test"] for record in records]
     images = {one["images"] for one in data}
@@ -156,23 +176,3 @@ def scores_of(records: list[Record]) -> Scores:
         return Scores(values, count)
     right = np.mean([unpack_right(text, count) for text in packed], axis=0)
     return Scores(values, count, prints.pop(), right)
-
-
-def _find(recipe: Recipe, store: Store) -> list[Record]:
-    """All seeds' records, unless they are stale."""
-    records = store.find_seeds(recipe)
-    return records if records and find_fresh(recipe, store) else []
-
-
-def _together(states: list[str], wanted: int, one_suffices: bool) -> str:
-    if not states:
-        return NO_RECORD
-    complete = len(states) == wanted
-    decisive, other = SUPPORTED, CONTRADICTED
-    if one_suffices:
-        decisive, other = CONTRADICTED, SUPPORTED
-    if other in states:
-        return other
-    if complete and all(state == decisive for state in states):
-        return decisive
-    return UNDECIDED
