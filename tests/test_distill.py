@@ -157,7 +157,7 @@ def test_a_smoke_run_has_an_untrained_teacher(tmp_path):
     store = Store(tmp_path / "committed", tmp_path / "local")
     teacher = get_recipe("digits/pyramid_narrow")
     recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id)).at_budget("smoke")
-    model, origin = build_teacher(recipe, store, tmp_path, 10)
+    model, origin = build_teacher(recipe, store, tmp_path)
     assert hash_weights(model) == origin["weights_sha256"] and origin["run_id"] == teacher.run_id
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+from nestbook import paper
 from nestbook.cli.benchmarks import bench, profile
 from nestbook.cli.evaluations import evaluate, explain, score
 from nestbook.cli.sweeps import SWEEP_NAMES, evidence, queue_sweep, sweep
 from nestbook.recipes.rivals import RIVALS
+from nestbook.recipes.rows import TABLE1, TABLE2
 
 
 def models() -> dict[str, Callable]:
@@ -32,6 +34,20 @@ def published() -> dict[str, str]:
 def recipes() -> dict[str, tuple[str, dict]]:
     """The rivals' recipes."""
     return RIVALS
+
+
+def expected() -> dict[str, str]:
+    """Accuracies of the paper's tables and text, by the recipes that repeat them."""
+    percent = {
+        row.on(dataset): f"{getattr(paper.TABLE1[name], dataset):.2f}"
+        for name, row in TABLE1.items() for dataset in ("cifar10", "cifar100")
+    }  # fmt: skip
+    percent |= {row.recipe: f"{paper.TABLE2[name].top1:.1f}" for name, row in TABLE2.items()}
+    percent["cifar10/nest_tiny_s2_depth3"] = f"{paper.FIGURE6_NEST3_TINY[0]:.1f}"
+    _, percent["cifar100/pyramid164_48_strong"] = paper.TABLE_A2_TEACHERS["PN-164-48"]
+    large = ("cifar100/pyramid164_270", "cifar100/pyramid164_270_strong")
+    percent |= zip(large, paper.TABLE_A2_TEACHERS["PN-164-270"])
+    return {name: f"paper {value} %" for name, value in percent.items()}
 
 
 def commands() -> dict[str, Callable]:

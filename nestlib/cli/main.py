@@ -29,10 +29,7 @@ from nestlib.cli.shards import check_shards, shard
 from nestlib.extensions import extended
 
 # Words of the library's messages that a command line has other words for, beside its own options'.
-OPTIONS = {
-    "num_models": "--models", "num_samples": "--samples", "download=True": "--download",
-    "data_dir=...": "--source",  # of `nest shard`
-}  # fmt: skip
+OPTIONS = {"download=True": "--download", "data_dir=...": "--source"}  # --source: of `nest shard`
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip

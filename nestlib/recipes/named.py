@@ -3,7 +3,8 @@
     nest recipes                      lists the names
     nest train cifar10/nest_tiny      carries one out
 
-What a recipe should reach is the paper's figure (nestbook.paper) and, once it ran, its record's.
+Beside each name `nest recipes` shows what it should reach, as the paper reports it, and what it
+reached here in how many hours, by its records.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ from nestlib.choices import choose
 from nestlib.data.augmentation import Augmentation
 from nestlib.extensions import extended
 from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
-from nestlib.recipes.recipe import GanRecipe, Recipe
+from nestlib.recipes.recipe import GanRecipe, Recipe, fill_in
 
 # The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
 # A2's "standard" teacher, 80.7 on CIFAR-100, is Table 1's Pyramid-164-48 (D22).
@@ -71,7 +72,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
-S2_DEPTH3 = {"num_hierarchies": 3, "patch_size": 2}
+S2_DEPTH3 = dict(num_hierarchies=3, patch_size=2)
+NEST3_TINY = dict(model="nest_tiny_cifar", model_options=S2_DEPTH3)
+
+# Narrow NesTs, about 0.3 M parameters each: d = 48, at 32x32 and at 64x64.
+NEST_NARROW = dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3))
+NEST_NARROW_64, NEST_NARROW_64_DEPTH2 = (
+    dict(
+        model="nest_tiny_64",
+        model_options=dict(embed_dim=48, num_hierarchies=depth, patch_size=4),
+    )
+    for depth in (3, 2)
+)
 
 # Models of minutes on a CPU, to try the evaluation of trained weights on real images.
 MINUTES = dict(
@@ -87,60 +99,46 @@ LONE_DIGITS = dict(
     lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=16,
 )  # fmt: skip
 
-# name: (what it is, its differences). The narrow ones have about 0.3 M parameters each.
+# name: (what it is, its differences).
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "digits/nest_narrow": (
-        "narrow NesT (d = 48, S = 2, depth 3) on the embedded digits",
-        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
+        "narrow NesT (d = 48, S = 2, depth 3) on the embedded digits", NEST_NARROW,
     ),
     # Budget small: 0.34 to 0.38 M parameters each. A rate of their own is the best of three by the
     # records of `nest sweep learning_rates --budget small`.
     "small/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3) on 10,000 images of CIFAR-10, a CPU",
-        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
+        NEST_NARROW,
     ),
     # S = 4 gives 16 leaf blocks of 16 pixels.
     "digits/nest_planted": (
         "ours: narrow NesT (d = 48, S = 4, depth 3) on lone digits of 64x64 canvases, a CPU",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), **LONE_DIGITS),
+        NEST_NARROW_64 | LONE_DIGITS,
     ),
     "digits/nest_planted_depth2": (
         "ours: that NesT at depth 2, whose last map has 8x8 places as its rivals' below",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=2, patch_size=4), **LONE_DIGITS),
+        NEST_NARROW_64_DEPTH2 | LONE_DIGITS,
     ),
     "cifar10/nest_narrow": (
-        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",
-        dict(
-            model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3),
-            augmentation=CROPS_AND_FLIPS,
-            epochs=10, warmup_epochs=1, batch_size=128, lr_per_256=4e-3, drop_path_rate=0.0,
-            precision="fp32", budget="quick",
-        ),
+        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU",
+        NEST_NARROW | MINUTES | dict(augmentation=CROPS_AND_FLIPS, epochs=10, warmup_epochs=1),
     ),
     # NesT's batches are the published ones of a device (D17).
     "cifar10/nest_tiny": ("Table 1, NesT-T: S = 1, depth 4", dict(model="nest_tiny_cifar")),
     "cifar10/nest_small": ("Table 1, NesT-S", dict(model="nest_small_cifar", batch_size=64)),
     "cifar10/nest_base": ("Table 1, NesT-B", dict(model="nest_base_cifar", batch_size=32)),
-    "cifar10/nest_tiny_s2_depth3": (
-        "section 4.1's NesT3-T with S = 2 (94.5 % in the paper)",
-        dict(model="nest_tiny_cifar", model_options=S2_DEPTH3),
-    ),
+    "cifar10/nest_tiny_s2_depth3": ("section 4.1's NesT3-T with S = 2", NEST3_TINY),
     "cifar10/nest_flagship": (
         "ours: that NesT3-T for 30 of its 300 epochs, a day of a CPU's core",
-        dict(model="nest_tiny_cifar", model_options=S2_DEPTH3, epochs=30, evaluate_every=5,
-             budget="small"),
+        NEST3_TINY | dict(epochs=30, evaluate_every=5, budget="small"),
     ),
     "tiny_imagenet/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 4, depth 3) on Tiny ImageNet-100, 2 epochs, a CPU",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), **MINUTES),
+        NEST_NARROW_64 | MINUTES,
     ),
     "tiny_imagenet/nest_narrow_depth2": (
         "ours: narrow NesT of depth 2, whose last map has 8x8 places as figure 8's rivals have",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=2, patch_size=4), **MINUTES),
+        NEST_NARROW_64_DEPTH2 | MINUTES,
     ),
     "tiny_imagenet/nest_small": ("NesT-S at 64x64, likewise (D9)", dict(model="nest_small_64")),
     "tiny_imagenet/nest_tiny": (
@@ -178,11 +176,16 @@ def get_recipe(name: str, **changes: Any) -> Recipe | GanRecipe:
     Raises:
         ValueError: no such name; the message lists near ones.
     """
+    kind, fields = _fields(name)
+    return kind(**{**fields, **changes})
+
+
+def plain_fields(name: str) -> dict[str, Any]:
+    """`to_dict(get_recipe(name))`, without the recipe's checks, which take torch."""
+    return fill_in(*_fields(name))
+
+
+def _fields(name: str) -> tuple[type[Recipe | GanRecipe], dict[str, Any]]:
     _, fields = choose("recipe", name, list_recipes(), "`nest recipes` lists all")
     kind, defaults = (GanRecipe, GAN_DEFAULTS) if "generator" in fields else (Recipe, DEFAULTS)
-    return kind(**{"name": name, **defaults[name.split("/")[0]], **fields, **changes})
-
-
-def describe(name: str) -> str:
-    """One line on a named recipe."""
-    return list_recipes()[name][0]
+    return kind, {"name": name, **defaults[name.split("/")[0]], **fields}

@@ -11,8 +11,38 @@ from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.generators import NARROW
 from nestlib.recipes.named import CROPS_AND_FLIPS, LONE_DIGITS, MINUTES
 
-NARROW_RESNET = dict(architecture="resnet10t", channels=[32, 64, 128, 256])
-DIGITS_RESNET = dict(architecture="resnet10t", channels=[16, 32, 64, 128])
+
+def _with(model: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A model with other options beside its own."""
+    return {**model, "model_options": {**model["model_options"], **options}}
+
+
+# Narrow relatives, about 0.3 M parameters each.
+DEIT = dict(
+    model="deit_tiny_cifar", model_options=dict(patch_size=4, embed_dim=64, depth=6, num_heads=2)
+)
+DEIT_64 = _with(DEIT, patch_size=8)
+SWIN = dict(
+    model="swin_tiny_cifar",
+    model_options=dict(
+        patch_size=2, embed_dim=24, depths=[2, 2, 2], num_heads=[1, 2, 4], window_size=4
+    ),
+)
+PVT = dict(
+    model="pvt_tiny_cifar",
+    model_options=dict(
+        patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 2, 1], num_heads=[1, 1, 2, 3],
+        sr_ratios=[4, 2, 1, 1],
+    ),
+)  # fmt: skip
+CCT = dict(
+    model="cct7_3x1_cifar", model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)
+)
+WRN = dict(model="wrn28_10_cifar", model_options=dict(depth=10, width=2))
+PYRAMID = dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30))
+# Of 64x64 images: 10 layers, stride 8. ADL and ACoL stand on the same network.
+RESNET_OPTIONS = dict(architecture="resnet10t", channels=[32, 64, 128, 256])
+DIGITS_RESNET_OPTIONS = dict(architecture="resnet10t", channels=[16, 32, 64, 128])
 
 # All transformers' augmentation; on digits all of it but the flip.
 STRONG = Augmentation()
@@ -31,92 +61,61 @@ NO_JITTER = Augmentation(crop_padding=0)
 DEIT_IMAGENET = dict(warmup_epochs=5, augmentation=NO_JITTER)
 SWIN_IMAGENET = dict(clip_grad_norm=5.0, augmentation=NO_JITTER)
 
-# name: (what it is, its differences). The narrow ones have about 0.3 M parameters each.
+# name: (what it is, its differences).
 RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
-    "digits/deit_narrow": (
-        "narrow DeiT (d = 64, S = 4, 6 layers) on the embedded digits",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=4, embed_dim=64, depth=6, num_heads=2)),
-    ),
+    "digits/deit_narrow": ("narrow DeiT (d = 64, S = 4, 6 layers) on the embedded digits", DEIT),
     "digits/swin_narrow": (
-        "narrow Swin (d = 24, S = 2, 3 stages of 2) on the embedded digits",
-        dict(model="swin_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dim=24, depths=[2, 2, 2], num_heads=[1, 2, 4],
-                                window_size=4)),
+        "narrow Swin (d = 24, S = 2, 3 stages of 2) on the embedded digits", SWIN,
     ),
-    "digits/wrn_narrow": (
-        "WRN10-2 on the embedded digits",
-        dict(model="wrn28_10_cifar", model_options=dict(depth=10, width=2)),
-    ),
-    "digits/pyramid_narrow": (
-        "Pyramid-11-30 on the embedded digits",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30)),
-    ),
+    "digits/wrn_narrow": ("WRN10-2 on the embedded digits", WRN),
+    "digits/pyramid_narrow": ("Pyramid-11-30 on the embedded digits", PYRAMID),
     "digits/pyramid_narrow_strong": (
         "Pyramid-11-30 on the embedded digits with strong augmentation, to teach",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30),
-             augmentation=STRONG_DIGITS, epochs=10),
+        dict(PYRAMID, augmentation=STRONG_DIGITS, epochs=10),
     ),
     "digits/pvt_narrow": (
-        "narrow PVT (d = 24 to 96, S = 2, 4 stages) on the embedded digits",
-        dict(model="pvt_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 2, 1],
-                                num_heads=[1, 1, 2, 3], sr_ratios=[4, 2, 1, 1])),
+        "narrow PVT (d = 24 to 96, S = 2, 4 stages) on the embedded digits", PVT,
     ),
     "digits/cct_narrow": (
-        "narrow CCT (d = 80, 2 convolutions, 5 layers) on the embedded digits",
-        dict(model="cct7_3x1_cifar",
-             model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
+        "narrow CCT (d = 80, 2 convolutions, 5 layers) on the embedded digits", CCT,
     ),
     # Budget small: 0.34 to 0.38 M parameters each. A rate of their own is the best of three by the
     # records of `nest sweep learning_rates --budget small`.
     "small/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 4, 7 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=4, embed_dim=64, depth=7, num_heads=2)),
+        "ours: narrow DeiT (d = 64, S = 4, 7 layers), likewise", _with(DEIT, depth=7),
     ),
     "small/swin_narrow": (
         "ours: narrow Swin (d = 24, S = 2, stages of 2, 4 and 2), likewise",
-        dict(model="swin_tiny_cifar", lr_per_256=2e-3,
-             model_options=dict(patch_size=2, embed_dim=24, depths=[2, 4, 2], num_heads=[1, 2, 4],
-                                window_size=4)),
+        dict(_with(SWIN, depths=[2, 4, 2]), lr_per_256=2e-3),
     ),
     "small/pvt_narrow": (
         "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages), likewise",
-        dict(model="pvt_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 3, 1],
-                                num_heads=[1, 1, 2, 3], sr_ratios=[4, 2, 1, 1])),
+        _with(PVT, depths=[1, 1, 3, 1]),
     ),
     "small/cct_narrow": (
-        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise",
-        dict(model="cct7_3x1_cifar",
-             model_options=dict(num_convs=2, depth=6, embed_dim=80, num_heads=2)),
+        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise", _with(CCT, depth=6),
     ),
     "small/wrn_narrow": (
-        "ours: WRN28-1, by SGD, likewise",
-        dict(model="wrn28_10_cifar", model_options=dict(depth=28, width=1), **SMALL_CONVNET),
+        "ours: WRN28-1, by SGD, likewise", _with(WRN, depth=28, width=1) | SMALL_CONVNET,
     ),
     "small/pyramid_narrow": (
-        "ours: Pyramid-11-96, by SGD, likewise",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=96),
-             **SMALL_CONVNET),
+        "ours: Pyramid-11-96, by SGD, likewise", _with(PYRAMID, alpha=96) | SMALL_CONVNET,
     ),
     "digits/deit_planted": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **LONE_DIGITS),
+        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise", DEIT_64 | LONE_DIGITS,
     ),
     "digits/resnet_planted": (
         "ours: narrow ResNet (10 layers, stride 8), likewise",
-        dict(model="resnet50_wsol", model_options=DIGITS_RESNET, **LONE_DIGITS),
+        dict(model="resnet50_wsol", model_options=DIGITS_RESNET_OPTIONS, **LONE_DIGITS),
     ),
     "digits/adl_planted": (
         "ours: ADL on that ResNet, likewise",
-        dict(model="resnet50_adl", model_options=DIGITS_RESNET, **LONE_DIGITS),
+        dict(model="resnet50_adl", model_options=DIGITS_RESNET_OPTIONS, **LONE_DIGITS),
     ),
     "digits/acol_planted": (
         "ours: ACoL on that ResNet, its classifiers 64 wide, likewise",
-        dict(model="resnet50_acol", model_options=dict(**DIGITS_RESNET, hidden=64), **LONE_DIGITS),
+        dict(model="resnet50_acol", model_options=dict(DIGITS_RESNET_OPTIONS, hidden=64),
+             **LONE_DIGITS),
     ),
     "cifar10/deit_tiny": ("Table 1, DeiT-T: S = 2", dict(model="deit_tiny_cifar")),
     "cifar10/deit_small": ("Table 1, DeiT-S: S = 2", dict(model="deit_small_cifar")),
@@ -169,22 +168,19 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
         dict(model="wrn28_10_cifar", **CIFAR_CONVNET),
     ),
     "tiny_imagenet/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **MINUTES),
+        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise", DEIT_64 | MINUTES,
     ),
     "tiny_imagenet/resnet_narrow": (
         "ours: narrow ResNet (10 layers, stride 8: 8x8 places), likewise",
-        dict(model="resnet50_wsol", model_options=NARROW_RESNET, **MINUTES),
+        dict(model="resnet50_wsol", model_options=RESNET_OPTIONS, **MINUTES),
     ),
     "tiny_imagenet/adl_narrow": (
         "ours: ADL on that ResNet, likewise",
-        dict(model="resnet50_adl", model_options=NARROW_RESNET, **MINUTES),
+        dict(model="resnet50_adl", model_options=RESNET_OPTIONS, **MINUTES),
     ),
     "tiny_imagenet/acol_narrow": (
         "ours: ACoL on that ResNet, its classifiers 128 wide, likewise",
-        dict(model="resnet50_acol", model_options=dict(**NARROW_RESNET, hidden=128),
-             **MINUTES),
+        dict(model="resnet50_acol", model_options=dict(RESNET_OPTIONS, hidden=128), **MINUTES),
     ),
     # Figure 8's rivals at 64x64. The ResNets train by the recipe of NesT beside them, since neither
     # ADL's nor ACoL's is of 64-pixel images; DeiT's patches give as many tokens as NesT's map.
