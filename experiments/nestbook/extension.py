@@ -6,6 +6,7 @@ from nestbook import paper
 from nestbook.cli.benchmarks import bench, profile
 from nestbook.cli.evaluations import evaluate, explain, score
 from nestbook.cli.sweeps import SWEEP_NAMES, evidence, queue_sweep, sweep
+from nestbook.recipes.narrow import NARROW_RECIPES
 from nestbook.recipes.rivals import RIVALS
 from nestbook.recipes.rows import TABLE1, TABLE2
 
@@ -32,8 +33,8 @@ def published() -> dict[str, str]:
 
 
 def recipes() -> dict[str, tuple[str, dict]]:
-    """The rivals' recipes."""
-    return RIVALS
+    """The rivals' recipes, and narrow ones of the book's own."""
+    return NARROW_RECIPES | RIVALS
 
 
 def expected() -> dict[str, str]:

@@ -329,29 +329,26 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
     Raises:
         ValueError: no such field (near ones are listed), or a value of the wrong type.
     """
-    changes: dict[str, Any] = {}
+    values = to_dict(recipe)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"{assignment!r} is no assignment; write field=value")
         outer, _, inner = key.partition(".")
-        check_choice("recipe field", outer, [f.name for f in dataclasses.fields(recipe)])
+        check_choice("recipe field", outer, values)
         if outer.endswith("_options"):
             if not inner:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
-            base = changes.get(outer, getattr(recipe, outer))
-            changes[outer] = {**base, inner: _parse(text)}
+            values[outer] |= {inner: _parse(text)}
         elif outer in PARTS:
-            owner = PARTS[outer]
+            owner, base = PARTS[outer], values[outer]
             check_choice(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
-            base = changes.get(outer, getattr(recipe, outer))
             if base is None and inner != "teacher":
                 raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
-            part = {inner: _typed(owner, inner, text)}
-            changes[outer] = replace(base, **part) if base else owner(**part)
+            values[outer] = {**(base or {}), inner: _typed(owner, inner, text)}
         else:
-            changes[outer] = _typed(type(recipe), outer, text)
-    return replace(recipe, **changes)
+            values[outer] = _typed(type(recipe), outer, text)
+    return from_dict(values)
 
 
 def _parse(text: str) -> Any:

@@ -20,7 +20,7 @@ from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.staleness import find_fresh, probe
 from nestlib.runs.subsets import load_sets, load_split
-from nestlib.runs.weights import build_run, weights_path
+from nestlib.runs.weights import Weights, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
 from nestlib.training.loop import RUN_WEIGHTS, TrainResult
@@ -214,6 +214,7 @@ def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Modu
     Raises:
         FileNotFoundError: its run has no record, or no weights here.
         OSError: other weights than its record names.
+        ValueError: it tells other classes apart than the recipe's.
     """
     run_id, num_classes = recipe.distillation.teacher, dataset_info(recipe.dataset).num_classes
     name, seed = recipe.distillation.teacher_recipe
@@ -226,6 +227,11 @@ def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Modu
             f"{recipe.run_id} is taught by {run_id}, which has no record; train that first: "
             f"`nest train {name} --seed {seed}`"
         )
-    sha256, teacher = record.summary["weights_sha256"], from_dict(record.recipe)
-    model = build_run(teacher, num_classes, weights_path(teacher, runs_dir), sha256)
-    return model, {"run_id": run_id, "weights_sha256": sha256}
+    teacher = from_dict(record.recipe)
+    if dataset_info(teacher.dataset).num_classes != num_classes:
+        raise ValueError(
+            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} others; take one "
+            f"that was trained on {recipe.dataset}"
+        )
+    model = Weights(teacher, weights_path(teacher, runs_dir), record).load()
+    return model, {"run_id": run_id, "weights_sha256": record.summary["weights_sha256"]}

@@ -55,19 +55,24 @@ class Weights:
     recipe: Recipe | GanRecipe
     path: Path
     record: Record
-    rounded: bool
+    rounded: bool = False
 
     def load(self) -> nn.Module:
         """The run's model with these weights, in evaluation mode.
 
         Raises:
-            OSError: other weights than the record's.
+            OSError: no such file, or other weights than the record's.
         """
-        num_classes = dataset_info(self.recipe.dataset).num_classes
+        model = load_weights(_build(self.recipe), self.path).eval()
         if self.rounded:  # `find_weights` has compared what they were rounded from
-            return load_weights(_build(self.recipe, num_classes), self.path).eval()
-        sha256 = self.record.summary["weights_sha256"]
-        return build_run(self.recipe, num_classes, self.path, sha256).eval()
+            return model
+        found, named = hash_weights(model), self.record.summary["weights_sha256"]
+        if found != named:
+            raise OSError(
+                f"{self.path} holds weights {found[:12]}..., the record of {self.recipe.run_id} "
+                f"names {named[:12]}...; restore the file, or delete run and record and train again"
+            )
+        return model
 
 
 def find_weights(
@@ -85,7 +90,7 @@ def find_weights(
     full, half = weights_path(recipe, runs_dir), committed_path(recipe, store)
     if full.is_file() and not store.read_only:
         # What lies in runs/ was made with this checkout's record, where it has one of its own.
-        return Weights(recipe, full, store.find_local(recipe.run_id) or record, rounded=False)
+        return Weights(recipe, full, store.find_local(recipe.run_id) or record)
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
@@ -118,33 +123,17 @@ def commit_weights(
             f"{recipe.run_id} has {record.summary['num_params'] / 1e6:.1f} M parameters, more than "
             f"{LARGEST_MB} MB in fp16; publish such weights with push_to_hub"
         )
-    model = Weights(recipe, weights_path(recipe, runs_dir), record, rounded=False).load()
+    model = Weights(recipe, weights_path(recipe, runs_dir), record).load()
     path, sha256 = committed_path(recipe, store), record.summary["weights_sha256"]
     said = {"run_id": recipe.run_id, "rounded_from_sha256": sha256}
     save_weights(model, path, half=True, metadata=said)
     return path
 
 
-def build_run(recipe: Recipe | GanRecipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
-    """A run's model with the weights that its record names, in fp32.
-
-    Raises:
-        OSError: no such file, or other weights in it.
-    """
-    model = load_weights(_build(recipe, num_classes), path)
-    found = hash_weights(model)
-    if found != sha256:
-        raise OSError(
-            f"{path} holds weights {found[:12]}..., the record of {recipe.run_id} names "
-            f"{sha256[:12]}...; restore the file, or delete run and record and train again"
-        )
-    return model
-
-
-def _build(recipe: Recipe | GanRecipe, num_classes: int) -> nn.Module:
+def _build(recipe: Recipe | GanRecipe) -> nn.Module:
     if isinstance(recipe, GanRecipe):
         return recipe.build_generator()
-    return recipe.build_model(num_classes)
+    return recipe.build_model(dataset_info(recipe.dataset).num_classes)
 
 
 def find_run(recipe: Recipe | GanRecipe, store: Store) -> Record:
