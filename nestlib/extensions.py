@@ -8,7 +8,7 @@ returns a dictionary by name, and none has to be there:
 - `published()`: timm's name of the published weights of a model;
 - `recipes()`: what each is, and its differences from the defaults of its data set;
 - `expected()`: what the paper reports of a recipe, a few words;
-- `commands()`: functions that become commands of `nest`;
+- `commands()`: functions, each a command of `nest` by its name;
 - `queues()`: what `nest submit` queues beside recipes, as nestlib.cli.runs.find_jobs takes it.
 
 A name stands for one thing: what is nestlib's own, or another extension's, is not replaced.

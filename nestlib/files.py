@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 class Held(BlockingIOError):
@@ -58,8 +59,10 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that a crash, a kill or a full disk leaves the old file or none, never half.
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes `path` when the block ends; a crash, a kill or a full disk leaves
+    the old file or none, never half.
 
     Raises:
         OSError: the write failed (a full disk, say); nothing is left behind.
@@ -68,7 +71,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -85,7 +88,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` by `whole_file`."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed `write_atomically` left in `folder`."""
+    """Delete what a killed `whole_file` left in `folder`."""
     for leftover in folder.glob(".*.part"):
         leftover.unlink(missing_ok=True)

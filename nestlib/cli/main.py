@@ -54,8 +54,8 @@ def nest(
 for _command in (recipes, train, shard, check_shards, export):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
-for _command in extended({}, "commands").values():
-    app.command()(_command)
+for _name, _command in extended({}, "commands").items():
+    app.command(_name)(_command)
 
 
 def main() -> None:
