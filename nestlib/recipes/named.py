@@ -2,6 +2,7 @@
 
     nest recipes                      lists the names
     nest train cifar10/nest_tiny      carries one out
+    nest train digits/gan_nest_narrow
 
 Beside each name `nest recipes` shows what it should reach, as the paper reports it, and what it
 reached here in how many hours, by its records.
@@ -12,7 +13,6 @@ from typing import Any
 from nestlib.choices import choose
 from nestlib.data.augmentation import Augmentation
 from nestlib.extensions import extended
-from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
 from nestlib.recipes.recipe import GanRecipe, Recipe, fill_in
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
@@ -70,7 +70,67 @@ NAMED |= {
     for size in ("tiny", "small", "base")
     for text, fields in [NAMED[f"cifar10/nest_{size}"]]
 }
-NAMED |= NAMED_GANS
+
+# Generators: NesT's decoders of figure 7, and narrow ones on the digits. Settings are those of
+# appendix A.4, GanRecipe's own defaults; what it leaves open is said in nestlib.models.generator
+# and nestlib.training.gan. The paper trains on ImageNet, "all images are resized to 64x64" (section
+# 4.5), for how many steps is not said. One GPU takes Tiny ImageNet-100, whose 30,000 images would
+# be learnt by heart without differentiable augmentation.
+GAN_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Minutes a run on a CPU: narrow networks, large digits, and a rate and a penalty for batches of
+    # 16 (R1's gamma is of the order of the pixels over the batch: StyleGAN2-ADA, appendix C).
+    "digits": dict(
+        dataset="digits", dataset_options=dict(canvas="plain", digit_edges=[0.7, 0.9]),
+        discriminator_options=dict(channel_base=512, max_channels=128), image_size=32, steps=2000,
+        steps_per_row=100, batch_size=16, lr=1e-3, r1_gamma=1.0, ema_decay=0.99, flip=False,
+        num_samples=256, budget="quick",
+    ),
+    "tiny_imagenet": dict(
+        dataset="tiny_imagenet", precision="bf16", diff_augment="color,translation,cutout",
+    ),
+    "imagenet": dict(
+        dataset="imagenet", dataset_options=dict(squeeze=True), precision="bf16", budget="paper",
+    ),
+}  # fmt: skip
+
+# NesT's un-samplings (figure 7, middle), by the names of nestlib.models.deaggregation.
+UNSAMPLINGS = {
+    name: "gan_nest" if name == "PS" else f"gan_nest_{name.lower().replace('-', '_')}"
+    for name in ("PS", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN")
+}
+
+# Layers of each hierarchy, image side first.
+NARROW_DECODER = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)
+
+NAMED |= {
+    "digits/gan_nest_narrow": (
+        "narrow NesT decoder (d = 128 to 8, 3 hierarchies) on the embedded digits",
+        dict(generator="nest_decoder", generator_options=NARROW_DECODER),
+    ),
+    "digits/gan_nest_reshaped_narrow": (
+        "the same with as much noise as the top hierarchy takes, reshaped alone",
+        dict(generator="nest_decoder", generator_options=dict(NARROW_DECODER, latent_dim=None)),
+    ),
+}  # fmt: skip
+NAMED |= {
+    f"{dataset}/{name}": (text, dict(generator="nest_decoder", generator_options=options))
+    for dataset in ("tiny_imagenet", "imagenet")
+    for name, text, options in (
+        ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", {}),
+        ("gan_nest_reshaped", "the same with noise of n x d values, reshaped alone",
+         dict(latent_dim=None)),
+    )
+}  # fmt: skip
+NAMED |= {
+    f"{dataset}/{name}{suffix}": (
+        f"figure 7, {'narrow ' if suffix else ''}NesT decoder by un-sampling {unsampling}",
+        dict(generator="nest_decoder", generator_options=dict(**width, unsampling=unsampling)),
+    )
+    for unsampling, name in UNSAMPLINGS.items() if unsampling != "PS"
+    for dataset, suffix, width in (
+        ("digits", "_narrow", NARROW_DECODER), ("tiny_imagenet", "", {}), ("imagenet", "", {}),
+    )
+}  # fmt: skip
 
 
 def list_recipes() -> dict[str, tuple[str, dict[str, Any]]]:

@@ -3,7 +3,7 @@
 `Recipe` trains a classifier; its defaults are the published NesT configuration for CIFAR
 (configs/cifar_nest.py of the authors' code). `GanRecipe` trains a generator against a
 discriminator; its defaults are what appendix A.4 prints. Which recipes there are by name stands in
-named.py and generators.py.
+named.py.
 
 Models and data sets are imported where a recipe is made: `nest recipes` lists the names without
 waiting for torch.

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nestlib.data.augmentation import Augmentation
-from nestlib.recipes.generators import NARROW
-from nestlib.recipes.named import NEST3_TINY, NEST_NARROW
+from nestlib.recipes.named import NARROW_DECODER, NEST3_TINY, NEST_NARROW
 
 # The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
 # A2's "standard" teacher, 80.7 on CIFAR-100, is Table 1's Pyramid-164-48 (D22).
@@ -198,10 +197,10 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         "ours: ACoL on that ResNet, its classifiers 128 wide, likewise",
         dict(MINUTES, model="resnet50_acol", model_options=dict(RESNET, hidden=128)),
     ),
-    # Generators beside the narrow NesT decoders of nestlib.recipes.generators.
+    # Generators beside the narrow NesT decoders of nestlib.recipes.named.
     "digits/gan_transgan_narrow": (
         "narrow TransGAN (d = 128 to 8, 3 stages) on the embedded digits",
-        dict(generator="transgan", generator_options=NARROW),
+        dict(generator="transgan", generator_options=NARROW_DECODER),
     ),
     "digits/gan_convnet_narrow": (
         "narrow SAGAN convnet (128 to 32 channels) on the embedded digits",
