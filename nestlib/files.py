@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 
 class Held(BlockingIOError):
@@ -59,10 +58,8 @@ def is_held(path: Path) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path` when the block ends; a crash, a kill or a full disk leaves
-    the old file or none, never half.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that a crash, a kill or a full disk leaves the old file or none, never half.
 
     Raises:
         OSError: the write failed (a full disk, say); nothing is left behind.
@@ -71,7 +68,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            yield file
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -88,13 +85,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` by `whole_file`."""
-    with whole_file(path) as file:
-        file.write(data)
-
-
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed `whole_file` left in `folder`."""
+    """Delete what a killed `write_atomically` left in `folder`."""
     for leftover in folder.glob(".*.part"):
         leftover.unlink(missing_ok=True)

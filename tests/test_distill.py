@@ -175,7 +175,7 @@ def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path)
     ("fields", "message"),
     [
         ({"teacher": "pyramid"}, "'pyramid' is no run id; .*<recipe>-s<seed>-<8 hex digits>"),
-        ({"kind": "medium"}, "kind 'medium' of distillation is not one of hard, soft"),
+        ({"kind": "medium"}, "no kind of distillation 'medium'; valid: hard, soft"),
         ({"weight": 1.5}, r"weight 1.5 of distillation must be in \[0, 1\]"),
         ({"temperature": 3.0}, "the hard kind has none, leave it at 1.0"),
         ({"kind": "soft", "temperature": 0.0}, "temperature 0.0 must be more than 0"),

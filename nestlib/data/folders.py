@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from lzma import LZMAError
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.decoding import decode_image
-from nestlib.files import whole_file
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 _CACHE_FORMAT = "2"  # raise it when the cached arrays change their meaning
@@ -164,8 +164,7 @@ def load_or_build(title: str, source: list[str], root: Path, build: Callable[[],
             log_line.warning("%s is damaged (%s): decoding the images again", path, error)
     arrays = build()
     try:
-        with whole_file(path) as file:
-            np.savez(file, **arrays)
+        _save_whole(path, arrays)
     except OSError as error:  # a full disk must not cost the images just decoded
         log_line.warning("cannot keep the decoded images in %s (%s)", path, error)
     return arrays
@@ -174,3 +173,14 @@ def load_or_build(title: str, source: list[str], root: Path, build: Callable[[],
 def _is_writable(folder: Path) -> bool:
     # Asked of the mode too: root may write where the owner allowed nobody to.
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
+
+
+def _save_whole(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

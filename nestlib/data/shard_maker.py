@@ -30,7 +30,7 @@ from tqdm import tqdm
 from nestlib.data.archives import TARS, Source, list_sources
 from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shards import FORMAT, Shard, has_shards, load_index, split_name
-from nestlib.files import hold, remove_unfinished, whole_file, write_atomically
+from nestlib.files import hold, remove_unfinished, write_atomically
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
 NOTES = ".making"  # in the shards' folder, of what is not finished
@@ -184,11 +184,15 @@ def _is_made(job: _Job, notes: Path) -> bool:
 def _make_shard(job: _Job, notes: Path) -> int:
     """Write a shard and, when it is in place, its note."""
     path = job.folder / job.name
-    with whole_file(path) as file:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
         hashing = _Hashing(file)
         with tarfile.open(fileobj=hashing, mode="w", format=tarfile.GNU_FORMAT) as tar:
             places = [_add(tar, one) for one in job.sources]
+        file.flush()
+        os.fsync(file.fileno())
         size = file.tell()
+    part.replace(path)
     note = {"size": size, "sha256": hashing.digest.hexdigest(), "places": places}
     write_atomically(notes / f"{job.name}.json", json.dumps(note).encode())
     return len(job.numbers)
