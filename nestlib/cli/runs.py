@@ -182,7 +182,7 @@ def submit(
     lines = cluster.enqueue(
         list(find_jobs(what, context.args, context.parent.command)),
         find_project_root() / "runs" / "slurm",
-        ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
+        name=what.replace("/", "-"), nodes=nodes,
         minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
         cpus_per_rank=cpus_per_rank, dry_run=dry_run,
         options={key: value or True for key, _, value in (word.partition("=") for word in slurm)},

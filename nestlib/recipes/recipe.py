@@ -94,7 +94,7 @@ class RunRecipe:
         recipes of a plan differ in little else."""
         import torch
 
-        asked = [getattr(self, name) for name in fields]
+        asked = [type(self).__name__, *(getattr(self, name) for name in fields)]
         key = json.dumps(asked, sort_keys=True, default=str)
         if key in _POSSIBLE:
             return

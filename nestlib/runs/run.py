@@ -59,8 +59,7 @@ def carry_out(
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
-    smoke, run_id = recipe.budget == "smoke", recipe.run_id
-    known = store.find_all(run_id)
+    smoke, known = recipe.budget == "smoke", store.find_all(recipe.run_id)
     found = None if smoke or again else find_fresh(recipe, store, data_dir)
     if found is not None:
         return found
@@ -79,18 +78,27 @@ def carry_out(
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
             return _run(recipe, store, runs_dir=Path(nowhere), **how)
-    runs_dir = runs_dir or find_project_root() / "runs"
-    run_dir = runs_dir / run_id
+    how["runs_dir"] = runs_dir or find_project_root() / "runs"
     if not ranks.is_main:  # the main rank holds the run for all
-        return _run(recipe, store, runs_dir=runs_dir, **how)
+        return _run(recipe, store, **how)
+    return _run_alone(recipe, store, known, again, **how)
+
+
+def _run_alone(
+    recipe: Recipe | GanRecipe, store: Store, known: list[Record], again: bool, *,
+    runs_dir: Path, **how,
+) -> Record | None:  # fmt: skip
+    """`_run` while no other process can make the same run; what stands there is set aside, but a
+    record beside the `known` ones is another process's, just made, and is returned."""
+    run_dir = runs_dir / recipe.run_id
     with hold(run_dir / LOCK):
-        standing = store.find_all(run_id)
+        standing = store.find_all(recipe.run_id)
         ended = [record for record in standing if record not in known]
-        if ended and not again:  # by another process, since we looked
+        if ended and not again:
             return ended[0]
         # What a stopped run left stays: this one goes on from it.
-        if standing and (store.find_local(run_id) or (run_dir / RUN_WEIGHTS).is_file()):
-            set_aside(run_id, store, run_dir)
+        if standing and (store.find_local(recipe.run_id) or (run_dir / RUN_WEIGHTS).is_file()):
+            set_aside(recipe.run_id, store, run_dir)
         return _run(recipe, store, runs_dir=runs_dir, **how)
 
 

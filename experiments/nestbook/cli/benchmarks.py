@@ -32,13 +32,15 @@ def bench(
     if form == "smoke":
         typer.echo(f"{name} ran to its end; a smoke run times too little to show a result")
         return
-    tables = {
-        "speed": lambda: [show(record, []) for show in (ratios_table, rivals_table, targets_table)],
-        "figure7": lambda: [generators_table(record, [])],
-        "small": lambda: [table1_small(store, bench=record)],
-    }
-    for table in tables.get(name, lambda: [cost_table(name, record, [])])():
-        typer.echo(str(table))
+    if name == "speed":
+        tables = [show(record, []) for show in (ratios_table, rivals_table, targets_table)]
+    elif name == "figure7":
+        tables = [generators_table(record, [])]
+    elif name == "small":
+        tables = [table1_small(store, bench=record)]
+    else:
+        tables = [cost_table(name, record, [])]
+    typer.echo("\n".join(map(str, tables)))
 
 
 def profile(
