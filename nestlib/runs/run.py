@@ -236,9 +236,10 @@ def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Modu
             f"`nest train {name} --seed {seed}`"
         )
     teacher = from_dict(record.recipe)
-    if dataset_info(teacher.dataset).num_classes != num_classes:
+    known = dataset_info(teacher.dataset).num_classes
+    if known != num_classes:
         raise ValueError(
-            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} others; take one "
+            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} {known}; take one "
             f"that was trained on {recipe.dataset}"
         )
     model = Weights(teacher, weights_path(teacher, runs_dir), record).load()
