@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from nestbook import paper
 from nestbook.cli.benchmarks import PROFILE_NAMES
 from nestbook.cli.evaluations import NETWORK_NAMES
 from nestbook.cli.sweeps import SWEEP_NAMES
 from nestbook.evaluations.generators import NETWORKS
 from nestbook.evaluations.planted import MODELS
-from nestbook.extension import expected
 from nestbook.profiles.registry import PROFILES
 from nestbook.recipes.rows import FIGURE7_UNSAMPLINGS
 from nestbook.sweeps import forecast
@@ -23,7 +21,7 @@ from nestlib.cli import options
 from nestlib.data.shard_maker import SHARD_MB
 from nestlib.models.deaggregation import UNSAMPLINGS
 from nestlib.project import is_project
-from nestlib.recipes.named import get_recipe, list_recipes
+from nestlib.recipes.named import list_recipes
 from nestlib.records import open_store
 from nestlib.training.devices import RANK_TIMEOUT
 
@@ -49,26 +47,6 @@ def test_recipes_are_listed_by_words(monkeypatch, capsys):
     assert code == 0 and names == [f"cifar100/nest_{size}" for size in ("tiny", "small", "base")]
     code, _ = run(monkeypatch, capsys, "recipes", "vgg")
     assert code == "nest: no recipe holds vgg; `nest recipes` lists all"
-
-
-def test_recipes_say_what_to_expect(monkeypatch, capsys, tmp_path):
-    """The paper's figure, and what records of this very recipe say."""
-    monkeypatch.chdir(ROOT)
-    _, out = run(monkeypatch, capsys, "recipes", "nest_")
-    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert f"paper {paper.TABLE1['NesT-T'].cifar10:.2f} %" in shown["cifar10/nest_tiny"]
-    assert f"paper {paper.TABLE2['NesT-B'].top1} %; budget paper" in shown["imagenet/nest_base"]
-    assert f"paper {paper.FIGURE6_NEST3_TINY[0]} %" in shown["cifar10/nest_tiny_s2_depth3"]
-    (record,) = open_store().find_seeds(get_recipe("cifar10/nest_narrow"))
-    device = record.environment["device"]
-    assert f"here {record.top1[0]:.2f} %, 1.3 h on {device}" in shown["cifar10/nest_narrow"]
-    monkeypatch.chdir(tmp_path)
-    _, out = run(monkeypatch, capsys, "recipes", "cifar10/nest_narrow")
-    assert "here" not in out and out.endswith("; budget quick\n")
-
-
-def test_the_papers_figures_are_of_recipes_that_there_are():
-    assert set(expected()) <= set(list_recipes())
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["recipes"], ["train", "--help"]])

@@ -4,8 +4,11 @@ from typing import Annotated
 
 import typer
 
-from nestlib.cli.options import CommitRecord, Device, Precision
-from nestlib.records import open_store
+from nestlib.cli.options import (
+    CommitRecord,
+    Device,
+    Precision,
+)
 
 # Names that stand in a module with torch; tests/test_cli.py compares them.
 PROFILE_NAMES = "roofline, step, growth, attention, products, input, explaining, loader, streaming"
@@ -24,23 +27,23 @@ def bench(
     from nestbook.report.generators import generators_table
     from nestbook.report.speed import ratios_table, rivals_table, targets_table
     from nestbook.report.table1 import table1_small
+    from nestlib.records import open_store
 
-    store = open_store()
     record = run_bench(
-        name, store, form=form, device=device, precision=precision, committed=commit_record
+        name, open_store(), form=form, device=device, precision=precision, committed=commit_record
     )
     if form == "smoke":
         typer.echo(f"{name} ran to its end; a smoke run times too little to show a result")
-        return
-    if name == "speed":
-        tables = [show(record, []) for show in (ratios_table, rivals_table, targets_table)]
+    elif name == "speed":
+        typer.echo(str(ratios_table(record, [])))
+        typer.echo(str(rivals_table(record, [])))
+        typer.echo(str(targets_table(record, [])))
     elif name == "figure7":
-        tables = [generators_table(record, [])]
+        typer.echo(str(generators_table(record, [])))
     elif name == "small":
-        tables = [table1_small(store, bench=record)]
+        typer.echo(str(table1_small(open_store(), bench=record)))
     else:
-        tables = [cost_table(name, record, [])]
-    typer.echo("\n".join(map(str, tables)))
+        typer.echo(str(cost_table(name, record, [])))
 
 
 def profile(
@@ -52,6 +55,7 @@ def profile(
     """Measure what NesT's time goes into, or how it grows; leaves a record."""
     from nestbook.profiles.registry import run_profile
     from nestbook.report.profiles import show_profile
+    from nestlib.records import open_store
 
     record = run_profile(
         name, open_store(), device=device, precision=precision, committed=commit_record
