@@ -1,8 +1,17 @@
 """What other installed packages add to nestlib: models, generators, recipes, commands.
 
 A package names one module under the entry point group "nestlib.extensions" of its pyproject.toml.
-nestlib asks that module for what it adds, by functions without arguments, when it is needed:
-`models()`, `generators()` and `recipes()` return a dictionary each, by name.
+nestlib asks that module for what it adds, when it is needed, by functions without arguments. Each
+returns a dictionary by name, and none has to be there:
+
+- `models()` and `generators()`: what builds each, for `create_model` and `create_generator`;
+- `published()`: timm's name of the published weights of a model;
+- `recipes()`: what each is, and its differences from the defaults of its data set;
+- `expected()`: what the paper reports of a recipe, a few words;
+- `commands()`: functions, each a command of `nest` by its name;
+- `queues()`: what `nest submit` queues beside recipes, as nestlib.cli.runs.find_jobs takes it.
+
+A name stands for one thing: what is nestlib's own, or another extension's, is not replaced.
 """
 
 from functools import cache
@@ -20,6 +29,19 @@ def extensions() -> tuple[ModuleType, ...]:
 
 
 def extended(own: dict, what: str) -> dict:
-    """`own` with all that the extensions' functions called `what` return, by name."""
-    added = [getattr(module, what)() for module in extensions() if hasattr(module, what)]
-    return {name: value for part in (own, *added) for name, value in part.items()}
+    """`own` with all that the extensions' functions called `what` return, by name.
+
+    Raises:
+        ValueError: an extension adds a name that nestlib or another extension has.
+    """
+    merged = dict(own)
+    for module in extensions():
+        added = getattr(module, what, dict)()
+        twice = sorted(merged.keys() & added.keys())
+        if twice:
+            raise ValueError(
+                f"{module.__name__} adds {what} that nestlib or another extension has: "
+                f"{', '.join(twice)}; rename them there, or uninstall one of the two packages"
+            )
+        merged |= added
+    return merged

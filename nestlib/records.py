@@ -3,6 +3,8 @@
 Records of real runs are committed under experiments/records/; those of this machine alone lie under
 runs/records/, out of git. A number shown anywhere comes from the paper, a record, or a measurement
 that the page itself made. What is published (`make notebooks`) is made of committed records alone.
+
+torch is imported where a machine is described: to read records takes none.
 """
 
 import json
@@ -14,13 +16,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nestlib.files import write_atomically
 from nestlib.project import PUBLISH, find_project_root, is_publishing
 from nestlib.recipes.recipe import RunRecipe
+
+if TYPE_CHECKING:
+    import torch
 
 SCHEMA = 1
 CPUINFO = Path("/proc/cpuinfo")  # Linux
@@ -91,24 +94,30 @@ class Store:
 
     def find_all(self, run_id: str) -> list[Record]:
         """A run's committed record, and the one that this checkout made, where they are."""
-        paths = [folder / f"{run_id}.json" for folder in self.folders]
-        return [load_record(path) for path in paths if path.is_file()]
+        return [load_record(path) for path in self._paths(run_id)]
 
     def find_local(self, run_id: str) -> Record | None:
         """The record of a run that this checkout itself made and did not commit."""
         path = self.local and self.local / f"{run_id}.json"
-        return load_record(path) if path and path.is_file() else None
+        return load_record(path) if path in self._paths(run_id) else None
 
     def path_of(self, record: Record) -> Path:
         """The file of a record that `find` gave, the committed one first."""
-        paths = [folder / f"{record.run_id}.json" for folder in self.folders]
-        return next(path for path in paths if path.is_file() and load_record(path) == record)
+        return next(path for path in self._paths(record.run_id) if load_record(path) == record)
+
+    def _paths(self, run_id: str) -> list[Path]:
+        paths = [folder / f"{run_id}.json" for folder in self.folders]
+        return [path for path in paths if path.is_file()]
 
     def find_seeds(self, recipe: RunRecipe) -> list[Record]:
         """All records of a recipe, whatever their seed, in the order of seeds."""
+        return self.find_runs(recipe.name, recipe.config_hash)
+
+    def find_runs(self, name: str, config_hash: str) -> list[Record]:
+        """As `find_seeds`, of a recipe that is not made for that."""
         found: dict[str, Record] = {}
         for root in reversed(self.folders):  # the committed one wins
-            for path in root.glob(f"{recipe.name}-s*-{recipe.config_hash}.json"):
+            for path in root.glob(f"{name}-s*-{config_hash}.json"):
                 record = load_record(path)
                 found[record.run_id] = record
         return sorted(found.values(), key=lambda record: record.recipe["seed"])
@@ -167,8 +176,10 @@ def load_record(path: Path) -> Record:
     return record
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: "torch.device") -> dict[str, Any]:
     """Versions, device and commit: where a number comes from."""
+    import torch
+
     return {
         "device": device_name(device),
         "device_kind": device.type,
@@ -186,12 +197,14 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The GPU's name; or the processor's with its generation, as the kernel gives it, and cores.
 
     Clouds give processors of several generations one name, such as AMD EPYC.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     if CPUINFO.exists():

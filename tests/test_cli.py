@@ -89,7 +89,7 @@ def test_names_and_defaults_are_the_librarys():
     commands = typer.main.get_command(cli.app).commands
     defaults = {(name, p.name): p.default for name, c in commands.items() for p in c.params}
     assert defaults["shard", "shard_mb"] == SHARD_MB
-    assert defaults["explain", "models"] == MODELS
+    assert defaults["explain", "num_models"] == MODELS
     assert options.parse_seconds(defaults["train", "rank_timeout"]) == RANK_TIMEOUT
 
 
@@ -203,6 +203,15 @@ def test_mistakes_are_one_line_not_a_traceback(monkeypatch, capsys, tmp_path, wo
     monkeypatch.chdir(tmp_path)
     code, _ = run(monkeypatch, capsys, *words)
     assert message in code
+
+
+def test_explain_refuses_an_option_that_it_would_not_use(monkeypatch, capsys):
+    code, _ = run(monkeypatch, capsys, "explain", "planted", "--limit", "5")
+    assert code == (
+        "nest: explain planted takes no --limit; it takes --budget, --models, --runs-dir"
+    )
+    code, _ = run(monkeypatch, capsys, "explain", "figure8", "--dataset", "imagenet", "--seed", "1")
+    assert "explain figure8 --dataset imagenet takes no --seed; it takes --dataset" in code
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,7 @@ def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cluster, "submit", submit)
     runs = [(recipe, ("train", recipe.name)) for recipe in (pupil, other, teacher)]
-    lines = list(
-        cluster.enqueue(runs, tmp_path, ranks_per_node=1, options={"qos": "x"}, dry_run=False)
-    )
+    lines = list(cluster.enqueue(runs, tmp_path, options={"qos": "x"}))
     assert lines == [f"job 7_0: {other.run_id}", f"job 7_1: {teacher.run_id}",
                      f"job 8: {pupil.run_id}"]  # fmt: skip
     assert asked == [(2, {"qos": "x"}), (1, {"qos": "x", "dependency": "afterok:7_1"})]
@@ -274,8 +272,8 @@ def test_a_real_queue_makes_a_figures_runs_and_pupils_wait_for_their_teachers(
             )  # fmt: skip
             assert code == 0 and said.count("job ") == len(figure)
             queued = cluster.enqueue(
-                lesson, tmp_path / "runs" / "slurm", ranks_per_node=1, name="lesson", minutes=10,
-                gpus_per_node=0, cpus_per_rank=1, options={"partition": "low"}, dry_run=False,
+                lesson, tmp_path / "runs" / "slurm", name="lesson", minutes=10, gpus_per_node=0,
+                cpus_per_rank=1, options={"partition": "low"},
             )  # fmt: skip
             assert len(list(queued)) == len(lesson)
             await_empty_queue(seconds=faults.LIMIT)

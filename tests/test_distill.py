@@ -15,7 +15,7 @@ from nestlib.models.weights import hash_weights
 from nestlib.recipes.distillation import Distillation, hard, soft
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
-from nestlib.records import Store
+from nestlib.records import Record, Store
 from nestlib.runs.run import build_teacher, carry_out
 from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer
@@ -157,8 +157,17 @@ def test_a_smoke_run_has_an_untrained_teacher(tmp_path):
     store = Store(tmp_path / "committed", tmp_path / "local")
     teacher = get_recipe("digits/pyramid_narrow")
     recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id)).at_budget("smoke")
-    model, origin = build_teacher(recipe, store, tmp_path, 10)
+    model, origin = build_teacher(recipe, store, tmp_path)
     assert hash_weights(model) == origin["weights_sha256"] and origin["run_id"] == teacher.run_id
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    teacher = get_recipe("cifar100/pyramid164_48")
+    store.add(Record(teacher.run_id, "train", to_dict(teacher), {}, {"weights_sha256": "0" * 64}))
+    recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id))
+    with pytest.raises(ValueError, match=r"has 10 classes, its teacher .* 100; take .* on digits"):
+        build_teacher(recipe, store, tmp_path)
 
 
 def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path):
@@ -175,7 +184,7 @@ def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path)
     ("fields", "message"),
     [
         ({"teacher": "pyramid"}, "'pyramid' is no run id; .*<recipe>-s<seed>-<8 hex digits>"),
-        ({"kind": "medium"}, "kind 'medium' of distillation is not one of hard, soft"),
+        ({"kind": "medium"}, "no kind of distillation 'medium'; valid: hard, soft"),
         ({"weight": 1.5}, r"weight 1.5 of distillation must be in \[0, 1\]"),
         ({"temperature": 3.0}, "the hard kind has none, leave it at 1.0"),
         ({"kind": "soft", "temperature": 0.0}, "temperature 0.0 must be more than 0"),

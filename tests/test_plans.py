@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import SHARED
 
-from nestbook.recipes.rivals import STRONG_DIGITS
+from nestbook.recipes.narrow import STRONG_DIGITS
 from nestbook.recipes.rows import TABLE1
 from nestbook.sweeps.plans import EPOCHS, FIGURES, HEADS, plan, strip
 from nestlib.data.augmentation import Augmentation

@@ -48,7 +48,7 @@ def test_small_digits_are_small_and_four_are_in_four_quadrants():
 def test_the_command_refuses_what_is_not_there():
     result = CliRunner().invoke(app, ["explain", "truth"])
     assert isinstance(result.exception, ValueError)
-    assert "'truth'; there are: planted, blanking, figure8" in str(result.exception)
+    assert "'truth'; valid: planted, blanking, figure8" in str(result.exception)
 
 
 def test_no_model_is_refused(tmp_path):

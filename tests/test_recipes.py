@@ -2,8 +2,10 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
+from test_cli import ROOT, run
 
 from nestbook import paper
+from nestbook.extension import expected
 from nestbook.recipes.rows import FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS, TABLE1, TABLE2
 from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import (
@@ -14,6 +16,7 @@ from nestlib.recipes.recipe import (
     to_dict,
     with_overrides,
 )  # fmt: skip
+from nestlib.records import open_store
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -182,3 +185,23 @@ def test_records_with_unknown_fields_are_refused():
     values = to_dict(get_recipe("cifar10/nest_tiny")) | {"learning_rate": 1}
     with pytest.raises(ValueError, match="no recipe field 'learning_rate'"):
         from_dict(values)
+
+
+def test_recipes_say_what_to_expect(monkeypatch, capsys, tmp_path):
+    """The paper's figure, and what records of this very recipe say."""
+    monkeypatch.chdir(ROOT)
+    _, out = run(monkeypatch, capsys, "recipes", "nest_")
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert f"paper {paper.TABLE1['NesT-T'].cifar10:.2f} %" in shown["cifar10/nest_tiny"]
+    assert f"paper {paper.TABLE2['NesT-B'].top1} %; budget paper" in shown["imagenet/nest_base"]
+    assert f"paper {paper.FIGURE6_NEST3_TINY[0]} %" in shown["cifar10/nest_tiny_s2_depth3"]
+    (record,) = open_store().find_seeds(get_recipe("cifar10/nest_narrow"))
+    device = record.environment["device"]
+    assert f"here {record.top1[0]:.2f} %, 1.3 h on {device}" in shown["cifar10/nest_narrow"]
+    monkeypatch.chdir(tmp_path)
+    _, out = run(monkeypatch, capsys, "recipes", "cifar10/nest_narrow")
+    assert "here" not in out and out.endswith("; budget quick\n")
+
+
+def test_the_papers_figures_are_of_recipes_that_there_are():
+    assert set(expected()) <= set(list_recipes())

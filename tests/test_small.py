@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from nestbook.recipes.narrow import SMALL_IMAGES_SEEN, SMALL_SUBSET, small_schedule
 from nestbook.recipes.rows import TABLE1
 from nestbook.sweeps import forecast, small
 from nestbook.sweeps.plans import RATES, SWEEPS, plan
 from nestbook.sweeps.runner import Outcome, count_images_seen
 from nestbook.sweeps.small import ORDER, find_rates, find_unsettled, runs_by_line
 from nestlib.metrics.cost import count_params
-from nestlib.recipes.named import SMALL_IMAGES_SEEN, SMALL_SUBSET, get_recipe, small_schedule
+from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, device_name, open_store
 
@@ -155,7 +156,7 @@ def test_a_recipe_with_another_rate_than_the_best_is_named(store):
     record_rates(store, {"WRN28-10": other})
     assert find_unsettled(store) == {
         "small/wrn_narrow": f"small/wrn_narrow has lr_per_256={chosen:g} (50.00 % of the held-out "
-        f"images), {other:g} is better (60.00 %); set it in nestlib/recipes/named.py"
+        f"images), {other:g} is better (60.00 %); set it in nestbook/recipes/narrow.py"
     }
 
 

@@ -29,7 +29,7 @@ from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict
 from nestlib.records import RecordError, Store
-from nestlib.runs import staleness
+from nestlib.runs import run, staleness
 from nestlib.runs.run import LOCK, carry_out
 from nestlib.runs.staleness import find_fresh
 from nestlib.training.classifier import Trainer
@@ -133,6 +133,24 @@ def test_a_run_in_other_hands_is_not_touched(tiny_recipe, store, one):
         with pytest.raises(Held, match=f"held by process {os.getpid()} on"):
             carry_out(tiny_recipe, store, **one)
     assert carry_out(tiny_recipe, store, **one) is not None
+
+
+def test_a_run_that_another_process_ended_meanwhile_is_not_made_again(
+    tiny_recipe, store, one, monkeypatch
+):
+    """It ends between the question for a record and the lock."""
+    made = []
+
+    def hold_late(path):
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "hold", hold)
+            made.append(carry_out(tiny_recipe, store, **one))
+        return hold(path)
+
+    monkeypatch.setattr(run, "hold", hold_late)
+    found = carry_out(tiny_recipe, store, **one)
+    assert found == made[0] == store.find(tiny_recipe.run_id)
+    assert not list((one["runs_dir"] / tiny_recipe.run_id).glob("stale-*"))
 
 
 def test_a_lock_ends_with_its_process(tmp_path):

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+from nestbook import paper
 from nestbook.cli.benchmarks import bench, profile
 from nestbook.cli.evaluations import evaluate, explain, score
 from nestbook.cli.sweeps import SWEEP_NAMES, evidence, queue_sweep, sweep
+from nestbook.recipes.narrow import NARROW_RECIPES
 from nestbook.recipes.rivals import RIVALS
+from nestbook.recipes.rows import TABLE1, TABLE2
 
 
 def models() -> dict[str, Callable]:
@@ -30,8 +33,25 @@ def published() -> dict[str, str]:
 
 
 def recipes() -> dict[str, tuple[str, dict]]:
-    """The rivals' recipes."""
-    return RIVALS
+    """The rivals' recipes, and narrow ones of the book's own."""
+    return NARROW_RECIPES | RIVALS
+
+
+def expected() -> dict[str, str]:
+    """Accuracies of the paper's tables and text, by the recipes that repeat them."""
+    table1 = {
+        row.on(dataset): getattr(paper.TABLE1[name], dataset)
+        for name, row in TABLE1.items() for dataset in ("cifar10", "cifar100")
+    }  # fmt: skip
+    others = {row.recipe: paper.TABLE2[name].top1 for name, row in TABLE2.items()}
+    others["cifar10/nest_tiny_s2_depth3"], _ = paper.FIGURE6_NEST3_TINY
+    _, others["cifar100/pyramid164_48_strong"] = paper.TABLE_A2_TEACHERS["PN-164-48"]
+    large = ("cifar100/pyramid164_270", "cifar100/pyramid164_270_strong")
+    others |= zip(large, paper.TABLE_A2_TEACHERS["PN-164-270"])
+    return {
+        **{name: f"paper {percent:.2f} %" for name, percent in table1.items()},
+        **{name: f"paper {percent:.1f} %" for name, percent in others.items()},
+    }
 
 
 def commands() -> dict[str, Callable]:

@@ -29,10 +29,7 @@ from nestlib.cli.shards import check_shards, shard
 from nestlib.extensions import extended
 
 # Words of the library's messages that a command line has other words for, beside its own options'.
-OPTIONS = {
-    "num_models": "--models", "num_samples": "--samples", "download=True": "--download",
-    "data_dir=...": "--source",  # of `nest shard`
-}  # fmt: skip
+OPTIONS = {"download=True": "--download", "data_dir=...": "--source"}  # --source: of `nest shard`
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
@@ -57,8 +54,8 @@ def nest(
 for _command in (recipes, train, shard, check_shards, export):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
-for _command in extended({}, "commands").values():
-    app.command()(_command)
+for _name, _command in extended({}, "commands").items():
+    app.command(_name)(_command)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Recipes listed, trained, exported, and queued on Slurm."""
 
 import os
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -21,13 +22,13 @@ from nestlib.cli.options import (
     seconds_left,
 )
 from nestlib.extensions import extended
-from nestlib.recipes.named import get_recipe, list_recipes
-from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
+from nestlib.project import find_project_root
+from nestlib.recipes.named import get_recipe, list_recipes, plain_fields
+from nestlib.recipes.recipe import GanRecipe, Recipe, hash_config, with_overrides
+from nestlib.records import Record, open_store, timestamp
 
 if TYPE_CHECKING:
     from click import Group
-
-    from nestlib.records import Record
 
 Job = tuple[Recipe | GanRecipe, tuple[str, ...]]  # and the words of `nest` that make its run
 
@@ -37,16 +38,35 @@ def recipes(
         list[str] | None, typer.Argument(help="list those that hold each of these words")
     ] = None,
 ) -> None:
-    """List named recipes, one a line."""
-    named = list_recipes()
-    lines = {name: f"{name:<{max(map(len, named))}}  {text}" for name, (text, _) in named.items()}
-    found = [
-        line for line in lines.values()
-        if all(word.casefold() in line.casefold() for word in words or [])
-    ]  # fmt: skip
+    """List named recipes, one a line: what each reaches in the paper, and here in what time.
+
+    Without a record it names the budget that the recipe is made for.
+    """
+    named, paper, store = list_recipes(), extended({}, "expected"), open_store()
+    width = max(map(len, named))
+    lines = []
+    for name, (text, _) in named.items():
+        fields = plain_fields(name)
+        reached = describe_reached(store.find_runs(name, hash_config(fields)))
+        expected = [paper.get(name), reached or f"budget {fields['budget']}"]
+        lines.append("; ".join([f"{name:<{width}}  {text}", *filter(None, expected)]))
+    wanted = [word.casefold() for word in words or []]
+    found = [line for line in lines if all(word in line.casefold() for word in wanted)]
     if not found:
         raise ValueError(f"no recipe holds {' and '.join(words)}; `nest recipes` lists all")
     typer.echo("\n".join(found))
+
+
+def describe_reached(records: Sequence[Record]) -> str:
+    """What a recipe's runs reached, and how long each took on what; of several, the means."""
+    if not records:
+        return ""
+    minutes = statistics.mean(record.summary["train_seconds"] for record in records) / 60
+    cost = f"{minutes:.1f} min" if minutes < 60 else f"{minutes / 60:.1f} h"
+    scores = [record.top1[0] for record in records if record.top1]
+    reached = [f"{statistics.mean(scores):.2f} %"] if scores else []
+    seeds = [f"{len(records)} seeds"] if len(records) > 1 else []
+    return f"here {', '.join([*reached, *seeds, cost])} on {records[0].environment['device']}"
 
 
 def train(
@@ -76,7 +96,6 @@ def train(
 
     Ctrl-C stops it after its step, with a checkpoint.
     """
-    from nestlib.records import open_store, timestamp
     from nestlib.runs.run import carry_out
 
     chosen, store = _choose(recipe, seed, set_, precision, device), open_store()
@@ -95,33 +114,28 @@ def train(
         # At any other code than 0 torch elastic would start the ranks anew at once.
         raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
     say_found([record], store, began, "trained")
+    typer.echo(describe_end(record))
+    if record.summary.get("status") == "failed":
+        raise typer.Exit(1)
+
+
+def describe_end(record: Record) -> str:
+    """One line on how a run ended."""
     summary = record.summary
+    if summary.get("status") == "failed":
+        return f"failed: {summary['failure']}; its record says so, --again trains it anew"
+    spent = f"{summary['train_seconds']:.0f} s on {record.environment['device']}"
     if record.kind == "gan":
-        typer.echo(describe_gan(record))
-        if summary["status"] == "failed":
-            raise typer.Exit(1)
-        return
+        smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
+        return (
+            f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "
+            f"{summary['reported_step']}, {spent}"
+            f"{'' if smoke else '; pictures in samples/ of its run folder'}"
+        )
     top1, split = record.top1
     held_out = " of the training images held out" if split == "held_out" else ""
-    typer.echo(
-        f"{record.run_id}: {top1:.2f} % top-1{held_out} after epoch "
-        f"{summary['reported_epoch']}, {summary['train_seconds']:.0f} s on "
-        f"{record.environment['device']}"
-    )
-
-
-def describe_gan(record: "Record") -> str:
-    """One line on how a GAN's run ended."""
-    summary = record.summary
-    if summary["status"] == "failed":
-        return f"failed: {summary['failure']}; its record says so, --again trains it anew"
-    smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
-    return (
-        f"{record.run_id}: pixel distance {summary['sample/pixel_distance']:.3g} after step "
-        f"{summary['reported_step']}, {summary['train_seconds']:.0f} s on "
-        f"{record.environment['device']}"
-        f"{'' if smoke else '; pictures in samples/ of its run folder'}"
-    )
+    epoch = summary["reported_epoch"]
+    return f"{record.run_id}: {top1:.2f} % top-1{held_out} after epoch {epoch}, {spent}"
 
 
 def _choose(
@@ -143,7 +157,6 @@ def export(
     runs_dir: WeightsDir = None,
 ) -> None:
     """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
-    from nestlib.records import open_store
     from nestlib.runs.weights import commit_weights
 
     path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
@@ -161,7 +174,6 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
 ) -> None:
     """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
-    from nestlib.project import find_project_root
     from nestlib.runs import cluster
 
     figures = extended({}, "queues")
@@ -170,7 +182,7 @@ def submit(
     lines = cluster.enqueue(
         list(find_jobs(what, context.args, context.parent.command)),
         find_project_root() / "runs" / "slurm",
-        ranks_per_node=max(1, gpus_per_node), name=what.replace("/", "-"), nodes=nodes,
+        name=what.replace("/", "-"), nodes=nodes,
         minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
         cpus_per_rank=cpus_per_rank, dry_run=dry_run,
         options={key: value or True for key, _, value in (word.partition("=") for word in slurm)},

@@ -1,6 +1,6 @@
 """What to run: one frozen recipe a training run, by name, and the recipes behind each figure."""
 
-from nestlib.recipes.named import describe, get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
 
-__all__ = ["GanRecipe", "Recipe", "describe", "get_recipe", "with_overrides"]
+__all__ = ["GanRecipe", "Recipe", "get_recipe", "with_overrides"]

@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from nestlib.choices import check_choice
+
 KINDS = ("hard", "soft")
 _RUN_ID = re.compile(r"(.+)-s(\d+)-[0-9a-f]{8}")
 
@@ -32,8 +34,7 @@ class Distillation:
                 f"teacher {self.teacher!r} is no run id; give one as records have it: "
                 "<recipe>-s<seed>-<8 hex digits>"
             )
-        if self.kind not in KINDS:
-            raise ValueError(f"kind {self.kind!r} of distillation is not one of {', '.join(KINDS)}")
+        check_choice("kind of distillation", self.kind, KINDS)
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight {self.weight!r} of distillation must be in [0, 1]")
         if not 0 < self.temperature < math.inf:

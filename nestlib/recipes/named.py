@@ -2,50 +2,18 @@
 
     nest recipes                      lists the names
     nest train cifar10/nest_tiny      carries one out
+    nest train digits/gan_nest_narrow
 
-What a recipe should reach is the paper's figure (nestbook.paper) and, once it ran, its record's.
+Beside each name `nest recipes` shows what it should reach, as the paper reports it, and what it
+reached here in how many hours, by its records.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from nestlib.choices import choose
 from nestlib.data.augmentation import Augmentation
 from nestlib.extensions import extended
-from nestlib.recipes.generators import GAN_DEFAULTS, NAMED_GANS
-from nestlib.recipes.recipe import GanRecipe, Recipe
-
-# The published code's convnet recipe for CIFAR (configs/cifar_cnn.py): crops and flips alone. Table
-# A2's "standard" teacher, 80.7 on CIFAR-100, is Table 1's Pyramid-164-48 (D22).
-CROPS_AND_FLIPS = replace(Augmentation.none(), crop_padding=2, flip=0.5)
-
-# Budget small: every run sees so many images, whatever it is trained on.
-SMALL_SUBSET, SMALL_IMAGES_SEEN, SMALL_WARMUP, SMALL_ROWS = 10_000, 300_000, 0.05, 6
-
-
-def small_schedule(subset: int = SMALL_SUBSET, epochs: int | None = None) -> dict[str, Any]:
-    """The fields of a small run on a subset of CIFAR-10: all see equally many images, warm up for
-    the same share of them and are evaluated at the end and at most five times before.
-
-    Args:
-        epochs: default what SMALL_IMAGES_SEEN gives.
-
-    Raises:
-        ValueError: a subset that SMALL_IMAGES_SEEN is no multiple of.
-    """
-    if epochs is None:
-        epochs, rest = divmod(SMALL_IMAGES_SEEN, subset)
-        if rest:
-            raise ValueError(
-                f"{SMALL_IMAGES_SEEN} images are no whole number of epochs of {subset}; take a "
-                "divisor, such as 1,000, 10,000 or 50,000"
-            )
-    rows = next(rows for rows in range(min(SMALL_ROWS, epochs), 0, -1) if epochs % rows == 0)
-    return dict(
-        train_subset=subset, epochs=epochs, warmup_epochs=SMALL_WARMUP * epochs,
-        evaluate_every=epochs // rows,
-    )  # fmt: skip
-
+from nestlib.recipes.recipe import GanRecipe, Recipe, fill_in
 
 # What every recipe of a data set shares; the rest are Recipe's own defaults (published CIFAR NesT).
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -55,10 +23,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         dataset="digits", dataset_options=dict(canvas="plain", num_images=1024),
         augmentation=Augmentation.none(), epochs=5, warmup_epochs=1, batch_size=16,
         lr_per_256=8e-3, drop_path_rate=0.0, budget="quick",
-    ),
-    "small": dict(
-        dataset="cifar10", precision="bf16", augmentation=CROPS_AND_FLIPS, batch_size=125,
-        lr_per_256=4e-3, clip_grad_norm=1.0, drop_path_rate=0.0, budget="small", **small_schedule(),
     ),
     "cifar10": dict(dataset="cifar10", precision="bf16"),
     "cifar100": dict(dataset="cifar100", precision="bf16"),
@@ -71,77 +35,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
-S2_DEPTH3 = {"num_hierarchies": 3, "patch_size": 2}
+S2_DEPTH3 = dict(num_hierarchies=3, patch_size=2)
+NEST3_TINY = dict(model="nest_tiny_cifar", model_options=S2_DEPTH3)
 
-# Models of minutes on a CPU, to try the evaluation of trained weights on real images.
-MINUTES = dict(
-    augmentation=replace(CROPS_AND_FLIPS, crop_padding=4), epochs=2, warmup_epochs=0.2,
-    batch_size=128, lr_per_256=4e-3, drop_path_rate=0.0, precision="fp32", budget="quick",
-)  # fmt: skip
+# 0.3 M parameters: d = 48.
+NEST_NARROW = dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3))
 
-# For the planted truth and for boxes: lone digits from small to those of a quadrant, so that a
-# canvas of four is made of what the model knows.
-LONE_DIGITS = dict(
-    image_size=64,
-    dataset_options=dict(canvas="plain", num_images=4096, digit_edges=[0.18, 0.43]),
-    lr_per_256=4e-3, clip_grad_norm=1.0, warmup_epochs=2, epochs=16,
-)  # fmt: skip
-
-# name: (what it is, its differences). The narrow ones have about 0.3 M parameters each.
+# name: (what it is, its differences).
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "digits/nest_narrow": (
-        "narrow NesT (d = 48, S = 2, depth 3) on the embedded digits",
-        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
-    ),
-    # Budget small: 0.34 to 0.38 M parameters each. A rate of their own is the best of three by the
-    # records of `nest sweep learning_rates --budget small`.
-    "small/nest_narrow": (
-        "ours: narrow NesT (d = 48, S = 2, depth 3) on 10,000 images of CIFAR-10, a CPU",
-        dict(model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3)),
-    ),
-    # S = 4 gives 16 leaf blocks of 16 pixels.
-    "digits/nest_planted": (
-        "ours: narrow NesT (d = 48, S = 4, depth 3) on lone digits of 64x64 canvases, a CPU",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), **LONE_DIGITS),
-    ),
-    "digits/nest_planted_depth2": (
-        "ours: that NesT at depth 2, whose last map has 8x8 places as its rivals' below",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=2, patch_size=4), **LONE_DIGITS),
-    ),
-    "cifar10/nest_narrow": (
-        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU, 1 h",
-        dict(
-            model="nest_tiny_cifar", model_options=dict(embed_dim=48, **S2_DEPTH3),
-            augmentation=CROPS_AND_FLIPS,
-            epochs=10, warmup_epochs=1, batch_size=128, lr_per_256=4e-3, drop_path_rate=0.0,
-            precision="fp32", budget="quick",
-        ),
+        "narrow NesT (d = 48, S = 2, depth 3) on the embedded digits", NEST_NARROW,
     ),
     # NesT's batches are the published ones of a device (D17).
     "cifar10/nest_tiny": ("Table 1, NesT-T: S = 1, depth 4", dict(model="nest_tiny_cifar")),
     "cifar10/nest_small": ("Table 1, NesT-S", dict(model="nest_small_cifar", batch_size=64)),
     "cifar10/nest_base": ("Table 1, NesT-B", dict(model="nest_base_cifar", batch_size=32)),
-    "cifar10/nest_tiny_s2_depth3": (
-        "section 4.1's NesT3-T with S = 2 (94.5 % in the paper)",
-        dict(model="nest_tiny_cifar", model_options=S2_DEPTH3),
-    ),
-    "cifar10/nest_flagship": (
-        "ours: that NesT3-T for 30 of its 300 epochs, a day of a CPU's core",
-        dict(model="nest_tiny_cifar", model_options=S2_DEPTH3, epochs=30, evaluate_every=5,
-             budget="small"),
-    ),
-    "tiny_imagenet/nest_narrow": (
-        "ours: narrow NesT (d = 48, S = 4, depth 3) on Tiny ImageNet-100, 2 epochs, a CPU",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=3, patch_size=4), **MINUTES),
-    ),
-    "tiny_imagenet/nest_narrow_depth2": (
-        "ours: narrow NesT of depth 2, whose last map has 8x8 places as figure 8's rivals have",
-        dict(model="nest_tiny_64",
-             model_options=dict(embed_dim=48, num_hierarchies=2, patch_size=4), **MINUTES),
-    ),
+    "cifar10/nest_tiny_s2_depth3": ("section 4.1's NesT3-T with S = 2", NEST3_TINY),
     "tiny_imagenet/nest_small": ("NesT-S at 64x64, likewise (D9)", dict(model="nest_small_64")),
     "tiny_imagenet/nest_tiny": (
         "NesT-T at 64x64 (S = 2, depth 4, n = 16: our choice, D9)", dict(model="nest_tiny_64"),
@@ -161,7 +70,67 @@ NAMED |= {
     for size in ("tiny", "small", "base")
     for text, fields in [NAMED[f"cifar10/nest_{size}"]]
 }
-NAMED |= NAMED_GANS
+
+# Generators: NesT's decoders of figure 7, and narrow ones on the digits. Settings are those of
+# appendix A.4, GanRecipe's own defaults; what it leaves open is said in nestlib.models.generator
+# and nestlib.training.gan. The paper trains on ImageNet, "all images are resized to 64x64" (section
+# 4.5), for how many steps is not said. One GPU takes Tiny ImageNet-100, whose 30,000 images would
+# be learnt by heart without differentiable augmentation.
+GAN_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Minutes a run on a CPU: narrow networks, large digits, and a rate and a penalty for batches of
+    # 16 (R1's gamma is of the order of the pixels over the batch: StyleGAN2-ADA, appendix C).
+    "digits": dict(
+        dataset="digits", dataset_options=dict(canvas="plain", digit_edges=[0.7, 0.9]),
+        discriminator_options=dict(channel_base=512, max_channels=128), image_size=32, steps=2000,
+        steps_per_row=100, batch_size=16, lr=1e-3, r1_gamma=1.0, ema_decay=0.99, flip=False,
+        num_samples=256, budget="quick",
+    ),
+    "tiny_imagenet": dict(
+        dataset="tiny_imagenet", precision="bf16", diff_augment="color,translation,cutout",
+    ),
+    "imagenet": dict(
+        dataset="imagenet", dataset_options=dict(squeeze=True), precision="bf16", budget="paper",
+    ),
+}  # fmt: skip
+
+# NesT's un-samplings (figure 7, middle), by the names of nestlib.models.deaggregation.
+UNSAMPLINGS = {
+    name: "gan_nest" if name == "PS" else f"gan_nest_{name.lower().replace('-', '_')}"
+    for name in ("PS", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN")
+}
+
+# Layers of each hierarchy, image side first.
+NARROW_DECODER = dict(embed_dim=128, depths=[1, 2, 3], latent_dim=64)
+
+NAMED |= {
+    "digits/gan_nest_narrow": (
+        "narrow NesT decoder (d = 128 to 8, 3 hierarchies) on the embedded digits",
+        dict(generator="nest_decoder", generator_options=NARROW_DECODER),
+    ),
+    "digits/gan_nest_reshaped_narrow": (
+        "the same with as much noise as the top hierarchy takes, reshaped alone",
+        dict(generator="nest_decoder", generator_options=dict(NARROW_DECODER, latent_dim=None)),
+    ),
+}  # fmt: skip
+NAMED |= {
+    f"{dataset}/{name}": (text, dict(generator="nest_decoder", generator_options=options))
+    for dataset in ("tiny_imagenet", "imagenet")
+    for name, text, options in (
+        ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", {}),
+        ("gan_nest_reshaped", "the same with noise of n x d values, reshaped alone",
+         dict(latent_dim=None)),
+    )
+}  # fmt: skip
+NAMED |= {
+    f"{dataset}/{name}{suffix}": (
+        f"figure 7, {'narrow ' if suffix else ''}NesT decoder by un-sampling {unsampling}",
+        dict(generator="nest_decoder", generator_options=dict(**width, unsampling=unsampling)),
+    )
+    for unsampling, name in UNSAMPLINGS.items() if unsampling != "PS"
+    for dataset, suffix, width in (
+        ("digits", "_narrow", NARROW_DECODER), ("tiny_imagenet", "", {}), ("imagenet", "", {}),
+    )
+}  # fmt: skip
 
 
 def list_recipes() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -178,11 +147,16 @@ def get_recipe(name: str, **changes: Any) -> Recipe | GanRecipe:
     Raises:
         ValueError: no such name; the message lists near ones.
     """
+    kind, fields = _fields(name)
+    return kind(**{**fields, **changes})
+
+
+def plain_fields(name: str) -> dict[str, Any]:
+    """`to_dict(get_recipe(name))`, without the recipe's checks, which take torch."""
+    return fill_in(*_fields(name))
+
+
+def _fields(name: str) -> tuple[type[Recipe | GanRecipe], dict[str, Any]]:
     _, fields = choose("recipe", name, list_recipes(), "`nest recipes` lists all")
     kind, defaults = (GanRecipe, GAN_DEFAULTS) if "generator" in fields else (Recipe, DEFAULTS)
-    return kind(**{"name": name, **defaults[name.split("/")[0]], **fields, **changes})
-
-
-def describe(name: str) -> str:
-    """One line on a named recipe."""
-    return list_recipes()[name][0]
+    return kind, {"name": name, **defaults.get(name.split("/")[0], {}), **fields}

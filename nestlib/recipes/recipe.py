@@ -3,7 +3,7 @@
 `Recipe` trains a classifier; its defaults are the published NesT configuration for CIFAR
 (configs/cifar_nest.py of the authors' code). `GanRecipe` trains a generator against a
 discriminator; its defaults are what appendix A.4 prints. Which recipes there are by name stands in
-named.py and generators.py.
+named.py.
 
 Models and data sets are imported where a recipe is made: `nest recipes` lists the names without
 waiting for torch.
@@ -15,7 +15,7 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from nestlib.choices import check_choice
 from nestlib.data.augmentation import Augmentation
@@ -44,29 +44,68 @@ BUDGETS = {
     "paper": "the paper's own schedule and data",
 }
 
-_POSSIBLE: set[str] = set()  # models that could be built, with their sizes and options
+_POSSIBLE: set[str] = set()  # networks that could be built, with their sizes and options
 
 
 class RunRecipe:
-    """What every recipe has: an identity that follows from its fields."""
+    """What every recipe has: an identity that follows from its fields, and their checks."""
+
+    SMOKE: ClassVar[dict[str, Any]]  # the fields of a smoke run
 
     name: str
+    dataset: str
+    precision: str
     seed: int
+    budget: str
 
     @property
     def config_hash(self) -> str:
         """Eight hex digits that change with every field but the name and the seed."""
-        config = {
-            field: value
-            for field, value in to_dict(self).items()
-            if field not in ("name", "seed")
-            and not (field in ADDED_FIELDS and value == ADDED_FIELDS[field])
-        }
-        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+        return hash_config(to_dict(self))
 
     @property
     def run_id(self) -> str:
         return f"{self.name}-s{self.seed}-{self.config_hash}"
+
+    def at_budget(self, budget: str) -> Self:
+        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
+        check_choice("budget", budget, BUDGETS)
+        return replace(self, budget="smoke", **self.SMOKE) if budget == "smoke" else self
+
+    def _check_names(self) -> None:
+        from nestlib.data.datasets import dataset_info
+        from nestlib.precision import PRECISIONS
+
+        dataset_info(self.dataset)  # an unknown data set raises here
+        check_choice("budget", self.budget, BUDGETS)
+        check_choice("precision", self.precision, PRECISIONS)
+
+    def _check(self, name: str, holds: bool, valid: str) -> None:
+        if not holds:
+            value = getattr(self, name)
+            raise ValueError(f"recipe {self.name}: {name} is {value!r}, must be {valid}")
+
+    def _check_least(self, least: int, *names: str) -> None:
+        for name in names:
+            self._check(name, getattr(self, name) >= least, f"at least {least}")
+
+    def _check_builds(self, *fields: str) -> None:
+        """Shapes and options of the networks that `fields` decide, each set of values once: the
+        recipes of a plan differ in little else."""
+        import torch
+
+        asked = [type(self).__name__, *(getattr(self, name) for name in fields)]
+        key = json.dumps(asked, sort_keys=True, default=str)
+        if key in _POSSIBLE:
+            return
+        try:
+            with torch.device("meta"):  # nothing is allocated
+                self._build_all()
+        except TypeError as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
+        except ImportError:
+            return  # a peer's library is missing: to name the recipe takes none, to train it does
+        _POSSIBLE.add(key)
 
 
 @dataclass(frozen=True)
@@ -115,55 +154,40 @@ class Recipe(RunRecipe):
     seed: int = 0
     budget: str = "gpu"
 
-    def __post_init__(self):
-        from nestlib.data.datasets import dataset_info
-        from nestlib.models import list_models
-        from nestlib.precision import PRECISIONS
+    SMOKE = dict(
+        epochs=1, warmup_epochs=0, batch_size=8, train_limit=16, test_limit=16, train_subset=None,
+        held_out=None, evaluate_every=1,
+    )  # fmt: skip
 
-        dataset_info(self.dataset)  # an unknown data set raises here
+    def __post_init__(self):
+        from nestlib.models import list_models
+
+        self._check_names()
         check_choice("model", self.model, list_models())
-        check_choice("budget", self.budget, BUDGETS)
-        check_choice("precision", self.precision, PRECISIONS)
         check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        for name in ("epochs", "batch_size", "image_size", "evaluate_every"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
+        self._check_least(1, "epochs", "batch_size", "image_size", "evaluate_every")
+        self._check_least(0, "lr_per_256", "weight_decay", "warmup_epochs", "seed")
         divides = self.epochs % self.evaluate_every == 0
-        _check(self, "evaluate_every", divides, f"a divisor of epochs ({self.epochs})")
+        self._check("evaluate_every", divides, f"a divisor of epochs ({self.epochs})")
         self._check_subset()
-        for name in ("lr_per_256", "weight_decay", "warmup_epochs", "seed"):
-            _check(self, name, getattr(self, name) >= 0, "0 or more")
-        _check(self, "warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
-        _check(self, "drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
-        clip = self.clip_grad_norm
-        _check(self, "clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
-        _check(self, "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1)")
-        self._check_model()
+        self._check("warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
+        self._check("drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
+        clip, decay = self.clip_grad_norm, self.ema_decay
+        self._check("clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
+        self._check("ema_decay", decay is None or 0 < decay < 1, "in (0, 1)")
+        self._check_builds("model", "image_size", "drop_path_rate", "model_options")
 
     def _check_subset(self) -> None:
         for name in ("train_subset", "held_out"):
             count = getattr(self, name)
-            _check(self, name, count is None or count >= 1, "at least 1, or None")
+            self._check(name, count is None or count >= 1, "at least 1, or None")
         alone = self.train_subset is None or self.train_limit is None
-        _check(self, "train_limit", alone, "None where there is a train_subset")
+        self._check("train_limit", alone, "None where there is a train_subset")
         apart = self.held_out is None or self.train_subset is not None
-        _check(self, "held_out", apart, "None without a train_subset, which leaves such images")
+        self._check("held_out", apart, "None without a train_subset, which leaves such images")
 
-    def _check_model(self) -> None:
-        """Shapes and options; the recipes of a plan differ in little else, so each set once."""
-        import torch
-
-        asked = self.model, self.image_size, self.drop_path_rate, self.model_options
-        key = json.dumps(asked, sort_keys=True, default=str)
-        if key in _POSSIBLE:
-            return
-        try:
-            with torch.device("meta"):  # nothing is allocated
-                self.build_model(num_classes=2)
-        except TypeError as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
-        except ImportError:
-            return  # a peer's library is missing: to name the recipe takes none, to train it does
-        _POSSIBLE.add(key)
+    def _build_all(self) -> None:
+        self.build_model(num_classes=2)
 
     def build_model(self, num_classes: int) -> "nn.Module":
         """The model, freshly initialised from torch's global generator."""
@@ -177,16 +201,6 @@ class Recipe(RunRecipe):
     @property
     def peak_lr(self) -> float:
         return self.lr_per_256 * self.batch_size / 256
-
-    def at_budget(self, budget: str) -> "Recipe":
-        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
-        check_choice("budget", budget, BUDGETS)
-        if budget != "smoke":
-            return self
-        return replace(
-            self, budget="smoke", epochs=1, warmup_epochs=0, batch_size=8,
-            train_limit=16, test_limit=16, train_subset=None, held_out=None, evaluate_every=1,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -229,32 +243,26 @@ class GanRecipe(RunRecipe):
     seed: int = 0
     budget: str = "gpu"
 
-    def __post_init__(self):
-        import torch
+    SMOKE = dict(steps=2, steps_per_row=1, batch_size=4, num_samples=8, train_limit=8)
 
-        from nestlib.data.datasets import dataset_info
+    def __post_init__(self):
         from nestlib.data.diff_augment import parse_policy
         from nestlib.models import list_generators
-        from nestlib.precision import PRECISIONS
 
-        dataset_info(self.dataset)  # an unknown data set raises here
+        self._check_names()
         check_choice("generator", self.generator, list_generators())
-        check_choice("budget", self.budget, BUDGETS)
-        check_choice("precision", self.precision, PRECISIONS)
         parse_policy(self.diff_augment)
-        for name in ("steps", "batch_size", "r1_every", "steps_per_row"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("lr", "r1_gamma", "seed"):
-            _check(self, name, getattr(self, name) >= 0, "0 or more")
-        _check(self, "num_samples", self.num_samples >= 2, "at least 2")
-        _check(self, "ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
-        _check(self, "steps", self.steps % self.steps_per_row == 0, "a multiple of steps_per_row")
-        try:
-            with torch.device("meta"):  # shapes and options are checked; nothing is allocated
-                self.build_generator()
-                self.build_discriminator()
-        except TypeError as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
+        self._check_least(1, "steps", "batch_size", "r1_every", "steps_per_row")
+        self._check_least(0, "lr", "r1_gamma", "seed")
+        self._check_least(2, "num_samples")
+        self._check("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
+        whole = self.steps % self.steps_per_row == 0
+        self._check("steps", whole, "a multiple of steps_per_row")
+        self._check_builds("generator", "image_size", "generator_options", "discriminator_options")
+
+    def _build_all(self) -> None:
+        self.build_generator()
+        self.build_discriminator()
 
     def build_generator(self) -> "nn.Module":
         """The generator, freshly initialised from torch's global generator."""
@@ -268,16 +276,6 @@ class GanRecipe(RunRecipe):
 
         return Discriminator(self.image_size, **self.discriminator_options)
 
-    def at_budget(self, budget: str) -> "GanRecipe":
-        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
-        check_choice("budget", budget, BUDGETS)
-        if budget != "smoke":
-            return self
-        return replace(
-            self, budget="smoke", steps=2, steps_per_row=1, batch_size=4, num_samples=8,
-            train_limit=8,
-        )  # fmt: skip
-
 
 AnyRecipe = TypeVar("AnyRecipe", Recipe, GanRecipe)
 
@@ -285,6 +283,27 @@ AnyRecipe = TypeVar("AnyRecipe", Recipe, GanRecipe)
 def to_dict(recipe: RunRecipe) -> dict[str, Any]:
     """Plain values, as records keep them."""
     return dataclasses.asdict(recipe)
+
+
+def fill_in(kind: type[RunRecipe], given: dict[str, Any]) -> dict[str, Any]:
+    """`to_dict(kind(**given))`, without the checks, which take torch."""
+    defaults = {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(kind)
+    }
+    values = {**defaults, **given}
+    return {k: dataclasses.asdict(v) if k in PARTS and v else v for k, v in values.items()}
+
+
+def hash_config(values: dict[str, Any]) -> str:
+    """The `config_hash` of a recipe's plain values."""
+    config = {
+        field: value
+        for field, value in values.items()
+        if field not in ("name", "seed")
+        and not (field in ADDED_FIELDS and value == ADDED_FIELDS[field])
+    }
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
@@ -310,29 +329,26 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
     Raises:
         ValueError: no such field (near ones are listed), or a value of the wrong type.
     """
-    changes: dict[str, Any] = {}
+    values = to_dict(recipe)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"{assignment!r} is no assignment; write field=value")
         outer, _, inner = key.partition(".")
-        check_choice("recipe field", outer, [f.name for f in dataclasses.fields(recipe)])
+        check_choice("recipe field", outer, values)
         if outer.endswith("_options"):
             if not inner:
                 raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
-            base = changes.get(outer, getattr(recipe, outer))
-            changes[outer] = {**base, inner: _parse(text)}
+            values[outer] |= {inner: _parse(text)}
         elif outer in PARTS:
-            owner = PARTS[outer]
+            owner, base = PARTS[outer], values[outer]
             check_choice(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
-            base = changes.get(outer, getattr(recipe, outer))
             if base is None and inner != "teacher":
                 raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
-            part = {inner: _typed(owner, inner, text)}
-            changes[outer] = replace(base, **part) if base else owner(**part)
+            values[outer] = {**(base or {}), inner: _typed(owner, inner, text)}
         else:
-            changes[outer] = _typed(type(recipe), outer, text)
-    return replace(recipe, **changes)
+            values[outer] = _typed(type(recipe), outer, text)
+    return from_dict(values)
 
 
 def _parse(text: str) -> Any:
@@ -352,10 +368,3 @@ def _typed(owner: type, name: str, text: str) -> Any:
         names = " or ".join(t.__name__ for t in allowed)
         raise ValueError(f"{name} must be {names}, got {text!r}")
     return value
-
-
-def _check(recipe: RunRecipe, name: str, holds: bool, valid: str) -> None:
-    if not holds:
-        raise ValueError(
-            f"recipe {recipe.name}: {name} is {getattr(recipe, name)!r}, must be {valid}"
-        )

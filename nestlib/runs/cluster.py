@@ -135,13 +135,15 @@ def submit(
 
 def enqueue(
     runs: Sequence[tuple[Recipe | GanRecipe, tuple[str, ...]]], folder: Path, *,
-    ranks_per_node: int, options: dict[str, str], dry_run: bool, **how: Any,
+    gpus_per_node: int = 1, options: dict[str, str] | None = None, dry_run: bool = False,
+    **how: Any,
 ) -> Iterator[str]:  # fmt: skip
     """Queue recipes with the words of `nest` that make each; pupils wait for their teachers.
 
     Yields:
         A line on each job; the scripts instead at `dry_run`. `how` goes to `submit`.
     """
+    how |= {"gpus_per_node": gpus_per_node, "dry_run": dry_run}
     run_ids = {recipe.run_id for recipe, _ in runs}
     lessons = [getattr(recipe, "distillation", None) for recipe, _ in runs]
     teachers = [lesson.teacher if lesson else None for lesson in lessons]
@@ -151,11 +153,10 @@ def enqueue(
         if not group:
             continue
         after = ":".join(sorted({jobs.get(teachers[i], "TEACHER") for i in group if waiting}))
-        queued = submit(
-            [Launch(("-m", "nestlib.cli", *runs[i][1]), ranks_per_node) for i in group], folder,
-            dry_run=dry_run,
-            options=options | ({"dependency": f"afterok:{after}"} if waiting else {}), **how,
-        )  # fmt: skip
+        dependency = {"dependency": f"afterok:{after}"} if waiting else {}
+        words = [("-m", "nestlib.cli", *runs[i][1]) for i in group]
+        launches = [Launch(each, ranks_per_node=max(1, gpus_per_node)) for each in words]
+        queued = submit(launches, folder, options=(options or {}) | dependency, **how)
         if dry_run:
             yield from queued
             continue

@@ -20,13 +20,13 @@ from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.staleness import find_fresh, probe
 from nestlib.runs.subsets import load_sets, load_split
-from nestlib.runs.weights import build_run, weights_path
+from nestlib.runs.weights import Weights, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
 from nestlib.training.loop import RUN_WEIGHTS, TrainResult
 from nestlib.training.seeding import derive_seed
 
-Sets = dict[str, ImageSet | FolderSet]  # by split
+Trained = tuple[TrainResult, dict, list[ImageSet | FolderSet]]  # the dict: of the summary
 LOCK = "lock"  # in a run's folder
 
 
@@ -59,7 +59,7 @@ def carry_out(
         DeviceError, NonFiniteLoss, CheckpointError, ValueError, FileNotFoundError: see there.
     """
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
-    smoke = recipe.budget == "smoke"
+    smoke, known = recipe.budget == "smoke", store.find_all(recipe.run_id)
     found = None if smoke or again else find_fresh(recipe, store, data_dir)
     if found is not None:
         return found
@@ -78,16 +78,26 @@ def carry_out(
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
             return _run(recipe, store, runs_dir=Path(nowhere), **how)
-    runs_dir = runs_dir or find_project_root() / "runs"
-    run_dir = runs_dir / recipe.run_id
+    how["runs_dir"] = runs_dir or find_project_root() / "runs"
     if not ranks.is_main:  # the main rank holds the run for all
-        return _run(recipe, store, runs_dir=runs_dir, **how)
+        return _run(recipe, store, **how)
+    return _run_alone(recipe, store, known, again, **how)
+
+
+def _run_alone(
+    recipe: Recipe | GanRecipe, store: Store, known: list[Record], again: bool, *,
+    runs_dir: Path, **how,
+) -> Record | None:  # fmt: skip
+    """`_run` while no other process can make the same run; what stands there is set aside, but a
+    record beside the `known` ones is another process's, just made, and is returned."""
+    run_dir = runs_dir / recipe.run_id
     with hold(run_dir / LOCK):
-        # Another process may have ended it just now.
-        found = None if again else find_fresh(recipe, store, data_dir)
-        if found is not None:
-            return found
-        if store.find(recipe.run_id) is not None and _has_ended(recipe.run_id, store, run_dir):
+        standing = store.find_all(recipe.run_id)
+        ended = [record for record in standing if record not in known]
+        if ended and not again:
+            return ended[0]
+        # What a stopped run left stays: this one goes on from it.
+        if standing and (store.find_local(recipe.run_id) or (run_dir / RUN_WEIGHTS).is_file()):
             set_aside(recipe.run_id, store, run_dir)
         return _run(recipe, store, runs_dir=runs_dir, **how)
 
@@ -102,38 +112,70 @@ def _run(
     environment = describe_environment(device) | {
         "ranks": ranks.size, "micro_batch": how.get("micro_batch")
     }  # fmt: skip
-    train_run, kind = (
-        (_train_gan, "gan") if isinstance(recipe, GanRecipe) else (_train_classifier, "train")
-    )
-    if kind == "train" and recipe.distillation:
-        num_classes = dataset_info(recipe.dataset).num_classes
-        how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir, num_classes)
-    calls = [environment]
-    if ranks.is_main:  # the others' record is never written
-        calls = note_call(run_dir, environment)
-    result, summary, sets = train_run(
+    is_gan = isinstance(recipe, GanRecipe)
+    if not is_gan and recipe.distillation:
+        how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir)
+    # The record of the other ranks is never written.
+    calls = note_call(run_dir, environment) if ranks.is_main else [environment]
+    result, summary, sets = (_train_gan if is_gan else _train_classifier)(
         recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=device, **how
     )
     if not result.finished and not result.failure:
         return None
     record = Record(
-        run_id=recipe.run_id, kind=kind, recipe=to_dict(recipe),
+        run_id=recipe.run_id, kind="gan" if is_gan else "train", recipe=to_dict(recipe),
         environment={
             **calls[-1],
             "finished": timestamp(),
             "earlier_calls": calls[:-1],  # a run that was stopped and resumed has several
-            "data": {
-                split: _describe_data(images) for split, images in sets.items()
-            },
+            "data": {images.split: _describe_data(images) for images in sets},
         },
-        summary=summary,
+        summary=summary | _describe_end(result, device),
         epochs=result.history,
     )  # fmt: skip
     if result.is_main:
-        if kind == "train" and recipe.budget != "smoke":
+        if not is_gan and recipe.budget != "smoke":
             record.environment["probe"] = probe(recipe)
         store.add(record, committed=committed)
     return record
+
+
+def _train_classifier(recipe: Recipe, where: dict, **how) -> Trained:
+    """The accuracy of its summary is the last epoch's, not the best on test. Keys begin with the
+    split that the run was evaluated on: test or held_out."""
+    train_set, test_set = load_sets(recipe, **where)
+    torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
+    model = recipe.build_model(train_set.num_classes)
+    result = classifier.train(recipe, model, train_set, test_set, **how)
+    if not result.finished:
+        return result, {}, [train_set, test_set]
+    last, split = result.history[-1], test_set.split
+    summary = {
+        **{key: last[key] for key in (f"{split}/top1", f"{split}/loss")},
+        **({f"{split}/right": result.right} if result.right else {}),
+        "reported_epoch": last["epoch"],
+        "num_params": count_params(model),
+    }
+    return result, summary, [train_set, test_set]
+
+
+def _train_gan(recipe: GanRecipe, where: dict, **how) -> Trained:
+    """How the run ended, and the last row's pixel distance. Scores of its samples are another
+    measurement, made of the weights that it leaves."""
+    train_set = load_split(recipe, "train", recipe.train_limit, **where)
+    torch.manual_seed(derive_seed(recipe.seed, 3))
+    generator, discriminator = recipe.build_generator(), recipe.build_discriminator()
+    result = gan.train(recipe, generator, discriminator, train_set, **how)
+    last = result.history[-1] if result.history else {}
+    summary = {
+        "status": "failed" if result.failure else "finished",
+        **({"failure": result.failure} if result.failure else {}),
+        "sample/pixel_distance": last.get("sample/pixel_distance"),
+        "reported_step": last.get("step"),
+        "num_params": count_params(generator),
+        "discriminator_params": count_params(discriminator),
+    }
+    return result, summary, [train_set]
 
 
 def _describe_data(images: ImageSet | FolderSet) -> dict:
@@ -141,25 +183,14 @@ def _describe_data(images: ImageSet | FolderSet) -> dict:
     return found if images.faults is None else found | {"unreadable": images.faults.describe()}
 
 
-def _train_classifier(
-    recipe: Recipe, where: dict, *, device: torch.device, **how
-) -> tuple[TrainResult, dict, Sets]:
-    train_set, test_set = load_sets(recipe, **where)
-    torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
-    model = recipe.build_model(train_set.num_classes)
-    result = classifier.train(recipe, model, train_set, test_set, device=device, **how)
-    summary = summarize(result, count_params(model), device) if result.finished else {}
-    return result, summary, {images.split: images for images in (train_set, test_set)}
-
-
-def _train_gan(
-    recipe: GanRecipe, where: dict, *, device: torch.device, **how
-) -> tuple[TrainResult, dict, Sets]:
-    train_set = load_split(recipe, "train", recipe.train_limit, **where)
-    torch.manual_seed(derive_seed(recipe.seed, 3))
-    networks = recipe.build_generator(), recipe.build_discriminator()
-    result = gan.train(recipe, *networks, train_set, device=device, **how)
-    return result, summarize_gan(result, *map(count_params, networks), device), {"train": train_set}
+def _describe_end(result: TrainResult, device: torch.device) -> dict:
+    end = {
+        "train_seconds": round(result.train_seconds, 1),
+        "weights_sha256": result.weights_sha256,
+    }
+    if device.type == "cuda":  # of a resumed run, its last call's
+        end["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return end
 
 
 def note_call(run_dir: Path, environment: dict) -> list[dict]:
@@ -169,11 +200,6 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
     calls.append(environment)
     write_atomically(path, json.dumps(calls, indent=1).encode())
     return calls
-
-
-def _has_ended(run_id: str, store: Store, run_dir: Path) -> bool:
-    """Is what lies in the run's folder of a run to its end, and not of one that was stopped?"""
-    return store.find_local(run_id) is not None or (run_dir / RUN_WEIGHTS).is_file()
 
 
 def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
@@ -187,9 +213,7 @@ def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
         path.rename(run_dir / f"{mark}-{path.name}")
 
 
-def build_teacher(
-    recipe: Recipe, store: Store, runs_dir: Path, num_classes: int
-) -> tuple[nn.Module, dict[str, str]]:
+def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Module, dict[str, str]]:
     """The teacher of a recipe with distillation, by its run's record; a smoke run's is untrained.
 
     Returns:
@@ -198,65 +222,25 @@ def build_teacher(
     Raises:
         FileNotFoundError: its run has no record, or no weights here.
         OSError: other weights than its record names.
-        ValueError: the recipe of its name is another one by now.
+        ValueError: it tells other classes apart than the recipe's.
     """
-    run_id = recipe.distillation.teacher
+    run_id, num_classes = recipe.distillation.teacher, dataset_info(recipe.dataset).num_classes
     name, seed = recipe.distillation.teacher_recipe
-    record = store.find_local(run_id) or store.find(run_id)  # of the weights in runs/
     if recipe.budget == "smoke":
         model = get_recipe(name, seed=seed).build_model(num_classes)
         return model, {"run_id": run_id, "weights_sha256": hash_weights(model)}
+    record = store.find_local(run_id) or store.find(run_id)  # of the weights in runs/
     if record is None:
         raise FileNotFoundError(
             f"{recipe.run_id} is taught by {run_id}, which has no record; train that first: "
             f"`nest train {name} --seed {seed}`"
         )
-    sha256 = record.summary["weights_sha256"]
     teacher = from_dict(record.recipe)
-    model = build_run(teacher, num_classes, weights_path(teacher, runs_dir), sha256)
-    return model, {"run_id": run_id, "weights_sha256": sha256}
-
-
-def summarize(result: TrainResult, num_params: int, device: torch.device) -> dict:
-    """What a table shows of a run. The accuracy is the last epoch's, not the best on test.
-
-    Its keys begin with the split that the run was evaluated on: test or held_out.
-    """
-    last = result.history[-1]
-    scored = next(key.partition("/")[0] for key in last if key.endswith("/top1"))
-    return {
-        **{key: last[key] for key in (f"{scored}/top1", f"{scored}/loss")},
-        **({f"{scored}/right": result.right} if result.right else {}),
-        "reported_epoch": last["epoch"],
-        "num_params": num_params,
-        **_describe_end(result, device),
-    }
-
-
-def summarize_gan(
-    result: TrainResult, num_params: int, discriminator_params: int, device: torch.device
-) -> dict:
-    """What is said of a GAN's run: how it ended, and the last row's pixel distance.
-
-    Scores of its samples are another measurement, made of the weights that it leaves.
-    """
-    last = result.history[-1] if result.history else {}
-    return {
-        "status": "failed" if result.failure else "finished",
-        **({"failure": result.failure} if result.failure else {}),
-        "sample/pixel_distance": last.get("sample/pixel_distance"),
-        "reported_step": last.get("step"),
-        "num_params": num_params,
-        "discriminator_params": discriminator_params,
-        **_describe_end(result, device),
-    }
-
-
-def _describe_end(result: TrainResult, device: torch.device) -> dict:
-    end = {
-        "train_seconds": round(result.train_seconds, 1),
-        "weights_sha256": result.weights_sha256,
-    }
-    if device.type == "cuda":  # of a resumed run, its last call's
-        end["peak_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return end
+    known = dataset_info(teacher.dataset).num_classes
+    if known != num_classes:
+        raise ValueError(
+            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} {known}; take one "
+            f"that was trained on {recipe.dataset}"
+        )
+    model = Weights(teacher, weights_path(teacher, runs_dir), record).load()
+    return model, {"run_id": run_id, "weights_sha256": record.summary["weights_sha256"]}

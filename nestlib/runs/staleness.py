@@ -2,15 +2,19 @@
 
 import json
 import warnings
+import zlib
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
-from nestlib.runs.probe import CLASSES, agree, probe_model
 from nestlib.runs.subsets import load_split
+
+CLASSES = 8  # of a model that is probed
+TOLERANCE = 1e-8  # of a probe's largest number; in float64 two machines differ by far less
 
 
 def find_fresh(
@@ -38,7 +42,7 @@ def stale_reasons(
 
     A changed recipe has another run id, so its record is another one. Beyond that a record keeps
 
-    - a probe (nestlib.runs.probe) of what its classifier computed: changed code of a model,
+    - a probe (`probe_model`) of what its classifier computed: changed code of a model,
       ours or a library's, shows, code that is merely rewritten does not. Source hashes or commits
       would call every record stale at a changed comment. A GAN's record keeps none;
     - the fingerprints of its images, compared where the images are here (ImageNet's never: to list
@@ -50,7 +54,7 @@ def stale_reasons(
     """
     reasons = []
     kept = record.environment
-    if "probe" in kept and not agree(kept["probe"], probe(recipe)):
+    if "probe" in kept and not _agree(kept["probe"], probe(recipe)):
         reasons.append(f"{recipe.model} does not compute what it computed then")
     for split, noted in kept["data"].items():
         if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
@@ -91,3 +95,47 @@ def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) 
             images = None
         _FINGERPRINTS[key] = images and images.fingerprint
     return _FINGERPRINTS[key]
+
+
+def probe_model(model: nn.Module, image_size: int) -> list[float]:
+    """Logits of one fixed image with fixed weights, in float64, evaluation mode, on the CPU.
+
+    Weights are a function of their names and shapes, so the numbers tell of a changed architecture
+    or function (another GELU, another padding), and not of a rewritten module that does the same,
+    another initialisation, seed or machine. What acts in training alone (stochastic depth, dropout)
+    is not seen. The model is spoilt.
+
+    Args:
+        model: with CLASSES outputs.
+        image_size: edge in pixels.
+    """
+    model = model.double().cpu().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(_fill(name, parameter))
+        edge = torch.linspace(-1, 1, image_size, dtype=torch.float64)
+        image = torch.stack([torch.sin(7 * edge[:, None] * edge + k) for k in range(3)])
+        return model(image[None])[0].tolist()
+
+
+def _agree(one: list[float], other: list[float]) -> bool:
+    """Are two probes of one function?"""
+    scale = max(map(abs, one))
+    return all(abs(a - b) <= TOLERANCE * scale for a, b in zip(one, other, strict=True))
+
+
+def _fill(name: str, parameter: Tensor) -> Tensor:
+    """Waves; around where biases and norms begin, and with a matrix's rows of about unit length.
+
+    A vector that begins at random, as PyTorch's own biases do, is taken to begin at 0: its draw
+    would hang on what its process drew before.
+    """
+    phase = zlib.crc32(name.encode()) % 1000
+    waves = torch.sin(1.7 * torch.arange(parameter.numel(), dtype=torch.float64) + phase)
+    waves = waves.reshape(parameter.shape)
+    if parameter.ndim < 2:
+        begins_alike = torch.all(parameter == parameter.flatten()[0])
+        return parameter * begins_alike + 0.1 * waves
+    if parameter.shape[0] == 1:  # position embeddings and tokens
+        return 0.3 * waves
+    return waves * (2 / parameter[0].numel()) ** 0.5

@@ -44,21 +44,35 @@ def load_trained(
 
 
 def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
-    """As `load_trained`, of a recipe that need not be a named one.
-
-    Raises:
-        FileNotFoundError, OSError: as `load_trained`.
-    """
-    return build_trained(recipe, find_weights(recipe, store, runs_dir))
+    """As `load_trained`, of a recipe that need not be a named one."""
+    return find_weights(recipe, store, runs_dir).load()
 
 
 @dataclass(frozen=True)
 class Weights:
     """A file of a finished run's weights, and their record; `rounded` to fp16 where committed."""
 
+    recipe: Recipe | GanRecipe
     path: Path
     record: Record
-    rounded: bool
+    rounded: bool = False
+
+    def load(self) -> nn.Module:
+        """The run's model with these weights, in evaluation mode.
+
+        Raises:
+            OSError: no such file, or other weights than the record's.
+        """
+        model = load_weights(_build(self.recipe), self.path).eval()
+        if self.rounded:  # `find_weights` has compared what they were rounded from
+            return model
+        found, named = hash_weights(model), self.record.summary["weights_sha256"]
+        if found != named:
+            raise OSError(
+                f"{self.path} holds weights {found[:12]}..., the record of {self.recipe.run_id} "
+                f"names {named[:12]}...; restore the file, or delete run and record and train again"
+            )
+        return model
 
 
 def find_weights(
@@ -76,7 +90,7 @@ def find_weights(
     full, half = weights_path(recipe, runs_dir), committed_path(recipe, store)
     if full.is_file() and not store.read_only:
         # What lies in runs/ was made with this checkout's record, where it has one of its own.
-        return Weights(full, store.find_local(recipe.run_id) or record, rounded=False)
+        return Weights(recipe, full, store.find_local(recipe.run_id) or record)
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
@@ -90,20 +104,7 @@ def find_weights(
             f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
             f"names {sha256[:12]}...; restore the file"
         )
-    return Weights(half, record, rounded=True)
-
-
-def build_trained(recipe: Recipe | GanRecipe, weights: Weights) -> nn.Module:
-    """A run's model with weights that `find_weights` found, in evaluation mode.
-
-    Raises:
-        OSError: other weights than the record's.
-    """
-    num_classes = dataset_info(recipe.dataset).num_classes
-    if weights.rounded:
-        return load_weights(_build(recipe, num_classes), weights.path).eval()
-    sha256 = weights.record.summary["weights_sha256"]
-    return build_run(recipe, num_classes, weights.path, sha256).eval()
+    return Weights(recipe, half, record, rounded=True)
 
 
 def commit_weights(
@@ -122,36 +123,17 @@ def commit_weights(
             f"{recipe.run_id} has {record.summary['num_params'] / 1e6:.1f} M parameters, more than "
             f"{LARGEST_MB} MB in fp16; publish such weights with push_to_hub"
         )
-    full = weights_path(recipe, runs_dir)
-    sha256 = record.summary["weights_sha256"]
-    model = build_run(recipe, dataset_info(recipe.dataset).num_classes, full, sha256)
-    path = committed_path(recipe, store)
+    model = Weights(recipe, weights_path(recipe, runs_dir), record).load()
+    path, sha256 = committed_path(recipe, store), record.summary["weights_sha256"]
     said = {"run_id": recipe.run_id, "rounded_from_sha256": sha256}
     save_weights(model, path, half=True, metadata=said)
     return path
 
 
-def build_run(recipe: Recipe | GanRecipe, num_classes: int, path: Path, sha256: str) -> nn.Module:
-    """A run's model with the weights that its record names, in fp32.
-
-    Raises:
-        OSError: no such file, or other weights in it.
-    """
-    model = load_weights(_build(recipe, num_classes), path)
-    found = hash_weights(model)
-    if found != sha256:
-        raise OSError(
-            f"{path} holds weights {found[:12]}..., the record of {recipe.run_id} names "
-            f"{sha256[:12]}...; restore the file, or delete run and record and train again"
-        )
-    return model
-
-
-def _build(recipe: Recipe | GanRecipe, num_classes: int) -> nn.Module:
-    return (
-        recipe.build_generator() if isinstance(recipe, GanRecipe)
-        else recipe.build_model(num_classes)
-    )  # fmt: skip
+def _build(recipe: Recipe | GanRecipe) -> nn.Module:
+    if isinstance(recipe, GanRecipe):
+        return recipe.build_generator()
+    return recipe.build_model(dataset_info(recipe.dataset).num_classes)
 
 
 def find_run(recipe: Recipe | GanRecipe, store: Store) -> Record:

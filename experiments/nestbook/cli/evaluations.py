@@ -1,9 +1,10 @@
 """Trained models scored, and their explanations judged."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from nestlib.choices import choose
 from nestlib.cli.options import (
     Again,
     CommitRecord,
@@ -15,9 +16,18 @@ from nestlib.cli.options import (
 )
 from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import GanRecipe
+from nestlib.records import open_store, timestamp
 
 # Names that stand in a module with torch; tests/test_cli.py compares them.
 NETWORK_NAMES = "digits, lite0, lite0_64, inception"
+
+# The options of `nest explain` that each way to judge takes, beside those that all take.
+EXPLAIN_OPTIONS = {
+    "planted": ("budget", "num_models", "runs_dir"),
+    "blanking": ("recipe", "seed", "data_dir", "runs_dir"),
+    "figure8": ("dataset", "budget", "data_dir", "seed", "runs_dir", "device"),
+}
+IMAGENET_OPTIONS = ("dataset", "data_dir", "limit", "device")  # of figure8 with published weights
 
 
 def evaluate(
@@ -37,7 +47,6 @@ def evaluate(
 ) -> None:
     """Score trained models on a test set, all in one pass; leaves a record of each."""
     from nestbook.evaluations.classifiers import evaluate as evaluate_models
-    from nestlib.records import open_store, timestamp
 
     store, began = open_store(), timestamp()
     results = evaluate_models(
@@ -65,8 +74,8 @@ def evaluate(
 def score(
     recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
     network: Annotated[str, typer.Option(help=f"{NETWORK_NAMES}; default by data set")] = "",
-    samples: Annotated[
-        int | None, typer.Option(help="of the final score; default by data set")
+    num_samples: Annotated[
+        int | None, typer.Option("--samples", help="of the final score; default by data set")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
     noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
@@ -79,7 +88,6 @@ def score(
     """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
     from nestbook.evaluations.generators import score_run
     from nestbook.report.generation import score_table
-    from nestlib.records import open_store, timestamp
 
     store, began = open_store(), timestamp()
     chosen = get_recipe(recipe, seed=seed)
@@ -87,7 +95,7 @@ def score(
         gans = (name for name, (_, fields) in list_recipes().items() if "generator" in fields)
         raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(gans)}")
     record = score_run(
-        chosen, store, network=network, num_samples=samples, seed=noise_seed,
+        chosen, store, network=network, num_samples=num_samples, seed=noise_seed,
         data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record, again=again,
     )  # fmt: skip
     say_found([record], store, began, "scored")
@@ -95,11 +103,14 @@ def score(
 
 
 def explain(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(help="planted, blanking or figure8")] = "planted",
     budget: Annotated[
         str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
     ] = "quick",
-    models: Annotated[int, typer.Option(help="planted: how many, of seeds 0, 1, ...")] = 3,
+    num_models: Annotated[
+        int, typer.Option("--models", help="planted: how many, of seeds 0, 1, ...")
+    ] = 3,
     dataset: Annotated[
         str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
     ] = "digits",
@@ -121,26 +132,40 @@ def explain(
     from nestbook.evaluations.planted import run_planted
     from nestbook.report.grounding import blanking_table, grounding_table
     from nestbook.report.localization import localization_table
-    from nestlib.records import open_store, timestamp
 
-    store, began, how = open_store(), timestamp(), {"committed": commit_record, "again": again}
+    options = {
+        "budget": budget, "num_models": num_models, "dataset": dataset, "data_dir": data_dir,
+        "recipe": recipe, "limit": limit, "seed": seed, "runs_dir": runs_dir, "device": device,
+    }  # fmt: skip
+    how = _pick_options(context, what, options) | {"committed": commit_record, "again": again}
+    store, began = open_store(), timestamp()
     if what == "planted":
-        how |= {"budget": budget, "num_models": models, "runs_dir": runs_dir}
         results = {what: run_planted(store, **how)}
         table = grounding_table(list(results.values()))
     elif what == "blanking":
-        how |= {"seed": seed, "data_dir": data_dir, "runs_dir": runs_dir}
-        results = {what: run_blanking(recipe, store, **how)}
+        results = {what: run_blanking(how.pop("recipe"), store, **how)}
         table = blanking_table(list(results.values()))
-    elif what == "figure8":
-        how |= {"dataset": dataset, "budget": budget, "data_dir": data_dir, "device": device}
-        own = {"limit": limit} if dataset == "imagenet" else {"runs_dir": runs_dir, "seed": seed}
-        results = localize(store, **how, **own)
-        table = localization_table(dataset, results)
     else:
-        raise ValueError(
-            f"nothing to explain by the name {what!r}; there are: planted, blanking, figure8"
-        )
+        results = localize(store, **how)
+        table = localization_table(dataset, results)
     say_found(results.values(), store, began, "measured")
     typer.echo(str(table))
     stop_at_failures(results)
+
+
+def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those that `what` takes.
+
+    Raises:
+        ValueError: there is no such way, or it does not take an option that was given.
+    """
+    takes = choose("way to judge explanations", what, EXPLAIN_OPTIONS)
+    if (what, options["dataset"]) == ("figure8", "imagenet"):
+        what, takes = "figure8 --dataset imagenet", IMAGENET_OPTIONS
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    given = [name for name in options if context.get_parameter_source(name).name == "COMMANDLINE"]
+    unused = [flags[name] for name in given if name not in takes]
+    if unused:
+        valid = ", ".join(flags[name] for name in takes)
+        raise ValueError(f"explain {what} takes no {', '.join(unused)}; it takes {valid}")
+    return {name: options[name] for name in takes}

@@ -16,6 +16,8 @@ from nestlib.cli.options import (
     seconds_left,
 )
 from nestlib.cli.runs import Job
+from nestlib.project import find_project_root
+from nestlib.records import open_store
 
 # Names that stand in a module with torch; tests/test_cli.py compares them.
 SWEEP_NAMES = (
@@ -47,8 +49,6 @@ def sweep(
     """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
     from nestbook.sweeps import runner, small
     from nestbook.sweeps.plans import plan
-    from nestlib.project import find_project_root
-    from nestlib.records import open_store
 
     if every is bool(figure) or (every and (budget != "small" or only)):
         raise ValueError(
@@ -87,8 +87,6 @@ def queue_sweep(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
     """The jobs of a figure's runs that wait, for `nest submit`."""
     from nestbook.sweeps.plans import plan
     from nestbook.sweeps.runner import state_of
-    from nestlib.project import find_project_root
-    from nestlib.records import open_store
 
     store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
     bars = plan(what, asked["budget"], range(asked["seeds"]), only=asked["only"])
@@ -108,7 +106,6 @@ def evidence(
     """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
     from nestbook.report.run_plan import plan_table
     from nestbook.run_plan import list_entries, run_entries
-    from nestlib.records import open_store
 
     store = open_store()
     complete = not run or run_entries(

@@ -12,7 +12,7 @@ from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, to_dict
 from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.subsets import load_split
-from nestlib.runs.weights import build_trained, find_weights
+from nestlib.runs.weights import find_weights
 from nestlib.training.devices import resolve_device
 
 BLANKED_WAYS = ("GradCAT, positive, place, normed", "CAM", "Grad-CAM")
@@ -43,7 +43,7 @@ def run_blanking(
     if found is not None:
         return found
     weights = find_weights(recipe, store, runs_dir)
-    model = build_trained(recipe, weights)
+    model = weights.load()
     check_nest(model)
     images = load_split(recipe, "test", recipe.test_limit, data_dir=data_dir)
     environment = describe_environment(resolve_device("cpu"))

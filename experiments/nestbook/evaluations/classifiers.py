@@ -36,7 +36,7 @@ from nestlib.records import (
     timestamp,
 )  # fmt: skip
 from nestlib.runs.subsets import take
-from nestlib.runs.weights import build_trained, find_run, find_weights, load_run
+from nestlib.runs.weights import find_run, find_weights, load_run
 from nestlib.training.devices import resolve_device
 
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories
@@ -216,7 +216,7 @@ def _request_run(
         return scored  # its weights need not be here
     weights = find_weights(recipe, store, runs_dir)
     rounded = {"rounded_to": "fp16"} if weights.rounded else {}
-    return request(weights.record, partial(build_trained, recipe, weights), **rounded)
+    return request(weights.record, weights.load, **rounded)
 
 
 def _request_weights(

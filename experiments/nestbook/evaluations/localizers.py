@@ -37,7 +37,7 @@ from nestlib.models import create_model
 from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Failure, Record, Store, describe_environment, timestamp
 from nestlib.runs.subsets import take
-from nestlib.runs.weights import Weights, build_trained, find_weights
+from nestlib.runs.weights import Weights, find_weights
 from nestlib.training.devices import resolve_device
 
 METHODS = {
@@ -286,7 +286,7 @@ def _trained_here(
         **recipe.dataset_options,
     )  # fmt: skip
     images = take(images, SMOKE_IMAGES) if smoke else images
-    model = build_trained(recipe, weights) if weights else recipe.build_model(images.num_classes)
+    model = weights.load() if weights else recipe.build_model(images.num_classes)
     boxes = images.boxes.numpy().astype(int)
     return _Subject(
         row, f"localize/{recipe.run_id}",

@@ -1,123 +1,27 @@
 """Recipes of the models that the paper compares NesT with, by name.
 
 They stand beside NesT's own in `nest recipes`, written as differences from the same defaults
-(nestlib.recipes.named).
+(nestlib.recipes.named). Narrow relatives of theirs stand in nestbook.recipes.narrow.
 """
 
 from dataclasses import replace
 from typing import Any
 
+from nestbook.recipes.narrow import CROPS_AND_FLIPS, STRONG
 from nestlib.data.augmentation import Augmentation
-from nestlib.recipes.generators import NARROW
-from nestlib.recipes.named import CROPS_AND_FLIPS, LONE_DIGITS, MINUTES
-
-NARROW_RESNET = dict(architecture="resnet10t", channels=[32, 64, 128, 256])
-DIGITS_RESNET = dict(architecture="resnet10t", channels=[16, 32, 64, 128])
-
-# All transformers' augmentation; on digits all of it but the flip.
-STRONG = Augmentation()
-STRONG_DIGITS = replace(STRONG, flip=0.0)
 
 CIFAR_CONVNET = dict(
     optimizer="sgd", lr_per_256=0.2, weight_decay=5e-4, epochs=200, batch_size=128,
     drop_path_rate=0.0, augmentation=CROPS_AND_FLIPS,
 )  # fmt: skip
 
-# The same at budget small, but for its schedule and its batch.
-SMALL_CONVNET = dict(optimizer="sgd", lr_per_256=0.2, weight_decay=5e-4, clip_grad_norm=None)
-
 # DeiT's and Swin's own augmentation of ImageNet has no colour jitter beside RandAugment.
 NO_JITTER = Augmentation(crop_padding=0)
 DEIT_IMAGENET = dict(warmup_epochs=5, augmentation=NO_JITTER)
 SWIN_IMAGENET = dict(clip_grad_norm=5.0, augmentation=NO_JITTER)
 
-# name: (what it is, its differences). The narrow ones have about 0.3 M parameters each.
+# name: (what it is, its differences).
 RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
-    "digits/deit_narrow": (
-        "narrow DeiT (d = 64, S = 4, 6 layers) on the embedded digits",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=4, embed_dim=64, depth=6, num_heads=2)),
-    ),
-    "digits/swin_narrow": (
-        "narrow Swin (d = 24, S = 2, 3 stages of 2) on the embedded digits",
-        dict(model="swin_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dim=24, depths=[2, 2, 2], num_heads=[1, 2, 4],
-                                window_size=4)),
-    ),
-    "digits/wrn_narrow": (
-        "WRN10-2 on the embedded digits",
-        dict(model="wrn28_10_cifar", model_options=dict(depth=10, width=2)),
-    ),
-    "digits/pyramid_narrow": (
-        "Pyramid-11-30 on the embedded digits",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30)),
-    ),
-    "digits/pyramid_narrow_strong": (
-        "Pyramid-11-30 on the embedded digits with strong augmentation, to teach",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=30),
-             augmentation=STRONG_DIGITS, epochs=10),
-    ),
-    "digits/pvt_narrow": (
-        "narrow PVT (d = 24 to 96, S = 2, 4 stages) on the embedded digits",
-        dict(model="pvt_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 2, 1],
-                                num_heads=[1, 1, 2, 3], sr_ratios=[4, 2, 1, 1])),
-    ),
-    "digits/cct_narrow": (
-        "narrow CCT (d = 80, 2 convolutions, 5 layers) on the embedded digits",
-        dict(model="cct7_3x1_cifar",
-             model_options=dict(num_convs=2, depth=5, embed_dim=80, num_heads=2)),
-    ),
-    # Budget small: 0.34 to 0.38 M parameters each. A rate of their own is the best of three by the
-    # records of `nest sweep learning_rates --budget small`.
-    "small/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 4, 7 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=4, embed_dim=64, depth=7, num_heads=2)),
-    ),
-    "small/swin_narrow": (
-        "ours: narrow Swin (d = 24, S = 2, stages of 2, 4 and 2), likewise",
-        dict(model="swin_tiny_cifar", lr_per_256=2e-3,
-             model_options=dict(patch_size=2, embed_dim=24, depths=[2, 4, 2], num_heads=[1, 2, 4],
-                                window_size=4)),
-    ),
-    "small/pvt_narrow": (
-        "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages), likewise",
-        dict(model="pvt_tiny_cifar",
-             model_options=dict(patch_size=2, embed_dims=[24, 32, 64, 96], depths=[1, 1, 3, 1],
-                                num_heads=[1, 1, 2, 3], sr_ratios=[4, 2, 1, 1])),
-    ),
-    "small/cct_narrow": (
-        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise",
-        dict(model="cct7_3x1_cifar",
-             model_options=dict(num_convs=2, depth=6, embed_dim=80, num_heads=2)),
-    ),
-    "small/wrn_narrow": (
-        "ours: WRN28-1, by SGD, likewise",
-        dict(model="wrn28_10_cifar", model_options=dict(depth=28, width=1), **SMALL_CONVNET),
-    ),
-    "small/pyramid_narrow": (
-        "ours: Pyramid-11-96, by SGD, likewise",
-        dict(model="pyramid164_48_cifar", model_options=dict(depth=11, alpha=96),
-             **SMALL_CONVNET),
-    ),
-    "digits/deit_planted": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **LONE_DIGITS),
-    ),
-    "digits/resnet_planted": (
-        "ours: narrow ResNet (10 layers, stride 8), likewise",
-        dict(model="resnet50_wsol", model_options=DIGITS_RESNET, **LONE_DIGITS),
-    ),
-    "digits/adl_planted": (
-        "ours: ADL on that ResNet, likewise",
-        dict(model="resnet50_adl", model_options=DIGITS_RESNET, **LONE_DIGITS),
-    ),
-    "digits/acol_planted": (
-        "ours: ACoL on that ResNet, its classifiers 64 wide, likewise",
-        dict(model="resnet50_acol", model_options=dict(**DIGITS_RESNET, hidden=64), **LONE_DIGITS),
-    ),
     "cifar10/deit_tiny": ("Table 1, DeiT-T: S = 2", dict(model="deit_tiny_cifar")),
     "cifar10/deit_small": ("Table 1, DeiT-S: S = 2", dict(model="deit_small_cifar")),
     "cifar10/deit_base": ("Table 1, DeiT-B: S = 2", dict(model="deit_base_cifar")),
@@ -167,24 +71,6 @@ RIVALS: dict[str, tuple[str, dict[str, Any]]] = {
     "cifar10/wrn28_10": (
         "Table 1, WRN28-10, by the published convnet recipe",
         dict(model="wrn28_10_cifar", **CIFAR_CONVNET),
-    ),
-    "tiny_imagenet/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise",
-        dict(model="deit_tiny_cifar",
-             model_options=dict(patch_size=8, embed_dim=64, depth=6, num_heads=2), **MINUTES),
-    ),
-    "tiny_imagenet/resnet_narrow": (
-        "ours: narrow ResNet (10 layers, stride 8: 8x8 places), likewise",
-        dict(model="resnet50_wsol", model_options=NARROW_RESNET, **MINUTES),
-    ),
-    "tiny_imagenet/adl_narrow": (
-        "ours: ADL on that ResNet, likewise",
-        dict(model="resnet50_adl", model_options=NARROW_RESNET, **MINUTES),
-    ),
-    "tiny_imagenet/acol_narrow": (
-        "ours: ACoL on that ResNet, its classifiers 128 wide, likewise",
-        dict(model="resnet50_acol", model_options=dict(**NARROW_RESNET, hidden=128),
-             **MINUTES),
     ),
     # Figure 8's rivals at 64x64. The ResNets train by the recipe of NesT beside them, since neither
     # ADL's nor ACoL's is of 64-pixel images; DeiT's patches give as many tokens as NesT's map.
@@ -250,16 +136,6 @@ RIVALS |= {
 }  # fmt: skip
 
 # Generators: figure 7's lines beside NesT's.
-RIVALS |= {
-    "digits/gan_transgan_narrow": (
-        "narrow TransGAN (d = 128 to 8, 3 stages) on the embedded digits",
-        dict(generator="transgan", generator_options=NARROW),
-    ),
-    "digits/gan_convnet_narrow": (
-        "narrow SAGAN convnet (128 to 32 channels) on the embedded digits",
-        dict(generator="sagan_convnet", generator_options=dict(base_channels=8, latent_dim=64)),
-    ),
-}  # fmt: skip
 RIVALS |= {
     f"{dataset}/{name}": (text, dict(generator=generator))
     for dataset in ("tiny_imagenet", "imagenet")

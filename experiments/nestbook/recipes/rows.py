@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nestlib.recipes.generators import UNSAMPLINGS
+from nestlib.recipes.named import UNSAMPLINGS
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from nestbook.paper import TABLE1 as PRINTED
+from nestbook.recipes.narrow import SMALL_IMAGES_SEEN, SMALL_SUBSET
 from nestbook.recipes.rows import TABLE1
 from nestbook.report.cost import describe_machine, is_smoke, rounds_of
 from nestbook.report.means import describe_runs, join_ids, mean_top1
@@ -12,7 +13,7 @@ from nestbook.report.trade_off import plot_rows
 from nestbook.sweeps.plans import RATE_HELD_OUT, RATES, plan
 from nestbook.sweeps.small import find_rates
 from nestlib.metrics.intervals import sampling_half_width
-from nestlib.recipes.named import SMALL_IMAGES_SEEN, SMALL_SUBSET, get_recipe
+from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
 from nestlib.runs.staleness import find_fresh
 

@@ -35,8 +35,8 @@ def follow(
     lines = [show_board(plan, store, folder)]
     if submit_them and jobs:
         lines += enqueue(
-            jobs, folder / "slurm", ranks_per_node=max(1, gpus_per_node), name="nest", nodes=nodes,
-            minutes=parse_minutes(time), gpus_per_node=gpus_per_node, options={}, dry_run=False,
+            jobs, folder / "slurm", name="nest", nodes=nodes, minutes=parse_minutes(time),
+            gpus_per_node=gpus_per_node,
         )  # fmt: skip
     elif budget == "paper":
         size = f"--nodes {nodes} --gpus-per-node {gpus_per_node} --time {time}"

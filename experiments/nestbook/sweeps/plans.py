@@ -13,14 +13,14 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from nestbook.recipes.rivals import STRONG, STRONG_DIGITS
+from nestbook.recipes.narrow import SMALL_SUBSET, STRONG, STRONG_DIGITS, small_schedule
 from nestbook.recipes.rows import FIGURE7, TABLE1, TABLE2
 from nestlib.data.augmentation import Augmentation
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.precision import PRECISIONS
 from nestlib.recipes.distillation import hard, soft
-from nestlib.recipes.named import SMALL_SUBSET, get_recipe, list_recipes, small_schedule
+from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
 
 Key = tuple[str, ...]

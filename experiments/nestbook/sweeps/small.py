@@ -135,7 +135,7 @@ def find_unsettled(store: Store) -> dict[str, str]:
             reasons[name] = (
                 f"{name} has lr_per_256={rates.chosen:g} "
                 f"({rates.scores[rates.chosen]:.2f} % of the held-out images), {rates.best:g} is "
-                f"better ({rates.scores[rates.best]:.2f} %); set it in nestlib/recipes/named.py"
+                f"better ({rates.scores[rates.best]:.2f} %); set it in nestbook/recipes/narrow.py"
             )
     return reasons
 
