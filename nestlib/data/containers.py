@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from nestlib.data.decoding import (
-    centre_crop,
-    decode_image,
-    decode_pixels,
-    random_crop,
-    to_pixels,
-)  # fmt: skip
+from nestlib.data.decoding import centre_crop, decode_image, decode_pixels, random_crop, squeeze
 from nestlib.data.faults import Faults
 from nestlib.data.fetching import Unreachable
 from nestlib.signals import outlive_stop_signals
@@ -34,8 +27,41 @@ from nestlib.signals import outlive_stop_signals
 Triple = tuple[float, float, float]
 
 
+def check_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless images are uint8 (N, 3, H, W) and labels int64 (N,)."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 "
+            "(N, 3, H, W)"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be int64 "
+            f"({len(images)},), one for each image"
+        )
+
+
+class LabelledImages:
+    """What `ImageSet` and `FolderSet` have in common, and None for what one of them has not."""
+
+    labels: Tensor
+    class_names: tuple[str, ...]
+    boxes = box_labels = class_ids = faults = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def shuffle(self, seed: int, batch_size: int) -> Tensor:
+        """An order of all images that is a function of both arguments alone: (N,) int64."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+
+
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageSet(LabelledImages):
     """A small data set, whole in memory.
 
     images (N, 3, H, W) uint8; labels (N,) int64; mean and std of pixels in 0..1 for normalisation.
@@ -57,27 +83,9 @@ class ImageSet:
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
     class_ids: tuple[str, ...] | None = None
-    faults: ClassVar[None] = None
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, expected torch.uint8 "
-                "(N, 3, H, W)"
-            )
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"labels are {labels.dtype} of shape {tuple(labels.shape)}, expected torch.int64 "
-                f"({len(images)},), one an image"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+        check_batch(self.images, self.labels)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -102,10 +110,6 @@ class ImageSet:
         """One image as it is stored."""
         return Image.fromarray(self.images[index].permute(1, 2, 0).cpu().numpy())
 
-    def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """An order of all images that is a function of both arguments alone: (N,) int64."""
-        return _shuffle(len(self), seed)
-
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -121,7 +125,7 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderSet:
+class FolderSet(LabelledImages):
     """A large data set, decoded as it is read; as `ImageSet`, but without `images`.
 
     root holds files (N,), byte strings: Python objects would be copied into every worker. Images
@@ -144,16 +148,6 @@ class FolderSet:
     device: str | torch.device = "cpu"
     as_stored: bool = False
     faults: Faults = field(default_factory=lambda: Faults(limit=0))
-    boxes: ClassVar[None] = None
-    box_labels: ClassVar[None] = None
-    class_ids: ClassVar[None] = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -176,10 +170,6 @@ class FolderSet:
     def to(self, device: torch.device | str) -> "FolderSet":
         """The same set, giving its batches on `device`."""
         return replace(self, device=device)
-
-    def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """As `ImageSet.shuffle`."""
-        return _shuffle(len(self), seed)
 
     def where(self, index: int) -> str:
         """What an image is called in messages and records."""
@@ -239,10 +229,6 @@ class FolderSet:
             )
 
 
-def _shuffle(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-
-
 @dataclass(frozen=True)
 class _Unreadable:
     name: str
@@ -269,15 +255,14 @@ class _Crops:
     def _read(self, index: int) -> Tensor:
         source = self.source
         if source.squeeze:
-            whole = source.read_image(index)
-            return to_pixels(whole.resize(source.image_size, Image.Resampling.BILINEAR))
+            return squeeze(source.read_image(index), source.crop_size)
         if source.split == "train" or source.as_stored:
             pixels = decode_pixels(source.read_bytes(index), source.where(index))
             if source.as_stored:
                 return _check_size(pixels, source, index)
             rng = np.random.Generator(np.random.PCG64([self.seed, index]))
             return random_crop(pixels, source.crop_size, rng)
-        return to_pixels(centre_crop(source.read_image(index), source.crop_size))
+        return centre_crop(source.read_image(index), source.crop_size)
 
 
 def _check_size(pixels: Tensor, source: FolderSet, index: int) -> Tensor:
