@@ -3,19 +3,19 @@
 Listed in the order of nestlib.data.folders: by class, then by file name without suffix.
 """
 
-import io
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.io import loadmat
+from torchvision.datasets.imagenet import ARCHIVE_META, load_meta_file, parse_devkit_archive
 
 from nestlib.data.folders import ImageFile, is_image, sample_order
 from nestlib.data.layouts import list_imagenet, list_tiny_imagenet
 
-TARS = {"train": "ILSVRC2012_img_train.tar", "test": "ILSVRC2012_img_val.tar"}
-DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+TARS = {"train": ARCHIVE_META["train"][0], "test": ARCHIVE_META["val"][0]}
+DEVKIT = ARCHIVE_META["devkit"][0]
 
 
 class Source(NamedTuple):
@@ -92,18 +92,13 @@ def read_ground_truth(devkit: Path) -> list[str]:
             f"the classes of the val images stand in {devkit.name}, which is not in "
             f"{devkit.parent}; image-net.org hands it out beside the images"
         )
-    texts = {}
-    try:
-        with tarfile.open(devkit) as archive:
-            for member in archive:
-                if Path(member.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-                    texts[Path(member.name).name] = archive.extractfile(member).read()
-        synsets = loadmat(io.BytesIO(texts["meta.mat"]), squeeze_me=True)["synsets"]
-        numbers = texts["ILSVRC2012_validation_ground_truth.txt"].split()
-    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
-        raise OSError(f"{devkit} is damaged ({error}); fetch it again") from error
-    wnids = dict(zip(synsets["ILSVRC2012_ID"].tolist(), map(str, synsets["WNID"])))
-    return [wnids[int(number)] for number in numbers]
+    with tempfile.TemporaryDirectory() as folder:  # torchvision leaves a file beside the kit
+        os.symlink(devkit.absolute(), Path(folder) / DEVKIT)
+        try:
+            parse_devkit_archive(folder)
+        except RuntimeError as error:  # another MD5 than the official kit's
+            raise OSError(f"{devkit} is damaged; fetch it again") from error
+        return load_meta_file(folder)[1]
 
 
 def _holds_image(member: tarfile.TarInfo) -> bool:

@@ -10,7 +10,6 @@ B images, H x W pixels.
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -26,16 +25,11 @@ ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 
 
+@one_thread()
 def augment(
-    images: Tensor,
-    labels: Tensor,
-    augmentation: Augmentation,
-    *,
-    num_classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
+    images: Tensor, labels: Tensor, augmentation: Augmentation, *, num_classes: int,
+    mean: Sequence[float], std: Sequence[float], generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Augment a batch: uint8 (B, 3, H, W), int64 (B,) to float32 images and soft targets.
 
     Returns the normalised images (B, 3, H, W) and targets (B, num_classes) that sum to 1. `mean`
@@ -53,14 +47,6 @@ def augment(
             f"images are on {images.device}, labels on {labels.device}, the generator on "
             f"{generator.device}; all three must be on one device"
         )
-    with one_thread() if images.device.type == "cpu" else nullcontext():
-        return _augment(images, labels, augmentation, num_classes, mean, std, generator)
-
-
-def _augment(
-    images: Tensor, labels: Tensor, augmentation: Augmentation, num_classes: int,
-    mean: Sequence[float], std: Sequence[float], generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
     if augmentation.crop_padding or augmentation.flip:
         images = crop_and_flip(images, augmentation.crop_padding, augmentation.flip, generator)
     images = rand_augment(images, augmentation, generator)
@@ -77,17 +63,18 @@ def _augment(
     return images, targets
 
 
+@one_thread()
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 (B, 3, H, W) to (pixel / 255 - mean) / std in float32."""
     # Channel by channel with Python numbers: a tensor of constants would have to be copied to the
     # device, and that copy waits for it. In place: fresh memory takes a CPU as long as the rest.
-    with one_thread():
-        normal = torch.empty(images.shape, device=images.device)
-        for out, channel, m, s in zip(normal.unbind(1), images.unbind(1), mean, std, strict=True):
-            out.copy_(channel).div_(255).sub_(m).div_(s)
-        return normal
+    normal = torch.empty(images.shape, device=images.device)
+    for out, channel, m, s in zip(normal.unbind(1), images.unbind(1), mean, std, strict=True):
+        out.copy_(channel).div_(255).sub_(m).div_(s)
+    return normal
 
 
+@one_thread()
 def crop_and_flip(
     images: Tensor, padding: int, flip_prob: float, generator: torch.Generator
 ) -> Tensor:
@@ -99,10 +86,9 @@ def crop_and_flip(
     top, left = torch.randint(-padding, padding + 1, (2, *shape), **place)
     flipped = torch.rand(shape, **place) < flip_prob
     if not padding:  # whole images are picked, no pixels gathered
-        with one_thread():
-            index = torch.arange(len(images), device=images.device)
-            picked = index + len(images) * flipped.flatten()
-            return torch.cat((images, images.flip(-1))).index_select(0, picked)
+        index = torch.arange(len(images), device=images.device)
+        picked = index + len(images) * flipped.flatten()
+        return torch.cat((images, images.flip(-1))).index_select(0, picked)
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device)[:, None]
     cols = torch.arange(width, device=images.device)

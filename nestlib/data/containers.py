@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -58,6 +59,12 @@ class LabelledImages:
     def shuffle(self, seed: int, batch_size: int) -> Tensor:
         """An order of all images that is a function of both arguments alone: (N,) int64."""
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+
+    def select(self, indices: Tensor) -> Self:
+        """The images of `indices` (M,) int64 alone, in that order."""
+        names = ("images", "labels", "files", "places", "boxes", "box_labels")
+        parts = {name: getattr(self, name, None) for name in names}
+        return replace(self, **{k: part[indices] for k, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True, eq=False)

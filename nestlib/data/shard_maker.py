@@ -28,9 +28,10 @@ import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.archives import TARS, Source, list_sources
+from nestlib.data.folders import split_folder
 from nestlib.data.layouts import TINY_PACK
-from nestlib.data.shards import FORMAT, Shard, has_shards, load_index, split_name
-from nestlib.files import hold, remove_unfinished, write_atomically
+from nestlib.data.shards import FORMAT, Shard, has_shards, load_index
+from nestlib.files import hold, open_atomically, remove_unfinished, write_atomically
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
 NOTES = ".making"  # in the shards' folder, of what is not finished
@@ -104,7 +105,7 @@ def _make_split(
     progress: bool,
 ) -> Path:  # fmt: skip
     sources = list_sources(name, split, source)
-    prefix, notes = split_name(split), out / NOTES
+    prefix = split_folder(split)
     _check_names(sources)
     plan = _hash_plan(sources, shard_bytes)
     index = out / f"{prefix}.json"
@@ -115,7 +116,7 @@ def _make_split(
                 f"folder, or delete {prefix}* in it"
             )
         return index
-    notes = notes / f"{prefix}-{plan}"
+    notes = out / NOTES / f"{prefix}-{plan}"
     notes.mkdir(parents=True, exist_ok=True)
     remove_unfinished(out)
     jobs = _cut(sources, out, prefix, shard_bytes)
@@ -184,18 +185,19 @@ def _is_made(job: _Job, notes: Path) -> bool:
 def _make_shard(job: _Job, notes: Path) -> int:
     """Write a shard and, when it is in place, its note."""
     path = job.folder / job.name
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        hashing = _Hashing(file)
-        with tarfile.open(fileobj=hashing, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            places = [_add(tar, one) for one in job.sources]
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    part.replace(path)
-    note = {"size": size, "sha256": hashing.digest.hexdigest(), "places": places}
+    with (
+        open_atomically(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        places = [_add(tar, one) for one in job.sources]
+    note = {"size": path.stat().st_size, "sha256": _hash_file(path), "places": places}
     write_atomically(notes / f"{job.name}.json", json.dumps(note).encode())
     return len(job.numbers)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _add(tar: tarfile.TarFile, one: Source) -> tuple[int, int, int]:
@@ -221,23 +223,6 @@ def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)  # owner 0, time 0: the same bytes everywhere
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
-
-
-class _Hashing(io.RawIOBase):
-    """A file that is written once, from begin to end, and hashed on the way."""
-
-    def __init__(self, file: io.BufferedWriter):
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
-
-    def tell(self) -> int:
-        return self.file.tell()
 
 
 def _write_index(
@@ -293,8 +278,7 @@ def verify_shards(place: Path | str, *, progress: bool = True) -> list[str]:
         for number in tqdm(shards, f"{split} shards", unit="shard", disable=not progress):
             shard = index.shards[number]
             try:
-                with index.path(number).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = _hash_file(index.path(number))
             except OSError as error:
                 faults.append(str(error))
                 continue

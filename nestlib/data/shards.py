@@ -41,6 +41,7 @@ from torch import Tensor
 
 from nestlib.data.containers import FolderSet
 from nestlib.data.fetching import BadFile, Cache, is_url, read_url
+from nestlib.data.folders import split_folder
 
 FORMAT = 1
 STREAMS = 16  # up to so many nodes read shards of their own in an epoch
@@ -93,14 +94,9 @@ class ShardIndex:
         return path
 
 
-def split_name(split: str) -> str:
-    """Of the files: the val images are our "test"."""
-    return "train" if split == "train" else "val"
-
-
 def has_shards(data_dir: Path | str, split: str) -> bool:
     """Is there an index of the split? A URL is taken to have one."""
-    return is_url(data_dir) or (Path(data_dir) / f"{split_name(split)}.json").is_file()
+    return is_url(data_dir) or (Path(data_dir) / f"{split_folder(split)}.json").is_file()
 
 
 def load_index(data_dir: Path | str, split: str) -> ShardIndex:
@@ -112,7 +108,7 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
     """
     place = str(data_dir).rstrip("/")
     cache = Cache.from_environment() if is_url(place) else None
-    url = f"{place}/{split_name(split)}.json"
+    url = f"{place}/{split_folder(split)}.json"
     text = read_url(url) if cache else Path(url).read_bytes()
     try:
         index = json.loads(text)

@@ -224,7 +224,7 @@ def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES
     """
     classes = dict(list(FIGURE_A4_CLASSES.items())[:count])
     images, firsts = _first_images(imagenet_dir, classes)
-    images = replace(images, files=images.files[firsts], labels=images.labels[firsts])
+    images = images.select(torch.tensor(firsts))
     labels = class_numbers(images, 1000)[images.labels]
     maps = {}
     for row in FIGURE_A4:
