@@ -220,7 +220,7 @@ class FolderSet(LabelledImages):
         """
         loader = DataLoader(
             _Crops(self, seed), batch_size, sampler=order.tolist(), num_workers=self.num_workers,
-            pin_memory=torch.device(self.device).type == "cuda", collate_fn=_collate,
+            pin_memory=torch.device(self.device).type == "cuda", collate_fn=_keep,
             generator=torch.Generator(),  # else each epoch would draw from the global one
             worker_init_fn=outlive_stop_signals,
         )  # fmt: skip
@@ -237,27 +237,24 @@ class FolderSet(LabelledImages):
 
 
 @dataclass(frozen=True)
-class _Unreadable:
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Crops:
-    """The map from index to (image, label) or _Unreadable that a DataLoader's workers evaluate."""
+    """The map from the indices of a batch to what a DataLoader's workers can read of it."""
 
     source: FolderSet
     seed: int
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | _Unreadable:
-        source = self.source
-        try:
-            image = self._read(index)
-        except Unreachable:  # a server's fault, not an image's
-            raise
-        except OSError as error:
-            return _Unreadable(os.fsdecode(source.files[index]), str(error))
-        return image, int(source.labels[index])
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor | None, Tensor, dict[str, str]]:
+        """Images (None of none), their labels, and the other images' names and reasons."""
+        images, read, unreadable = [], [], {}
+        for index in indices:
+            try:
+                images.append(self._read(index))
+                read.append(index)
+            except Unreachable:  # a server's fault, not an image's
+                raise
+            except OSError as error:
+                unreadable[os.fsdecode(self.source.files[index])] = str(error)
+        return default_collate(images) if images else None, self.source.labels[read], unreadable
 
     def _read(self, index: int) -> Tensor:
         source = self.source
@@ -282,11 +279,6 @@ def _check_size(pixels: Tensor, source: FolderSet, index: int) -> Tensor:
     return pixels
 
 
-def _collate(
-    samples: list[tuple[Tensor, int] | _Unreadable],
-) -> tuple[Tensor | None, Tensor | None, dict[str, str]]:
-    """Those that could be read as a batch (None of none), and the others' names and reasons."""
-    read = [sample for sample in samples if isinstance(sample, tuple)]
-    unreadable = {s.name: s.reason for s in samples if isinstance(s, _Unreadable)}
-    images, labels = default_collate(read) if read else (None, None)
-    return images, labels, unreadable
+def _keep(batch: tuple) -> tuple:
+    """In place of a collate_fn: `_Crops` gives whole batches."""
+    return batch

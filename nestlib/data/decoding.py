@@ -33,13 +33,11 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
-    except UnidentifiedImageError:  # its own words name an object in memory
-        raise OSError(
-            f"cannot read image {where} (of no known kind); fetch the file again, or remove it"
-        ) from None
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
+        # The words of this one name an object in memory.
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else error
         raise OSError(
-            f"cannot read image {where} ({error}); fetch the file again, or remove it"
+            f"cannot read image {where} ({reason}); fetch the file again, or remove it"
         ) from error
 
 
