@@ -6,6 +6,7 @@ Listed in the order of nestlib.data.folders: by class, then by file name without
 import os
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,25 +38,26 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
     """
     tar = folder / TARS[split]
     if name == "imagenet" and tar.is_file():
-        try:
-            return _list_train_tar(tar) if split == "train" else _list_val_tar(tar, folder / DEVKIT)
-        except tarfile.TarError as error:
-            raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
-    root, files = (
-        list_imagenet(split, folder) if name == "imagenet"
-        else list_tiny_imagenet(name, split, folder)
-    )  # fmt: skip
-    return [_describe(file, root) for file in files]
+        found = _list_train_tar(tar) if split == "train" else _list_val_tar(tar, folder / DEVKIT)
+    elif name == "imagenet":
+        found = _list_files(*list_imagenet(split, folder))
+    else:
+        found = _list_files(*list_tiny_imagenet(name, split, folder))
+    try:
+        return sorted(
+            found, key=lambda one: (one.class_name, *sample_order(os.path.basename(one.file)))
+        )
+    except tarfile.TarError as error:
+        raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
 
 
-def _describe(file: ImageFile, root: Path) -> Source:
-    size = os.stat(file.path).st_size
-    return Source(file.class_name, os.path.relpath(file.path, root), file.path, 0, size)
+def _list_files(root: Path, files: list[ImageFile]) -> Iterator[Source]:
+    for class_name, path in files:
+        yield Source(class_name, os.path.relpath(path, root), path, 0, os.stat(path).st_size)
 
 
-def _list_train_tar(tar: Path) -> list[Source]:
+def _list_train_tar(tar: Path) -> Iterator[Source]:
     """A tar of tars, one a class: each image has its place in the whole, so none is unpacked."""
-    found = []
     with tarfile.open(tar, "r:") as outer:
         for member in outer:
             class_name = member.name.removesuffix(".tar")
@@ -63,22 +65,18 @@ def _list_train_tar(tar: Path) -> list[Source]:
                 for image in filter(_holds_image, inner):
                     offset = member.offset_data + image.offset_data
                     place = f"train/{class_name}/{image.name}"
-                    found.append(Source(class_name, place, str(tar), offset, image.size))
-    return _in_order(found)
+                    yield Source(class_name, place, str(tar), offset, image.size)
 
 
-def _list_val_tar(tar: Path, devkit: Path) -> list[Source]:
+def _list_val_tar(tar: Path, devkit: Path) -> Iterator[Source]:
     classes = read_ground_truth(devkit)
-    found = []
     with tarfile.open(tar, "r:") as archive:
         for image in filter(_holds_image, archive):
             number = int(Path(image.name).stem.rpartition("_")[2])
             if not 1 <= number <= len(classes):
                 raise OSError(f"{tar}: {image.name} has no class in {devkit}; fetch both again")
-            class_name = classes[number - 1]
-            place = f"val/{class_name}/{Path(image.name).name}"
-            found.append(Source(class_name, place, str(tar), image.offset_data, image.size))
-    return _in_order(found)
+            place = f"val/{classes[number - 1]}/{Path(image.name).name}"
+            yield Source(classes[number - 1], place, str(tar), image.offset_data, image.size)
 
 
 def read_ground_truth(devkit: Path) -> list[str]:
@@ -103,7 +101,3 @@ def read_ground_truth(devkit: Path) -> list[str]:
 
 def _holds_image(member: tarfile.TarInfo) -> bool:
     return member.isfile() and is_image(Path(member.name).name)
-
-
-def _in_order(found: list[Source]) -> list[Source]:
-    return sorted(found, key=lambda one: (one.class_name, *sample_order(Path(one.file).name)))

@@ -43,7 +43,7 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
 
 
 class LabelledImages:
-    """What `ImageSet` and `FolderSet` have in common, and None for what one of them has not."""
+    """What `ImageSet` and `FolderSet` share; None stands for what one of them has not."""
 
     labels: Tensor
     class_names: tuple[str, ...]
@@ -196,11 +196,7 @@ class FolderSet(LabelledImages):
             ) from error
 
     def read_image(self, index: int) -> Image.Image:
-        """One image, RGB, of its own size: nothing is cropped.
-
-        Raises:
-            OSError: it cannot be read; the message names it.
-        """
+        """One image, RGB, of its own size; raises OSError as `read_bytes` does."""
         return decode_image(self.read_bytes(index), self.where(index))
 
     def iterate(

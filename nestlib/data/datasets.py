@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nestlib.choices import choose
+from nestlib.choices import check_choice, choose
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
 from nestlib.data.faults import ONE_IN, Faults
@@ -160,9 +160,7 @@ def _find_arrays(
 def _check_request(
     info: DatasetInfo, split: str, image_size: int | None, download: bool, options: dict[str, Any]
 ) -> None:
-    if split not in SPLITS:
-        hint = "; the val images are given as 'test'" if split in ("val", "valid") else ""
-        raise ValueError(f"{info.name} has no split {split!r}; valid: 'train', 'test'{hint}")
+    check_choice(f"split of {info.name}", split, SPLITS, "(val images are given as test)")
     sizes = info.image_sizes
     if image_size is not None and (image_size not in sizes if sizes else image_size < 1):
         valid = " or ".join(map(str, sizes)) or "1 or more"
@@ -173,10 +171,7 @@ def _check_request(
             "it yourself and pass data_dir=..."
         )
     for option in options:
-        if option not in info.options:
-            raise ValueError(
-                f"{info.name} has no option {option!r}; valid: {', '.join(info.options) or 'none'}"
-            )
+        check_choice(f"option of {info.name}", option, info.options)
 
 
 def _default_data_dir(name: str) -> Path:

@@ -56,6 +56,10 @@ def _load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
+    """Scans that `split` may use: the first four fifths of each class for train, the rest for test.
+
+    The same whatever the seed.
+    """
     _, targets = _load_scans()
     parts = []
     for digit in range(NUM_CLASSES):
@@ -64,15 +68,6 @@ def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
         cut = round(len(samples) * (1 - _TEST_SHARE))
         parts.append(samples[:cut] if split == "train" else samples[cut:])
     return tuple(parts)
-
-
-def digit_samples(split: str) -> np.ndarray:
-    """Indices into scikit-learn's 1,797 scans that `split` may use, int64, sorted.
-
-    The same whatever the seed: the first four fifths of each class for "train", the rest for
-    "test".
-    """
-    return np.sort(np.concatenate(_samples_by_class(split)))
 
 
 def make_digits(

@@ -148,12 +148,7 @@ class ShardSet(FolderSet):
         return f"{self.index.url(shard.name)}: {os.fsdecode(self.files[index])}"
 
     def read_bytes(self, index: int) -> bytes:
-        """One image as it is encoded; its CRC-32 is checked.
-
-        Raises:
-            BadFile: its shard is missing or damaged.
-            OSError: it is damaged; the message names it.
-        """
+        """As `FolderSet.read_bytes`; the CRC-32 is checked. A bad shard raises BadFile."""
         shard, offset, size, crc = self.places[index].tolist()
         data = os.pread(_open_shard(self.index, shard).fileno(), size, offset)
         if zlib.crc32(data) != crc:
