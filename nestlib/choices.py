@@ -21,7 +21,7 @@ def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -
     near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.4)
     hints = [f"did you mean {', '.join(near)}?"] if near else []
     if len(valid) <= MANY or not (near or remedy):
-        hints.append(f"valid: {', '.join(valid)}")
+        hints.append(f"valid: {', '.join(valid) or 'none'}")
     raise ValueError(" ".join([f"no {what} {name!r};", *hints, *([remedy] if remedy else [])]))
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 class Held(BlockingIOError):
@@ -59,7 +60,16 @@ def is_held(path: Path) -> bool:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that a crash, a kill or a full disk leaves the old file or none, never half.
+    """Write `data`, as `open_atomically` does."""
+    with open_atomically(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write: a crash, a kill or a full disk leaves the old one or none, never half.
+
+    It has its name when the block ends.
 
     Raises:
         OSError: the write failed (a full disk, say); nothing is left behind.
@@ -68,7 +78,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nestlib.data.datasets import load_dataset
-from nestlib.data.digits import digit_samples, make_digits
+from nestlib.data.digits import _samples_by_class, make_digits
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -12,6 +12,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 def tight_box(mask: np.ndarray) -> list[int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [columns[0], rows[0], columns[-1], rows[-1]]
+
+
+def digit_samples(split: str) -> np.ndarray:
+    return np.concatenate(_samples_by_class(split))
 
 
 def test_no_scan_is_in_both_splits():

@@ -3,19 +3,20 @@
 Listed in the order of nestlib.data.folders: by class, then by file name without suffix.
 """
 
-import io
 import os
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.io import loadmat
+from torchvision.datasets.imagenet import ARCHIVE_META, load_meta_file, parse_devkit_archive
 
 from nestlib.data.folders import ImageFile, is_image, sample_order
 from nestlib.data.layouts import list_imagenet, list_tiny_imagenet
 
-TARS = {"train": "ILSVRC2012_img_train.tar", "test": "ILSVRC2012_img_val.tar"}
-DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+TARS = {"train": ARCHIVE_META["train"][0], "test": ARCHIVE_META["val"][0]}
+DEVKIT = ARCHIVE_META["devkit"][0]
 
 
 class Source(NamedTuple):
@@ -37,25 +38,26 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
     """
     tar = folder / TARS[split]
     if name == "imagenet" and tar.is_file():
-        try:
-            return _list_train_tar(tar) if split == "train" else _list_val_tar(tar, folder / DEVKIT)
-        except tarfile.TarError as error:
-            raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
-    root, files = (
-        list_imagenet(split, folder) if name == "imagenet"
-        else list_tiny_imagenet(name, split, folder)
-    )  # fmt: skip
-    return [_describe(file, root) for file in files]
+        found = _list_train_tar(tar) if split == "train" else _list_val_tar(tar, folder / DEVKIT)
+    elif name == "imagenet":
+        found = _list_files(*list_imagenet(split, folder))
+    else:
+        found = _list_files(*list_tiny_imagenet(name, split, folder))
+    try:
+        return sorted(
+            found, key=lambda one: (one.class_name, *sample_order(os.path.basename(one.file)))
+        )
+    except tarfile.TarError as error:
+        raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
 
 
-def _describe(file: ImageFile, root: Path) -> Source:
-    size = os.stat(file.path).st_size
-    return Source(file.class_name, os.path.relpath(file.path, root), file.path, 0, size)
+def _list_files(root: Path, files: list[ImageFile]) -> Iterator[Source]:
+    for class_name, path in files:
+        yield Source(class_name, os.path.relpath(path, root), path, 0, os.stat(path).st_size)
 
 
-def _list_train_tar(tar: Path) -> list[Source]:
+def _list_train_tar(tar: Path) -> Iterator[Source]:
     """A tar of tars, one a class: each image has its place in the whole, so none is unpacked."""
-    found = []
     with tarfile.open(tar, "r:") as outer:
         for member in outer:
             class_name = member.name.removesuffix(".tar")
@@ -63,22 +65,18 @@ def _list_train_tar(tar: Path) -> list[Source]:
                 for image in filter(_holds_image, inner):
                     offset = member.offset_data + image.offset_data
                     place = f"train/{class_name}/{image.name}"
-                    found.append(Source(class_name, place, str(tar), offset, image.size))
-    return _in_order(found)
+                    yield Source(class_name, place, str(tar), offset, image.size)
 
 
-def _list_val_tar(tar: Path, devkit: Path) -> list[Source]:
+def _list_val_tar(tar: Path, devkit: Path) -> Iterator[Source]:
     classes = read_ground_truth(devkit)
-    found = []
     with tarfile.open(tar, "r:") as archive:
         for image in filter(_holds_image, archive):
             number = int(Path(image.name).stem.rpartition("_")[2])
             if not 1 <= number <= len(classes):
                 raise OSError(f"{tar}: {image.name} has no class in {devkit}; fetch both again")
-            class_name = classes[number - 1]
-            place = f"val/{class_name}/{Path(image.name).name}"
-            found.append(Source(class_name, place, str(tar), image.offset_data, image.size))
-    return _in_order(found)
+            place = f"val/{classes[number - 1]}/{Path(image.name).name}"
+            yield Source(classes[number - 1], place, str(tar), image.offset_data, image.size)
 
 
 def read_ground_truth(devkit: Path) -> list[str]:
@@ -92,23 +90,14 @@ def read_ground_truth(devkit: Path) -> list[str]:
             f"the classes of the val images stand in {devkit.name}, which is not in "
             f"{devkit.parent}; image-net.org hands it out beside the images"
         )
-    texts = {}
-    try:
-        with tarfile.open(devkit) as archive:
-            for member in archive:
-                if Path(member.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-                    texts[Path(member.name).name] = archive.extractfile(member).read()
-        synsets = loadmat(io.BytesIO(texts["meta.mat"]), squeeze_me=True)["synsets"]
-        numbers = texts["ILSVRC2012_validation_ground_truth.txt"].split()
-    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
-        raise OSError(f"{devkit} is damaged ({error}); fetch it again") from error
-    wnids = dict(zip(synsets["ILSVRC2012_ID"].tolist(), map(str, synsets["WNID"])))
-    return [wnids[int(number)] for number in numbers]
+    with tempfile.TemporaryDirectory() as folder:  # torchvision leaves a file beside the kit
+        os.symlink(devkit.absolute(), Path(folder) / DEVKIT)
+        try:
+            parse_devkit_archive(folder)
+        except RuntimeError as error:  # another MD5 than the official kit's
+            raise OSError(f"{devkit} is damaged; fetch it again") from error
+        return load_meta_file(folder)[1]
 
 
 def _holds_image(member: tarfile.TarInfo) -> bool:
     return member.isfile() and is_image(Path(member.name).name)
-
-
-def _in_order(found: list[Source]) -> list[Source]:
-    return sorted(found, key=lambda one: (one.class_name, *sample_order(Path(one.file).name)))

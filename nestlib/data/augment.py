@@ -10,12 +10,12 @@ B images, H x W pixels.
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from nestlib.data.augmentation import Augmentation
+from nestlib.data.containers import check_batch
 from nestlib.data.rand_augment import color_jitter, gather_pixels, rand_augment
 from nestlib.processor import one_thread
 
@@ -25,16 +25,11 @@ ERASE_AREA = (0.02, 1 / 3)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 
 
+@one_thread()
 def augment(
-    images: Tensor,
-    labels: Tensor,
-    augmentation: Augmentation,
-    *,
-    num_classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
+    images: Tensor, labels: Tensor, augmentation: Augmentation, *, num_classes: int,
+    mean: Sequence[float], std: Sequence[float], generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Augment a batch: uint8 (B, 3, H, W), int64 (B,) to float32 images and soft targets.
 
     Returns the normalised images (B, 3, H, W) and targets (B, num_classes) that sum to 1. `mean`
@@ -45,25 +40,16 @@ def augment(
     Raises:
         ValueError: the batch has another shape or dtype, or the generator is on another device.
     """
-    _check_batch(images, labels, generator)
-    with one_thread() if images.device.type == "cpu" else nullcontext():
-        return _augment(images, labels, augmentation, num_classes, mean, std, generator)
-
-
-def _augment(
-    images: Tensor, labels: Tensor, augmentation: Augmentation, num_classes: int,
-    mean: Sequence[float], std: Sequence[float], generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    check_batch(images, labels)
+    devices = {place.device.type for place in (images, labels, generator)}
+    if len(devices) > 1:
+        raise ValueError(
+            f"images are on {images.device}, labels on {labels.device}, the generator on "
+            f"{generator.device}; all three must be on one device"
+        )
     if augmentation.crop_padding or augmentation.flip:
         images = crop_and_flip(images, augmentation.crop_padding, augmentation.flip, generator)
-    images = rand_augment(
-        images,
-        num_ops=augmentation.rand_augment_ops,
-        magnitude=augmentation.rand_augment_magnitude,
-        magnitude_std=augmentation.rand_augment_magnitude_std,
-        prob=augmentation.rand_augment_prob,
-        generator=generator,
-    )
+    images = rand_augment(images, augmentation, generator)
     if augmentation.color_jitter:
         images = color_jitter(images, augmentation.color_jitter, generator)
     images = normalize(images, mean, std)
@@ -77,40 +63,18 @@ def _augment(
     return images, targets
 
 
-def _check_batch(images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(
-            f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (B, 3, H, W)"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels are {labels.dtype} {tuple(labels.shape)}; "
-            f"they must be int64 ({len(images)},), one for each image"
-        )
-    devices = {place.device.type for place in (images, labels, generator)}
-    if len(devices) > 1:
-        raise ValueError(
-            f"images are on {images.device}, labels on {labels.device}, the generator on "
-            f"{generator.device}; all three must be on one device"
-        )
-
-
-def normalize(
-    images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """uint8 (B, 3, H, W) to (pixel / 255 - mean) / std in `dtype`, computed in float32."""
+@one_thread()
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (B, 3, H, W) to (pixel / 255 - mean) / std in float32."""
     # Channel by channel with Python numbers: a tensor of constants would have to be copied to the
     # device, and that copy waits for it. In place: fresh memory takes a CPU as long as the rest.
-    with one_thread():
-        normal = torch.empty(images.shape, device=images.device)
-        for out, channel, m, s in zip(normal.unbind(1), images.unbind(1), mean, std, strict=True):
-            out.copy_(channel).div_(255).sub_(m).div_(s)
-        return normal.to(dtype)
+    normal = torch.empty(images.shape, device=images.device)
+    for out, channel, m, s in zip(normal.unbind(1), images.unbind(1), mean, std, strict=True):
+        out.copy_(channel).div_(255).sub_(m).div_(s)
+    return normal
 
 
+@one_thread()
 def crop_and_flip(
     images: Tensor, padding: int, flip_prob: float, generator: torch.Generator
 ) -> Tensor:
@@ -122,10 +86,9 @@ def crop_and_flip(
     top, left = torch.randint(-padding, padding + 1, (2, *shape), **place)
     flipped = torch.rand(shape, **place) < flip_prob
     if not padding:  # whole images are picked, no pixels gathered
-        with one_thread():
-            index = torch.arange(len(images), device=images.device)
-            picked = index + len(images) * flipped.flatten()
-            return torch.cat((images, images.flip(-1))).index_select(0, picked)
+        index = torch.arange(len(images), device=images.device)
+        picked = index + len(images) * flipped.flatten()
+        return torch.cat((images, images.flip(-1))).index_select(0, picked)
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device)[:, None]
     cols = torch.arange(width, device=images.device)
@@ -173,10 +136,11 @@ def mix(
     is_mixed, is_cutmix = torch.rand(2, **place).unbind()
     is_mixed, is_cutmix = is_mixed < augmentation.mix_prob, is_cutmix < cutmix_prob
     # The partner's share, for both kinds: which one it is stays on the device.
-    clipped = augmentation.mix_weights == "beta"
-    draw = _beta_shares if clipped else _published_shares
-    shares = [draw(len(images), alpha or 1.0, generator) for alpha in (mixup_alpha, cutmix_alpha)]
-    box = _cutmix_box(shares[1], images.shape[-2:], clipped=clipped, generator=generator)
+    shares = [
+        torch.rand(len(images), **place) ** (1 / (alpha or 1.0)) / 2  # (B,), at most one half
+        for alpha in (mixup_alpha, cutmix_alpha)
+    ]
+    box = _cutmix_box(shares[1], images.shape[-2:], generator)
     weights = torch.where(is_cutmix, (~box).float(), 1 - shares[0][:, None, None])
     weights = weights.masked_fill(~is_mixed, 1.0)  # of the image itself, (B, H, W)
     mirrored = torch.arange(len(images) - 1, -1, -1, device=images.device)
@@ -186,33 +150,13 @@ def mix(
     return images, torch.lerp(targets[partner], targets, weights.mean((1, 2))[:, None])
 
 
-def _published_shares(batch_size: int, alpha: float, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(batch_size, generator=generator, device=generator.device)
-    return uniform ** (1 / alpha) / 2  # (B,), at most one half
-
-
-def _beta_shares(batch_size: int, alpha: float, generator: torch.Generator) -> Tensor:
-    # Beta(a, a) = X / (X + Y) for X, Y of Gamma(a); torch.distributions takes no generator.
-    alphas = torch.full((2,), alpha, device=generator.device)
-    gammas = torch._standard_gamma(alphas, generator=generator)
-    return (gammas[0] / gammas.sum()).expand(batch_size)  # (B,)
-
-
-def _cutmix_box(
-    shares: Tensor, size: tuple[int, int], *, clipped: bool, generator: torch.Generator
-) -> Tensor:
-    """Boxes of the image's proportions over about `shares` of its area, (B, H, W) bool.
-
-    Either wholly inside the image, or centred anywhere in it and clipped.
-    """
+def _cutmix_box(shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Boxes within the image, of its proportions, over about `shares` of it: (B, H, W) bool."""
     places = torch.rand(2, *shares.shape, generator=generator, device=shares.device)
     inside = []
     for side, place in zip(size, places.unbind(), strict=True):
         length = (side * shares.sqrt()).floor()
-        if clipped:
-            start = (side * place).floor() - (length / 2).floor()
-        else:
-            start = ((side - length + 1) * place).floor()
+        start = ((side - length + 1) * place).floor()
         pixel = torch.arange(side, device=shares.device)
         inside.append((pixel >= start[:, None]) & (pixel < (start + length)[:, None]))
     rows, cols = inside

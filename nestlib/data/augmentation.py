@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 MAX_MAGNITUDE = 10  # of RandAugment, whose levels are shares of it
-MIX_WEIGHTS = ("published", "beta")
 
 _RANGES = {
     "crop_padding": (0, math.inf),
@@ -35,10 +34,10 @@ class Augmentation:
     erase_prob: probability that a box is replaced by normal noise, after normalisation.
     mixup_alpha, cutmix_alpha: 0 switches one off; of two, each batch draws one with equal chance.
     mix_prob: probability that a batch is mixed.
-    mix_weights: "published": each image draws its own partner's share u^(1 / alpha) / 2, u
-        uniform, and CutMix boxes lie wholly inside the image, as the authors' code does it;
-        "beta": one Beta(alpha, alpha) draw a batch, and boxes centred anywhere and clipped, as
-        the MixUp and CutMix papers (arXiv 1710.09412, 1905.04899) and timm do it.
+    mix_weights: "published" alone: each image draws its own partner's share u^(1 / alpha) / 2, u
+        uniform, and CutMix boxes lie wholly inside the image, as the authors' code does it. The
+        MixUp and CutMix papers (arXiv 1710.09412, 1905.04899) draw otherwise. The field stays
+        because the ids of runs are hashed over it.
     label_smoothing: share of the label spread evenly over all classes.
 
     Raises:
@@ -68,17 +67,13 @@ class Augmentation:
                 number = "a whole number" if name in _WHOLE else "a number"
                 upper = f" and at most {high}" if high < math.inf else ""
                 raise ValueError(f"{name} = {value!r} must be {number} of at least {low}{upper}")
-        if self.mix_weights not in MIX_WEIGHTS:
-            raise ValueError(f"mix_weights = {self.mix_weights!r} must be one of {MIX_WEIGHTS}")
+        if self.mix_weights != "published":
+            raise ValueError(f"mix_weights = {self.mix_weights!r} must be 'published'")
 
     @classmethod
     def none(cls) -> "Augmentation":
         """Leave images and labels as they are."""
         return cls(
-            crop_padding=0,
-            flip=0.0,
-            rand_augment_ops=0,
-            erase_prob=0.0,
-            mix_prob=0.0,
+            crop_padding=0, flip=0.0, rand_augment_ops=0, erase_prob=0.0, mix_prob=0.0,
             label_smoothing=0.0,
-        )
+        )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.containers import FolderSet
+from nestlib.data.folders import split_folder
 
 # Where the files lie below the images' folder: as the competition's archive and the box archives
 # (ILSVRC2012_bbox_val_v3.tgz) unpack, or in a folder of their own.
@@ -59,7 +60,7 @@ def load_imagenet_boxes(images: FolderSet, image_size: int, *, progress: bool = 
 
 
 def _find_folder(images: FolderSet) -> Path:
-    split = "train" if images.split == "train" else "val"
+    split = split_folder(images.split)
     roots = (images.root, images.root.parent)
     folders = [root / folder.format(split) for root in roots for folder in FOLDERS]
     stem, wnid = Path(os.fsdecode(images.files[0])).stem, images.class_names[images.labels[0]]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,13 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from nestlib.data.decoding import (
-    centre_crop,
-    decode_image,
-    decode_pixels,
-    random_crop,
-    to_pixels,
-)  # fmt: skip
+from nestlib.data.decoding import centre_crop, decode_image, decode_pixels, random_crop, squeeze
 from nestlib.data.faults import Faults
 from nestlib.data.fetching import Unreachable
 from nestlib.signals import outlive_stop_signals
@@ -34,8 +28,47 @@ from nestlib.signals import outlive_stop_signals
 Triple = tuple[float, float, float]
 
 
+def check_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless images are uint8 (N, 3, H, W) and labels int64 (N,)."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 "
+            "(N, 3, H, W)"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be int64 "
+            f"({len(images)},), one for each image"
+        )
+
+
+class LabelledImages:
+    """What `ImageSet` and `FolderSet` share; None stands for what one of them has not."""
+
+    labels: Tensor
+    class_names: tuple[str, ...]
+    boxes = box_labels = class_ids = faults = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def shuffle(self, seed: int, batch_size: int) -> Tensor:
+        """An order of all images that is a function of both arguments alone: (N,) int64."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+
+    def select(self, indices: Tensor) -> Self:
+        """The images of `indices` (M,) int64 alone, in that order."""
+        names = ("images", "labels", "files", "places", "boxes", "box_labels")
+        parts = {name: getattr(self, name, None) for name in names}
+        return replace(self, **{k: part[indices] for k, part in parts.items() if part is not None})
+
+
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageSet(LabelledImages):
     """A small data set, whole in memory.
 
     images (N, 3, H, W) uint8; labels (N,) int64; mean and std of pixels in 0..1 for normalisation.
@@ -57,27 +90,9 @@ class ImageSet:
     boxes: Tensor | None = None
     box_labels: Tensor | None = None
     class_ids: tuple[str, ...] | None = None
-    faults: ClassVar[None] = None
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images are {images.dtype} of shape {tuple(images.shape)}, expected torch.uint8 "
-                "(N, 3, H, W)"
-            )
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"labels are {labels.dtype} of shape {tuple(labels.shape)}, expected torch.int64 "
-                f"({len(images)},), one an image"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+        check_batch(self.images, self.labels)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -102,10 +117,6 @@ class ImageSet:
         """One image as it is stored."""
         return Image.fromarray(self.images[index].permute(1, 2, 0).cpu().numpy())
 
-    def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """An order of all images that is a function of both arguments alone: (N,) int64."""
-        return _shuffle(len(self), seed)
-
     def iterate(
         self, order: Tensor, batch_size: int, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -121,7 +132,7 @@ class ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderSet:
+class FolderSet(LabelledImages):
     """A large data set, decoded as it is read; as `ImageSet`, but without `images`.
 
     root holds files (N,), byte strings: Python objects would be copied into every worker. Images
@@ -144,16 +155,6 @@ class FolderSet:
     device: str | torch.device = "cpu"
     as_stored: bool = False
     faults: Faults = field(default_factory=lambda: Faults(limit=0))
-    boxes: ClassVar[None] = None
-    box_labels: ClassVar[None] = None
-    class_ids: ClassVar[None] = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -177,10 +178,6 @@ class FolderSet:
         """The same set, giving its batches on `device`."""
         return replace(self, device=device)
 
-    def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """As `ImageSet.shuffle`."""
-        return _shuffle(len(self), seed)
-
     def where(self, index: int) -> str:
         """What an image is called in messages and records."""
         return str(self.root / os.fsdecode(self.files[index]))
@@ -199,11 +196,7 @@ class FolderSet:
             ) from error
 
     def read_image(self, index: int) -> Image.Image:
-        """One image, RGB, of its own size: nothing is cropped.
-
-        Raises:
-            OSError: it cannot be read; the message names it.
-        """
+        """One image, RGB, of its own size; raises OSError as `read_bytes` does."""
         return decode_image(self.read_bytes(index), self.where(index))
 
     def iterate(
@@ -223,7 +216,7 @@ class FolderSet:
         """
         loader = DataLoader(
             _Crops(self, seed), batch_size, sampler=order.tolist(), num_workers=self.num_workers,
-            pin_memory=torch.device(self.device).type == "cuda", collate_fn=_collate,
+            pin_memory=torch.device(self.device).type == "cuda", collate_fn=_keep,
             generator=torch.Generator(),  # else each epoch would draw from the global one
             worker_init_fn=outlive_stop_signals,
         )  # fmt: skip
@@ -239,45 +232,37 @@ class FolderSet:
             )
 
 
-def _shuffle(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-
-
-@dataclass(frozen=True)
-class _Unreadable:
-    name: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class _Crops:
-    """The map from index to (image, label) or _Unreadable that a DataLoader's workers evaluate."""
+    """The map from the indices of a batch to what a DataLoader's workers can read of it."""
 
     source: FolderSet
     seed: int
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | _Unreadable:
-        source = self.source
-        try:
-            image = self._read(index)
-        except Unreachable:  # a server's fault, not an image's
-            raise
-        except OSError as error:
-            return _Unreadable(os.fsdecode(source.files[index]), str(error))
-        return image, int(source.labels[index])
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor | None, Tensor, dict[str, str]]:
+        """Images (None of none), their labels, and the other images' names and reasons."""
+        images, read, unreadable = [], [], {}
+        for index in indices:
+            try:
+                images.append(self._read(index))
+                read.append(index)
+            except Unreachable:  # a server's fault, not an image's
+                raise
+            except OSError as error:
+                unreadable[os.fsdecode(self.source.files[index])] = str(error)
+        return default_collate(images) if images else None, self.source.labels[read], unreadable
 
     def _read(self, index: int) -> Tensor:
         source = self.source
         if source.squeeze:
-            whole = source.read_image(index)
-            return to_pixels(whole.resize(source.image_size, Image.Resampling.BILINEAR))
+            return squeeze(source.read_image(index), source.crop_size)
         if source.split == "train" or source.as_stored:
             pixels = decode_pixels(source.read_bytes(index), source.where(index))
             if source.as_stored:
                 return _check_size(pixels, source, index)
             rng = np.random.Generator(np.random.PCG64([self.seed, index]))
             return random_crop(pixels, source.crop_size, rng)
-        return to_pixels(centre_crop(source.read_image(index), source.crop_size))
+        return centre_crop(source.read_image(index), source.crop_size)
 
 
 def _check_size(pixels: Tensor, source: FolderSet, index: int) -> Tensor:
@@ -290,11 +275,6 @@ def _check_size(pixels: Tensor, source: FolderSet, index: int) -> Tensor:
     return pixels
 
 
-def _collate(
-    samples: list[tuple[Tensor, int] | _Unreadable],
-) -> tuple[Tensor | None, Tensor | None, dict[str, str]]:
-    """Those that could be read as a batch (None of none), and the others' names and reasons."""
-    read = [sample for sample in samples if isinstance(sample, tuple)]
-    unreadable = {s.name: s.reason for s in samples if isinstance(s, _Unreadable)}
-    images, labels = default_collate(read) if read else (None, None)
-    return images, labels, unreadable
+def _keep(batch: tuple) -> tuple:
+    """In place of a collate_fn: `_Crops` gives whole batches."""
+    return batch

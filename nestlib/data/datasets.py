@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nestlib.choices import choose
+from nestlib.choices import check_choice, choose
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
 from nestlib.data.faults import ONE_IN, Faults
@@ -43,22 +43,17 @@ class DatasetInfo:
     name: str
     title: str
     image_size: int
+    image_sizes: tuple[int, ...]
     num_classes: int
-    mean: Triple
-    std: Triple
     num_train: int
     num_test: int
-    image_sizes: tuple[int, ...]
+    mean: Triple
+    std: Triple
     options: tuple[str, ...] = ()
 
     def num_images(self, split: str) -> int:
         """Images of a split as published."""
         return self.num_train if split == "train" else self.num_test
-
-
-def _info(name, title, size, classes, train, test, mean, std, **others) -> DatasetInfo:
-    others.setdefault("image_sizes", (size,))
-    return DatasetInfo(name, title, size, classes, mean, std, train, test, **others)
 
 
 # CIFAR's and ImageNet's as in the published NesT code (libml/preprocess.py); the digits' as drawn.
@@ -70,16 +65,16 @@ _DIGITS = (0.5, 0.5, 0.5), (0.24, 0.24, 0.24)
 _INFOS = {
     info.name: info
     for info in (
-        _info("digits", "digits on canvases", 32, 10, *NUM_IMAGES.values(), *_DIGITS,
-              image_sizes=IMAGE_SIZES,
-              options=("digits_per_image", "num_images", "seed", "canvas", "digit_edges")),
-        _info("cifar10", "CIFAR-10", 32, 10, 50_000, 10_000, *_CIFAR10),
-        _info("cifar100", "CIFAR-100", 32, 100, 50_000, 10_000, *_CIFAR100),
-        _info("tiny_imagenet", "Tiny ImageNet-100, 300 images a class", 64, 100, 30_000, 5_000,
-              *_IMAGENET),
-        _info("tiny_imagenet_200", "Tiny ImageNet", 64, 200, 100_000, 10_000, *_IMAGENET),
-        _info("imagenet", "ImageNet", 224, 1000, 1_281_167, 50_000, *_IMAGENET,
-              image_sizes=(), options=("num_workers", "partial", "skip_limit", "squeeze")),
+        DatasetInfo("digits", "digits on canvases", 32, IMAGE_SIZES, 10, *NUM_IMAGES.values(),
+                    *_DIGITS, ("digits_per_image", "num_images", "seed", "canvas", "digit_edges")),
+        DatasetInfo("cifar10", "CIFAR-10", 32, (32,), 10, 50_000, 10_000, *_CIFAR10),
+        DatasetInfo("cifar100", "CIFAR-100", 32, (32,), 100, 50_000, 10_000, *_CIFAR100),
+        DatasetInfo("tiny_imagenet", "Tiny ImageNet-100, 300 images a class", 64, (64,), 100,
+                    30_000, 5_000, *_IMAGENET),
+        DatasetInfo("tiny_imagenet_200", "Tiny ImageNet", 64, (64,), 200, 100_000, 10_000,
+                    *_IMAGENET),
+        DatasetInfo("imagenet", "ImageNet", 224, (), 1000, 1_281_167, 50_000, *_IMAGENET,
+                    ("num_workers", "partial", "skip_limit", "squeeze")),
     )
 }  # fmt: skip
 
@@ -129,14 +124,12 @@ def load_dataset(
     size = info.image_size if image_size is None else image_size
     if name == "digits":
         return _load_digits(info, split, size, options)
-    if data_dir is None:
-        data_dir = _default_data_dir(name)
-    if has_shards(data_dir, split):
-        return _load_shards(info, split, data_dir, size, **options)
-    data_dir = Path(data_dir)
+    place = _default_data_dir(name) if data_dir is None else data_dir
+    if has_shards(place, split):
+        return _load_shards(info, split, place, size, **options)
     if name == "imagenet":
-        return _load_imagenet(info, split, data_dir, size, **options)
-    return _to_set(info, split, data_dir, _find_arrays(info, split, data_dir, download)())
+        return _load_imagenet(info, split, Path(place), size, **options)
+    return _to_set(info, split, Path(place), _find_arrays(info, split, Path(place), download)())
 
 
 def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> None:
@@ -146,15 +139,13 @@ def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> N
         ValueError, FileNotFoundError: as `load_dataset`.
     """
     info = dataset_info(name)
-    if name == "digits":
-        return
-    data_dir = _default_data_dir(name) if data_dir is None else data_dir
-    if has_shards(data_dir, split):
+    place = _default_data_dir(name) if data_dir is None else data_dir
+    if name == "digits" or has_shards(place, split):
         return
     if name == "imagenet":
-        find_imagenet(split, Path(data_dir))
+        find_imagenet(split, Path(place))
     else:
-        _find_arrays(info, split, Path(data_dir), download=False)
+        _find_arrays(info, split, Path(place), download=False)
 
 
 def _find_arrays(
@@ -169,9 +160,7 @@ def _find_arrays(
 def _check_request(
     info: DatasetInfo, split: str, image_size: int | None, download: bool, options: dict[str, Any]
 ) -> None:
-    if split not in SPLITS:
-        hint = "; the val images are given as 'test'" if split in ("val", "valid") else ""
-        raise ValueError(f"{info.name} has no split {split!r}; valid: 'train', 'test'{hint}")
+    check_choice(f"split of {info.name}", split, SPLITS, "(val images are given as test)")
     sizes = info.image_sizes
     if image_size is not None and (image_size not in sizes if sizes else image_size < 1):
         valid = " or ".join(map(str, sizes)) or "1 or more"
@@ -182,10 +171,7 @@ def _check_request(
             "it yourself and pass data_dir=..."
         )
     for option in options:
-        if option not in info.options:
-            raise ValueError(
-                f"{info.name} has no option {option!r}; valid: {', '.join(info.options) or 'none'}"
-            )
+        check_choice(f"option of {info.name}", option, info.options)
 
 
 def _default_data_dir(name: str) -> Path:
@@ -205,52 +191,52 @@ def _load_digits(info: DatasetInfo, split: str, size: int, options: dict[str, An
 
 
 def _load_imagenet(
-    info: DatasetInfo, split: str, data_dir: Path, size: int, *, num_workers: int | None = None,
-    partial: bool = False, skip_limit: int | None = None, squeeze: bool = False,
-) -> FolderSet:  # fmt: skip
+    info: DatasetInfo, split: str, data_dir: Path, size: int, **options: Any
+) -> FolderSet:
     root, files = list_imagenet(split, data_dir)
     class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
-    if not partial:
-        _check_content(info, split, root, class_names.tolist(), len(files))
-    return FolderSet(
-        info.name, split, root,
-        np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files]),
-        torch.from_numpy(labels), tuple(class_names.tolist()), info.mean, info.std, size,
-        _count_workers() if num_workers is None else num_workers, squeeze,
-        faults=_allow(split, len(files), skip_limit),
-    )  # fmt: skip
+    paths = np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files])
+    facts = _folder_set_facts(info, split, root, class_names.tolist(), labels, **options)
+    return FolderSet(root=root, files=paths, crop_size=size, **facts)
 
 
 def _load_shards(
-    info: DatasetInfo, split: str, place: Path | str, size: int, *,
-    num_workers: int | None = None, partial: bool = False, skip_limit: int | None = None,
-) -> ShardSet:  # fmt: skip
+    info: DatasetInfo, split: str, place: Path | str, size: int, **options: Any
+) -> ShardSet:
     if not (info.name == "imagenet" or info.name.startswith("tiny")):
         raise ValueError(f"{info.name} is not read from shards; give the folder of its files")
     index = load_index(place, split)
-    if not partial:
-        _check_content(info, split, place, index.class_names, len(index.labels))
     return ShardSet(
-        info.name, split, index.cache.folder if index.cache else Path(index.place), index.files,
-        torch.from_numpy(index.labels), index.class_names, info.mean, info.std, size,
-        _count_workers() if num_workers is None else num_workers,
+        root=index.cache.folder if index.cache else Path(index.place), files=index.files,
+        crop_size=size, index=index, places=index.places,
         # A set of one size is augmented as it is; ImageNet's images are cropped as they are read.
-        as_stored=bool(info.image_sizes), faults=_allow(split, len(index.labels), skip_limit),
-        index=index, places=index.places,
+        as_stored=bool(info.image_sizes),
+        **_folder_set_facts(info, split, place, index.class_names, index.labels, **options),
     )  # fmt: skip
+
+
+def _folder_set_facts(
+    info: DatasetInfo, split: str, place: Path | str, class_names: Sequence[str],
+    labels: np.ndarray, *, num_workers: int | None = None, partial: bool = False,
+    skip_limit: int | None = None, squeeze: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The fields of a FolderSet that follow from its labels and the options of `load_dataset`."""
+    if not partial:
+        _check_content(info, split, place, class_names, len(labels))
+    limit = len(labels) // ONE_IN if skip_limit is None else skip_limit
+    return {
+        "name": info.name, "split": split, "labels": torch.from_numpy(labels),
+        "class_names": tuple(class_names), "mean": info.mean, "std": info.std, "squeeze": squeeze,
+        "num_workers": _count_workers() if num_workers is None else num_workers,
+        # Of the test images all count: an accuracy of fewer is another number.
+        "faults": Faults(limit if split == "train" else 0),
+    }  # fmt: skip
 
 
 def _count_workers() -> int:
     """One a CPU that this process may use, shared with the other ranks of the machine."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, max(1, (cpus or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-
-
-def _allow(split: str, count: int, skip_limit: int | None) -> Faults:
-    """Of the test images all count: an accuracy of fewer is another number."""
-    if split == "test":
-        return Faults(0)
-    return Faults(count // ONE_IN if skip_limit is None else skip_limit)
 
 
 def _to_set(info: DatasetInfo, split: str, data_dir: Path, arrays: Arrays) -> ImageSet:

@@ -1,17 +1,18 @@
-"""JPEG and other encoded bytes to pixels, and the crops that ImageNet is trained and tested on.
+"""Encoded bytes to images and pixels, and the squares that models are trained and tested on.
 
 `nest bench loader` measures this against torchvision's own pipeline, and other decoders against
 the one that was taken. H x W pixels.
 """
 
 import io
-from math import exp, log, sqrt
+from math import exp, floor, log, sqrt
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 try:
     import simplejpeg
@@ -32,13 +33,11 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
-    except UnidentifiedImageError:  # its own words name an object in memory
-        raise OSError(
-            f"cannot read image {where} (of no known kind); fetch the file again, or remove it"
-        ) from None
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
+        # The words of this one name an object in memory.
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else error
         raise OSError(
-            f"cannot read image {where} ({error}); fetch the file again, or remove it"
+            f"cannot read image {where} ({reason}); fetch the file again, or remove it"
         ) from error
 
 
@@ -84,26 +83,31 @@ def random_crop(pixels: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     """
     box = draw_crop(pixels.shape[2], pixels.shape[1], rng)
     if box is None:
-        return to_pixels(centre_crop(Image.fromarray(pixels.permute(1, 2, 0).numpy()), size))
+        return centre_crop(Image.fromarray(pixels.permute(1, 2, 0).numpy()), size)
     left, top, width, height = box
     part = pixels[None, :, top : top + height, left : left + width]
     # uint8 with the channels last in memory: torch's vectorised path
     return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Short side resized to size * 256 / 224, then the middle (size, size): the test protocol.
+def centre_crop(
+    image: Image.Image, size: int, crop_pct: float = 224 / 256, interpolation: str = "bilinear"
+) -> Tensor:
+    """Resize the short side to size / crop_pct, then cut out the middle: (3, size, size) uint8.
 
-    Rounded as torchvision's Resize and CenterCrop do: equal to timm's evaluation, bit for bit.
+    The defaults are the test protocol of ImageNet. Equal to timm's evaluation, bit for bit.
     """
-    short, to = min(image.size), size * 256 // 224
-    image = image.resize(
-        (to * image.width // short, to * image.height // short), Image.Resampling.BILINEAR
-    )
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    image = resize(image, floor(size / crop_pct), InterpolationMode(interpolation))
+    return _to_pixels(center_crop(image, size))
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """An RGB image as (3, H, W) uint8."""
+def squeeze(image: Image.Image, size: int, interpolation: str = "bilinear") -> Tensor:
+    """A whole RGB image as (3, size, size) uint8; its aspect is not kept.
+
+    For boxes, which a crop would cut; as wsolevaluation does (torchvision's Resize((s, s))).
+    """
+    return _to_pixels(resize(image, (size, size), InterpolationMode(interpolation)))
+
+
+def _to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

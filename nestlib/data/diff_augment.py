@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nestlib.choices import check_choice
+
 Policy = Callable[[Tensor, torch.Generator], Tensor]
 
 TRANSLATION = 1 / 8  # of the edge, at most, each way
@@ -28,11 +30,7 @@ def parse_policy(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
-        if name not in POLICIES:
-            raise ValueError(
-                f"no augmentation {name!r}; diff_augment takes {', '.join(POLICIES)}, joined by "
-                "commas"
-            )
+        check_choice("augmentation", name, POLICIES, "(the field diff_augment, joined by commas)")
     return names
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nestlib.choices import check_choice
+
 NUM_CLASSES = 10
 IMAGE_SIZES = (32, 64)
 NUM_IMAGES = {"train": 4096, "test": 1024}
@@ -54,6 +56,10 @@ def _load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
+    """Scans that `split` may use: the first four fifths of each class for train, the rest for test.
+
+    The same whatever the seed.
+    """
     _, targets = _load_scans()
     parts = []
     for digit in range(NUM_CLASSES):
@@ -64,25 +70,10 @@ def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
     return tuple(parts)
 
 
-def digit_samples(split: str) -> np.ndarray:
-    """Indices into scikit-learn's 1,797 scans that `split` may use, int64, sorted.
-
-    The same whatever the seed: the first four fifths of each class for "train", the rest for
-    "test".
-    """
-    return np.sort(np.concatenate(_samples_by_class(split)))
-
-
 def make_digits(
-    split: str,
-    *,
-    image_size: int = 32,
-    digits_per_image: int = 1,
-    num_images: int | None = None,
-    seed: int = 0,
-    canvas: str = "textured",
-    digit_edges: tuple[float, float] | None = None,
-) -> DigitCanvases:
+    split: str, *, image_size: int = 32, digits_per_image: int = 1, num_images: int | None = None,
+    seed: int = 0, canvas: str = "textured", digit_edges: tuple[float, float] | None = None,
+) -> DigitCanvases:  # fmt: skip
     """Draw the canvases of one split; a longer set begins with the shorter one's canvases.
 
     Args:
@@ -99,39 +90,32 @@ def make_digits(
     Raises:
         ValueError: a value outside these ranges.
     """
-    if split not in NUM_IMAGES:
-        raise ValueError(f"digits have no split {split!r}; valid: 'train', 'test'")
+    check_choice("split of digits", split, NUM_IMAGES)
     num_images = NUM_IMAGES[split] if num_images is None else num_images
     _check(image_size, digits_per_image, num_images, seed, canvas)
     edges = _check_edges(digit_edges, digits_per_image)
     chunks = [
         _draw_chunk(
             np.random.Generator(np.random.PCG64([seed, int(split == "test"), chunk])),
-            _samples_by_class(split),
-            image_size,
-            digits_per_image,
-            canvas,
-            edges,
+            _samples_by_class(split), image_size, digits_per_image, canvas, edges,
         )
         for chunk in range(-(-num_images // _CHUNK))
-    ]
+    ]  # fmt: skip
     return DigitCanvases(*(np.concatenate(parts)[:num_images] for parts in zip(*chunks)))
 
 
 def _check(image_size: int, digits_per_image: int, num_images: int, seed: int, canvas: str) -> None:
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"digits: image_size={image_size!r} is not possible; choose 32 or 64")
-    if digits_per_image not in (1, 2, 3, 4):
-        raise ValueError(
-            f"digits: digits_per_image={digits_per_image!r} is not possible; choose 1 to 4, "
-            "for a canvas has four quadrants"
-        )
-    if not isinstance(num_images, int) or num_images < 1:
-        raise ValueError(f"digits: num_images={num_images!r} must be a whole number of at least 1")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"digits: seed={seed!r} must be a whole number of at least 0")
-    if canvas not in CANVASES:
-        raise ValueError(f"digits: canvas={canvas!r} is unknown; choose 'textured' or 'plain'")
+    for name, value, holds, valid in (
+        ("image_size", image_size, image_size in IMAGE_SIZES, "32 or 64"),
+        ("digits_per_image", digits_per_image, digits_per_image in (1, 2, 3, 4),
+         "1 to 4, for a canvas has four quadrants"),
+        ("num_images", num_images, isinstance(num_images, int) and num_images >= 1,
+         "a whole number of at least 1"),
+        ("seed", seed, isinstance(seed, int) and seed >= 0, "a whole number of at least 0"),
+        ("canvas", canvas, canvas in CANVASES, "'textured' or 'plain'"),
+    ):  # fmt: skip
+        if not holds:
+            raise ValueError(f"digits: {name}={value!r} is not possible; choose {valid}")
 
 
 def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tuple[float, float]:
@@ -151,21 +135,15 @@ def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tu
 
 
 def _draw_chunk(
-    rng: np.random.Generator,
-    by_class: tuple[np.ndarray, ...],
-    size: int,
-    num_digits: int,
-    canvas: str,
-    edges: tuple[float, float],
-) -> DigitCanvases:
+    rng: np.random.Generator, by_class: tuple[np.ndarray, ...], size: int, num_digits: int,
+    canvas: str, edges: tuple[float, float],
+) -> DigitCanvases:  # fmt: skip
     classes = rng.permuted(np.tile(np.arange(NUM_CLASSES), (_CHUNK, 1)), axis=1)[:, :num_digits]
     choice = rng.random(classes.shape)
-    samples = np.array(
-        [
-            [by_class[c][int(x * len(by_class[c]))] for c, x in zip(*row)]
-            for row in zip(classes, choice)
-        ]
-    )  # (B, K)
+    samples = np.array([
+        [by_class[c][int(x * len(by_class[c]))] for c, x in zip(*row)]
+        for row in zip(classes, choice)
+    ])  # (B, K)  # fmt: skip
     scans, _ = _load_scans()
     ink = _place(rng, scans[samples], size, edges)  # (B, K, S, S)
     paint = _textured_canvas if canvas == "textured" else _plain_canvas
@@ -187,17 +165,15 @@ def _place(
 
     edges are shares of the canvas, of a quadrant where there are several digits.
     """
-    num_digits = scans.shape[1]
     shape = scans.shape[:2]
-    if num_digits == 1:
+    if shape[1] == 1:
         region, corner = size, np.zeros((*shape, 2))
-        edge = rng.uniform(*edges, shape) * region
     else:
         region = size // 2
-        quadrants = rng.permuted(np.tile(np.arange(4), (_CHUNK, 1)), axis=1)[:, :num_digits]
+        quadrants = rng.permuted(np.tile(np.arange(4), (_CHUNK, 1)), axis=1)[:, : shape[1]]
         quadrants.sort(axis=1)  # reading order, so that "the first digit" is one a reader can name
         corner = np.stack([quadrants // 2, quadrants % 2], axis=-1) * region
-        edge = rng.uniform(*edges, shape) * region
+    edge = rng.uniform(*edges, shape) * region
     extent = edge[..., None] * np.exp(rng.uniform(-0.08, 0.08, (*shape, 2)))  # height, width
     # One pixel free all round keeps swelling strokes out of the neighbour's quadrant.
     extent = np.minimum(extent, region - 2)

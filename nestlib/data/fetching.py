@@ -82,12 +82,10 @@ class Cache:
         held = sum(size for _, size, _ in _list_files(folder))
         return cls(folder, int(FREE_SHARE * (shutil.disk_usage(folder).free + held)))
 
-    def path(self, url: str, sha256: str) -> Path:
-        """Where a file lies once it is fetched: a changed one has another name."""
-        return self.folder / f"{sha256[:16]}-{url.rpartition('/')[2]}"
-
     def get(self, url: str, sha256: str, size: int) -> Path:
         """The path of a file that was fetched and had the right checksum, now or before.
+
+        A changed file has another name in the cache.
 
         Raises:
             BadFile: it is not there, or has another checksum even when fetched again.
@@ -95,7 +93,7 @@ class Cache:
             ValueError: it is larger than the whole cache.
             ImportError: fsspec's package for such an address is missing.
         """
-        path = self.path(url, sha256)
+        path = self.folder / f"{sha256[:16]}-{url.rpartition('/')[2]}"
         if path.is_file():
             return path
         if size > self.limit_bytes:
@@ -199,15 +197,13 @@ def _retry(url: str, act: Callable[[], T]) -> T:
     for attempt in range(TRIES):
         try:
             return act()
-        except (FileNotFoundError, urllib.error.HTTPError) as error:
-            code = getattr(error, "code", 404)
+        except (FileNotFoundError, PermissionError, urllib.error.HTTPError) as error:
+            code = getattr(error, "code", 404 if isinstance(error, FileNotFoundError) else 403)
             if code in (404, 410):
                 raise BadFile(f"{url} is not there ({error}); copy or make it again") from error
             if 400 <= code < 500 and code not in (408, 429):
                 raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
             last = error
-        except PermissionError as error:
-            raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
         except ImportError:
             raise
         except Exception as error:  # each file system of fsspec has errors of its own

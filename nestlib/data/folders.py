@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from lzma import LZMAError
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.decoding import decode_image
+from nestlib.files import open_atomically
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 _CACHE_FORMAT = "2"  # raise it when the cached arrays change their meaning
@@ -40,6 +40,11 @@ class Entry(NamedTuple):
     file: str
     where: str
     data: bytes
+
+
+def split_folder(split: str) -> str:
+    """The folder of a split: the val images of ImageNet and Tiny ImageNet are our "test"."""
+    return "train" if split == "train" else "val"
 
 
 def is_image(name: str) -> bool:
@@ -136,22 +141,19 @@ def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title:
     }
 
 
-def describe(paths: Iterable[str | Path], root: Path) -> list[str]:
-    """Name, size and time of each file: what a cache of their contents depends on."""
-    lines = []
-    for path in paths:
+def load_or_build(
+    title: str, source: Iterable[str | Path], root: Path, build: Callable[[], Arrays]
+) -> Arrays:
+    """What `build` returned when it last ran on the same `source` files, else what it returns now.
+
+    Files are the same by name, size and time. Kept as one file in `root`/.nestlib_cache, or in
+    ~/.cache/nestlib where `root` is read-only. A damaged file is built anew.
+    """
+    lines = [_CACHE_FORMAT]
+    for path in source:
         status = os.stat(path)
         lines.append(f"{os.path.relpath(path, root)} {status.st_size} {status.st_mtime_ns}")
-    return lines
-
-
-def load_or_build(title: str, source: list[str], root: Path, build: Callable[[], Arrays]) -> Arrays:
-    """What `build` returned when it last ran on the same `source` lines, else what it returns now.
-
-    Kept as one file in `root`/.nestlib_cache, or in ~/.cache/nestlib where `root` is read-only. A
-    damaged file is built anew; it is written beside and moved into place, so never seen half done.
-    """
-    key = hashlib.sha256("\n".join([_CACHE_FORMAT, *source]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     folders = [Path.home() / ".cache" / "nestlib"]
     if _is_writable(root):
         folders.insert(0, root / ".nestlib_cache")
@@ -164,7 +166,8 @@ def load_or_build(title: str, source: list[str], root: Path, build: Callable[[],
             log_line.warning("%s is damaged (%s): decoding the images again", path, error)
     arrays = build()
     try:
-        _save_whole(path, arrays)
+        with open_atomically(path) as file:
+            np.savez(file, **arrays)
     except OSError as error:  # a full disk must not cost the images just decoded
         log_line.warning("cannot keep the decoded images in %s (%s)", path, error)
     return arrays
@@ -173,14 +176,3 @@ def load_or_build(title: str, source: list[str], root: Path, build: Callable[[],
 def _is_writable(folder: Path) -> bool:
     # Asked of the mode too: root may write where the owner allowed nobody to.
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
-
-
-def _save_whole(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            np.savez(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

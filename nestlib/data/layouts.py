@@ -19,12 +19,12 @@ from nestlib.data.folders import (
     Arrays,
     ImageFile,
     decode_entries,
-    describe,
     list_tree,
     load_or_build,
     read_packs,
     read_tree,
     sample_order,
+    split_folder,
 )
 
 OFFICIAL_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
@@ -35,9 +35,10 @@ TINY_FOLDERS = ("tiny-imagenet-100", "tiny-imagenet-200")
 Box = tuple[int, ...]  # x0, y0, x1, y1
 
 
-def _find_root(data_dir: Path, split_dir: str, *subfolders: str) -> Path | None:
-    roots = (data_dir, *(data_dir / folder for folder in subfolders))
-    return next((root for root in roots if (root / split_dir).is_dir()), None)
+def _find_root(data_dir: Path, folder: str, *subfolders: str) -> Path | None:
+    """Which of `data_dir` and its subfolders holds `folder`."""
+    roots = (data_dir, *(data_dir / each for each in subfolders))
+    return next((root for root in roots if (root / folder).is_dir()), None)
 
 
 def _missing(name: str, data_dir: Path, split: str, *layouts: str) -> FileNotFoundError:
@@ -67,7 +68,7 @@ def find_cifar(
     packs = sorted(data_dir.glob(f"{split}*.tar.xz"))
     if packs:
         return lambda: load_or_build(
-            title, describe(packs, data_dir), data_dir,
+            title, packs, data_dir,
             lambda: decode_entries(read_packs(packs, split, {}), 32, total, title),
         )  # fmt: skip
     if download:
@@ -81,17 +82,12 @@ def find_cifar(
     )  # fmt: skip
 
 
-def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
-    _download_cifar(name, data_dir)
-    return _read_official_cifar(name, split, data_dir / OFFICIAL_CIFAR[name].base_folder)
-
-
 def _read_cifar_tree(title: str, root: Path, split: str) -> Arrays:
     files = list_tree(root / split)
-    source = describe((file.path for file in files), root)
     return load_or_build(
-        title, source, root, lambda: decode_entries(read_tree(files), 32, len(files), title)
-    )
+        title, [file.path for file in files], root,
+        lambda: decode_entries(read_tree(files), 32, len(files), title),
+    )  # fmt: skip
 
 
 def _read_official_cifar(name: str, split: str, folder: Path) -> Arrays:
@@ -118,7 +114,7 @@ def _unpickle(path: Path) -> dict:
     return pickle.loads(path.read_bytes(), encoding="latin1")
 
 
-def _download_cifar(name: str, data_dir: Path) -> None:
+def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
     """Fetch into a folder beside and move it into place, so that half a download is not found."""
     official = OFFICIAL_CIFAR[name]
     print(
@@ -135,103 +131,97 @@ def _download_cifar(name: str, data_dir: Path) -> None:
                 f"fetch {official.url} by other means and unpack it in {data_dir.absolute()}"
             ) from error
         os.replace(Path(part) / official.base_folder, data_dir / official.base_folder)
+    return _read_official_cifar(name, split, data_dir / official.base_folder)
 
 
-def find_tiny_imagenet(
-    name: str, split: str, data_dir: Path, total: int
-) -> Callable[[], Arrays]:  # fmt: skip
+def find_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Callable[[], Arrays]:
     """Tiny ImageNet with boxes (N, 1, 4), -1 where an image has none.
 
     "tiny_imagenet" is the part called Tiny ImageNet-100: the first 100 classes of wnids.txt and of
     them the training images numbered 0 to 299. It comes in a pack, or is taken from the official
     folder. "tiny_imagenet_200" is the official whole.
     """
-    split_dir = "train" if split == "train" else "val"
-    title = f"{name}-{split}"
-    root = _find_root(data_dir, split_dir, *TINY_FOLDERS)
-    if root:
-        return lambda: _read_tiny_tree(title, root, split_dir, part=name == "tiny_imagenet")
-    pack = data_dir / TINY_PACK
-    if pack.is_file() and name == "tiny_imagenet":
+    title, pack = f"{name}-{split}", data_dir / TINY_PACK
+    try:
+        root = _tiny_root(name, split, data_dir)
+    except FileNotFoundError:
+        if name != "tiny_imagenet" or not pack.is_file():
+            raise
         return lambda: load_or_build(
-            title, describe([pack], data_dir), data_dir,
-            lambda: _read_tiny_pack(pack, split_dir, total, title),
-        )  # fmt: skip
-    raise _missing_tiny(name, data_dir, split)
-
-
-def _read_tiny_tree(title: str, root: Path, split_dir: str, part: bool) -> Arrays:
-    files = _list_tiny(root, split_dir, part)
-    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
-    tables += [*root.glob("train/*/*_boxes.txt"), *root.glob("val/val_annotations.txt")]
-    source = describe([*(file.path for file in files), *sorted(tables)], root)
-    return load_or_build(title, source, root, lambda: _read_tiny(root, split_dir, files, title))
+            title, [pack], data_dir, lambda: _read_tiny_pack(pack, split, total, title)
+        )
+    return lambda: _read_tiny_tree(title, root, split, part=name == "tiny_imagenet")
 
 
 def list_tiny_imagenet(name: str, split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
     """The folder that holds {train,val}/, and the images of one split; a pack is to be unpacked."""
-    split_dir = "train" if split == "train" else "val"
-    root = _find_root(data_dir, split_dir, *TINY_FOLDERS)
-    if root is None:
-        raise _missing_tiny(name, data_dir, split)
-    return root, _list_tiny(root, split_dir, part=name == "tiny_imagenet")
+    root = _tiny_root(name, split, data_dir)
+    return root, _list_tiny(root, split, part=name == "tiny_imagenet")
 
 
-def _missing_tiny(name: str, data_dir: Path, split: str) -> FileNotFoundError:
-    split_dir = "train" if split == "train" else "val"
-    return _missing(
+def _tiny_root(name: str, split: str, data_dir: Path) -> Path:
+    folder = split_folder(split)
+    root = _find_root(data_dir, folder, *TINY_FOLDERS)
+    if root:
+        return root
+    raise _missing(
         name, data_dir, split,
         "tiny-imagenet-200/, as unpacked from http://cs231n.stanford.edu/tiny-imagenet-200.zip "
         "(237 MB)",
-        f"{split_dir}/<wnid>/<image>.JPEG with, if boxes are wanted, boxes.csv beside {split_dir}/ "
+        f"{folder}/<wnid>/<image>.JPEG with, if boxes are wanted, boxes.csv beside {folder}/ "
         "(split,wnid,file,x0,y0,x1,y1)",
         *([TINY_PACK] if name == "tiny_imagenet" else []),
     )  # fmt: skip
 
 
-def _list_tiny(root: Path, split_dir: str, part: bool) -> list[ImageFile]:
+def _list_tiny(root: Path, split: str, part: bool) -> list[ImageFile]:
     annotations = root / "val" / "val_annotations.txt"
-    if split_dir == "val" and (root / "val" / "images").is_dir() and annotations.is_file():
+    if split == "test" and (root / "val" / "images").is_dir() and annotations.is_file():
         rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
         rows.sort(key=lambda row: (row[1], sample_order(row[0])))
         files = [ImageFile(wnid, str(root / "val" / "images" / file)) for file, wnid in rows]
     else:
-        files = list_tree(root / split_dir)
+        files = list_tree(root / split_folder(split))
     wnids = root / "wnids.txt"
     if not (part and wnids.is_file()):
         return files
     kept = set(wnids.read_text().split()[:100])
     files = [file for file in files if file.class_name in kept]
-    return [f for f in files if split_dir == "val" or int(Path(f.path).stem.split("_")[-1]) < 300]
+    return [f for f in files if split == "test" or int(Path(f.path).stem.split("_")[-1]) < 300]
 
 
-def _read_tiny(root: Path, split_dir: str, files: list[ImageFile], title: str) -> Arrays:
-    arrays = decode_entries(read_tree(files), 64, len(files), title)
-    if (root / "boxes.csv").is_file():
-        boxes = _parse_csv((root / "boxes.csv").read_text(), split_dir)
-    elif split_dir == "val" and (root / "val" / "val_annotations.txt").is_file():
-        boxes = _parse_boxes((root / "val" / "val_annotations.txt").read_text().splitlines())
-    else:
-        tables = root.glob(f"{split_dir}/*/*_boxes.txt")
-        boxes = _parse_boxes(line for table in tables for line in table.read_text().splitlines())
-    words = next((p for p in (root / "classes.tsv", root / "words.txt") if p.is_file()), None)
-    return _annotate(arrays, boxes, words.read_text() if words else "")
+def _read_tiny_tree(title: str, root: Path, split: str, part: bool) -> Arrays:
+    files = _list_tiny(root, split, part)
+    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".tsv", ".txt")]
+    tables += [*root.glob("train/*/*_boxes.txt"), *root.glob("val/val_annotations.txt")]
+
+    def build() -> Arrays:
+        arrays = decode_entries(read_tree(files), 64, len(files), title)
+        official = "val/val_annotations.txt" if split == "test" else "train/*/*_boxes.txt"
+        if (root / "boxes.csv").is_file():
+            boxes = _parse_csv((root / "boxes.csv").read_text(), split)
+        else:
+            boxes = _parse_boxes(table.read_text() for table in root.glob(official))
+        words = [p for p in (root / "classes.tsv", root / "words.txt") if p.is_file()]
+        return _annotate(arrays, boxes, words[0].read_text() if words else "")
+
+    return load_or_build(title, [*(file.path for file in files), *sorted(tables)], root, build)
 
 
-def _read_tiny_pack(pack: Path, split_dir: str, total: int, title: str) -> Arrays:
+def _read_tiny_pack(pack: Path, split: str, total: int, title: str) -> Arrays:
     tables = {"boxes.csv": "", "classes.tsv": ""}
-    arrays = decode_entries(read_packs([pack], split_dir, tables), 64, total, title)
-    return _annotate(arrays, _parse_csv(tables["boxes.csv"], split_dir), tables["classes.tsv"])
+    arrays = decode_entries(read_packs([pack], split_folder(split), tables), 64, total, title)
+    return _annotate(arrays, _parse_csv(tables["boxes.csv"], split), tables["classes.tsv"])
 
 
-def _parse_csv(text: str, split_dir: str) -> dict[str, Box]:
+def _parse_csv(text: str, split: str) -> dict[str, Box]:
     rows = (line.split(",") for line in text.splitlines())
-    return {row[2]: tuple(map(int, row[3:7])) for row in rows if row[0] == split_dir}
+    return {row[2]: tuple(map(int, row[3:7])) for row in rows if row[0] == split_folder(split)}
 
 
-def _parse_boxes(lines: Iterable[str]) -> dict[str, Box]:
+def _parse_boxes(texts: Iterable[str]) -> dict[str, Box]:
     """Official tables: file, in val the wnid, and four edges, between tabs."""
-    rows = (line.split("\t") for line in lines)
+    rows = (line.split("\t") for text in texts for line in text.splitlines())
     return {row[0]: tuple(map(int, row[-4:])) for row in rows}
 
 
@@ -254,12 +244,12 @@ def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
 
 def find_imagenet(split: str, data_dir: Path) -> Path:
     """The folder that holds one split's class folders; to list its images takes minutes."""
-    split_dir = "train" if split == "train" else "val"
-    root = _find_root(data_dir, split_dir, "imagenet")
+    folder = split_folder(split)
+    root = _find_root(data_dir, folder, "imagenet")
     if root is None:
         raise _missing(
             "imagenet", data_dir, split,
-            f"{split_dir}/<wnid>/<image>.JPEG, 1,000 class folders; image-net.org hands out "
+            f"{folder}/<wnid>/<image>.JPEG, 1,000 class folders; image-net.org hands out "
             "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar on request",
         )  # fmt: skip
-    return root / split_dir
+    return root / folder

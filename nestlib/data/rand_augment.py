@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from nestlib.data.augmentation import MAX_MAGNITUDE
+from nestlib.data.augmentation import MAX_MAGNITUDE, Augmentation
 
 # Argument of each operation, for a level = magnitude / 10 in [0, 1]; +- is a fair coin:
 #
@@ -46,73 +46,42 @@ from nestlib.data.augmentation import MAX_MAGNITUDE
 # enhancing operations always strengthen (factor about 1.7): none draws a sign, unlike timm's
 # "inc" set. Warps are nearest-neighbour.
 OPS = (
-    "AutoContrast",
-    "Equalize",
-    "Rotate",
-    "Posterize",
-    "Solarize",
-    "Color",
-    "Contrast",
-    "Brightness",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Identity",
-    "SolarizeAdd",
-    "Invert",
-)
+    "AutoContrast", "Equalize", "Rotate", "Posterize", "Solarize", "Color", "Contrast",
+    "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Identity",
+    "SolarizeAdd", "Invert",
+)  # fmt: skip
 WARP_FILL = 128  # grey of pixels that a warp draws from outside the image
 _MAX_TRANSLATION = {32: 10, 96: 30, 128: 40, 224: 100}  # pixels, by image side
 
 
 def rand_augment(
-    images: Tensor,
-    *,
-    num_ops: int,
-    magnitude: float,
-    magnitude_std: float,
-    prob: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Apply `num_ops` layers of RandAugment: uint8 (B, 3, H, W) to uint8 (B, 3, H, W).
+    images: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:  # fmt: skip
+    """Apply the recipe's layers of RandAugment: uint8 (B, 3, H, W) to uint8 (B, 3, H, W).
 
-    The other arguments are those of `draw_ops`, called once a layer. Source: published code,
-    RandAugment.__call__ without its cutout, which the recipes switch off.
+    Source: published code, RandAugment.__call__ without its cutout, which the recipes switch off.
     """
-    for _ in range(num_ops):
-        op, level, sign = draw_ops(
-            len(images),
-            magnitude=magnitude,
-            magnitude_std=magnitude_std,
-            prob=prob,
-            generator=generator,
-        )
-        images = apply_ops(images, op, level, sign)
+    for _ in range(augmentation.rand_augment_ops):
+        images = apply_ops(images, *draw_ops(len(images), augmentation, generator))
     return images
 
 
 def draw_ops(
-    batch_size: int,
-    *,
-    magnitude: float,
-    magnitude_std: float,
-    prob: float,
-    generator: torch.Generator,
+    batch_size: int, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer's draw for each image: `op` into OPS, `level` in [0, 1] and `sign`, all (B,).
 
-    `op` is uniform over OPS with probability `prob`, else Identity; `level` is normal about
-    `magnitude` (of 10), clipped to 0..10, over 10; `sign` is -1 or 1. Source: published code,
-    RandAugment._get_level and _apply_one_layer.
+    `op` is uniform over OPS with probability rand_augment_prob, else Identity; `level` is normal
+    about rand_augment_magnitude (of 10), clipped to 0..10, over 10; `sign` is -1 or 1. Source:
+    published code, RandAugment._get_level and _apply_one_layer.
     """
     shape, place = (batch_size,), {"generator": generator, "device": generator.device}
     op = torch.randint(len(OPS), shape, **place)
-    skipped = torch.rand(shape, **place) >= prob
+    skipped = torch.rand(shape, **place) >= augmentation.rand_augment_prob
     op = op.masked_fill(skipped, OPS.index("Identity"))
-    magnitudes = magnitude + magnitude_std * torch.randn(shape, **place)
-    level = magnitudes.clamp(0, MAX_MAGNITUDE) / MAX_MAGNITUDE
+    deviation = augmentation.rand_augment_magnitude_std * torch.randn(shape, **place)
+    magnitude = augmentation.rand_augment_magnitude + deviation
+    level = magnitude.clamp(0, MAX_MAGNITUDE) / MAX_MAGNITUDE
     sign = 2.0 * torch.randint(2, shape, **place) - 1
     return op, level, sign
 

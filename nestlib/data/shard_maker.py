@@ -1,17 +1,15 @@
 """Makes the shards that nestlib.data.shards reads.
 
-A shard is written beside and moved into place when it is whole; then a note of it is, and the
-split's index comes last. A run that was killed goes on with the shards that have no note yet. The
-same images give the same bytes, however many processes write them and however often they are
-killed.
+A shard is written beside and moved into place when it is whole; the split's index comes last and
+says what is read back from the shards. A run that was killed goes on with the shards that are not
+there yet. The same images give the same bytes, however many processes write them and however often
+they are killed.
 """
 
-import functools
 import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 import threading
@@ -28,13 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.archives import TARS, Source, list_sources
+from nestlib.data.folders import split_folder
 from nestlib.data.layouts import TINY_PACK
-from nestlib.data.shards import FORMAT, Shard, has_shards, load_index, split_name
-from nestlib.files import hold, remove_unfinished, write_atomically
+from nestlib.data.shards import FORMAT, Shard, has_shards, load_index
+from nestlib.files import hold, open_atomically, remove_unfinished, write_atomically
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
-NOTES = ".making"  # in the shards' folder, of what is not finished
-BLOCK = tarfile.BLOCKSIZE
+
+Places = list[tuple[int, int, int]]  # offset, size and CRC-32 of each image of a shard
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,10 @@ def make_shards(
         )
     out.mkdir(parents=True, exist_ok=True)
     with hold(out / ".lock"), _unpacked(name, source, out) as folder:
-        made = [
+        return [
             _make_split(name, folder, out, split, int(shard_mb * 1e6), processes, progress)
             for split in splits
         ]
-        shutil.rmtree(out / NOTES, ignore_errors=True)
-        return made
 
 
 @contextmanager
@@ -104,7 +101,7 @@ def _make_split(
     progress: bool,
 ) -> Path:  # fmt: skip
     sources = list_sources(name, split, source)
-    prefix, notes = split_name(split), out / NOTES
+    prefix = split_folder(split)
     _check_names(sources)
     plan = _hash_plan(sources, shard_bytes)
     index = out / f"{prefix}.json"
@@ -115,23 +112,20 @@ def _make_split(
                 f"folder, or delete {prefix}* in it"
             )
         return index
-    notes = notes / f"{prefix}-{plan}"
-    notes.mkdir(parents=True, exist_ok=True)
     remove_unfinished(out)
-    jobs = _cut(sources, out, prefix, shard_bytes)
-    missing = [job for job in jobs if not _is_made(job, notes)]
-    total = sum(len(job.numbers) for job in jobs)
-    bar = tqdm(
-        desc=f"{name} {split} shards", total=total, unit="image", disable=not progress,
-        initial=total - sum(len(job.numbers) for job in missing),
-    )  # fmt: skip
+    jobs, shards = _cut(sources, out, prefix, shard_bytes), []
+    places = np.empty((len(sources), 4), np.int64)
     # Forked: a fresh interpreter would import torch first.
-    with bar, ProcessPoolExecutor(
+    with ProcessPoolExecutor(
         processes or os.cpu_count(), get_context("fork"), _end_with_parent, (os.getpid(),)
-    ) as pool:  # fmt: skip
-        for job in pool.map(functools.partial(_make_shard, notes=notes), missing):
-            bar.update(job)
-    _write_index(name, split, sources, jobs, notes, plan, index)
+    ) as pool, tqdm(
+        desc=f"{name} {split} shards", total=len(sources), unit="image", disable=not progress
+    ) as bar:  # fmt: skip
+        for number, (job, (shard, of_shard)) in enumerate(zip(jobs, pool.map(_make_shard, jobs))):
+            shards.append(shard)
+            places[list(job.numbers)] = [(number, *place) for place in of_shard]
+            bar.update(shard.images)
+    _write_index(index, name, split, plan, sources, shards, places)
     return index
 
 
@@ -174,38 +168,38 @@ def _cut(sources: Sequence[Source], out: Path, prefix: str, shard_bytes: int) ->
     ]  # fmt: skip
 
 
-def _is_made(job: _Job, notes: Path) -> bool:
-    note, path = notes / f"{job.name}.json", job.folder / job.name
-    if not (note.is_file() and path.is_file()):
-        return False
-    return path.stat().st_size == json.loads(note.read_text())["size"]
-
-
-def _make_shard(job: _Job, notes: Path) -> int:
-    """Write a shard and, when it is in place, its note."""
+def _make_shard(job: _Job) -> tuple[Shard, Places]:
+    """Write a shard, unless an earlier call did; what the index says of it."""
     path = job.folder / job.name
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        hashing = _Hashing(file)
-        with tarfile.open(fileobj=hashing, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            places = [_add(tar, one) for one in job.sources]
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    part.replace(path)
-    note = {"size": size, "sha256": hashing.digest.hexdigest(), "places": places}
-    write_atomically(notes / f"{job.name}.json", json.dumps(note).encode())
-    return len(job.numbers)
+    made = _read_back(path, job)
+    if made is None:
+        with (
+            open_atomically(path) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
+            for one in job.sources:
+                name = _member_name(one)
+                _add_member(tar, name, _read(one))
+                _add_member(tar, f"{os.path.splitext(name)[0]}.cls", one.class_name.encode())
+        made = _read_back(path, job)
+    return made
 
 
-def _add(tar: tarfile.TarFile, one: Source) -> tuple[int, int, int]:
-    """Add an image and its class; its offset, size and CRC-32."""
-    data = _read(one)
-    name = _member_name(one)
-    _add_member(tar, name, data)
-    offset = tar.offset - -(-len(data) // BLOCK) * BLOCK
-    _add_member(tar, f"{os.path.splitext(name)[0]}.cls", one.class_name.encode())
-    return offset, len(data), zlib.crc32(data)
+def _read_back(path: Path, job: _Job) -> tuple[Shard, Places] | None:
+    """What a shard holds; None if it is not there, or not of the job's images."""
+    try:
+        data = path.read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            images = [member for member in tar if not member.name.endswith(".cls")]
+    except (FileNotFoundError, tarfile.TarError):
+        return None
+    if [(m.name, m.size) for m in images] != [(_member_name(s), s.size) for s in job.sources]:
+        return None
+    places = [
+        (m.offset_data, m.size, zlib.crc32(data[m.offset_data : m.offset_data + m.size]))
+        for m in images
+    ]
+    return Shard(path.name, len(data), hashlib.sha256(data).hexdigest(), len(images)), places
 
 
 def _read(one: Source) -> bytes:
@@ -223,35 +217,11 @@ def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-class _Hashing(io.RawIOBase):
-    """A file that is written once, from begin to end, and hashed on the way."""
-
-    def __init__(self, file: io.BufferedWriter):
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-
 def _write_index(
-    name: str, split: str, sources: Sequence[Source], jobs: Sequence[_Job], notes: Path,
-    plan: str, index: Path,
+    index: Path, name: str, split: str, plan: str, sources: Sequence[Source],
+    shards: Sequence[Shard], places: np.ndarray,
 ) -> None:  # fmt: skip
     classes, labels = np.unique([one.class_name for one in sources], return_inverse=True)
-    places = np.empty((len(sources), 4), np.int64)
-    shards = []
-    for number, job in enumerate(jobs):
-        note = json.loads((notes / f"{job.name}.json").read_text())
-        places[list(job.numbers), 0] = number
-        places[list(job.numbers), 1:] = note["places"]
-        shards.append(Shard(job.name, note["size"], note["sha256"], len(job.numbers)))
     table = io.BytesIO()
     files = np.array([os.fsencode(one.file) for one in sources])
     np.savez_compressed(table, files=files, labels=labels.astype(np.int32), places=places)

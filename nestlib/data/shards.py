@@ -4,24 +4,20 @@ A split is `<split>.json` (the shards, their SHA-256, the classes), `<split>.npz
 shard, offset, size, CRC-32, label, file) and `<split>-000000.tar`, ...: tars in WebDataset's form,
 so that its own reader and `tar` read them too. nestlib.data.shard_maker makes them.
 
-Of the libraries that stream shards none was taken, for what they do at the points that count here
-(installed or resolved beside this project, 2026-11):
+No library that streams shards was taken, for what they do at the points that count here (tried or
+resolved beside this project, 2026-11):
 
-- An order that is the same for any number of ranks, or a run cannot go on with more or fewer of
-  them as it would have. litdata 0.2.76 deals its chunks out to ranks: of 1,003 samples one rank and
-  two ranks made 50 global batches of 20, none of them equal. It resumes within an epoch, and with
-  other numbers of workers.
-- Exact epochs and resumption. WebDataset 1.0.2 streams whole shards to a worker, which gives ranks
-  unequal numbers of samples; its author advises to draw with replacement instead, and says that
-  resuming within an epoch is not its to do (its issues 75, 177, 271, 434). Its indexed reader,
-  `wids`, came with 0.2.111 and is not in 1.0.
-- To be installed at all. mosaicml-streaming 0.13.0 has elastic, exact orders, but wants
-  transformers below 5 and numpy below 2.2; no release has followed since July 2025.
+- litdata 0.2.76 deals its chunks out to ranks, so a run cannot go on with another number of them:
+  of 1,003 samples one rank and two ranks made 50 global batches of 20, none of them equal.
+- WebDataset 1.0.2 streams whole shards to a worker, which gives ranks unequal numbers of samples;
+  its author advises to draw with replacement, and leaves resuming within an epoch to others (its
+  issues 75, 177, 271, 434). Its indexed reader, `wids`, is not in 1.0 any more.
+- mosaicml-streaming 0.13.0 has elastic, exact orders, but wants transformers below 5 and numpy
+  below 2.2; no release has followed since July 2025.
 
-What they would add is already a function of (seed, epoch) here: the trainer takes the order of an
-epoch, cuts off the steps that are done, and shares each global batch out among the ranks. Reading
-by index makes that exact, resumable and elastic; `windowed_order` keeps it near: N images, B of
-them in a global batch, C streams.
+Here the trainer takes the order of an epoch, a function of (seed, epoch), cuts off the steps that
+are done, and shares each global batch out among the ranks. Reading by index makes that exact;
+`windowed_order` keeps it near: N images, B of them in a global batch, C streams.
 """
 
 import io
@@ -29,11 +25,14 @@ import json
 import math
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Event, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import numpy as np
 import torch
@@ -41,6 +40,7 @@ from torch import Tensor
 
 from nestlib.data.containers import FolderSet
 from nestlib.data.fetching import BadFile, Cache, is_url, read_url
+from nestlib.data.folders import split_folder
 
 FORMAT = 1
 STREAMS = 16  # up to so many nodes read shards of their own in an epoch
@@ -84,23 +84,23 @@ class ShardIndex:
             Unreachable, ValueError, ImportError: see `Cache.get`.
         """
         shard = self.shards[number]
-        if self.cache:
-            return self.cache.get(self.url(shard.name), shard.sha256, shard.size)
-        path = Path(self.place) / shard.name
-        if not path.is_file() or path.stat().st_size != shard.size:
-            size = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
-            raise BadFile(f"{path} is {size}, the index says {shard.size}; make or copy it again")
-        return path
+        return _locate(self.place, self.cache, shard.name, shard.sha256, shard.size)
 
 
-def split_name(split: str) -> str:
-    """Of the files: the val images are our "test"."""
-    return "train" if split == "train" else "val"
+def _locate(place: str, cache: Cache | None, name: str, sha256: str, size: int) -> Path:
+    """Where a file of the index can be opened; it is fetched if need be."""
+    if cache:
+        return cache.get(f"{place}/{name}", sha256, size)
+    path = Path(place) / name
+    if not path.is_file() or path.stat().st_size != size:
+        found = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
+        raise BadFile(f"{path} is {found}, the index says {size}; make or copy it again")
+    return path
 
 
 def has_shards(data_dir: Path | str, split: str) -> bool:
     """Is there an index of the split? A URL is taken to have one."""
-    return is_url(data_dir) or (Path(data_dir) / f"{split_name(split)}.json").is_file()
+    return is_url(data_dir) or (Path(data_dir) / f"{split_folder(split)}.json").is_file()
 
 
 def load_index(data_dir: Path | str, split: str) -> ShardIndex:
@@ -112,7 +112,7 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
     """
     place = str(data_dir).rstrip("/")
     cache = Cache.from_environment() if is_url(place) else None
-    url = f"{place}/{split_name(split)}.json"
+    url = f"{place}/{split_folder(split)}.json"
     text = read_url(url) if cache else Path(url).read_bytes()
     try:
         index = json.loads(text)
@@ -122,12 +122,7 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
         shards = tuple(Shard(**shard) for shard in index["shards"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise OSError(f"{url} is no index of shards ({error!r}); make it again") from error
-    path = Path(place) / table["name"]
-    if cache:
-        path = cache.get(f"{place}/{table['name']}", table["sha256"], table["size"])
-    elif not path.is_file() or path.stat().st_size != table["size"]:
-        raise OSError(f"{path} is missing or damaged; make the shards again")
-    with np.load(path) as arrays:
+    with np.load(_locate(place, cache, **table)) as arrays:
         return ShardIndex(
             place, cache, shards, tuple(index["class_names"]),
             arrays["files"], arrays["labels"].astype(np.int64), arrays["places"].astype(np.int64),
@@ -153,12 +148,7 @@ class ShardSet(FolderSet):
         return f"{self.index.url(shard.name)}: {os.fsdecode(self.files[index])}"
 
     def read_bytes(self, index: int) -> bytes:
-        """One image as it is encoded; its CRC-32 is checked.
-
-        Raises:
-            BadFile: its shard is missing or damaged.
-            OSError: it is damaged; the message names it.
-        """
+        """As `FolderSet.read_bytes`; the CRC-32 is checked. A bad shard raises BadFile."""
         shard, offset, size, crc = self.places[index].tolist()
         data = os.pread(_open_shard(self.index, shard).fileno(), size, offset)
         if zlib.crc32(data) != crc:
@@ -178,15 +168,20 @@ class ShardSet(FolderSet):
         if self.index.cache is None or not self.num_workers:
             yield from batches
             return
-        ahead = _Ahead(self.index, self.places[order.numpy(), 0])
+        plan = _plan_fetches(self.index, self.places[order.numpy(), 0])
+        wanted: SimpleQueue[int | None] = SimpleQueue()
         try:
             for count, batch in enumerate(batches, 1):
                 if count == 1:  # not sooner: the workers are forked by now, without this thread
-                    ahead.start()
-                ahead.advance(count * batch_size)
+                    Thread(target=_fetch_wanted, args=(self.index, wanted), daemon=True).start()
+                while plan and plan[0][0] <= count * batch_size:
+                    wanted.put(plan.popleft()[1])
                 yield batch
         finally:
-            ahead.stop()
+            with suppress(Empty):
+                while True:
+                    wanted.get_nowait()
+            wanted.put(None)  # within a fetch the thread ends later, by itself
 
 
 @lru_cache(OPEN_FILES)
@@ -232,43 +227,18 @@ def windowed_order(shards: np.ndarray, batch_size: int, seed: int) -> Tensor:
     return torch.from_numpy(np.concatenate([batches.ravel(), laid[used:]]))
 
 
-class _Ahead:
-    """Fetches the shards of an order before they are needed, in a thread."""
+def _plan_fetches(index: ShardIndex, shards: np.ndarray) -> deque[tuple[int, int]]:
+    """When to fetch each shard of an order: images read by then, and its number."""
+    numbers, first = np.unique(shards, return_index=True)
+    order = first.argsort()
+    # Half of what the cache holds, so that nothing in use makes room for what is not yet.
+    largest = max(shard.size for shard in index.shards)
+    most = max(1, min(index.cache.limit_bytes // largest // 2, WINDOW * STREAMS))
+    begin = first[order][np.maximum(np.arange(len(order)) - most, 0)]
+    return deque(zip(begin.tolist(), numbers[order].tolist()))
 
-    def __init__(self, index: ShardIndex, shards: np.ndarray):
-        self.index = index
-        numbers, first = np.unique(shards, return_index=True)
-        order = first.argsort()
-        self.needs = list(zip(first[order].tolist(), numbers[order].tolist()))
-        # Half of what the cache holds, so that nothing in use makes room for what is not yet.
-        largest = max(shard.size for shard in index.shards)
-        self.most = max(1, min(index.cache.limit_bytes // largest // 2, WINDOW * STREAMS))
-        self.position, self.moved, self.stopped = 0, Event(), Event()
-        self.thread = Thread(target=self._run, daemon=True)
 
-    def start(self) -> None:
-        self.thread.start()
-
-    def advance(self, position: int) -> None:
-        """So many images of the order were read."""
-        self.position = position
-        self.moved.set()
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self.moved.set()
-        if self.thread.is_alive():
-            self.thread.join(timeout=1)  # within a fetch it ends later, by itself
-
-    def _run(self) -> None:
-        for number, (_, shard) in enumerate(self.needs):
-            needed = self.needs[max(0, number - self.most)][0]  # when the one before was
-            while needed > self.position and not self.stopped.is_set():
-                self.moved.wait()
-                self.moved.clear()
-            if self.stopped.is_set():
-                return
-            try:
-                self.index.path(shard)
-            except Exception:  # whoever needs the shard meets the same, and says so
-                continue
+def _fetch_wanted(index: ShardIndex, wanted: "SimpleQueue[int | None]") -> None:
+    for shard in iter(wanted.get, None):
+        with suppress(Exception):  # whoever needs the shard meets the same, and says so
+            index.path(shard)

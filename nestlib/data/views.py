@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from PIL import Image
-from timm.data import ImageNetInfo, create_transform
+from timm.data import ImageNetInfo
 from timm.models import PretrainedCfg
 from torch import Tensor
 
 from nestlib.data.containers import FolderSet, ImageSet, Triple
+from nestlib.data.decoding import centre_crop
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -46,16 +46,13 @@ class View:
             if not holds:
                 raise ValueError(f"view: {name} is {getattr(self, name)!r}, must be {valid}")
 
-    def build_transform(self) -> Callable[[Image.Image], Tensor]:
+    def crop(self, image: Image.Image) -> Tensor:
         """timm's evaluation transform but for normalisation: an RGB image to (3, s, s) uint8.
 
         Published accuracies were measured with it. Bytes are what workers hand over four times
         faster than floats; `normalize` is for the device.
         """
-        return create_transform(
-            (3, self.image_size, self.image_size), is_training=False, normalize=False,
-            interpolation=self.interpolation, crop_pct=self.crop_pct,
-        )  # fmt: skip
+        return centre_crop(image, self.image_size, self.crop_pct, self.interpolation)
 
 
 def view_of(pretrained_cfg: PretrainedCfg) -> View:
@@ -122,12 +119,16 @@ def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
     )
 
 
-class Views:
-    """The map from index to (one (3, s, s) uint8 a view, label) that the workers evaluate."""
+class TransformedImages:
+    """The map from index to (an image by each of `transforms`, its label) that workers evaluate.
 
-    def __init__(self, images: ImageSet | FolderSet, views: Sequence[View]):
-        self.images = images
-        self.transforms = [view.build_transform() for view in views]
+    A transform takes an RGB image of its own size.
+    """
+
+    def __init__(
+        self, images: ImageSet | FolderSet, transforms: Sequence[Callable[[Image.Image], Tensor]]
+    ):
+        self.images, self.transforms = images, transforms
 
     def __len__(self) -> int:
         return len(self.images)
@@ -135,26 +136,3 @@ class Views:
     def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
         image = self.images.read_image(index)
         return [transform(image) for transform in self.transforms], int(self.images.labels[index])
-
-
-class WholeImages:
-    """The map from index to (the whole image as (3, s, s) uint8, label): its aspect is not kept.
-
-    For boxes, which a crop would cut; as wsolevaluation does (torchvision's Resize((s, s))).
-    """
-
-    def __init__(self, images: ImageSet | FolderSet, image_size: int, interpolation: str):
-        self.images, self.how = images, (image_size, interpolation)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = squeeze_image(self.images.read_image(index), *self.how)
-        return image, int(self.images.labels[index])
-
-
-def squeeze_image(image: Image.Image, image_size: int, interpolation: str) -> Tensor:
-    """A whole RGB image as (3, s, s) uint8; its aspect is not kept."""
-    image = image.resize((image_size, image_size), Image.Resampling[interpolation.upper()])
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
-from nestlib.data.views import View, Views, class_numbers
+from nestlib.data.views import TransformedImages, View, class_numbers
 from nestlib.metrics.cost import running_mode
 from nestlib.precision import check_precision
 
@@ -248,9 +248,9 @@ def _pass_over(
             stack.enter_context(runner.on_device())
         # Not before: weights moved under inference mode could not be trained any more.
         stack.enter_context(torch.inference_mode())
-        for views, labels in load(Views(images, list(by_view))):
+        for crops, labels in load(TransformedImages(images, [view.crop for view in by_view])):
             labels = labels.to(device, non_blocking=True)
-            for pixels, (view, runners) in zip(views, by_view.items()):
+            for pixels, (view, runners) in zip(crops, by_view.items()):
                 batch = normalize(pixels.to(device, non_blocking=True), view.mean, view.std)
                 for runner in runners:
                     runner.count(batch, labels)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nestlib.data.datasets import FolderSet, ImageSet, load_dataset
 from nestlib.recipes.recipe import GanRecipe, Recipe
@@ -75,7 +74,7 @@ def take_equally(images: ImageSet, count: int, beside: int = 0) -> tuple[ImageSe
         )
     first = torch.cat([own[: count // classes] for own in each])
     last = torch.cat([own[len(own) - beside // classes :] for own in each])
-    return _pick(images, first), _pick(images, last)
+    return images.select(first), images.select(last)
 
 
 def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
@@ -87,10 +86,4 @@ def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
     if limit > len(images):
         raise ValueError(f"{images.name} {images.split} has {len(images)} images, not {limit}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return _pick(images, order[:limit])
-
-
-def _pick(images: ImageSet | FolderSet, chosen: Tensor) -> ImageSet | FolderSet:
-    names = ("images", "labels", "files", "places", "boxes", "box_labels")
-    parts = {name: getattr(images, name, None) for name in names}
-    return replace(images, **{k: part[chosen] for k, part in parts.items() if part is not None})
+    return images.select(order[:limit])

@@ -18,9 +18,9 @@ from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.data.decoding import decode_image
+from nestlib.data.decoding import decode_image, squeeze
 from nestlib.data.digits import make_digits
-from nestlib.data.views import WholeImages, class_numbers, imagenet_names, squeeze_image
+from nestlib.data.views import class_numbers, imagenet_names
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.models.nest import NesT
 from nestlib.project import data_root
@@ -204,7 +204,7 @@ def walk_photo(path: Path) -> Walks:
     """
     image = decode_image(path.read_bytes(), str(path))
     model, facts = load_published_row(WALKING_ROW)
-    pixels = squeeze_image(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
+    pixels = squeeze(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
     batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
     with torch.no_grad():
         classes = model(batch)[0].topk(TOP_CLASSES).indices
@@ -224,7 +224,7 @@ def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES
     """
     classes = dict(list(FIGURE_A4_CLASSES.items())[:count])
     images, firsts = _first_images(imagenet_dir, classes)
-    images = replace(images, files=images.files[firsts], labels=images.labels[firsts])
+    images = images.select(torch.tensor(firsts))
     labels = class_numbers(images, 1000)[images.labels]
     maps = {}
     for row in FIGURE_A4:
@@ -251,8 +251,8 @@ def _first_images(
 
 def _whole(images: FolderSet, indices: Iterable[int], view: dict) -> tuple[Tensor, Tensor]:
     """Whole images as a model wants them: (N, 3, s, s) uint8, and normalised."""
-    whole = WholeImages(images, view["whole_image_at"], view["interpolation"])
-    pixels = torch.stack([whole[index][0] for index in indices])
+    size, interpolation = view["whole_image_at"], view["interpolation"]
+    pixels = torch.stack([squeeze(images.read_image(i), size, interpolation) for i in indices])
     return pixels, normalize(pixels, view["mean"], view["std"])
 
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.data.views import WholeImages, class_numbers, view_of
+from nestlib.data.decoding import squeeze
+from nestlib.data.views import TransformedImages, class_numbers, view_of
 from nestlib.explain.baselines import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import (
@@ -329,14 +331,15 @@ def _published(
 ) -> _Subject:  # fmt: skip
     view = identity["view"]
     size = view["whole_image_at"]
+    whole = partial(squeeze, size=size, interpolation=view["interpolation"])
     numbers = class_numbers(images, 1000)
 
     def batches() -> Batches:
         loader = DataLoader(
-            WholeImages(images, size, view["interpolation"]), BATCH,
+            TransformedImages(images, [whole]), BATCH,
             num_workers=images.num_workers, pin_memory=device.type == "cuda",
         )  # fmt: skip
-        for batch, labels in loader:
+        for (batch,), labels in loader:
             batch = normalize(batch.to(device, non_blocking=True), view["mean"], view["std"])
             yield batch, numbers[labels].to(device)
 

@@ -77,7 +77,7 @@ def fit_to_view(upload: Upload, view: View) -> tuple[np.ndarray, list[str]]:
     if round(short * view.crop_pct) != view.image_size:
         word = "shrunk" if short * view.crop_pct > view.image_size else "enlarged"
         said.append(f"{word} to {view.image_size} x {view.image_size} ({view.interpolation})")
-    pixels = view.build_transform()(image).permute(1, 2, 0).numpy()
+    pixels = view.crop(image).permute(1, 2, 0).numpy()
     return pixels, said
 
 
