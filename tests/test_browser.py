@@ -87,7 +87,7 @@ def test_the_keyboard_alone_does_it_all(browser, book):
     watch, explorer = open_page(browser, book)
     page, focused = watch.page, "document.activeElement.getAttribute('aria-label')"
     first = drawn(explorer)
-    explorer.locator(".nx-thumb[aria-checked=true]").focus()
+    explorer.locator(".nx-thumb :checked").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate(focused).startswith("Four digits (test 1)")
     second = drawn(explorer)
