@@ -38,8 +38,9 @@ images: int = 6  # how many prepared images
 
 # %%
 from nestbook.evaluations import planted
-from nestbook.explorer import load_subject, open_explorer, show_prepared
+from nestbook.explorer.live import LiveExplorer
 from nestbook.explorer.static import exploration_table
+from nestbook.explorer.subject import load_subject, show_prepared
 from nestbook.notebook import check_parameters
 from nestbook.report import grounding, tables
 from nestlib import records
@@ -98,7 +99,7 @@ judged
 # or set `model` above and run all cells.
 
 # %% tags=["remove-output"]
-open_explorer(subject)
+LiveExplorer(subject)
 
 # %%
 tables.save("explore", budget, [shown, judged])

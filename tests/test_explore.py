@@ -11,8 +11,8 @@ from torch import nn
 from nestbook.evaluations.classifiers import HubUnreachable
 from nestbook.evaluations.grounding import grounding, point_by_gradcat
 from nestbook.evaluations.planted import load_canvases
-from nestbook.explorer import open_explorer
 from nestbook.explorer import subject as subject_module
+from nestbook.explorer.live import LiveExplorer
 from nestbook.explorer.static import Explorer
 from nestbook.explorer.subject import Picture, Subject, load_subject, show_prepared
 from nestlib.data.views import View
@@ -155,7 +155,7 @@ def test_classes_are_found_by_name_and_number():
 
 
 def test_pictures_and_classes_are_shown():
-    app = open_explorer(make_subject())
+    app = LiveExplorer(make_subject())
     assert app.shown.exhibits[0].caption == "picture 0" and app.shown.exhibits[0].start is None
     app.picture.value = 1
     assert app.shown.exhibits[0].caption == "picture 1"
@@ -165,7 +165,7 @@ def test_pictures_and_classes_are_shown():
 
 
 def test_many_classes_are_asked_for_by_typing():
-    app = open_explorer(make_subject(40))
+    app = LiveExplorer(make_subject(40))
     app.asked.value = "39"
     assert app.shown.exhibits[0].start == 39
     before = app.shown
@@ -189,7 +189,7 @@ GOOD = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     ],
 )
 def test_a_bad_upload_is_answered_in_words_and_the_app_lives_on(name, content):
-    app = open_explorer(make_subject())
+    app = LiveExplorer(make_subject())
     before = app.shown
     send(app, name, content)
     assert 'role="alert"' in app.message.value and "choose" in app.message.value
@@ -200,7 +200,7 @@ def test_a_bad_upload_is_answered_in_words_and_the_app_lives_on(name, content):
 
 
 def test_uploads_are_fitted_told_and_stay_to_be_chosen():
-    app = open_explorer(make_subject())
+    app = LiveExplorer(make_subject())
     rgba = Image.fromarray(GOOD).convert("RGBA")
     rgba.putalpha(0)
     send(app, "clear.png", png(rgba))
@@ -218,13 +218,13 @@ def test_uploads_are_fitted_told_and_stay_to_be_chosen():
 
 
 def test_a_size_that_the_model_cannot_halve_is_answered_in_words():
-    app = open_explorer(make_subject(size=36))
+    app = LiveExplorer(make_subject(size=36))
     assert app.shown is None and 'role="alert"' in app.message.value
     assert "36" in app.message.value
 
 
 def test_an_app_without_pictures_waits_for_one():
-    app = open_explorer(make_subject(pictures=0))
+    app = LiveExplorer(make_subject(pictures=0))
     assert app.shown is None and "Choose a picture" in app.message.value
     send(app, "good.png", png(Image.fromarray(GOOD)))
     assert isinstance(app.shown, Explorer)

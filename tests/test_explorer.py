@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from nestbook.explorer.answer import Exploration
+from nestbook.explorer.live import alert
 from nestbook.explorer.static import (
     SCRIPTS,
     STYLE,
     Exhibit,
     Explorer,
-    Notice,
     exploration_table,
     page_script,
 )
@@ -170,9 +170,8 @@ def test_what_cannot_be_shown_is_refused():
         Exhibit(np.zeros((64, 64, 3), np.uint8), "x", make_exploration(), start=7)
 
 
-def test_a_notice_is_an_alert():
-    notice = Notice("no <weights>")
-    assert "no &lt;weights&gt;" in notice._repr_html_() and 'role="alert"' in notice._repr_html_()
+def test_what_went_wrong_is_an_alert():
+    assert "no &lt;weights&gt;" in alert("no <weights>") and 'role="alert"' in alert("x")
 
 
 def test_the_committed_notebook_shows_this_page():

@@ -177,22 +177,6 @@ class Explorer:
         return f"{exhibit.caption}: predicted {self.class_names[best]} ({share:.0%}), path {steps}"
 
 
-@dataclass(frozen=True)
-class Notice:
-    """What went wrong and what to do, as the live explorer says it."""
-
-    text: str
-
-    def _repr_html_(self) -> str:
-        return (
-            '<p role="alert" style="border-left:4px solid #D55E00;padding:0.5em 1em">'
-            f"{html.escape(self.text)}</p>"
-        )
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def exploration_table(explorer: Explorer) -> Table:
     """An image a row: what the model predicts, and how its paths for the planted classes fare."""
     head = ("Image", "Predicted", "Quadrant found for", "Leaf block found for", "Neither for")

@@ -21,6 +21,7 @@ from nestbook.explorer.answer import explore_image
 from nestbook.explorer.static import Box, Exhibit, Explorer
 from nestbook.explorer.uploads import Upload, fit_to_view
 from nestbook.peers import PUBLISHED
+from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
@@ -130,16 +131,14 @@ def load_subject(
         raise ValueError(f"num_images is {num_images}; give 1 or more")
     if name in PUBLISHED_NESTS:
         return _load_published(name, num_images, budget)
-    if name in list_recipes():
+    valid = f"a recipe of a NesT such as {RECIPE}, or one of {', '.join(PUBLISHED_NESTS)}"
+    if name not in list_models():
+        known = [*list_recipes(), *PUBLISHED_NESTS]
+        check_choice("model", name, known, f"choose {valid} (`nest recipes` lists them)")
         recipe = get_recipe(name, seed=seed)
         if recipe.model in NEST_MODELS:
             return _load_recipe(recipe, num_images, budget)
-    valid = f"a recipe of a NesT such as {RECIPE}, or one of {', '.join(PUBLISHED_NESTS)}"
-    if name in list_recipes() or name in list_models():
-        raise ValueError(f"{name} has no hierarchies of blocks, or no weights; choose {valid}")
-    near = difflib.get_close_matches(name, [*list_recipes(), *PUBLISHED_NESTS], n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ValueError(f"no model {name!r}; {hint}choose {valid} (`nest recipes` lists them)")
+    raise ValueError(f"{name} has no hierarchies of blocks, or no weights; choose {valid}")
 
 
 def show_prepared(subject: Subject) -> Explorer:
