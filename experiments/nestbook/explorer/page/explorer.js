@@ -30,13 +30,13 @@ const SKELETON = `
       <div class="nx-words" role="status" aria-live="polite"></div>
       <svg class="nx-tree" role="group" aria-label="Tree from the root to a leaf"></svg>
     </section>
-    <fieldset class="nx-controls">
-      <legend>Class activation map</legend>
+    <section class="nx-controls" aria-label="Class activation map">
+      <b>Class activation map</b>
       <label>Opacity <input type="range" class="nx-opacity" min="0" max="100" value="60"></label>
       <label>Colours about
         <select class="nx-about"><option value="mean">its mean<option value="zero">zero</select></label>
       <div class="nx-legend"></div>
-    </fieldset>
+    </section>
   </div>`;
 
 class Explorer {
