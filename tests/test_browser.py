@@ -244,7 +244,8 @@ def lab(tmp_path_factory):
          "--LabApp.news_url=",
          "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
         env=os.environ | {
-            "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'experiments'}",
+            "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
             "JUPYTER_RUNTIME_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home),
             "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         },
