@@ -9,8 +9,8 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from nestbook.explorer.answer import LIKELIEST
-from nestbook.explorer.static import Explorer
-from nestbook.explorer.subject import Picture, Subject
+from nestbook.explorer.static import Explorer, Picture
+from nestbook.explorer.subject import Subject
 from nestbook.explorer.uploads import FORMATS, fit_to_view, read_upload
 
 SUFFIXES = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.tif,.tiff"

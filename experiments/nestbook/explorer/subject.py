@@ -6,7 +6,6 @@ scikit-image's photos.
 """
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from nestbook.evaluations.classifiers import fetch_weights
 from nestbook.evaluations.examples import PLANTED_SEED
 from nestbook.evaluations.planted import CANVASES, RECIPE
 from nestbook.explorer.answer import explore_image
-from nestbook.explorer.static import Box, Exhibit, Explorer
+from nestbook.explorer.static import Exhibit, Explorer, Picture
 from nestbook.explorer.uploads import Upload, fit_to_view
 from nestbook.peers import PUBLISHED
 from nestlib.choices import check_choice
@@ -36,16 +35,6 @@ from nestlib.runs.weights import load_trained
 PUBLISHED_NESTS = tuple(name for name in PUBLISHED if name in NEST_MODELS)
 PHOTOS = {"chelsea": "a cat", "coffee": "a cup", "rocket": "a rocket", "astronaut": "an astronaut"}
 _CAPTIONS = {"four": "Four digits", "small": "One small digit"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a model is shown: pixels (s, s, 3) uint8; said and truth as in report's Exhibit."""
-
-    caption: str
-    pixels: np.ndarray
-    said: Sequence[str] = ()
-    truth: dict[int, Box] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +68,8 @@ class Subject:
         """
         pixels = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1)
         images = normalize(pixels[None], self.view.mean, self.view.std)
-        classes = [*(picture.truth or {}), *([] if asked is None else [asked])]
-        return Exhibit(
-            picture.pixels, picture.caption, explore_image(self.model, images[0], classes),
-            picture.said, picture.truth or {}, asked,
-        )  # fmt: skip
+        classes = [*picture.truth, *([] if asked is None else [asked])]
+        return Exhibit(picture, explore_image(self.model, images[0], classes), asked)
 
     def find_class(self, text: str) -> int | None:
         """The class of a name, in any case, or of a number; None of an empty text.
