@@ -65,13 +65,13 @@ from nestbook.sweeps import plans
 from nestbook.sweeps.follow import follow
 
 check_parameters(In)
+page = Page("table2", budget)
+store = page.store
 
 # %% [markdown]
 # ## Measure what has no record yet
 
 # %% tags=["remove-output"]
-page = Page("table2", budget)
-store = page.store
 how = {"data_dir": imagenet_dir, "nodes": nodes, "gpus_per_node": gpus_per_node}
 board = follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
 bench = bench.find_or_run_bench("table2", store, budget, device)
