@@ -33,16 +33,14 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 
 # %% tags=["hide-input"]
 from nestbook.notebook import check_parameters
-from nestbook.report import tables
+from nestbook.pages import Page
 from nestbook.report.claims import claims_table, plot_claims, plot_forest
-from nestlib import records
 
 check_parameters(In)
 
 # %% tags=["hide-input"]
-store = records.open_store()
-picture = plot_claims(store)
-picture
+page = Page("claims", budget)
+page.show(plot_claims(page.store))
 
 # %% [markdown]
 # ## What narrow models say
@@ -52,8 +50,7 @@ picture
 # grey, contradicted where one lies wholly off it.
 
 # %% tags=["hide-input"]
-forest = plot_forest(store)
-forest
+page.show(plot_forest(page.store))
 
 # %% [markdown]
 # ## How a sentence is decided
@@ -73,8 +70,7 @@ forest
 #     nest sweep --all --budget small --data-dir DATA  # the runs of narrow models; --board: where they stand
 
 # %% tags=["hide-input"]
-claims = claims_table(store)
-claims
+page.show(claims_table(page.store))
 
 # %%
-tables.save("claims", budget, [claims], picture, forest)
+page.save()

@@ -46,35 +46,31 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 # %%
 from nestbook import run_plan
 from nestbook.notebook import check_parameters
-from nestbook.report import tables
+from nestbook.pages import Page
 from nestbook.report.run_plan import coverage_table, items_table, plan_table
-from nestlib import records
 
 check_parameters(In)
 
 # %%
-store, entries = records.open_store(), run_plan.list_entries()
+page, entries = Page("evidence", budget), run_plan.list_entries()
 
 # %% [markdown]
 # ## How much of the paper has a record
 
 # %% tags=["hide-input"]
-coverage = coverage_table(run_plan.find_coverage(store))
-coverage
+page.show(coverage_table(run_plan.find_coverage(page.store)))
 
 # %% [markdown]
 # ## By item
 
 # %% tags=["hide-input"]
-items = items_table(entries, store)
-items
+page.show(items_table(entries, page.store))
 
 # %% [markdown]
 # ## Run by run
 
 # %% tags=["hide-input"]
-plan = plan_table(entries, store)
-plan
+page.show(plan_table(entries, page.store))
 
 # %%
-tables.save("evidence", budget, [coverage, items, plan])
+page.save()

@@ -38,11 +38,12 @@ images: int = 6  # how many prepared images
 
 # %%
 from nestbook.evaluations import planted
-from nestbook.explorer import load_subject, open_explorer, show_prepared
+from nestbook.explorer.live import LiveExplorer
 from nestbook.explorer.static import exploration_table
+from nestbook.explorer.subject import load_subject, show_prepared
 from nestbook.notebook import check_parameters
-from nestbook.report import grounding, tables
-from nestlib import records
+from nestbook.pages import Page
+from nestbook.report import grounding
 
 check_parameters(In)
 
@@ -70,8 +71,8 @@ explorer
 # judged: these are the paths of the images above.
 
 # %% tags=["hide-input"]
-shown = exploration_table(explorer)
-shown
+page = Page("explore", budget)
+page.show(exploration_table(explorer))
 
 # %% [markdown]
 # Six images prove nothing; a record of three such models on many canvases says more. Asked for one of four
@@ -82,8 +83,7 @@ shown
 
 # %% tags=["hide-input"]
 ways = ["GradCAT, positive, place, normed", "CAM"]
-judged = grounding.grounding_table(planted.find_planted(records.open_store()), ways)
-judged
+page.show(grounding.grounding_table(planted.find_planted(page.store), ways))
 
 # %% [markdown]
 # ## Live, with a picture of your own
@@ -98,7 +98,7 @@ judged
 # or set `model` above and run all cells.
 
 # %% tags=["remove-output"]
-open_explorer(subject)
+LiveExplorer(subject)
 
 # %%
-tables.save("explore", budget, [shown, judged])
+page.save()

@@ -48,7 +48,8 @@ canvas: int = 0  # which digits canvas is drawn
 # %%
 from nestbook.evaluations import examples
 from nestbook.notebook import check_parameters
-from nestbook.report import architecture, blocking, tables
+from nestbook.pages import Page
+from nestbook.report import architecture, blocking
 
 check_parameters(In)
 
@@ -58,16 +59,14 @@ check_parameters(In)
 # Colours follow the quadrant that a block ends in. Rest the mouse on a block for its shape.
 
 # %% tags=["hide-input"]
-image = examples.draw_canvas(canvas)
-tree = architecture.plot_architecture(image, model)
-tree
+page, image = Page("figure1", budget), examples.draw_canvas(canvas)
+page.show(architecture.plot_architecture(image, model))
 
 # %% [markdown]
 # ## Line by line
 
 # %% tags=["hide-input"]
-lines = architecture.architecture_table(model)
-lines
+page.show(architecture.architecture_table(model))
 
 # %% [markdown]
 # ## Blocking and aggregating, step by step
@@ -78,8 +77,7 @@ lines
 # one of the designs of {doc}`figure_a1`, as it has no weights and so can be seen in pixels.
 
 # %% tags=["hide-input"]
-steps = blocking.draw_blocking(image)
-steps
+page.show(blocking.draw_blocking(image))
 
 # %%
-tables.save("figure1", budget, [lines], tree, steps)
+page.save()

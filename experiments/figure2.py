@@ -43,7 +43,8 @@ budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing 
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import receptive_field, tables
+from nestbook.pages import Page
+from nestbook.report import receptive_field
 
 check_parameters(In)
 
@@ -54,12 +55,11 @@ check_parameters(In)
 # which it is not merged into, in that block's colour.
 
 # %% tags=["hide-input"]
-patches = receptive_field.plot_flow()
-patches
+page = Page("figure2", budget)
+page.show(receptive_field.plot_flow())
 
 # %% tags=["hide-input"]
-designs = receptive_field.flow_table()
-designs
+page.show(receptive_field.flow_table())
 
 # %% [markdown]
 # ## The whole model
@@ -68,12 +68,10 @@ designs
 # more. Each panel shows one block of a hierarchy and the pixels that reach it.
 
 # %% tags=["hide-input"]
-reach = receptive_field.plot_reach()
-reach
+page.show(receptive_field.plot_reach())
 
 # %% tags=["hide-input"]
-shares = receptive_field.reach_table()
-shares
+page.show(receptive_field.reach_table())
 
 # %%
-tables.save("figure2", budget, [designs, shares], patches, reach)
+page.save()

@@ -48,8 +48,8 @@ image: str = ""  # a photo's path: walked by the published NesT-S, fetched by ti
 # %%
 from nestbook.evaluations import blanking, examples
 from nestbook.notebook import check_parameters
-from nestbook.report import grounding, profiles, tables, tree
-from nestlib import records
+from nestbook.pages import Page
+from nestbook.report import grounding, profiles, tree
 
 check_parameters(In)
 
@@ -61,9 +61,8 @@ check_parameters(In)
 # one filled. Rest the mouse on a node for its value.
 
 # %% tags=["hide-input"]
-walks = examples.walk_figure3(canvas, image, budget=budget)
-picture = tree.draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3")
-picture
+page, walks = Page("figure3", budget), examples.walk_figure3(canvas, image, budget=budget)
+page.show(tree.draw_trees(walks.images[0], walks.traversal, walks.class_names, "figure3"))
 
 # %% [markdown]
 # ## How often is it right?
@@ -74,9 +73,8 @@ picture
 # the chosen block is blanked than where a random one is? Made by `nest explain planted`.
 
 # %% tags=["hide-input"]
-store = records.open_store()
-hits = grounding.grounding_table(store.find_committed("planted/nest_planted-"))
-hits
+store = page.store
+page.show(grounding.grounding_table(store.find_committed("planted/nest_planted-")))
 
 # %% [markdown]
 # On four digits most variants with the positive gradient find the quadrant asked for in two cases of three or
@@ -98,8 +96,7 @@ hits
 
 # %% tags=["hide-input"]
 names = ["cifar10/nest_flagship", "small/nest_narrow"]
-real = grounding.blanking_table(blanking.find_blanking(store, names))
-real
+page.show(grounding.blanking_table(blanking.find_blanking(store, names)))
 
 # %% [markdown]
 # ## What it costs
@@ -108,8 +105,7 @@ real
 # leaves. Made by `nest profile explaining`.
 
 # %% tags=["hide-input"]
-cost = profiles.show_profile("explaining", store.find_benches("explaining"))
-cost
+page.show(profiles.show_profile("explaining", store.find_benches("explaining")))
 
 # %%
-tables.save("figure3", budget, [hits, real, cost], picture)
+page.save()

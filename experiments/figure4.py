@@ -53,11 +53,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report import ablations
 
 check_parameters(In)
 
@@ -68,9 +65,8 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("figure4", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("figure4", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## The figure
@@ -79,18 +75,13 @@ ran = runner.collect_figure("figure4", budget, store, seeds=seeds, train=train, 
 # Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]
-bars = find_bars("figure4", store, range(seeds), data_dir or None)
-picture = ablations.plot_figure4(bars)
-picture
+page.show(ablations.plot_figure4(page.bars))
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = bars_table("Small", bars.small)
-real = bars_table("Figure 4: top-1 by epochs and augmentation", bars.real)
-quick = bars_table("Quick", bars.quick)
-display(small, real, quick)
+page.show_bars("Figure 4: top-1 by epochs and augmentation")
 
 # %% [markdown]
 # ## Which findings hold
@@ -99,9 +90,7 @@ display(small, real, quick)
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = ["converges", "14-percent", "100-epochs", "abstract-83.8", "less-augmentation"]
-claims = claims_table(store, ids)
-claims
+page.show_claims("converges", "14-percent", "100-epochs", "abstract-83.8", "less-augmentation")
 
 # %%
-tables.save("figure4", budget, [small, real, quick, claims], picture)
+page.save()

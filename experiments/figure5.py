@@ -53,11 +53,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report import ablations
 
 check_parameters(In)
 
@@ -68,9 +65,8 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("figure5", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("figure5", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## The figure
@@ -79,18 +75,13 @@ ran = runner.collect_figure("figure5", budget, store, seeds=seeds, train=train, 
 # records.
 
 # %% tags=["hide-input"]
-bars = find_bars("figure5", store, range(seeds), data_dir or None)
-picture = ablations.plot_aggregations(bars, "figure5")
-picture
+page.show(ablations.plot_aggregations(page.bars, "figure5"))
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = bars_table("Small", bars.small)
-real = bars_table("Figure 5: top-1 of NesT-T by aggregation and plane", bars.real)
-quick = bars_table("Quick", bars.quick)
-display(small, real, quick)
+page.show_bars("Figure 5: top-1 of NesT-T by aggregation and plane")
 
 # %% [markdown]
 # ## Which findings hold
@@ -99,9 +90,7 @@ display(small, real, quick)
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = ["image-plane", "figure5", "max-pool", "patch-merge"]
-claims = claims_table(store, ids)
-claims
+page.show_claims("image-plane", "figure5", "max-pool", "patch-merge")
 
 # %%
-tables.save("figure5", budget, [small, real, quick, claims], picture)
+page.save()

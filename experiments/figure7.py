@@ -56,11 +56,11 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 from nestbook.benchmarks import bench
 from nestbook.evaluations import generators, samples
 from nestbook.notebook import check_parameters
-from nestbook.report import generation, tables
+from nestbook.pages import Page
+from nestbook.report import generation
 from nestbook.report.generators import generators_table
 from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestbook.sweeps import plans, runner
-from nestlib import records
 
 check_parameters(In)
 
@@ -68,7 +68,8 @@ check_parameters(In)
 # ## Train and score what has no record yet
 
 # %% tags=["remove-output"]
-store, how = records.open_store(), {"device": device, "data_dir": data_dir or None}
+page, how = Page("figure7", budget), {"device": device, "data_dir": data_dir or None}
+store = page.store
 plan = plans.plan("figure7", budget, range(seeds), only="" if rows == "all" else rows)
 new = runner.collect(plan, store, **how), generators.score_figure7(plan, store, network=network, **how)
 trained = runner.load_plan(plans.plan("figure7", budget, range(seeds)), store)
@@ -83,9 +84,11 @@ scored, benched = generators.find_figure7(store, budget, network), store.find_be
 # greatest. Rest the mouse on a mark for its figures and their source.
 
 # %% tags=["hide-input"]
-picture = generation.plot_figure7(scored, bench, benched)
-table, ran = generation.generation_table(scored, "figure7"), generation.runs_table(trained)
-display(picture, table, ran)
+page.show(
+    generation.plot_figure7(scored, bench, benched),
+    generation.generation_table(scored, "figure7"),
+    generation.runs_table(trained),
+)
 
 # %% [markdown]
 # ## The same run by other features
@@ -95,8 +98,8 @@ display(picture, table, ran)
 # (record score/digits/gan_nest_narrow-s0-fd17f8cf-lite0_64).
 
 # %% tags=["hide-input"]
-other = generation.generation_table(generators.find_figure7(store, budget, "lite0_64"), "figure7")
-other
+other = generators.find_figure7(store, budget, "lite0_64")
+page.show(generation.generation_table(other, "figure7"))
 
 # %% [markdown]
 # ## Parameters and throughput
@@ -106,8 +109,7 @@ other
 # costs most where its matrix is written to memory, as libraries did in 2021.
 
 # %% tags=["hide-input"]
-cost = generators_table(bench, benched)
-cost
+page.show(generators_table(bench, benched))
 
 # %% [markdown]
 # ## What the narrow decoder draws
@@ -118,8 +120,7 @@ cost
 # %% tags=["hide-input"]
 recipe = next(iter(plan.values()))[0]
 drawn = samples.draw_samples(recipe, store)
-grid, walk = draw_grid(drawn, "figure7_samples"), draw_walk(drawn, "figure7_walk")
-display(grid, walk)
+page.show(draw_grid(drawn, "figure7_samples"), draw_walk(drawn, "figure7_walk"))
 
 # %% [markdown]
 # ## Is it a copy?
@@ -129,9 +130,7 @@ display(grid, walk)
 
 # %% tags=["hide-input"]
 found = samples.compare_with_training(recipe, store, data_dir=data_dir or None)
-neighbours, near = draw_neighbours(found, "figure7_nearest"), neighbours_table(found)
-display(neighbours, near)
+page.show(draw_neighbours(found, "figure7_nearest"), neighbours_table(found))
 
 # %%
-tables.save("figure7", budget, [table, ran, other, cost, near], picture, grid, walk)
-tables.save("figure7_nearest", budget, [], neighbours)
+page.save()

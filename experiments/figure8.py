@@ -53,8 +53,8 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 # %%
 from nestbook.evaluations import classifiers, examples, localizers
 from nestbook.notebook import check_parameters
-from nestbook.report import localization, tables, tree
-from nestlib import records
+from nestbook.pages import Page
+from nestbook.report import localization, tree
 
 check_parameters(In)
 
@@ -62,7 +62,8 @@ check_parameters(In)
 # ## Measure what has no record yet
 
 # %% tags=["remove-output"]
-store = records.open_store()
+page = Page("figure8", budget)
+store = page.store
 small = "smoke" if budget == "smoke" else "quick"
 digits = localizers.localize_figure8(store, budget=small, device=device)
 how = {"dataset": "tiny_imagenet", "data_dir": data_dir or None, "device": device}
@@ -77,15 +78,13 @@ imagenet = localizers.localize_imagenet(store, imagenet_dir, limit=limit, device
 
 # %% tags=["hide-input"]
 walks = examples.walk_figure8(weights, imagenet_dir, budget=budget)
-trees = tree.draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks")
-trees
+page.show(tree.draw_walks(walks.images, walks.traversal, walks.class_names, "figure8_walks"))
 
 # %% [markdown]
 # ## Right: the paper's table
 
 # %% tags=["hide-input"]
-published = localization.figure8(imagenet)
-published
+page.show(localization.figure8(imagenet))
 
 # %% [markdown]
 # ## The same methods trained here, on real images
@@ -95,8 +94,7 @@ published
 # paper cites, are trained too. This says what such small models do, not what the paper's do.
 
 # %% tags=["hide-input"]
-real = localization.localization_table("tiny_imagenet", tiny)
-real
+page.show(localization.localization_table("tiny_imagenet", tiny))
 
 # %% [markdown]
 # ## On embedded data
@@ -104,8 +102,7 @@ real
 # Lone digits anywhere on a plain canvas, narrow models again, all trained by one recipe.
 
 # %% tags=["hide-input"]
-planted = localization.localization_table("digits", digits)
-planted
+page.show(localization.localization_table("digits", digits))
 
 # %% [markdown]
 # ## What the threshold does
@@ -116,9 +113,8 @@ planted
 
 # %% tags=["hide-input"]
 curves = localization.plot_localization({"tiny_imagenet": tiny, "digits": digits}, "figure8")
-boxes = localization.boxes_table(tiny)
-display(curves, boxes)
+page.show(curves, localization.boxes_table(tiny))
 
 # %%
-tables.save("figure8", budget, [published, real, planted, boxes], curves, trees)
+page.save()
 classifiers.stop_at_failures(imagenet, tiny, digits)

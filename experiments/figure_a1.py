@@ -55,11 +55,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, aggregations, tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report import ablations, aggregations
 
 check_parameters(In)
 
@@ -70,16 +67,14 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("figure_a1", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("figure_a1", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## Who hears whom
 
 # %% tags=["hide-input"]
-designs = aggregations.aggregations_table()
-designs
+page.show(aggregations.aggregations_table())
 
 # %% [markdown]
 # ## The figure
@@ -88,18 +83,13 @@ designs
 # records.
 
 # %% tags=["hide-input"]
-bars = find_bars("figure_a1", store, range(seeds), data_dir or None)
-picture = ablations.plot_aggregations(bars, "figure_a1")
-picture
+page.show(ablations.plot_aggregations(page.bars, "figure_a1"))
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = bars_table("Small", bars.small)
-real = bars_table("Figure A1: top-1 of NesT-T by aggregation and plane", bars.real)
-quick = bars_table("Quick", bars.quick)
-display(small, real, quick)
+page.show_bars("Figure A1: top-1 of NesT-T by aggregation and plane")
 
 # %% [markdown]
 # ## Which findings hold
@@ -108,12 +98,10 @@ display(small, real, quick)
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = [
+page.show_claims(
     "image-plane", "small-kernel", "ahead-of-pooling", "max-pool",
     "query-sampling", "patch-merge", "aggregation-detail",
-]
-claims = claims_table(store, ids)
-claims
+)
 
 # %%
-tables.save("figure_a1", budget, [designs, small, real, quick, claims], picture)
+page.save()

@@ -51,11 +51,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report import ablations
 
 check_parameters(In)
 
@@ -66,9 +63,8 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("figure_a2", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("figure_a2", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## The figure
@@ -77,18 +73,13 @@ ran = runner.collect_figure("figure_a2", budget, store, seeds=seeds, train=train
 # records.
 
 # %% tags=["hide-input"]
-bars = find_bars("figure_a2", store, range(seeds), data_dir or None)
-picture = ablations.plot_figure_a2(bars)
-picture
+page.show(ablations.plot_figure_a2(page.bars))
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = bars_table("Small", bars.small)
-real = bars_table("Figure A2: CIFAR-10 top-1 with augmentations removed", bars.real)
-quick = bars_table("Quick", bars.quick)
-display(small, real, quick)
+page.show_bars("Figure A2: CIFAR-10 top-1 with augmentations removed")
 
 # %% [markdown]
 # ## Which findings hold
@@ -97,9 +88,7 @@ display(small, real, quick)
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = ["stability", "swin-stability"]
-claims = claims_table(store, ids)
-claims
+page.show_claims("stability", "swin-stability")
 
 # %%
-tables.save("figure_a2", budget, [small, real, quick, claims], picture)
+page.save()

@@ -43,19 +43,18 @@ network: str = ""  # digits, lite0, lite0_64 or inception; default by data set
 # %%
 from nestbook.evaluations import generators
 from nestbook.notebook import check_parameters
-from nestbook.report import generation, tables
-from nestlib import records
+from nestbook.pages import Page
+from nestbook.report import generation
 
 check_parameters(In)
 
 # %%
-scored = generators.find_figure7(records.open_store(), budget, network)
-picture = generation.plot_figure_a3(scored)
-picture
+page = Page("figure_a3", budget)
+scored = generators.find_figure7(page.store, budget, network)
+page.show(generation.plot_figure_a3(scored))
 
 # %% tags=["hide-input"]
-table = generation.generation_table(scored, "figure_a3")
-table
+page.show(generation.generation_table(scored, "figure_a3"))
 
 # %%
-tables.save("figure_a3", budget, [table], picture)
+page.save()

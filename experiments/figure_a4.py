@@ -51,9 +51,9 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 # %%
 from nestbook.evaluations import classifiers, examples, localizers
 from nestbook.notebook import check_parameters
-from nestbook.report import localization, tables
+from nestbook.pages import Page
+from nestbook.report import localization
 from nestbook.report.maps import draw_maps
-from nestlib import records
 
 check_parameters(In)
 
@@ -61,18 +61,17 @@ check_parameters(In)
 # ## Measure what has no record yet
 
 # %% tags=["remove-output"]
-store = records.open_store()
+page = Page("figure_a4", budget)
 how = {"budget": budget, "dataset": dataset, "data_dir": data_dir or None}
-scored = localizers.localize(store, device=device, **how)
-maps = examples.map_images(store, count=count, **how)
+scored = localizers.localize(page.store, device=device, **how)
+maps = examples.map_images(page.store, count=count, **how)
 
 # %% [markdown]
 # ## Where each method's map is high
 
 # %% tags=["hide-input"]
 boxes = localization.best_thresholds(scored)
-picture = draw_maps(maps.images, maps.titles, maps.maps, boxes, maps.boxes, "figure_a4")
-picture
+page.show(draw_maps(maps.images, maps.titles, maps.maps, boxes, maps.boxes, "figure_a4"))
 
 # %% [markdown]
 # ## How often the box is right
@@ -87,9 +86,8 @@ picture
 # or of NesT itself, other data must say: {doc}`figure8` has Tiny ImageNet.
 
 # %% tags=["hide-input"]
-errors = localization.localization_table(dataset, scored)
-errors
+page.show(localization.localization_table(dataset, scored))
 
 # %%
-tables.save("figure_a4", budget, [errors], picture)
+page.save()
 classifiers.stop_at_failures(scored)

@@ -39,9 +39,8 @@ budget: str = "quick"  # smoke (writes no figure) or quick
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import tables
+from nestbook.pages import Page
 from nestbook.report.rows import rows_table, settings_table
-from nestlib import records
 
 check_parameters(In)
 
@@ -52,9 +51,8 @@ check_parameters(In)
 # {doc}`../book/differences` that says why.
 
 # %% tags=["hide-input"]
-store = records.open_store()
-rows = rows_table(store)
-rows
+page = Page("peers", budget)
+page.show(rows_table(page.store))
 
 # %% [markdown]
 # ## How each row is trained
@@ -64,8 +62,7 @@ rows
 # learning rates and weight decays is not given, and was not repeated ([D22](d22)).
 
 # %% tags=["hide-input"]
-settings = settings_table()
-settings
+page.show(settings_table())
 
 # %%
-tables.save("peers", budget, [rows, settings])
+page.save()

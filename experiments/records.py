@@ -43,9 +43,9 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 
 # %%
 from nestbook.notebook import check_parameters
+from nestbook.pages import Page
 from nestbook.report import all_records, overview, tables
 from nestbook.report.curves import training_curves
-from nestlib import records
 
 check_parameters(In)
 
@@ -56,8 +56,8 @@ check_parameters(In)
 # value; by keyboard, Tab goes through the list below the chart, Left and Right along the curve.
 
 # %% tags=["hide-input"]
-store = records.open_store()
-curves = training_curves(store)
+page = Page("records", budget)
+curves = training_curves(page.store)
 curves
 
 # %% [markdown]
@@ -66,16 +66,15 @@ curves
 # The name opens the file.
 
 # %% tags=["hide-input"]
-every = all_records.records_table(store)
-every
+page.show(all_records.records_table(page.store))
 
 # %% [markdown]
 # What they add up to, claim by claim and number by number, opens the book ({doc}`../book/index`) and the README.
 # Both tables are written here, from the same records.
 
 # %%
-opening, results = overview.opening_table(store), overview.results_table(store)
-tables.save("records", budget, [every])
+opening, results = overview.opening_table(page.store), overview.results_table(page.store)
+page.save()
 tables.save("opening", budget, [opening])
 tables.save("results", budget, [results])
 overview.save_readme(results)

@@ -55,10 +55,10 @@ processes: int = 2  # runs side by side on a CPU
 # %%
 from nestbook.benchmarks import bench
 from nestbook.notebook import check_parameters
-from nestbook.report import table1, tables
+from nestbook.pages import Page
+from nestbook.report import table1
 from nestbook.report.cost import cost_table, speed_table
 from nestbook.sweeps import plans, runner
-from nestlib import records
 
 check_parameters(In)
 
@@ -68,7 +68,8 @@ check_parameters(In)
 # A second run of this notebook finds its records and trains nothing.
 
 # %% tags=["remove-output"]
-store = records.open_store()
+page = Page("table1", budget)
+store = page.store
 plan = plans.plan_table1(budget, dataset, range(seed, seed + seeds))
 trained = runner.collect(plan, store, processes=processes, device=device, data_dir=data_dir or None)
 bench = bench.find_or_run_bench("table1", store, budget, device)
@@ -82,9 +83,7 @@ benched = store.find_benches("table1")
 # images held out.
 
 # %% tags=["hide-input"]
-small = table1.table1_small(store)
-rates = table1.rates_table(store)
-display(small, rates)
+page.show(table1.table1_small(store), table1.rates_table(store))
 
 # %% [markdown]
 # ## The paper's rows
@@ -94,9 +93,7 @@ display(small, rates)
 # NesT-T with fewer parameters ([D25](d25)).
 
 # %% tags=["hide-input"]
-accuracy = table1.table1(store)
-real = table1.table1_real(store, ["cifar10/nest_narrow"])
-display(accuracy, real)
+page.show(table1.table1(store), table1.table1_real(store, ["cifar10/nest_narrow"]))
 
 # %% [markdown]
 # ## Accuracy against cost
@@ -105,8 +102,7 @@ display(accuracy, real)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = table1.plot_table1(store, bench, benched)
-picture
+page.show(table1.plot_table1(store, bench, benched))
 
 # %% [markdown]
 # ## Cost
@@ -115,19 +111,16 @@ picture
 # ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
 
 # %% tags=["hide-input"]
-cost = cost_table("table1", bench, benched)
-cost
+page.show(cost_table("table1", bench, benched))
 
 # %% tags=["hide-input"]
-speed = speed_table("table1", bench, benched)
-speed
+page.show(speed_table("table1", bench, benched))
 
 # %% [markdown]
 # ## Quick runs on the embedded digits
 
 # %% tags=["hide-input"]
-quick = table1.table1_quick(trained)
-quick
+page.show(table1.table1_quick(trained))
 
 # %%
-tables.save("table1", budget, [small, rates, accuracy, real, cost, speed, quick], picture)
+page.save()

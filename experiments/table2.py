@@ -58,19 +58,20 @@ gpus_per_node: int = 8  # a rank each
 from nestbook.benchmarks import bench
 from nestbook.evaluations import classifiers
 from nestbook.notebook import check_parameters
-from nestbook.report import table2, tables
+from nestbook.pages import Page
+from nestbook.report import table2
 from nestbook.report.cost import cost_table, speed_table
 from nestbook.sweeps import plans
 from nestbook.sweeps.follow import follow
-from nestlib import records
 
 check_parameters(In)
+page = Page("table2", budget)
+store = page.store
 
 # %% [markdown]
 # ## Measure what has no record yet
 
 # %% tags=["remove-output"]
-store = records.open_store()
 how = {"data_dir": imagenet_dir, "nodes": nodes, "gpus_per_node": gpus_per_node}
 board = follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
 bench = bench.find_or_run_bench("table2", store, budget, device)
@@ -83,8 +84,7 @@ scored = classifiers.evaluate_table2(
 # ## Accuracy
 
 # %% tags=["hide-input"]
-accuracy = table2.table2(store, scored)
-accuracy
+page.show(table2.table2(store, scored))
 
 # %% [markdown]
 # ## Runs of our own
@@ -102,8 +102,7 @@ print(board)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-picture = table2.plot_table2(store, scored, bench, benched)
-picture
+page.show(table2.plot_table2(store, scored, bench, benched))
 
 # %% [markdown]
 # ## The same path on models trained here
@@ -115,8 +114,7 @@ picture
 # %% tags=["hide-input"]
 names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]
 rescored = classifiers.evaluate(names, store, dataset="tiny_imagenet", device=device)
-own = table2.table2_own(store, rescored)
-own
+page.show(table2.table2_own(store, rescored))
 
 # %% [markdown]
 # ## Cost
@@ -125,13 +123,11 @@ own
 # ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
 
 # %% tags=["hide-input"]
-cost = cost_table("table2", bench, benched)
-cost
+page.show(cost_table("table2", bench, benched))
 
 # %% tags=["hide-input"]
-speed = speed_table("table2", bench, benched)
-speed
+page.show(speed_table("table2", bench, benched))
 
 # %%
-tables.save("table2", budget, [accuracy, own, cost, speed], picture)
+page.save()
 classifiers.stop_at_failures(scored, rescored)

@@ -37,19 +37,21 @@ budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import table_a1, tables
+from nestbook.pages import Page
+from nestbook.report import table_a1
 
 check_parameters(In)
 
 # %%
 printed, corrected, counted = table_a1.table_a1()
-printed
+page = Page("table_a1", budget)
+page.show(printed)
 
 # %% tags=["remove-input"]
-corrected
+page.show(corrected)
 
 # %% tags=["remove-input"]
-counted
+page.show(counted)
 
 # %%
-tables.save("table_a1", budget, [printed, corrected, counted])
+page.save()

@@ -52,11 +52,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report.bars import bars_table
 
 check_parameters(In)
 
@@ -67,9 +64,8 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("table_a2", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("table_a2", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## The table
@@ -78,11 +74,10 @@ ran = runner.collect_figure("table_a2", budget, store, seeds=seeds, train=train,
 # lessons are ours, beside the paper's.
 
 # %% tags=["hide-input"]
-bars = find_bars("table_a2", store, range(seeds), data_dir or None)
-real = bars_table("Table A2: top-1 of teachers and students", bars.real)
-quick = bars_table("A check of the code on digits, not Table A2", bars.quick)
-small = bars_table("Narrow models taught", bars.small)
-display(small, real)
+page.show(
+    bars_table("Narrow models taught", page.bars.small),
+    bars_table("Table A2: top-1 of teachers and students", page.bars.real),
+)
 
 # %% [markdown]
 # ## A check of the code
@@ -91,7 +86,7 @@ display(small, real)
 # says nothing of Table A2 ([D19](d19)).
 
 # %% tags=["hide-input"]
-quick
+page.show(bars_table("A check of the code on digits, not Table A2", page.bars.quick))
 
 # %% [markdown]
 # ## Which findings hold
@@ -100,9 +95,7 @@ quick
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = ["teaching-helps", "strong-teachers", "strong-lessons", "taught-84.9", "taught-86.1"]
-claims = claims_table(store, ids)
-claims
+page.show_claims("teaching-helps", "strong-teachers", "strong-lessons", "taught-84.9", "taught-86.1")
 
 # %%
-tables.save("table_a2", budget, [small, real, quick, claims])
+page.save()

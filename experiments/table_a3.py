@@ -51,11 +51,8 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, tables
-from nestbook.report.bars import bars_table, find_bars
-from nestbook.report.claims import claims_table
-from nestbook.sweeps import runner
-from nestlib import records
+from nestbook.pages import AblationPage
+from nestbook.report import ablations
 
 check_parameters(In)
 
@@ -66,9 +63,8 @@ check_parameters(In)
 # only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
 
 # %% tags=["remove-output"]
-store = records.open_store()
-how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("table_a3", budget, store, seeds=seeds, train=train, **how)
+how = {"train": train, "device": device, "processes": processes}
+page = AblationPage("table_a3", budget, seeds, data_dir, **how)
 
 # %% [markdown]
 # ## The table as a picture
@@ -78,18 +74,13 @@ ran = runner.collect_figure("table_a3", budget, store, seeds=seeds, train=train,
 # Rest the mouse on a mark for its figures and their records.
 
 # %% tags=["hide-input"]
-bars = find_bars("table_a3", store, range(seeds), data_dir or None)
-picture = ablations.plot_table_a3(bars)
-picture
+page.show(ablations.plot_table_a3(page.bars))
 
 # %% [markdown]
 # ## The same bars in figures
 
 # %% tags=["hide-input"]
-small = bars_table("Small", bars.small)
-real = bars_table("Table A3: CIFAR-10 top-1 of NesT-B by number of heads", bars.real)
-quick = bars_table("Quick", bars.quick)
-display(small, real, quick)
+page.show_bars("Table A3: CIFAR-10 top-1 of NesT-B by number of heads")
 
 # %% [markdown]
 # ## Which findings hold
@@ -98,9 +89,7 @@ display(small, real, quick)
 # have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
 
 # %% tags=["hide-input"]
-ids = ["heads"]
-claims = claims_table(store, ids)
-claims
+page.show_claims("heads")
 
 # %%
-tables.save("table_a3", budget, [small, real, quick, claims], picture)
+page.save()

@@ -39,16 +39,18 @@ budget: str = "quick"  # smoke, quick, gpu or paper: nothing here trains, so all
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import table_a4, tables
+from nestbook.pages import Page
+from nestbook.report import table_a4
 
 check_parameters(In)
 
 # %%
 architecture, parameters = table_a4.table_a4()
-architecture
+page = Page("table_a4", budget)
+page.show(architecture)
 
 # %% tags=["remove-input"]
-parameters
+page.show(parameters)
 
 # %%
-tables.save("table_a4", budget, [architecture, parameters])
+page.save()

@@ -46,10 +46,10 @@ processes: int = 2  # runs side by side on a CPU
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import ablations, tables
+from nestbook.pages import Page
+from nestbook.report import ablations
 from nestbook.report.bars import bars_table, find_small_bars
 from nestbook.sweeps import runner
-from nestlib import records
 
 check_parameters(In)
 
@@ -57,9 +57,9 @@ check_parameters(In)
 # ## Run what has no record yet, or load it
 
 # %% tags=["remove-output"]
-store = records.open_store()
+page = Page("training_images", budget)
 how = {"device": device, "data_dir": data_dir or None, "processes": processes}
-ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train=train, **how)
+ran = runner.collect_figure("training_images", budget, page.store, seeds=seeds, train=train, **how)
 
 # %% [markdown]
 # ## The figure
@@ -68,17 +68,15 @@ ran = runner.collect_figure("training_images", budget, store, seeds=seeds, train
 # its figures and their records.
 
 # %% tags=["hide-input"]
-bars = find_small_bars("training_images", store, range(seeds), data_dir or None)
-picture = ablations.plot_training_images(bars)
-picture
+bars = find_small_bars("training_images", page.store, range(seeds), data_dir or None)
+page.show(ablations.plot_training_images(bars))
 
 # %% [markdown]
 # ## How far NesT is ahead
 
 # %% tags=["hide-input"]
-gaps = ablations.gaps_table(bars)
 table = bars_table("Top-1 by model and number of training images", bars)
-display(gaps, table)
+page.show(ablations.gaps_table(bars), table)
 
 # %%
-tables.save("training_images", budget, [gaps, table], picture)
+page.save()

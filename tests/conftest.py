@@ -15,6 +15,8 @@ from browsing import CHROMIUM, QUIET, ROOT, SCREENSHOTS, serve
 
 from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.recipe import Recipe
+from nestlib.records import Store
+from nestlib.runs import staleness
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -28,6 +30,18 @@ def tiny_recipe() -> Recipe:
         dataset_options={"num_images": 96}, augmentation=Augmentation(flip=0.0), epochs=3,
         warmup_epochs=1, batch_size=32, drop_path_rate=0.2, ema_decay=0.9, budget="quick",
     )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """Without a record."""
+    return Store(tmp_path / "committed", tmp_path / "local")
+
+
+@pytest.fixture
+def no_fingerprints(monkeypatch):
+    """As where no images are, whose fingerprints no made-up record could have."""
+    monkeypatch.setattr(staleness, "_fingerprint", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,7 @@ from nestbook.sweeps import plans
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
-from nestlib.runs import staleness
+from nestlib.records import Record
 
 PLOTS = {
     "figure4": plot_figure4, "figure5": lambda bars: plot_aggregations(bars, "figure5"),
@@ -29,11 +28,7 @@ PLOTS = {
 SCORES = [60.0, 64.0, 71.0]
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """Without images, whose fingerprints no made-up record could have."""
-    monkeypatch.setattr(staleness, "_fingerprint", lambda *_: None)
-    return Store(tmp_path / "committed", tmp_path / "local")
+pytestmark = pytest.mark.usefixtures("no_fingerprints")
 
 
 def add_runs(store, recipes, scores, images=1000):

@@ -12,17 +12,11 @@ from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLES
 from nestbook.report.speed import MIN_ROUNDS
 from nestlib.metrics.cost import count_gflops, count_params
 from nestlib.models import create_generator
-from nestlib.records import Store
 
 
 @pytest.fixture(autouse=True)
 def _small_product(monkeypatch):
     monkeypatch.setitem(MATMUL_SIZES, "cpu", 128)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
 
 
 def test_bench_of_other_rows_or_torch_is_made_again(store, monkeypatch):

@@ -87,7 +87,7 @@ def test_the_keyboard_alone_does_it_all(browser, book):
     watch, explorer = open_page(browser, book)
     page, focused = watch.page, "document.activeElement.getAttribute('aria-label')"
     first = drawn(explorer)
-    explorer.locator(".nx-thumb[aria-checked=true]").focus()
+    explorer.locator(".nx-thumb :checked").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate(focused).startswith("Four digits (test 1)")
     second = drawn(explorer)
@@ -244,7 +244,8 @@ def lab(tmp_path_factory):
          "--LabApp.news_url=",
          "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
         env=os.environ | {
-            "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'experiments'}",
+            "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
             "JUPYTER_RUNTIME_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home),
             "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         },

@@ -18,20 +18,14 @@ from nestbook.sweeps.small import runs_by_line
 from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
-from nestlib.runs import staleness
+from nestlib.records import Record
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
 TINY, SMALL = (Mean("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """Without images, whose fingerprints no made-up record could have."""
-    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
-    monkeypatch.setattr(staleness, "_FINGERPRINTS", {})
-    return Store(tmp_path / "committed", tmp_path / "local")
+pytestmark = pytest.mark.usefixtures("no_fingerprints")
 
 
 def add_runs(store, bar, values, images=10_000):

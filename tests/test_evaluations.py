@@ -30,11 +30,6 @@ TINY = "digits/tiny"
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
-
-
-@pytest.fixture
 def imagenet(tmp_path, monkeypatch):
     """A folder of three classes, four images each, that passes for the whole of ImageNet."""
     whole = replace(datasets.dataset_info("imagenet"), num_classes=3, num_test=12)

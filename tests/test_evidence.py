@@ -9,12 +9,7 @@ from nestbook.recipes.rows import TABLE1
 from nestbook.report.run_plan import coverage_table, items_table, plan_table
 from nestbook.report.tables import NOT_RUN
 from nestbook.run_plan import Entry, find_coverage, list_entries, run_entries
-from nestlib.records import Record, Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
+from nestlib.records import Record
 
 
 def test_the_plan_is_the_issues():

@@ -11,10 +11,10 @@ from torch import nn
 from nestbook.evaluations.classifiers import HubUnreachable
 from nestbook.evaluations.grounding import grounding, point_by_gradcat
 from nestbook.evaluations.planted import load_canvases
-from nestbook.explorer import open_explorer
 from nestbook.explorer import subject as subject_module
-from nestbook.explorer.static import Explorer
-from nestbook.explorer.subject import Picture, Subject, load_subject, show_prepared
+from nestbook.explorer.live import LiveExplorer
+from nestbook.explorer.static import Explorer, Picture
+from nestbook.explorer.subject import Subject, load_subject, show_prepared
 from nestlib.data.views import View
 from nestlib.explain import gradcat
 from nestlib.models.nest import NesT
@@ -155,17 +155,18 @@ def test_classes_are_found_by_name_and_number():
 
 
 def test_pictures_and_classes_are_shown():
-    app = open_explorer(make_subject())
-    assert app.shown.exhibits[0].caption == "picture 0" and app.shown.exhibits[0].start is None
+    app = LiveExplorer(make_subject())
+    assert app.shown.exhibits[0].picture.caption == "picture 0"
+    assert app.shown.exhibits[0].start is None
     app.picture.value = 1
-    assert app.shown.exhibits[0].caption == "picture 1"
+    assert app.shown.exhibits[0].picture.caption == "picture 1"
     app.asked.value = "class 2"
-    assert (app.shown.exhibits[0].caption, app.shown.exhibits[0].start) == ("picture 1", 2)
+    assert (app.shown.exhibits[0].picture.caption, app.shown.exhibits[0].start) == ("picture 1", 2)
     assert "Shown: picture 1." in app.message.value
 
 
 def test_many_classes_are_asked_for_by_typing():
-    app = open_explorer(make_subject(40))
+    app = LiveExplorer(make_subject(40))
     app.asked.value = "39"
     assert app.shown.exhibits[0].start == 39
     before = app.shown
@@ -189,23 +190,23 @@ GOOD = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     ],
 )
 def test_a_bad_upload_is_answered_in_words_and_the_app_lives_on(name, content):
-    app = open_explorer(make_subject())
+    app = LiveExplorer(make_subject())
     before = app.shown
     send(app, name, content)
     assert 'role="alert"' in app.message.value and "choose" in app.message.value
     assert name.split(".")[0].replace("<b>", "&lt;b&gt;").lower() in app.message.value.lower()
     assert app.shown is before and app.upload.value == ()
     send(app, "good.png", png(Image.fromarray(GOOD)))
-    assert app.shown.exhibits[0].caption == "Your own: good.png"
+    assert app.shown.exhibits[0].picture.caption == "Your own: good.png"
 
 
 def test_uploads_are_fitted_told_and_stay_to_be_chosen():
-    app = open_explorer(make_subject())
+    app = LiveExplorer(make_subject())
     rgba = Image.fromarray(GOOD).convert("RGBA")
     rgba.putalpha(0)
     send(app, "clear.png", png(rgba))
     send(app, "grey.png", png(Image.fromarray(GOOD[..., 0])))
-    clear, grey = app.subject.explore(app.pictures[2]), app.shown.exhibits[0]
+    clear, grey = app.pictures[2], app.shown.exhibits[0].picture
     assert (clear.pixels == 255).all() and "transparency laid over white" in clear.said
     assert list(grey.said) == [
         "grey turned into RGB", "the middle square of 64 x 48 pixels",
@@ -214,17 +215,17 @@ def test_uploads_are_fitted_told_and_stay_to_be_chosen():
     captions = [caption for caption, _ in app.picture.options]
     assert captions[2:] == ["Your own: clear.png", "Your own: grey.png"]
     app.picture.value = 2
-    assert app.shown.exhibits[0].caption == "Your own: clear.png"
+    assert app.shown.exhibits[0].picture.caption == "Your own: clear.png"
 
 
 def test_a_size_that_the_model_cannot_halve_is_answered_in_words():
-    app = open_explorer(make_subject(size=36))
+    app = LiveExplorer(make_subject(size=36))
     assert app.shown is None and 'role="alert"' in app.message.value
     assert "36" in app.message.value
 
 
 def test_an_app_without_pictures_waits_for_one():
-    app = open_explorer(make_subject(pictures=0))
+    app = LiveExplorer(make_subject(pictures=0))
     assert app.shown is None and "Choose a picture" in app.message.value
     send(app, "good.png", png(Image.fromarray(GOOD)))
     assert isinstance(app.shown, Explorer)

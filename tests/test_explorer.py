@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from nestbook.explorer.answer import Exploration
+from nestbook.explorer.live import alert
 from nestbook.explorer.static import (
     SCRIPTS,
     STYLE,
     Exhibit,
     Explorer,
-    Notice,
+    Picture,
     exploration_table,
     page_script,
 )
@@ -28,6 +29,7 @@ from nestlib.explain import Traversal
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "experiments" / "nestbook" / "explorer" / "page"
+BLACK = np.zeros((64, 64, 3), np.uint8)
 NAMES = ["cat", "</script><b>", "dog & <i>"]
 
 
@@ -49,12 +51,11 @@ def make_exploration(seed=0, classes=3, size=64) -> Exploration:
     return Exploration(walk, maps, shares)
 
 
-def make_explorer(count=2, **options) -> Explorer:
+def make_explorer(count=2) -> Explorer:
     rng = np.random.default_rng(1)
     exhibits = [
-        Exhibit(rng.integers(0, 256, (64, 64, 3), np.uint8), f"picture <{i}>", make_exploration(i),
-                said=["cut & resized"], **options)
-        for i in range(count)
+        Exhibit(Picture(f"picture <{i}>", pixels, ["cut & resized"]), make_exploration(i))
+        for i, pixels in enumerate(rng.integers(0, 256, (count, 64, 64, 3), np.uint8))
     ]  # fmt: skip
     return Explorer(exhibits, NAMES, "a model")
 
@@ -90,7 +91,7 @@ def test_fragment_holds_every_image_and_class():
     page = Reader(explorer._repr_html_())
     for exhibit, uri in zip(explorer.exhibits, page.images, strict=True):
         png = Image.open(BytesIO(b64decode(uri.removeprefix("data:image/png;base64,"))))
-        assert np.array_equal(np.asarray(png), exhibit.pixels)
+        assert np.array_equal(np.asarray(png), exhibit.picture.pixels)
     data = json.loads(page.scripts[0])
     assert [image["caption"] for image in data["images"]] == [f"picture <{i}>" for i in range(3)]
     for image, exhibit in zip(data["images"], explorer.exhibits):
@@ -126,10 +127,11 @@ def test_fragments_share_a_page_and_fetch_nothing():
 
 def test_style_touches_nothing_but_the_fragment():
     css = re.sub(r"/\*.*?\*/", "", (PAGE / STYLE).read_text(), flags=re.DOTALL)
-    selectors = re.findall(r"([^{};]+)\{(?=[^{}]*\})", css)
-    assert len(selectors) > 50
-    for selector in ",".join(selectors).split(","):
-        assert ".nest-explorer" in selector, selector
+    assert "&" not in css  # which could put the fragment behind another selector
+    nested, rules = css, 0
+    while found := re.findall(r"\{[^{}]*\}", nested):
+        nested, rules = re.sub(r"\{[^{}]*\}", ";", nested), rules + len(found)
+    assert rules > 50 and nested.split() == [".nest-explorer", ";"]  # all within its one rule
 
 
 def test_script_keeps_to_itself_and_parses():
@@ -152,9 +154,9 @@ def test_paths_are_judged_where_the_truth_is_known():
     seen = make_exploration()
     x0, y0, x1, y1 = seen.traversal.boxes[0, -1].tolist()
     elsewhere = (63 - x1, 63 - y1, 63 - x0, 63 - y0)  # the opposite block, in another quadrant
-    exhibit = Exhibit(np.zeros((64, 64, 3), np.uint8), "x", seen, truth={0: (x0, y0, x1, y1)})
+    exhibit = Exhibit(Picture("x", BLACK, truth={0: (x0, y0, x1, y1)}), seen)
     assert [exhibit.judge(row) for row in range(3)] == [(True, True), None, None]
-    exhibit = Exhibit(np.zeros((64, 64, 3), np.uint8), "x", seen, truth={0: elsewhere})
+    exhibit = Exhibit(Picture("x", BLACK, truth={0: elsewhere}), seen)
     assert exhibit.judge(0) == (False, False)
     table = exploration_table(Explorer([exhibit], ["a", "b", "c"], "m"))
     assert table.rows[0][2:] == ("-", "-", "a")
@@ -164,14 +166,13 @@ def test_what_cannot_be_shown_is_refused():
     with pytest.raises(ValueError, match="nothing to explore"):
         Explorer([], NAMES, "m")
     with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
-        Exhibit(np.zeros((64, 64)), "x", make_exploration())
+        Picture("x", np.zeros((64, 64)))
     with pytest.raises(ValueError, match="class 7 was not explored"):
-        Exhibit(np.zeros((64, 64, 3), np.uint8), "x", make_exploration(), start=7)
+        Exhibit(Picture("x", BLACK), make_exploration(), start=7)
 
 
-def test_a_notice_is_an_alert():
-    notice = Notice("no <weights>")
-    assert "no &lt;weights&gt;" in notice._repr_html_() and 'role="alert"' in notice._repr_html_()
+def test_what_went_wrong_is_an_alert():
+    assert "no &lt;weights&gt;" in alert("no <weights>") and 'role="alert"' in alert("x")
 
 
 def test_the_committed_notebook_shows_this_page():

@@ -19,16 +19,11 @@ from nestlib.explain.cam import cam
 from nestlib.metrics.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Failure, Store
+from nestlib.records import Failure
 from nestlib.runs.run import carry_out
 from nestlib.runs.weights import train_command, weights_path
 
 SIZE = 224
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
 
 
 def test_every_row_has_a_method_and_runs(store):

@@ -12,12 +12,6 @@ from nestbook.profiles.products import product_choices
 from nestbook.profiles.step import step_kinds
 from nestbook.report.profiles import draw_growth, show_profile
 from nestbook.report.tables import NOT_RUN
-from nestlib.records import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
 
 
 def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):

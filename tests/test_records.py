@@ -9,16 +9,10 @@ from nestlib.recipes.named import get_recipe
 from nestlib.records import (
     Record,
     RecordError,
-    Store,
     describe_environment,
     device_name,
     load_record,
 )
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
 
 
 def record(recipe, **summary):

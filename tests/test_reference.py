@@ -1,6 +1,7 @@
 """The library's reference names what is public, and its docstrings come out as they are meant."""
 
 import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -16,11 +17,23 @@ LISTED = re.findall(r"^\.\. auto(?:function|class):: (\S+)$", PAGE, re.MULTILINE
 
 
 @pytest.fixture(scope="module")
-def docstrings():
+def repairs():
     pytest.importorskip("sphinx", reason="needs `pip install 'nestlib[book]'`")
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
-    yield importlib.import_module("docstrings")
+    yield importlib.import_module("repairs")
     sys.path.remove(str(ROOT / "book" / "_ext"))
+
+
+def listed() -> dict:
+    """What the page documents, by name: the methods of its classes too."""
+    found = {}
+    for name in LISTED:
+        module, _, attribute = name.rpartition(".")
+        found[name] = thing = getattr(importlib.import_module(module), attribute)
+        if inspect.isclass(thing):
+            methods = inspect.getmembers(thing, inspect.isfunction)
+            found |= {f"{name}.{n}": f for n, f in methods if n in vars(thing) and n[0] != "_"}
+    return found
 
 
 def test_what_is_listed_exists_and_has_a_docstring():
@@ -36,31 +49,22 @@ def test_public_functions_and_classes_are_listed(module):
     assert {f"{module.__name__}.{name}" for name in public} <= set(LISTED)
 
 
-def test_names_with_a_colon_become_items(docstrings):
-    lines = [
-        "What.",
-        "",
-        "path (B, L) int64: the child,",
-        "    more of it.",
-        "a, b: two",
-        "",
-        "End: of.",
-    ]
-    assert docstrings.list_items(lines) == [
-        "What.", "", "- ``path`` (B, L) int64: the child,", "  more of it.", "- ``a``, ``b``: two",
-        "", "End: of.",
-    ]  # fmt: skip
+def test_fields_of_classes_stand_under_attributes():
+    """napoleon makes a list of them there, and running text of lines `name: what it is`."""
+    for name, thing in listed().items():
+        if inspect.isclass(thing):
+            lines = inspect.getdoc(thing).splitlines()
+            items = [line for line in lines if re.match(r"[a-z_]\w*( \(.*\).*)?: ", line)]
+            assert len(items) < 2, f"{name}: put {items} under Attributes:"
 
 
-def test_what_is_returned_holds_no_type(docstrings):
-    lines = ["What.", "", "Returns:", "    {level: (B, C)},", "    more", "", "Raises:", "    x"]
-    assert docstrings.mark_returns(lines) == [
-        "What.", "", ":returns: {level: (B, C)},", "    more", "", "Raises:", "    x"
-    ]  # fmt: skip
+def test_what_is_returned_holds_no_type():
+    """Of "Returns:" napoleon takes for a type what stands before a colon in the first line."""
+    for name, thing in listed().items():
+        first = re.search(r"^Returns:\n(.*)", inspect.getdoc(thing) or "", re.MULTILINE)
+        assert not first or ": " not in first[1], f"{name}: {first[1].strip()}"
 
 
-def test_a_mixin_does_not_hide_what_nest_takes(docstrings):
-    signature, _ = docstrings.sign(
-        None, "class", "NesT", nestlib.NesT, None, "(*args, **kwargs)", ""
-    )
+def test_a_mixin_does_not_hide_what_nest_takes(repairs):
+    signature, _ = repairs.sign(None, "class", "NesT", nestlib.NesT, None, "(*args, **kwargs)", "")
     assert signature.startswith("(img_size: int | tuple[int, int] = 224, patch_size")

@@ -22,12 +22,6 @@ from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, open_store
 
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
-
-
 ENVIRONMENT = {"device": "a GPU", "device_kind": "cuda", "threads": 1, "finished": "2026-11-22"}
 
 

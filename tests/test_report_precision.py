@@ -6,7 +6,7 @@ from nestbook.report.precision import precision_table
 from nestbook.report.tables import NOT_RUN
 from nestbook.sweeps.plans import plan
 from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
+from nestlib.records import Record
 
 NAME = "digits/nest_narrow"
 
@@ -25,10 +25,7 @@ def row_of(store):
     return next(row for row in precision_table(store).rows if row[0] == NAME)
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr("nestlib.runs.staleness._fingerprint", lambda *_: None)
-    return Store(tmp_path / "committed", tmp_path / "local")
+pytestmark = pytest.mark.usefixtures("no_fingerprints")
 
 
 def test_difference_is_the_mean_of_the_pairs_with_its_interval(store):

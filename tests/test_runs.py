@@ -4,15 +4,9 @@ import pytest
 import torch
 
 from nestlib.data.datasets import load_dataset
-from nestlib.records import Store
 from nestlib.runs import run as runs
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import take
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
 
 
 def test_finished_run_keeps_its_record(tiny_recipe, store, tmp_path, monkeypatch):

@@ -18,11 +18,6 @@ FAMILIES = {row: entry.small for row, entry in TABLE1.items() if entry.small}
 OTHERWISE = {"precision", "figure7"}  # sweeps that do not belong to budget small
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
-
-
 def add(store, recipe, seconds=600.0, threads=1, device="", **summary):
     """A made-up record, of this test alone."""
     device = device or device_name(torch.device("cpu"))

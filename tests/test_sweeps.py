@@ -37,11 +37,6 @@ from nestlib.training.devices import free_device
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "committed", tmp_path / "local")
-
-
-@pytest.fixture
 def how(tmp_path):
     return {"runs_dir": tmp_path / "runs", "device": "cpu", "progress": False}
 

@@ -15,16 +15,9 @@ from nestbook.sweeps.plans import plan
 from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record, Store
-from nestlib.runs import staleness
+from nestlib.records import Record
 
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """Without images, whose fingerprints no made-up record could have."""
-    monkeypatch.setenv("NESTLIB_DATA", str(tmp_path / "no-data"))
-    monkeypatch.setattr(staleness, "_FINGERPRINTS", {})
-    return Store(tmp_path / "committed", tmp_path / "local")
+pytestmark = pytest.mark.usefixtures("no_fingerprints")
 
 
 def add(store, recipe, rate, seconds=600.0, device="A processor"):

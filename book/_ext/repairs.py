@@ -1,6 +1,9 @@
-"""What the theme's parts leave wrong on every page, put right when the page is written."""
+"""What the theme's parts and autodoc leave wrong, put right when a page is written."""
+
+import inspect
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
 
 
 def repair(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
@@ -15,6 +18,16 @@ def described(script) -> str:
     return f"{script.filename} {script.attributes.get('body', '')}".lower()
 
 
+def sign(app: Sphinx, what: str, name: str, obj, options, signature: str, returns: str):
+    """What a class takes is what its __init__ takes, whatever a mixin's __new__ says."""
+    if what == "class" and signature and signature.startswith("(*args"):
+        _, *others = inspect.signature(obj.__init__).parameters.values()
+        return stringify_signature(inspect.Signature(others), unqualified_typehints=True), returns
+    return None
+
+
 def setup(app: Sphinx) -> dict:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-signature", sign)
     app.connect("html-page-context", repair, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

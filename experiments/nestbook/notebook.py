@@ -66,10 +66,6 @@ def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
     return rule
 
 
-def _is_finite(value: Any) -> str:
-    return "must be finite" if isinstance(value, float) and not math.isfinite(value) else ""
-
-
 def _is_there(value: str) -> str:
     return "" if not value or is_url(value) or Path(value).exists() else "is not there"
 
@@ -144,8 +140,7 @@ def _fault_of(name: str, value: Any, declared: dict[str, Parameter]) -> str:
     fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
     if not fits:
         return f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
-    rule = RULES.get(name, _is_finite)
-    fault = rule(value)
+    fault = RULES[name](value) if name in RULES else ""
     return f"parameter {name!r} is {value!r}, which {fault}" if fault else ""
 
 

@@ -33,11 +33,13 @@ MAPS = {
 class Traversal:
     """Paths of B images, root first.
 
-    path (B, L) int64: the child chosen, 0 to 3 in reading order of its 2 x 2.
-    activations (B, L, 2, 2) float32: h-hat of the four children of each step.
-    boxes (B, L, 4) int64: x0, y0, x1, y1 in pixels of the chosen nodes, both ends inside; the last
-        is the leaf block.
-    classes (B,) int64, logits (B, num_classes) float32.
+    Attributes:
+        path: (B, L) int64, the child chosen, 0 to 3 in reading order of its 2 x 2.
+        activations: (B, L, 2, 2) float32, h-hat of the four children of each step.
+        boxes: (B, L, 4) int64, x0, y0, x1, y1 in pixels of the chosen nodes, both ends inside; the
+            last is the leaf block.
+        classes: (B,) int64.
+        logits: (B, num_classes) float32.
     """
 
     path: np.ndarray

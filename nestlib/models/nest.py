@@ -207,8 +207,8 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         """Every hierarchy's output on the image plane, level 0 first.
 
         Returns:
-            {level: (B, embed_dims[level], H / strides[level], W / strides[level])}, before the
-            last LayerNorm (`forward_features` gives the last map after it).
+            By level (B, embed_dims[level], H / strides[level], W / strides[level]), before the last
+            LayerNorm (`forward_features` gives the last map after it).
         """
         return {
             level: unblock(y, grid).permute(0, 3, 1, 2)

@@ -19,7 +19,7 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     """Which patches each merged block hears through one aggregation.
 
     Returns:
-        (4, 16, 16) bool: the four merged blocks in reading order, and the plane of patches.
+        (4, 16, 16) bool, the four merged blocks in reading order, and the plane of patches.
     """
     heard = torch.zeros(4, GRID[0] * BLOCK, GRID[1] * BLOCK, dtype=torch.bool)
     for draw in range(_DRAWS):

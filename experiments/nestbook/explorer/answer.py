@@ -22,8 +22,10 @@ LIKELIEST = 10  # classes explored unasked; a model of no more shows all of its 
 class Exploration:
     """One image, K classes.
 
-    traversal: K rows, a class each. maps (K, h, w) float32: their exact class activation maps,
-    whose means are the logits. probabilities (num_classes,) float32: softmax of the logits.
+    Attributes:
+        traversal: K rows, a class each.
+        maps: (K, h, w) float32, their exact class activation maps, whose means are the logits.
+        probabilities: (num_classes,) float32, softmax of the logits.
     """
 
     traversal: Traversal

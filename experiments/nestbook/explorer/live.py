@@ -9,8 +9,8 @@ import ipywidgets as widgets
 from IPython.display import display
 
 from nestbook.explorer.answer import LIKELIEST
-from nestbook.explorer.static import Explorer, Notice
-from nestbook.explorer.subject import Picture, Subject
+from nestbook.explorer.static import Explorer, Picture
+from nestbook.explorer.subject import Subject
 from nestbook.explorer.uploads import FORMATS, fit_to_view, read_upload
 
 SUFFIXES = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.tif,.tiff"
@@ -89,7 +89,13 @@ class LiveExplorer(widgets.VBox):
 
     def _say(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
-        self.message.value = Notice(f"{text[:1].upper()}{text[1:]}.")._repr_html_()
+        self.message.value = alert(f"{text[:1].upper()}{text[1:]}.")
+
+
+def alert(text: str) -> str:
+    """What went wrong and what to do, as HTML."""
+    style = "border-left:4px solid #D55E00;padding:0.5em 1em"
+    return f'<p role="alert" style="{style}">{html.escape(text)}</p>'
 
 
 def _class_widget(subject: Subject) -> widgets.Dropdown | widgets.Combobox:

@@ -29,31 +29,46 @@ SCRIPTS = ("elements.js", "words.js", "picture.js", "tree.js", "explorer.js")
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """One image and what a NesT says of it.
+class Picture:
+    """What a model is shown.
 
-    pixels: (H, W, 3) uint8, what the model saw before normalisation.
-    said: how it became so, a clause each.
+    pixels: (H, W, 3) uint8, before they are normalised.
+    said: how they became so, a clause each.
     truth: where classes are known to lie, {class: (x0, y0, x1, y1)}, both ends inside.
-    start: the class shown first; the predicted one where not given.
 
     Raises:
-        ValueError: pixels of another shape or type, or a start that was not explored.
+        ValueError: pixels of another shape or type.
     """
 
-    pixels: np.ndarray
     caption: str
-    exploration: Exploration
+    pixels: np.ndarray
     said: Sequence[str] = ()
     truth: Mapping[int, Box] = field(default_factory=dict)
-    start: int | None = None
 
     def __post_init__(self):
-        pixels, classes = self.pixels, self.exploration.traversal.classes.tolist()
+        pixels = self.pixels
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise ValueError(
                 f"pixels are {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W, 3)"
             )
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A picture and what a NesT says of it.
+
+    start: the class shown first; the predicted one where not given.
+
+    Raises:
+        ValueError: a start that was not explored.
+    """
+
+    picture: Picture
+    exploration: Exploration
+    start: int | None = None
+
+    def __post_init__(self):
+        classes = self.exploration.traversal.classes.tolist()
         if self.start is not None and self.start not in classes:
             raise ValueError(f"class {self.start} was not explored; explored are {classes}")
 
@@ -68,12 +83,12 @@ class Exhibit:
         """
         walk = self.exploration.traversal
         label = int(walk.classes[row])
-        if label not in self.truth:
+        if label not in self.picture.truth:
             return None
-        height, width = self.pixels.shape[:2]
+        height, width = self.picture.pixels.shape[:2]
         if height != width:
             raise ValueError(f"paths are judged on square images, this one is {height}x{width}")
-        box = np.array([[self.truth[label]]])
+        box = np.array([[self.picture.truth[label]]])
         x0, y0, x1, _ = walk.boxes[row, -1]
         leaf = int(x1 - x0 + 1)
         return (
@@ -119,21 +134,18 @@ class Explorer:
         return f"<Explorer of {self.model}: {'; '.join(map(self._words, self.exhibits))}>"
 
     def _data(self) -> dict:
-        return {
-            "model": self.model,
-            "colors": COLORS,
-            "images": [self._image_data(exhibit) for exhibit in self.exhibits],
-        }
+        images = [self._image_data(exhibit) for exhibit in self.exhibits]
+        return {"colors": COLORS, "images": images}
 
     def _image_data(self, exhibit: Exhibit) -> dict:
         classes, best = exhibit.exploration.traversal.classes.tolist(), exhibit.predicted
-        height, width = exhibit.pixels.shape[:2]
+        height, width = exhibit.picture.pixels.shape[:2]
         return {
-            "caption": exhibit.caption,
-            "said": list(exhibit.said),
+            "caption": exhibit.picture.caption,
+            "said": list(exhibit.picture.said),
             "width": width,
             "height": height,
-            "planted": bool(exhibit.truth),
+            "planted": bool(exhibit.picture.truth),
             "predicted": self.class_names[best],
             "start": classes.index(best if exhibit.start is None else exhibit.start),
             "rows": [self._row_data(exhibit, row) for row in range(len(classes))],
@@ -151,7 +163,7 @@ class Explorer:
             "map": _short(seen.maps[row]),
         }
         if judged:
-            data |= {"truth": list(map(int, exhibit.truth[label])), "found": judged}
+            data |= {"truth": list(map(int, exhibit.picture.truth[label])), "found": judged}
         return data
 
     def _plain(self) -> str:
@@ -160,7 +172,7 @@ class Explorer:
         The scripts take the images from here, so that each is in the page once.
         """
         items = "".join(
-            f'<li><img src="{_data_uri(exhibit.pixels)}" alt="" width="64"> '
+            f'<li><img src="{_data_uri(exhibit.picture.pixels)}" alt="" width="64"> '
             f"{html.escape(self._words(exhibit))}</li>"
             for exhibit in self.exhibits
         )
@@ -173,24 +185,8 @@ class Explorer:
         walk, best = exhibit.exploration.traversal, exhibit.predicted
         row = walk.classes.tolist().index(best)
         steps = ", then ".join(CHILDREN[child] for child in walk.path[row])
-        share = exhibit.exploration.probabilities[best]
-        return f"{exhibit.caption}: predicted {self.class_names[best]} ({share:.0%}), path {steps}"
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What went wrong and what to do, as the live explorer says it."""
-
-    text: str
-
-    def _repr_html_(self) -> str:
-        return (
-            '<p role="alert" style="border-left:4px solid #D55E00;padding:0.5em 1em">'
-            f"{html.escape(self.text)}</p>"
-        )
-
-    def __repr__(self) -> str:
-        return self.text
+        share, caption = exhibit.exploration.probabilities[best], exhibit.picture.caption
+        return f"{caption}: predicted {self.class_names[best]} ({share:.0%}), path {steps}"
 
 
 def exploration_table(explorer: Explorer) -> Table:
@@ -201,11 +197,11 @@ def exploration_table(explorer: Explorer) -> Table:
         walk, best = exhibit.exploration.traversal, exhibit.predicted
         judged = {
             explorer.class_names[label]: exhibit.judge(row)
-            for row, label in enumerate(walk.classes.tolist()) if label in exhibit.truth
+            for row, label in enumerate(walk.classes.tolist()) if label in exhibit.picture.truth
         }  # fmt: skip
         share = exhibit.exploration.probabilities[best]
         rows.append((
-            exhibit.caption,
+            exhibit.picture.caption,
             f"{explorer.class_names[best]} ({share:.0%})",
             *(_list(name for name, found in judged.items() if found[part]) for part in (0, 1)),
             _list(name for name, found in judged.items() if not any(found)),

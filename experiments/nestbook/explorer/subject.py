@@ -6,7 +6,6 @@ scikit-image's photos.
 """
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +17,10 @@ from nestbook.evaluations.classifiers import fetch_weights
 from nestbook.evaluations.examples import PLANTED_SEED
 from nestbook.evaluations.planted import CANVASES, RECIPE
 from nestbook.explorer.answer import explore_image
-from nestbook.explorer.static import Box, Exhibit, Explorer
+from nestbook.explorer.static import Exhibit, Explorer, Picture
 from nestbook.explorer.uploads import Upload, fit_to_view
 from nestbook.peers import PUBLISHED
+from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
@@ -35,16 +35,6 @@ from nestlib.runs.weights import load_trained
 PUBLISHED_NESTS = tuple(name for name in PUBLISHED if name in NEST_MODELS)
 PHOTOS = {"chelsea": "a cat", "coffee": "a cup", "rocket": "a rocket", "astronaut": "an astronaut"}
 _CAPTIONS = {"four": "Four digits", "small": "One small digit"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a model is shown: pixels (s, s, 3) uint8; said and truth as in report's Exhibit."""
-
-    caption: str
-    pixels: np.ndarray
-    said: Sequence[str] = ()
-    truth: dict[int, Box] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +68,8 @@ class Subject:
         """
         pixels = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1)
         images = normalize(pixels[None], self.view.mean, self.view.std)
-        classes = [*(picture.truth or {}), *([] if asked is None else [asked])]
-        return Exhibit(
-            picture.pixels, picture.caption, explore_image(self.model, images[0], classes),
-            picture.said, picture.truth or {}, asked,
-        )  # fmt: skip
+        classes = [*picture.truth, *([] if asked is None else [asked])]
+        return Exhibit(picture, explore_image(self.model, images[0], classes), asked)
 
     def find_class(self, text: str) -> int | None:
         """The class of a name, in any case, or of a number; None of an empty text.
@@ -130,16 +117,14 @@ def load_subject(
         raise ValueError(f"num_images is {num_images}; give 1 or more")
     if name in PUBLISHED_NESTS:
         return _load_published(name, num_images, budget)
-    if name in list_recipes():
+    valid = f"a recipe of a NesT such as {RECIPE}, or one of {', '.join(PUBLISHED_NESTS)}"
+    if name not in list_models():
+        known = [*list_recipes(), *PUBLISHED_NESTS]
+        check_choice("model", name, known, f"choose {valid} (`nest recipes` lists them)")
         recipe = get_recipe(name, seed=seed)
         if recipe.model in NEST_MODELS:
             return _load_recipe(recipe, num_images, budget)
-    valid = f"a recipe of a NesT such as {RECIPE}, or one of {', '.join(PUBLISHED_NESTS)}"
-    if name in list_recipes() or name in list_models():
-        raise ValueError(f"{name} has no hierarchies of blocks, or no weights; choose {valid}")
-    near = difflib.get_close_matches(name, [*list_recipes(), *PUBLISHED_NESTS], n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ValueError(f"no model {name!r}; {hint}choose {valid} (`nest recipes` lists them)")
+    raise ValueError(f"{name} has no hierarchies of blocks, or no weights; choose {valid}")
 
 
 def show_prepared(subject: Subject) -> Explorer:

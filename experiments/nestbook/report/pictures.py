@@ -72,10 +72,11 @@ def mark_look(color: str, fill: str = "full", size: float = 5.6, hollow_size: fl
 class Picture:
     """A figure with a text for each marked element; shows itself in Jupyter as inline SVG.
 
-    figure: made by `Figure(...)`, not by pyplot, which would show it a second time.
-    stem: names the picture and begins each of its ids, so two pictures share a page.
-    description: what a screen reader says instead of the picture.
-    tooltips: {gid of a Matplotlib artist: what appears when the mouse rests on it}.
+    Attributes:
+        figure: made by `Figure(...)`, not by pyplot, which would show it a second time.
+        stem: names the picture and begins each of its ids, so two pictures share a page.
+        description: what a screen reader says instead of the picture.
+        tooltips: what appears when the mouse rests on a Matplotlib artist, by the artist's gid.
     """
 
     figure: Figure

@@ -21,7 +21,9 @@ NOT_RUN = "not run yet"
 class Number:
     """A value with its source ("paper", a record id, "this machine") and, if several, n and spread.
 
-    digits: how many stand after the point; mark: printed behind the value.
+    Attributes:
+        digits: how many stand after the point.
+        mark: printed behind the value.
     """
 
     value: float

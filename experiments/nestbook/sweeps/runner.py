@@ -74,7 +74,7 @@ def sweep(
         in_order: as the plan has them, and not the cheapest first.
 
     Returns:
-        What came of each run that was not there: "done", "failed" or "stopped".
+        What came of each run that was not there, "done", "failed" or "stopped".
 
     Raises:
         DeviceError: the device cannot be used.

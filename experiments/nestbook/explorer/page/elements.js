@@ -1,4 +1,4 @@
-/* HTML and SVG elements in one line each, and a group of buttons of which one is chosen. */
+/* HTML and SVG elements in one line each. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -10,38 +10,28 @@ function makeSvg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/* Attributes that begin with "on" are listeners; those that are null or undefined are left out. */
+function makeRect([x, y, width, height], attributes) {
+  return makeSvg("rect", { x, y, width, height, ...attributes });
+}
+
+function makePixels({ png, width, height }) {
+  return makeSvg("image", { href: png, width, height, class: "nx-pixels" });
+}
+
+/* A radio button that lies over the box that it chooses. Of a group, which shares a name, the Tab
+ * key stops at the chosen one, and arrows choose. */
+function makeChoice(group, attributes, parts, { spoken, checked, choose }) {
+  const radio = make("input", { type: "radio", name: group, "aria-label": spoken, onchange: choose });
+  radio.checked = checked;
+  return make("label", attributes, ...parts, radio);
+}
+
+/* Attributes that begin with "on" are listeners. */
 function fill(element, attributes, children = []) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value != null) element.setAttribute(name, value);
+    else element.setAttribute(name, value);
   }
   element.append(...children);
   return element;
-}
-
-/* A radio group of buttons: one stop of the Tab key, arrows, Home and End move and choose. */
-function makeChooser(label, className, buttons, choose) {
-  const group = make("div", { role: "radiogroup", "aria-label": label, class: className });
-  buttons.forEach((button, index) => {
-    group.append(fill(button, { type: "button", role: "radio", onclick: () => choose(index) }));
-  });
-  const last = buttons.length - 1;
-  group.addEventListener("keydown", (event) => {
-    const at = buttons.indexOf(document.activeElement);
-    const to = {
-      ArrowRight: at < last ? at + 1 : 0, ArrowDown: at < last ? at + 1 : 0,
-      ArrowLeft: at > 0 ? at - 1 : last, ArrowUp: at > 0 ? at - 1 : last,
-      Home: 0, End: last,
-    }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    choose(to);
-    buttons[to].focus();
-  });
-  const mark = (chosen) => buttons.forEach((button, index) => {
-    button.setAttribute("aria-checked", index === chosen);
-    button.tabIndex = index === chosen ? 0 : -1;
-  });
-  return { group, buttons, mark };
 }

@@ -2,17 +2,60 @@
  * which redraws what depends on it. Step 0 is the root; step s compares the four children of the
  * node that step s - 1 chose. */
 
+const SKELETON = `
+  <div class="nx-row">
+    <span class="nx-label" aria-hidden="true">Image</span>
+    <div>
+      <div class="nx-thumbs" role="radiogroup" aria-label="Image"></div>
+      <p class="nx-caption"></p>
+    </div>
+  </div>
+  <div class="nx-row">
+    <span class="nx-label" aria-hidden="true">Class</span>
+    <div class="nx-classes" role="radiogroup" aria-label="Class"></div>
+  </div>
+  <div class="nx-main">
+    <section class="nx-look" aria-label="Image, framed paths and class map">
+      <svg class="nx-picture" role="img"></svg>
+      <p class="nx-readout" aria-hidden="true"></p>
+      <ul class="nx-paths" aria-label="Framed paths"></ul>
+      <label class="nx-check"><input type="checkbox" class="nx-box"><span class="nx-outline"></span></label>
+    </section>
+    <section class="nx-walk" aria-label="Walk down the tree">
+      <div class="nx-stepper" role="group" aria-label="Steps of the walk">
+        <button type="button" class="nx-back">&larr; Back</button>
+        <span class="nx-position"></span>
+        <button type="button" class="nx-next">Next &rarr;</button>
+      </div>
+      <div class="nx-words" role="status" aria-live="polite"></div>
+      <svg class="nx-tree" role="group" aria-label="Tree from the root to a leaf"></svg>
+    </section>
+    <section class="nx-controls" aria-label="Class activation map">
+      <b>Class activation map</b>
+      <label>Opacity <input type="range" class="nx-opacity" min="0" max="100" value="60"></label>
+      <label>Colours about
+        <select class="nx-about"><option value="mean">its mean<option value="zero">zero</select></label>
+      <div class="nx-legend"></div>
+    </section>
+  </div>`;
+
 class Explorer {
   constructor(root) {
     this.data = JSON.parse(root.querySelector(".nx-data").textContent);
-    root.querySelectorAll(".nx-plain img").forEach(({ src }, index) => {
+    const plain = root.querySelector(".nx-plain");
+    plain.querySelectorAll("img").forEach(({ src }, index) => {
       this.data.images[index].png = src;
     });
-    this.state = { image: 0, row: 0, step: 0, kept: [], about: "mean", outline: false };
-    this.build();
+    this.id = root.id;
+    this.state = { image: 0, row: 0, step: 0, kept: new Map(), about: "mean", outline: false };
+    this.app = make("div", { class: "nx-app" });
+    this.app.innerHTML = SKELETON;
+    this.parts = Object.fromEntries(
+      [...this.app.querySelectorAll("[class]")].map((part) => [part.getAttribute("class").slice(3), part]));
+    this.buildImages();
+    this.listen();
     this.chooseImage(0);
-    root.querySelector(".nx-plain").remove();
-    root.append(this.app);
+    plain.replaceWith(this.app);
   }
 
   get image() { return this.data.images[this.state.image]; }
@@ -24,9 +67,9 @@ class Explorer {
   /* An image begins with its start class, and the paths of the other classes planted in it. */
   chooseImage(image) {
     const { start, rows } = this.data.images[image];
-    Object.assign(this.state, { image, row: start, step: rows[start].path.length, kept: [] });
     const planted = [...rows.keys()].filter((row) => rows[row].truth && row !== start);
-    this.state.kept = planted.slice(0, this.room).map((row, i) => ({ row, slot: i + 1 }));
+    const kept = new Map(planted.slice(0, this.room).map((row, i) => [row, i + 1]));
+    Object.assign(this.state, { image, row: start, step: rows[start].path.length, kept });
     this.buildClasses();
     this.draw();
   }
@@ -36,206 +79,164 @@ class Explorer {
     this.draw();
   }
 
-  goTo(step) {
-    this.choose({ step: Math.min(Math.max(step, 0), this.row.path.length) });
+  goBy(steps) {
+    const step = Math.min(Math.max(this.state.step + steps, 0), this.row.path.length);
+    this.choose({ step });
   }
 
   /* A kept path stays framed while other classes are chosen. */
   toggleKept(row) {
-    const others = this.state.kept.filter((path) => path.row !== row);
-    if (others.length === this.state.kept.length) others.push({ row, slot: this.slotOf(row) });
-    this.choose({ kept: others.slice(-this.room) });
+    const { kept } = this.state, slot = this.slotOf(row);
+    if (!kept.delete(row)) kept.set(row, slot);
+    if (kept.size > this.room) kept.delete(kept.keys().next().value);
+    this.draw();
   }
 
   /* A class's place among the colours: its own once it is kept, else the first that is free. */
   slotOf(row) {
-    const { kept } = this.state, own = kept.find((path) => path.row === row);
-    if (own) return own.slot;
-    return this.data.colors.findIndex((_, slot) => !kept.some((path) => path.slot === slot));
+    const { kept } = this.state, taken = [...kept.values()];
+    return kept.get(row) ?? this.data.colors.findIndex((_, slot) => !taken.includes(slot));
   }
 
   colorOf(row) { return this.data.colors[this.slotOf(row)]; }
-  isKept(row) { return this.state.kept.some((path) => path.row === row); }
 
   // What stays
 
-  build() {
-    const { images } = this.data;
-    this.images = makeChooser("Image", "nx-thumbs", images.map(({ caption, png }) => make(
-      "button", { class: "nx-thumb", "aria-label": caption, title: caption },
-      make("img", { src: png, alt: "" }),
-    )), (index) => this.chooseImage(index));
-    this.caption = make("p", { class: "nx-caption" });
-    this.classBox = make("div");
-    const label = (text) => make("span", { class: "nx-label", "aria-hidden": true }, text);
-    this.app = make("div", { class: "nx-app" },
-      make("div", { class: "nx-row" }, label("Image"),
-        make("div", {}, ...(images.length > 1 ? [this.images.group] : []), this.caption)),
-      make("div", { class: "nx-row" }, label("Class"), this.classBox),
-      make("div", { class: "nx-main" }, this.buildLook(), this.buildWalk(), this.buildMapControls()));
+  buildImages() {
+    const { images } = this.data, { thumbs } = this.parts;
+    thumbs.hidden = images.length === 1;
+    thumbs.append(...images.map(({ caption, png }, index) => makeChoice(
+      `${this.id}-image`, { class: "nx-thumb", title: caption }, [make("img", { src: png, alt: "" })],
+      { spoken: caption, checked: index === 0, choose: () => this.chooseImage(index) })));
   }
 
   buildClasses() {
-    const buttons = this.image.rows.map(({ name, share, logit, truth }) => make(
-      "button", {
-        class: "nx-class",
-        "aria-label": `${name}: probability ${percent(share)}, logit ${number(logit)}`
+    const { rows } = this.image, { classes } = this.parts;
+    classes.classList.toggle("nx-long", rows.some(({ name }) => name.length > 8));
+    classes.replaceChildren(...rows.map(({ name, share, logit, truth }, row) => makeChoice(
+      `${this.id}-class`, { class: "nx-class" }, [
+        make("span", { class: "nx-name" }, name, ...(truth ? [make("i", { class: "nx-dot" })] : [])),
+        make("span", { class: "nx-share" }, percent(share)),
+        make("span", { class: "nx-logit" }, `logit ${number(logit)}`),
+        make("span", { class: "nx-bar", style: `--share: ${share}` }),
+      ], {
+        spoken: `${name}: probability ${percent(share)}, logit ${number(logit)}`
           + (truth ? ", in the image" : ""),
-      },
-      make("span", { class: "nx-name" }, name, ...(truth ? [make("i", { class: "nx-dot" })] : [])),
-      make("span", { class: "nx-share" }, percent(share)),
-      make("span", { class: "nx-logit" }, `logit ${number(logit)}`),
-      make("span", { class: "nx-bar", style: `--share: ${share}` }),
-    ));
-    const long = this.image.rows.some(({ name }) => name.length > 8) ? " nx-long" : "";
-    this.classes = makeChooser("Class", `nx-classes${long}`, buttons, (row) => this.choose({ row }));
-    this.classBox.replaceChildren(this.classes.group);
+        checked: row === this.state.row, choose: () => this.choose({ row }),
+      })));
   }
 
-  buildLook() {
-    this.picture = makeSvg("svg", {
-      class: "nx-picture", role: "img", onpointermove: (event) => this.readPlace(event),
-      onpointerleave: () => this.readPlace(null),
+  listen() {
+    const { about, back, box, next, opacity, picture, stepper, tree } = this.parts;
+    const on = (part, type, act) => part.addEventListener(type, act);
+    on(back, "click", () => this.goBy(-1));
+    on(next, "click", () => this.goBy(1));
+    on(stepper, "keydown", ({ key }) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+      if (by) this.goBy(by);
     });
-    this.readout = make("p", { class: "nx-readout", "aria-hidden": true });
-    this.paths = make("ul", { class: "nx-paths", "aria-label": "Framed paths" });
-    const box = make("input", {
-      type: "checkbox", onchange: () => this.choose({ outline: box.checked }),
-    });
-    this.outlineName = make("span");
-    this.outline = make("label", { class: "nx-check" }, box, this.outlineName);
-    return make("section", { class: "nx-look", "aria-label": "Image, framed paths and class map" },
-      this.picture, this.readout, this.paths, this.outline);
-  }
-
-  buildWalk() {
-    const step = (text, by) => make(
-      "button", { type: "button", onclick: () => this.goTo(this.state.step + by) }, text);
-    this.back = step("\u2190 Back", -1);
-    this.next = step("Next \u2192", 1);
-    this.position = make("span", { class: "nx-position" });
-    this.words = make("div", { class: "nx-words", role: "status", "aria-live": "polite" });
-    this.tree = makeSvg("svg", {
-      class: "nx-tree", role: "group", "aria-label": "Tree from the root to a leaf",
-      onkeydown: (event) => moveFocus(this.tree, this.row, event),
-    });
-    const stepper = make("div", {
-      class: "nx-stepper", role: "group", "aria-label": "Steps of the walk",
-      onkeydown: (event) => {
-        const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (by) this.goTo(this.state.step + by);
-      },
-    }, this.back, this.position, this.next);
-    return make("section", { class: "nx-walk", "aria-label": "Walk down the tree" },
-      stepper, this.words, this.tree);
-  }
-
-  buildMapControls() {
-    const opacity = make("input", {
-      type: "range", min: 0, max: 100, value: 60,
-      oninput: () => this.picture.style.setProperty("--opacity", opacity.value / 100),
-    });
-    const about = make("select", { onchange: () => this.choose({ about: about.value }) },
-      make("option", { value: "mean" }, "its mean"), make("option", { value: "zero" }, "zero"));
-    this.legend = make("div");
-    return make("fieldset", { class: "nx-controls" },
-      make("legend", {}, "Class activation map"), make("label", {}, "Opacity", opacity),
-      make("label", {}, "Colours about", about), this.legend);
+    on(tree, "keydown", (event) => moveFocus(tree, this.row, event));
+    on(box, "change", () => this.choose({ outline: box.checked }));
+    on(about, "change", () => this.choose({ about: about.value }));
+    on(opacity, "input", () => picture.style.setProperty("--opacity", opacity.value / 100));
+    on(picture, "pointermove", (event) => this.readPlace(event));
+    on(picture, "pointerleave", () => this.readPlace(null));
+    for (const part of [picture, tree]) {
+      for (const type of ["pointerover", "focusin"]) {
+        on(part, type, ({ target }) => this.light(target.closest("[data-key]")?.dataset.key));
+      }
+      for (const type of ["pointerleave", "focusout"]) on(part, type, () => this.light());
+    }
   }
 
   // What changes
 
   draw() {
-    const { image, row, state } = this, depth = row.path.length;
-    this.images.mark(state.image);
-    this.classes.mark(state.row);
-    this.classes.buttons.forEach((button, index) => {
-      const shown = index === state.row || this.isKept(index);
-      button.style.setProperty("--path", shown ? this.colorOf(index) : "");
+    const { image, row, state, parts } = this, depth = row.path.length;
+    [...parts.classes.children].forEach((box, index) => {
+      const shown = index === state.row || state.kept.has(index);
+      box.style.setProperty("--path", shown ? this.colorOf(index) : "");
     });
-    this.caption.textContent = [
+    parts.caption.textContent = [
       `${image.caption}.`, image.said.length ? `Prepared: ${image.said.join(", ")}.` : "",
       image.planted ? "A dot marks the classes that are in it." : "",
     ].join(" ");
-    this.outline.hidden = !row.truth;
-    this.outlineName.textContent = `Outline the ${row.name}`;
-    this.back.setAttribute("aria-disabled", state.step === 0);
-    this.next.setAttribute("aria-disabled", state.step === depth);
-    this.position.textContent = state.step ? `Step ${state.step} of ${depth}` : "Root";
+    parts.check.hidden = !row.truth;
+    parts.outline.textContent = `Outline the ${row.name}`;
+    parts.back.setAttribute("aria-disabled", state.step === 0);
+    parts.next.setAttribute("aria-disabled", state.step === depth);
+    parts.position.textContent = state.step ? `Step ${state.step} of ${depth}` : "Root";
+    parts.tree.style.setProperty("--path", this.colorOf(state.row));
+    drawTree(parts.tree, { image, row, step: state.step });
     this.drawPicture();
     this.drawPaths();
-    drawTree(this.tree, {
-      image, row, step: state.step, color: this.colorOf(state.row), light: (key) => this.light(key),
-    });
     this.drawWords();
-    this.light(null);
+    this.light();
   }
 
   drawPicture() {
     const { image, row, state } = this, scale = colorScale(image, row, state.about);
-    fill(this.picture, {
+    fill(this.parts.picture, {
       viewBox: `0 0 ${image.width} ${image.height}`,
       "aria-label": `${image.caption}. Path of ${row.name}: ${pathInWords(row, state.step)}.`,
     });
-    const frames = (index, steps) => drawFrames(
-      image, image.rows[index], steps, this.colorOf(index), this.slotOf(index));
-    const others = state.kept.filter((path) => path.row !== state.row);
-    this.picture.replaceChildren(
-      makeSvg("image", {
-        href: image.png, width: image.width, height: image.height, class: "nx-pixels",
-      }),
+    const others = [...state.kept.keys()].filter((index) => index !== state.row);
+    this.parts.picture.replaceChildren(
+      makePixels(image),
       drawMap(image, row, scale),
-      ...(state.outline && row.truth ? [drawTruth(row.truth)] : []),
-      ...others.flatMap((path) => frames(path.row, row.path.length)),
-      ...frames(state.row, state.step),
-      ...drawTouchable(image, row, state.step, (key) => this.light(key)),
+      ...(state.outline && row.truth ? drawTruth(row.truth) : []),
+      ...[...others, state.row].flatMap((index) => drawFrames(
+        image, image.rows[index], this.stepsOf(index), this.colorOf(index), this.slotOf(index))),
+      ...drawTouchable(image, row, state.step),
     );
-    this.legend.replaceChildren(...drawLegend(row, scale));
+    this.parts.legend.replaceChildren(...drawLegend(row, scale));
   }
 
+  /* How many steps of a class's path are framed: a kept one's all. */
+  stepsOf(row) { return row === this.state.row ? this.state.step : this.image.rows[row].path.length; }
+
   drawPaths() {
-    const { rows } = this.image, current = this.state.row;
-    const shown = this.state.kept.map((path) => path.row);
-    if (!shown.includes(current)) shown.push(current);
-    this.paths.replaceChildren(...shown.map((index) => {
-      const steps = index === current ? this.state.step : rows[index].path.length;
+    const { kept, row } = this.state, { paths, next } = this.parts;
+    const shown = [...new Set([...kept.keys(), row])];
+    paths.replaceChildren(...shown.map((index) => {
+      const { name } = this.image.rows[index], text = kept.has(index) ? "Kept \u2715" : "Keep path";
       const keep = make("button", {
-        type: "button", "aria-pressed": this.isKept(index), "data-row": index,
+        type: "button", "aria-pressed": kept.has(index), "aria-label": `${text} of ${name}`,
+        "data-row": index,
         onclick: () => {
           this.toggleKept(index);
           // The list is drawn anew, and with it the button that had the focus.
-          (this.paths.querySelector(`[data-row="${index}"]`) || this.next).focus();
+          (paths.querySelector(`[data-row="${index}"]`) || next).focus();
         },
-      }, this.isKept(index) ? "Kept \u2715" : "Keep path",
-      make("span", { class: "nx-spoken" }, ` of ${rows[index].name}`));
+      }, text);
+      const words = pathInWords(this.image.rows[index], this.stepsOf(index));
       return make("li", { style: `--path: ${this.colorOf(index)}` },
         make("span", { class: "nx-swatch", "aria-hidden": true }),
-        make("span", {}, make("b", {}, rows[index].name), ` ${pathInWords(rows[index], steps)}`),
-        keep);
+        make("span", {}, make("b", {}, name), ` ${words}`), keep);
     }));
   }
 
   drawWords() {
-    const { image, row, state } = this;
-    const [title, text] = explainStep(image, row, state.step);
-    this.words.replaceChildren(make("b", {}, title), make("p", {}, text));
-    if (!image.planted || state.step < row.path.length) return;
+    const { image, row, state: { step }, parts: { words } } = this;
+    const [title, text] = step ? explainStep(image, row, step) : explainRoot(image, row);
+    words.replaceChildren(make("b", {}, title), make("p", {}, text));
+    if (!image.planted || step < row.path.length) return;
     const [verdict, hit] = judge(image, row);
     const [mark, name] = hit === null ? ["", ""] : hit ? ["\u2713 ", "nx-hit"] : ["\u2717 ", "nx-miss"];
-    this.words.append(make("p", { class: `nx-verdict ${name}` }, mark + verdict));
+    words.append(make("p", { class: `nx-verdict ${name}` }, mark + verdict));
   }
 
   /* Marks a block, "step.child", in the tree and on the image, and tells its value. */
   light(key) {
     this.app.querySelectorAll("[data-key]").forEach((element) =>
       element.classList.toggle("nx-lit", element.dataset.key === key));
-    this.block = key === null ? null : describeBlock(this.row, ...key.split(".").map(Number));
+    this.block = key && describeBlock(this.row, ...key.split(".").map(Number));
     this.drawReadout();
   }
 
   /* The class map's value under the pointer. */
   readPlace(event) {
-    const { map } = this.row, frame = this.picture.getBoundingClientRect();
+    const { map } = this.row, frame = this.parts.picture.getBoundingClientRect();
     const at = (position, size, count) => Math.min(Math.max(Math.floor(position / size * count), 0), count - 1);
     this.place = event && map[at(event.clientY - frame.top, frame.height, map.length)][
       at(event.clientX - frame.left, frame.width, map[0].length)];
@@ -244,7 +245,7 @@ class Explorer {
 
   drawReadout() {
     const parts = [this.block, this.place == null ? null : `map here: ${number(this.place)}`];
-    this.readout.textContent = parts.filter(Boolean).join(" \u00b7 ") || "Rest the pointer on a block.";
+    this.parts.readout.textContent = parts.filter(Boolean).join(" \u00b7 ") || "Rest the pointer on a block.";
   }
 }
 

@@ -20,10 +20,11 @@ function colorScale(image, row, about) {
 
 function drawMap(image, row, { middle, limit }) {
   const width = image.width / row.map[0].length, height = image.height / row.map.length;
-  const places = row.map.flatMap((line, y) => line.map((value, x) => makeSvg("rect", {
-    x: x * width, y: y * height, width, height, fill: value < middle ? NEGATIVE : POSITIVE,
-    "fill-opacity": (Math.abs(value - middle) / limit).toFixed(3),
-  })));
+  const places = row.map.flatMap((line, y) => line.map((value, x) => makeRect(
+    [x * width, y * height, width, height], {
+      fill: value < middle ? NEGATIVE : POSITIVE,
+      "fill-opacity": (Math.abs(value - middle) / limit).toFixed(3),
+    })));
   return makeSvg("g", { class: "nx-map" }, ...places);
 }
 
@@ -33,34 +34,25 @@ function drawFrames(image, row, steps, color, slot) {
     const [x, y, width, height] = blockOf(image, row, i + 1, child);
     const wanted = image.width / 64 * (0.55 + 0.9 * i + 0.8 * slot); // nested frames stay apart
     const inset = Math.min(wanted, width / 4, height / 4);
-    const place = {
-      x: x + inset, y: y + inset, width: width - 2 * inset, height: height - 2 * inset,
-    };
+    const place = [x + inset, y + inset, width - 2 * inset, height - 2 * inset];
     const leaf = i === row.path.length - 1 ? " nx-leaf" : "";
     return [
-      makeSvg("rect", { ...place, class: `nx-casing${leaf}` }),
-      makeSvg("rect", { ...place, class: `nx-frame${leaf}`, stroke: color }),
+      makeRect(place, { class: `nx-casing${leaf}` }),
+      makeRect(place, { class: `nx-frame${leaf}`, stroke: color }),
     ];
   });
 }
 
 function drawTruth([x0, y0, x1, y1]) {
-  const place = { x: x0, y: y0, width: x1 - x0 + 1, height: y1 - y0 + 1 };
-  return makeSvg("g", {}, makeSvg("rect", { ...place, class: "nx-truth" }),
-    makeSvg("rect", { ...place, class: "nx-truth nx-dotted" }));
+  const place = [x0, y0, x1 - x0 + 1, y1 - y0 + 1];
+  return ["nx-truth", "nx-truth nx-dotted"].map((name) => makeRect(place, { class: name }));
 }
 
 /* Clear rectangles over all children of the steps taken, inner ones on top. */
-function drawTouchable(image, row, steps, light) {
+function drawTouchable(image, row, steps) {
   const children = [...Array(4 * steps).keys()].map((i) => [Math.floor(i / 4) + 1, i % 4]);
-  return children.map(([step, child]) => {
-    const [x, y, width, height] = blockOf(image, row, step, child);
-    const key = `${step}.${child}`;
-    return makeSvg("rect", {
-      x, y, width, height, class: "nx-touch", "data-key": key,
-      onpointerenter: () => light(key), onpointerleave: () => light(null),
-    });
-  });
+  return children.map(([step, child]) => makeRect(
+    blockOf(image, row, step, child), { class: "nx-touch", "data-key": `${step}.${child}` }));
 }
 
 function drawLegend(row, { middle, limit }) {

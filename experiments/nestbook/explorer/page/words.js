@@ -24,7 +24,7 @@ function comparable(values) {
   const scaled = values.map((value) => value / 10 ** power);
   const [best, next] = [...scaled].sort((a, b) => b - a);
   const digits = best.toFixed(2) === next.toFixed(2) ? 3 : 2;
-  const raised = [...String(power)].map((c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]).join("");
+  const raised = String(power).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]);
   const unit = power ? `\u00a0\u00d7\u00a010${raised}` : "";
   return { texts: scaled.map((value) => withMinus(value.toFixed(digits))), unit };
 }
@@ -41,37 +41,33 @@ function describeBlock(row, step, child) {
   return `Step ${step}, ${CHILDREN[child]}: \u0125 = ${texts[child]}${unit}${chosen}`;
 }
 
-/* Title and text of the walk at a step; 0 is the root. */
-function explainStep(image, row, step) {
-  return step === 0 ? explainRoot(image, row) : explainComparison(image, row, step);
-}
-
-function explainRoot(image, row) {
-  const rank = image.predicted === row.name ? "its first choice"
-    : `its first choice is ${image.predicted}`;
+/* Title and text of the root. */
+function explainRoot({ predicted }, { name, logit, share }) {
+  const rank = predicted === name ? "its first choice" : `its first choice is ${predicted}`;
   return [
-    `${row.name}: at the root, the whole image`,
-    `The model gives ${row.name} a logit of ${number(row.logit)} and a probability of `
-    + `${percent(row.share)}; ${rank}. Step 1 asks which quadrant speaks most for ${row.name}.`,
+    `${name}: at the root, the whole image`,
+    `The model gives ${name} a logit of ${number(logit)} and a probability of ${percent(share)}; `
+    + `${rank}. Step 1 asks which quadrant speaks most for ${name}.`,
   ];
 }
 
-function explainComparison(image, row, step) {
-  const values = row.values[step - 1], best = row.path[step - 1];
-  const { texts, unit } = comparable(values);
+/* Title and text of a step, 1 or more. */
+function explainStep(image, row, step) {
+  const { texts, unit } = comparable(row.values[step - 1]), best = row.path[step - 1];
   const others = [0, 1, 2, 3].filter((child) => child !== best);
-  const next = others.reduce((a, b) => (values[b] > values[a] ? b : a));
+  const next = others.reduce((a, b) => (row.values[step - 1][b] > row.values[step - 1][a] ? b : a));
   const parts = step === 1 ? "four quadrants"
     : `four parts of the ${CHILDREN[row.path[step - 2]]} block`;
-  const map = `${row.map.length * 2 ** (step - 1)} \u00d7 ${row.map[0].length * 2 ** (step - 1)}`;
-  const leaf = `${image.width / 2 ** step} \u00d7 ${image.height / 2 ** step}`;
+  const scale = 2 ** (step - 1);
   return [
     `${row.name}: step ${step} compares the ${parts}`,
     `A block's \u0125 is the mean, over its places on the ${step === 1 ? "top" : "next lower"} `
-    + `hierarchy's ${map} map, of the map times the gradient of the logit. Highest: `
-    + `${CHILDREN[best]}, ${texts[best]}${unit}; next: ${CHILDREN[next]}, ${texts[next]}${unit}. `
+    + `hierarchy's ${row.map.length * scale} \u00d7 ${row.map[0].length * scale} map, of the map times `
+    + `the gradient of the logit. Highest: ${CHILDREN[best]}, ${texts[best]}${unit}; `
+    + `next: ${CHILDREN[next]}, ${texts[next]}${unit}. `
     + (step < row.path.length ? `The walk goes on inside the ${CHILDREN[best]} block.`
-      : `This block of ${leaf} pixels is a leaf: the walk ends.`),
+      : `This block of ${image.width / 2 ** step} \u00d7 ${image.height / 2 ** step} pixels is a leaf: `
+        + "the walk ends."),
   ];
 }
 

@@ -1,0 +1,63 @@
+"""The pages of the book: what a notebook shows is what it leaves in figures/."""
+
+from IPython.display import display
+
+from nestbook.report.bars import bars_table, find_bars
+from nestbook.report.claims import claims_table
+from nestbook.report.pictures import Picture
+from nestbook.report.tables import Table, save
+from nestbook.sweeps.runner import collect_figure
+from nestlib.records import open_store
+
+
+class Page:
+    """The tables and pictures that a notebook has shown, and the store of their records.
+
+    Args:
+        stem: names the file of the tables, such as "table1"; pictures have stems of their own.
+        budget: the notebook's.
+    """
+
+    def __init__(self, stem: str, budget: str):
+        self.stem, self.budget, self.store = stem, budget, open_store()
+        self.shown: list[Table | Picture] = []
+
+    def show(self, *items: Table | Picture) -> None:
+        """Display items and keep them for `save`, once each where a cell is run again."""
+        self.shown += [item for item in items if item not in self.shown]
+        display(*items)
+
+    def save(self) -> None:
+        """Write all that was shown, in its order (`nestbook.report.tables.save`)."""
+        tables = [item for item in self.shown if isinstance(item, Table)]
+        pictures = [item for item in self.shown if isinstance(item, Picture)]
+        save(self.stem, self.budget, tables, *pictures)
+
+
+class AblationPage(Page):
+    """The page of a figure or table whose bars are runs: figures 4 to 6, A1, A2, tables A2, A3.
+
+    bars: what there is of each, by budget.
+
+    Args:
+        figure: the plan's name, and the page's stem.
+        seeds: how many runs of each bar.
+        data_dir: where the data set lies; "" is the default.
+        how: for `nestbook.sweeps.runner.collect_figure`: train, device, processes.
+    """
+
+    def __init__(self, figure: str, budget: str, seeds: int, data_dir: str = "", **how):
+        super().__init__(figure, budget)
+        folder = data_dir or None
+        collect_figure(figure, budget, self.store, seeds=seeds, data_dir=folder, **how)
+        self.bars = find_bars(figure, self.store, range(seeds), folder)
+
+    def show_bars(self, title: str) -> None:
+        """A table a budget: small, then, under `title`, the paper's and gpu's, then quick."""
+        small, real, quick = self.bars.small, self.bars.real, self.bars.quick
+        titles = ("Small", small), (title, real), ("Quick", quick)
+        self.show(*(bars_table(*titled) for titled in titles))
+
+    def show_claims(self, *ids: str) -> None:
+        """The claims of these ids: which hold, and by which records."""
+        self.show(claims_table(self.store, ids))
