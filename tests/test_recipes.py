@@ -121,7 +121,7 @@ def test_bad_overrides_are_refused(assignment, message):
 
 GAN_FIELDS = {
     "generator": "transgan", "generator_options": {"unsampling": "NN"}, "lr": 2e-4, "steps": 1000,
-    "discriminator_options": {"blur": False}, "r1_gamma": 1.0, "r1_every": 8, "ema_decay": 0.9,
+    "discriminator_options": {"max_channels": 64}, "r1_gamma": 1.0, "r1_every": 8, "ema_decay": 0.9,
     "flip": False, "diff_augment": "color", "num_samples": 64, "precision": "fp32",
     "train_limit": 512, "budget": "paper", "image_size": 32, "batch_size": 128,
     "steps_per_row": 500, "dataset": "imagenet", "dataset_options": {"partial": True},
