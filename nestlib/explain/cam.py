@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 Classes = int | Sequence[int] | Tensor | None
@@ -26,13 +27,8 @@ def cam(model: NesT, images: Tensor, classes: Classes = None) -> Tensor:
         ValueError: images that do not divide into blocks, or classes that the model has not.
     """
     check_nest(model)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            maps = model.head(model.forward_features(images).permute(0, 2, 3, 1))  # (B, h, w, K)
-    finally:
-        model.train(training)
+    with running_mode(model, training=False), torch.no_grad():
+        maps = model.head(model.forward_features(images).permute(0, 2, 3, 1))  # (B, h, w, K)
     chosen = choose_classes(classes, maps.mean((1, 2)))
     return maps[torch.arange(len(maps), device=maps.device), :, :, chosen]
 

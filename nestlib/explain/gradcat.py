@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nestlib.explain.cam import Classes, check_nest, choose_classes
 from nestlib.models.blocks import block_grids, unblock
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 SIGNS = {"positive": 1.0, "negative": -1.0}
@@ -112,18 +113,13 @@ def _differentiate(
     model: NesT, images: Tensor, classes: Classes, maps: str
 ) -> tuple[Tensor, Tensor, dict[int, Tensor], dict[int, Tensor]]:
     """Logits, classes, maps (B, T, N, C) of the levels above the leaves, and dY/d maps."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            # Maps need a graph even where the weights are frozen.
-            logits, layers = model.forward_with_features(images.detach().requires_grad_())
-            chosen = choose_classes(classes, logits)
-            A = dict(enumerate(layers[maps][1:], start=1))
-            score = logits.gather(1, chosen[:, None]).sum()
-            gradients = torch.autograd.grad(score, list(A.values()))
-    finally:
-        model.train(training)
+    with running_mode(model, training=False), torch.enable_grad():
+        # Maps need a graph even where the weights are frozen.
+        logits, layers = model.forward_with_features(images.detach().requires_grad_())
+        chosen = choose_classes(classes, logits)
+        A = dict(enumerate(layers[maps][1:], start=1))
+        score = logits.gather(1, chosen[:, None]).sum()
+        gradients = torch.autograd.grad(score, list(A.values()))
     A = {level: x.detach() for level, x in A.items()}
     return logits.detach(), chosen, A, dict(zip(A, gradients))
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.views import View, Views, class_numbers
-from nestlib.metrics.cost import running_mode
+from nestlib.models.mode import running_mode
 from nestlib.precision import check_precision
 
 

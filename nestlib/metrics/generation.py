@@ -25,6 +25,7 @@ from tqdm import tqdm
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.files import write_atomically
 from nestlib.metrics.features import FeatureNetwork
+from nestlib.models.mode import running_mode
 
 SMALL_EDGE = 8  # of the planes that `pixel_features` looks at
 BATCH = 50
@@ -83,7 +84,7 @@ def pixel_features(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
-    """`count` images of a generator in eval mode, (count, 3, H, W) uint8 on the CPU.
+    """`count` images of a generator in evaluation mode, (count, 3, H, W) uint8 on the CPU.
 
     Noise is drawn on the CPU, so that a seed means the same images on every device but for
     rounding.
@@ -91,10 +92,8 @@ def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
     device = next(generator.parameters()).device
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, generator.latent_dim, generator=random)
-    was_training = generator.training
-    generator.eval()
-    parts = [to_bytes(generator(part.to(device))).cpu() for part in noise.split(BATCH)]
-    generator.train(was_training)
+    with running_mode(generator, training=False):
+        parts = [to_bytes(generator(part.to(device))).cpu() for part in noise.split(BATCH)]
     return torch.cat(parts)
 
 

@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
 from nestlib.metrics.accuracy import pack_right, score
+from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
@@ -213,17 +214,15 @@ class Trainer(Loop):
         that two models can be compared on the same images.
         """
         model = self.result_model()
-        model.eval()
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         right = [torch.zeros(0, dtype=torch.bool, device=self.device)]  # a rank may have no image
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
-        with torch.inference_mode(), self.autocast():
+        with running_mode(model, training=False), torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 sums += score(logits, labels)
                 right.append(logits.argmax(1) == labels)
-        model.train()
         loss, top1, top5 = self.ranks.sum(sums).tolist()
         n, split = len(self.test_set), self.test_set.split
         row = {"loss": loss / n, "top1": 100 * top1 / n, "top5": 100 * top5 / n}

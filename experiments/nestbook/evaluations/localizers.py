@@ -24,7 +24,7 @@ from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.views import WholeImages, class_numbers, view_of
-from nestlib.explain.baselines import class_maps
+from nestlib.explain.class_maps import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import (
     boxes_one_by_one,
@@ -210,7 +210,7 @@ def maps_of(
     """Maps (N, h, w) float32 of every image's own class, and whether the model's first class is it.
 
     Args:
-        method: "acol" for a nestlib ACoL, else one of `nestlib.explain.baselines.METHODS`.
+        method: "acol" for a nestlib ACoL, else one of `nestlib.explain.class_maps.METHODS`.
         batches: on the model's device.
         total: N, for the progress bar.
     """
