@@ -47,7 +47,7 @@ def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
 
 def score_localization(
     boxes: np.ndarray, truth_boxes: np.ndarray, predicted_right: np.ndarray,
-    thresholds: Sequence[float] = THRESHOLDS, *, seed: int = 0,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict:  # fmt: skip
     """Localization errors at every threshold, and of a method with its threshold chosen.
 
@@ -70,7 +70,6 @@ def score_localization(
         truth_boxes: (N, K, 4), padded with rows of -1; in the same pixels as boxes.
         predicted_right: (N,) bool, whether the model's first class is the true one.
         thresholds: T of them, those that boxes were found at.
-        seed: of the permutation that draws the halves.
 
     Returns:
         images N, thresholds; top1 and gt_known: each {"errors": T of them, "best": {"threshold",
@@ -97,8 +96,8 @@ def score_localization(
     return {
         "images": N,
         "thresholds": [float(t) for t in thresholds],
-        "top1": _errors(found & predicted_right[:, None], thresholds, seed),
-        "gt_known": _errors(found, thresholds, seed),
+        "top1": _errors(found & predicted_right[:, None], thresholds),
+        "gt_known": _errors(found, thresholds),
         "max_box_acc": max_box_acc,
         "max_box_acc_v2": float(np.mean(list(max_box_acc.values()))),
     }
@@ -154,25 +153,6 @@ def maps_of_boxes(
             covered[y0 : y1 + 1, x0 : x1 + 1] = 1
         map_[:] = cv2.resize(covered, map_size[::-1], interpolation=cv2.INTER_AREA)
     return maps
-
-
-def boxes_one_by_one(
-    maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float] = THRESHOLDS
-) -> np.ndarray:
-    """What `find_boxes` gives, by OpenCV's statistics of every mask by itself: its yardstick.
-
-    Maps must not be constant.
-    """
-    boxes = np.empty((len(maps), len(thresholds), 4), np.int64)
-    for i, map_ in enumerate(maps):
-        resized = cv2.resize(map_, image_size[::-1], interpolation=cv2.INTER_LINEAR)
-        scaled = (resized - resized.min()) / (resized.max() - resized.min())
-        for j, threshold in enumerate(thresholds):
-            mask = (scaled >= np.float32(threshold)).astype(np.uint8)
-            _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            x, y, w, h, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
-            boxes[i, j] = x, y, x + w - 1, y + h - 1
-    return boxes
 
 
 def count_contour_disagreements(
@@ -240,11 +220,11 @@ def _is_wrong(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., :2] < 0).any(-1) | (boxes[..., 2:] < boxes[..., :2]).any(-1)
 
 
-def _errors(right: np.ndarray, thresholds: Sequence[float], seed: int) -> dict:
+def _errors(right: np.ndarray, thresholds: Sequence[float]) -> dict:
     """Of (N, T) bool: at every threshold, at the best, and at the other half's best."""
     N = len(right)
     misses = (~right).sum(0)
-    halves = np.array_split(np.random.default_rng(seed).permutation(N), 2)
+    halves = np.array_split(np.random.default_rng(0).permutation(N), 2)
     chosen = [int(right[half].sum(0).argmax()) for half in halves[::-1]]  # each by the other
     held_out = sum(int((~right[half, k]).sum()) for half, k in zip(halves, chosen))
     best = int(misses.argmin())

@@ -27,8 +27,8 @@ from nestlib.metrics.cost import (
     count_params,
     make_input,
     measure_memory_mb,
+    running_mode,
 )
-from nestlib.models.mode import running_mode
 from nestlib.precision import check_precision
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

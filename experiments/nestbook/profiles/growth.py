@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestbook.peers import PEERS
-from nestlib.metrics.cost import check_fits, count_gflops, measure_memory_mb
-from nestlib.models.mode import running_mode
+from nestlib.metrics.cost import check_fits, count_gflops, measure_memory_mb, running_mode
 from nestlib.models.nest import NesT
 from nestlib.precision import check_precision
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nestbook.benchmarks.rates import Machine, measure_machine
 from nestbook.profiles.operators import OperatorTimer
-from nestlib.models.mode import running_mode
+from nestlib.metrics.cost import running_mode
 from nestlib.precision import check_precision
 
 
