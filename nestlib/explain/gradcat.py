@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nestlib.choices import check_choice
 from nestlib.explain.cam import Classes, check_nest, choose_classes
 from nestlib.models.blocks import block_grids, unblock
 from nestlib.models.mode import running_mode
@@ -72,11 +73,9 @@ def gradcat(
             divide into blocks, a class that the model has not, or an unknown option.
     """
     check_nest(model)
-    for name, value, valid in (
-        ("sign", sign, SIGNS), ("weighting", weighting, WEIGHTINGS), ("maps", maps, MAPS)
-    ):  # fmt: skip
-        if value not in valid:
-            raise ValueError(f"{name} {value!r} is not one of {', '.join(valid)}")
+    check_choice("sign", sign, SIGNS)
+    check_choice("weighting", weighting, WEIGHTINGS)
+    check_choice("maps", maps, MAPS)
     size = tuple(images.shape[-2:])
     grids = block_grids(size, model.patch_size, model.block_size, model.num_hierarchies)
     _check_halves(model, grids)

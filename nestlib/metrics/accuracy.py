@@ -24,7 +24,7 @@ from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.views import View, Views, class_numbers
 from nestlib.models.mode import running_mode
-from nestlib.precision import check_precision
+from nestlib.precision import autocast, check_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +130,7 @@ class _Runner:
 
     def __init__(self, candidate: Candidate, device: torch.device, precision: str, batch_size: int):
         self.candidate, self.device = candidate, device
-        self.autocast = partial(
-            torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"
-        )
+        self.autocast = partial(autocast, precision, device)
         self.most = batch_size  # images that the model is given at once
         self.sums = torch.zeros(3, dtype=torch.float64)
         self.error: str | None = None
