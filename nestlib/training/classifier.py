@@ -10,8 +10,6 @@ rank's parts.
 
 import inspect
 import math
-import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +29,7 @@ from nestlib.recipes.recipe import Recipe
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_optimizer, compute_lr, set_lr
-from nestlib.training.seeding import derive_seed, epoch_order, seed_step
-from nestlib.training.stopping import Clock
+from nestlib.training.seeding import seed_step
 
 __all__ = ["NonFiniteLoss", "TrainResult", "Trainer", "train"]
 
@@ -89,22 +86,19 @@ def count_parts(batch_size: int, ranks: int, micro_batch: int | None = None) -> 
 class Trainer(Loop):
     """One run: model, optimiser and EMA; a row of its history is `evaluate_every` epochs."""
 
+    sum_names = "loss", "steps"
+
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
         teacher: nn.Module | None = None, micro_batch: int | None = None,
     ):  # fmt: skip
-        super().__init__(recipe, run_dir, device)
-        self.train_set, self.test_set = train_set.to(device), test_set.to(device)
-        self.steps_per_epoch = len(train_set) // recipe.batch_size
-        self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
-                "images"
-            )
+        super().__init__(recipe, train_set, run_dir, device)
+        self.test_set = test_set.to(device)
         self.parts = count_parts(recipe.batch_size, self.ranks.size, micro_batch)
-        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.row_steps = len(test_set) / recipe.batch_size
         self.model = model.to(device)
         decay = recipe.ema_decay
         # timm's, as torch's AveragedModel asks the device at each step whether it is the first.
@@ -123,12 +117,6 @@ class Trainer(Loop):
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
         self.right: str | None = None
-        self._reset_sums()
-
-    def _reset_sums(self) -> None:
-        # Since the last row, kept on the device: loss, steps.
-        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
-        self.clear_bad_step()
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One step by this rank's share of the batch, part by part."""
@@ -150,7 +138,7 @@ class Trainer(Loop):
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.model)
-        self.sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+        self.add({"loss": loss, "steps": 1})
         self.note_loss(loss)
         self.progress.step += 1
 
@@ -175,37 +163,16 @@ class Trainer(Loop):
             return self.teacher.compute_loss(images, logits, targets)
         return F.cross_entropy(logits, targets)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rest of the epoch."""
-        epoch, done = divmod(self.progress.step, self.steps_per_epoch)
-        batch_size = self.recipe.batch_size
-        order = epoch_order(self.recipe.seed, epoch, self.train_set, batch_size)
-        order = order[done * batch_size : self.steps_per_epoch * batch_size]
-        order = self.ranks.share(order, batch_size, self.parts)
-        local = len(self.ranks.own_parts(self.parts)) * batch_size // self.parts
-        seed = derive_seed(self.recipe.seed, epoch)
-        return self.train_set.iterate(order, local, seed=seed)
-
-    def row_seconds(self, clock: Clock) -> float:
-        """What an evaluation may take: as the last one, at first as so many training steps."""
-        steps = len(self.test_set) / self.recipe.batch_size
-        return 1.5 * self.progress.evaluation_seconds or steps * clock.longest_step()
-
-    def end_row(self) -> None:
-        begin = time.monotonic()
-        loss, steps = self.ranks.sum(self.sums).tolist()
+    def make_row(self, sums: dict[str, float]) -> dict[str, float]:
         if self.train_set.faults is not None:  # each rank met its own
             for found in self.ranks.gather(self.train_set.faults.found):
                 self.train_set.faults.add(found)
-        row = {
+        return {
             "epoch": self.progress.step // self.steps_per_epoch,
-            "train/loss": loss / steps,
+            "train/loss": sums["loss"] / sums["steps"],
             "lr": self.lr,
             **self.evaluate(),
         }
-        self.progress.history.append(row)
-        self.progress.evaluation_seconds = time.monotonic() - begin
-        self._reset_sums()
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are.
@@ -248,20 +215,16 @@ class Trainer(Loop):
         """The EMA's where there is one."""
         return self.ema.module if self.ema else self.model
 
+    def stateful(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        return parts | {"ema": self.ema} if self.ema else parts
+
     def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "faults": self.train_set.faults and dict(self.train_set.faults.found),
-            "right": self.right,
-        }
+        faults = self.train_set.faults and dict(self.train_set.faults.found)
+        return super().state() | {"faults": faults, "right": self.right}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])
+        super().load_state(state)
         self.right = state.get("right")  # checkpoints did not always keep these two
         if state.get("faults"):
             self.train_set.faults.add(state["faults"])
@@ -276,10 +239,10 @@ class Trainer(Loop):
             "lower lr_per_256 or a longer warm-up (20 epochs cured most cases that users report)"
         )
 
-    def describe_sums(self) -> dict[str, str]:
-        loss, steps = self.sums.tolist()
+    def describe_sums(self, sums: dict[str, float]) -> dict[str, str]:
         epoch = min(self.progress.step // self.steps_per_epoch + 1, self.recipe.epochs)
-        return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss / max(steps, 1):.3f}"}
+        loss = sums["loss"] / max(sums["steps"], 1)
+        return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss:.3f}"}
 
     @property
     def lr(self) -> float:
