@@ -86,7 +86,9 @@ def gradcat(
     for step, level in enumerate(range(model.num_hierarchies - 1, 0, -1), start=1):
         A, gradient = (unblock(x[level], grids[level]) for x in (layers, gradients))  # (B, h, w, C)
         if weighting == "partition":
-            gradient = _spread(_average(gradient, 2 ** (step - 1)), A.shape)
+            part = A.shape[1] >> (step - 1), A.shape[2] >> (step - 1)
+            gradient = _average(gradient, 2 ** (step - 1))
+            gradient = gradient.repeat_interleave(part[0], 1).repeat_interleave(part[1], 2)
         nodes = _average(SIGNS[sign] * A * gradient, 2**step).mean(-1)  # (B, 2**step, 2**step)
         corner = 2 * corner
         children = torch.stack(
@@ -127,14 +129,6 @@ def _average(plane: Tensor, nodes: int) -> Tensor:
     """(B, h, w, C) -> mean of each of nodes x nodes parts, (B, nodes, nodes, C)."""
     B, h, w, C = plane.shape
     return plane.reshape(B, nodes, h // nodes, nodes, w // nodes, C).mean((2, 4))
-
-
-def _spread(nodes: Tensor, shape: torch.Size) -> Tensor:
-    """(B, n, n, C) -> (B, h, w, C), every node's value all over its part."""
-    B, h, w, C = shape
-    n = nodes.shape[1]
-    whole = nodes[:, :, None, :, None].expand(B, n, h // n, n, w // n, C)
-    return whole.reshape(B, h, w, C)
 
 
 def _check_halves(model: NesT, grids: list[tuple[int, int]]) -> None:

@@ -122,9 +122,7 @@ def share_higher_inside(
     maps = check_maps(maps, image_size, ())
     points = 0.0
     for map_, boxes in zip(maps, truth_boxes):
-        scaled, inside = scale_map(map_, image_size), np.zeros(image_size, bool)
-        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
-            inside[y0 : y1 + 1, x0 : x1 + 1] = True
+        scaled, inside = scale_map(map_, image_size), _cover(boxes, image_size)
         if inside.all():
             points += 0.5
         else:
@@ -145,14 +143,18 @@ def maps_of_boxes(
     Returns:
         (N, h, w) float32.
     """
-    H, W = image_size
-    maps = np.empty((len(truth_boxes), *map_size), np.float32)
-    for map_, boxes in zip(maps, truth_boxes):
-        covered = np.zeros((H, W), np.float32)
-        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
-            covered[y0 : y1 + 1, x0 : x1 + 1] = 1
-        map_[:] = cv2.resize(covered, map_size[::-1], interpolation=cv2.INTER_AREA)
-    return maps
+    covered = (_cover(boxes, image_size).astype(np.float32) for boxes in truth_boxes)
+    size = map_size[::-1]
+    maps = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in covered]
+    return np.reshape(maps, (len(truth_boxes), *map_size)).astype(np.float32)
+
+
+def _cover(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Which pixels lie in one of an image's true boxes (K, 4): (H, W) bool."""
+    inside = np.zeros(image_size, bool)
+    for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
+        inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return inside
 
 
 def count_contour_disagreements(
@@ -201,23 +203,18 @@ def _check_boxes(boxes: np.ndarray, truth_boxes: np.ndarray) -> None:
             f"truth_boxes have shape {truth_boxes.shape}; give (N, K, 4), here N = {len(boxes)}"
         )
     padding = (truth_boxes == -1).all(-1)
-    for name, wrong in (("boxes", _is_wrong(boxes)), ("truth_boxes", _is_wrong(truth_boxes))):
-        wrong = wrong & ~padding if name == "truth_boxes" else wrong
-        if wrong.any():
-            where = tuple(np.argwhere(wrong)[0].tolist())
+    for name, given, ignored in (("boxes", boxes, False), ("truth_boxes", truth_boxes, padding)):
+        wrong = (given[..., :2] < 0).any(-1) | (given[..., 2:] < given[..., :2]).any(-1)
+        for where in np.argwhere(wrong & ~np.bool_(ignored))[:1].tolist():
             raise ValueError(
-                f"{name}{list(where)} is no box x0, y0, x1, y1 of pixel indices from 0: "
-                f"{(truth_boxes if name == 'truth_boxes' else boxes)[where].tolist()}"
+                f"{name}{where} is no box x0, y0, x1, y1 of pixel indices from 0: "
+                f"{given[tuple(where)].tolist()}"
             )
     if padding.all(1).any():
         raise ValueError(
             f"image {np.flatnonzero(padding.all(1))[0]} has no true box to be scored by; leave it "
             "out"
         )
-
-
-def _is_wrong(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., :2] < 0).any(-1) | (boxes[..., 2:] < boxes[..., :2]).any(-1)
 
 
 def _errors(right: np.ndarray, thresholds: Sequence[float]) -> dict:

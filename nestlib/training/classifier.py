@@ -11,7 +11,6 @@ rank's parts.
 import inspect
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,6 @@ class Trainer(Loop):
             )
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
-        self.right: str | None = None
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One step by this rank's share of the batch, part by part."""
@@ -228,9 +226,6 @@ class Trainer(Loop):
         self.right = state.get("right")  # checkpoints did not always keep these two
         if state.get("faults"):
             self.train_set.faults.add(state["faults"])
-
-    def result(self, finished: bool, failure: str | None = None) -> TrainResult:
-        return replace(super().result(finished, failure), right=self.right)
 
     def describe_loss_of(self, step: int) -> str:
         return (

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import save
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from nestlib.data.datasets import FolderSet, ImageSet
@@ -272,10 +272,9 @@ def prepare(images: Tensor, flip: bool = False, random: torch.Generator | None =
 
 def draw_grid(images: Tensor) -> bytes:
     """Images (B, 3, H, W) in -1..1 as a PNG, eight in a row."""
-    pixels = make_grid(images.clamp(-1, 1), nrow=GRID, padding=1, pad_value=1)
-    pixels = ((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = make_grid(to_bytes(images), nrow=GRID, padding=1, pad_value=255)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
+    to_pil_image(pixels.cpu()).save(buffer, "png")
     return buffer.getvalue()
 
 

@@ -3,11 +3,10 @@
 `classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
 """
 
-import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +92,7 @@ class Loop(ABC):
         self.ranks = Ranks.join(device)
         self.progress = Progress()
         self.saved_step: int | None = None
+        self.right: str | None = None  # TrainResult's
         self._reset_sums()
 
     @abstractmethod
@@ -216,9 +216,7 @@ class Loop(ABC):
         self.load_state(state)
         if self.ranks.is_main:  # all ranks' sums; the others begin with none
             self.sums.copy_(state["sums"])
-        self.progress = Progress(
-            state["step"], state["train_seconds"], state["history"], state["evaluation_seconds"]
-        )
+        self.progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
         self.saved_step = self.progress.step
 
     def _save(self, clock: Clock) -> None:
@@ -235,10 +233,7 @@ class Loop(ABC):
         state = {
             "format": CHECKPOINT_FORMAT,
             "run_id": self.recipe.run_id,
-            "step": self.progress.step,
-            "train_seconds": self.progress.train_seconds,
-            "history": copy.deepcopy(self.progress.history),
-            "evaluation_seconds": self.progress.evaluation_seconds,
+            **asdict(self.progress),
             "sums": sums,
             **self.state(),
         }
@@ -255,7 +250,7 @@ class Loop(ABC):
         """The run as it stands."""
         return TrainResult(
             finished, self.progress.step, self.progress.history, self.progress.train_seconds,
-            hash_weights(self.result_model()), self.ranks.is_main, failure,
+            hash_weights(self.result_model()), self.ranks.is_main, failure, self.right,
         )  # fmt: skip
 
     # Sums of a row, kept on the device
