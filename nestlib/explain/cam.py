@@ -43,7 +43,7 @@ def check_nest(model: object) -> None:
 
 
 def choose_classes(classes: Classes, logits: Tensor) -> Tensor:
-    """Classes asked for as (B,) int64 on the logits' device; the predicted ones for None.
+    """Classes asked for as (B,) int64 on the device of logits (B, K); the predicted ones for None.
 
     Raises:
         ValueError: another number of classes than images, or one outside 0 to K - 1.

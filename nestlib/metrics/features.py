@@ -38,7 +38,7 @@ class FeatureNetwork(ABC):
 
     @abstractmethod
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits of images on the network's device."""
+        """Features (B, D) and logits (B, K) of images (B, 3, H, W) uint8 on its device."""
 
 
 class ClassifierFeatures(FeatureNetwork):

@@ -99,7 +99,7 @@ def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """-1..1, clipped, to the nearest of 0..255."""
+    """Images (B, 3, H, W) in -1..1, clipped, to the nearest of 0..255: uint8."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 

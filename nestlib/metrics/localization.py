@@ -203,9 +203,12 @@ def _check_boxes(boxes: np.ndarray, truth_boxes: np.ndarray) -> None:
             f"truth_boxes have shape {truth_boxes.shape}; give (N, K, 4), here N = {len(boxes)}"
         )
     padding = (truth_boxes == -1).all(-1)
-    for name, given, ignored in (("boxes", boxes, False), ("truth_boxes", truth_boxes, padding)):
+    for name, given in (("boxes", boxes), ("truth_boxes", truth_boxes)):
         wrong = (given[..., :2] < 0).any(-1) | (given[..., 2:] < given[..., :2]).any(-1)
-        for where in np.argwhere(wrong & ~np.bool_(ignored))[:1].tolist():
+        if name == "truth_boxes":
+            wrong &= ~padding
+        if wrong.any():
+            where = np.argwhere(wrong)[0].tolist()
             raise ValueError(
                 f"{name}{where} is no box x0, y0, x1, y1 of pixel indices from 0: "
                 f"{given[tuple(where)].tolist()}"

@@ -97,7 +97,7 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same by two matrix products with a softmax between; the first product scales.
+    """The same, (B, H, M, D), by two matrix products with a softmax between; the first scales.
 
     Short blocks get their scores keys first, and their softmax in fp32: over the last dimension, or
     in bf16, it would take several times as long there.

@@ -67,21 +67,21 @@ class PatchEmbed(nn.Conv2d):
 
 
 class StochasticDepth(nn.Module):
-    """Training drops a sample's branch at a rate and scales the others up (arXiv 1603.09382).
+    """Training drops a sample's branch at a rate p and scales the others up (arXiv 1603.09382).
 
     The same as torchvision's by rows, whose import takes as long as torch's.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, p: float):
         super().__init__()
-        self.rate = rate
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, ...)."""
-        if not self.training or not self.rate:
+        if not self.training or not self.p:
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * kept.div_(1 - self.rate)
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
+        return x * kept.div_(1 - self.p)
 
 
 class TransformerLayer(nn.Module):

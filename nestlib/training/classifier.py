@@ -117,7 +117,11 @@ class Trainer(Loop):
         self.generator = torch.Generator(device)
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
-        """One step by this rank's share of the batch, part by part."""
+        """One step by this rank's share of the batch, part by part.
+
+        Args:
+            images, labels: (B, 3, H, W) uint8 and (B,) int64.
+        """
         recipe, own = self.recipe, self.ranks.own_parts(self.parts)
         set_lr(self.optimizer, self.lr)
         loss = torch.zeros((), device=self.device)

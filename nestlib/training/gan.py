@@ -123,6 +123,7 @@ class Trainer(Loop):
     # The training step
 
     def train_step(self, images: Tensor) -> None:
+        """One step of both networks, by this rank's real images (B, 3, H, W) uint8."""
         recipe, step = self.recipe, self.progress.step
         seed_step(recipe.seed, step, self.ranks.rank, self.random)
         real = prepare(images, recipe.flip, self.random)
@@ -203,7 +204,7 @@ class Trainer(Loop):
 
     @torch.no_grad()
     def sample(self) -> Tensor:
-        """num_samples images of the EMA's generator, always of the same noise."""
+        """Images (num_samples, 3, H, W) of the EMA's generator, always of the same noise."""
         model, recipe = self.result_model(), self.recipe
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         self.random.manual_seed(derive_seed(recipe.seed, 4))

@@ -269,7 +269,7 @@ class Loop(ABC):
         return dict(zip(self.sum_names, sums.tolist()))
 
     def note_loss(self, loss: Tensor) -> None:
-        """Remember the step if its loss is not finite; the host is not asked."""
+        """Remember the step if its loss () is not finite; the host does not wait."""
         first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)
         self.bad_step = torch.where(first_bad, self.progress.step, self.bad_step)
 
