@@ -8,7 +8,8 @@ __all__ = ["NesT", "create_model", "list_models", "load_weights", "save_weights"
 
 # The command `nest` imports what it runs when it runs it: its help must not wait for torch.
 if Path(sys.argv[0]).name not in ("nest", "nest.exe"):
-    from nestlib.models import NesT, create_model, list_models, timm_entrypoints
+    from nestlib.models import NesT, create_model, list_models
+    from nestlib.models.timm_entrypoints import register_with_timm
     from nestlib.models.weights import load_weights, save_weights
 
-    del timm_entrypoints  # imported for its effect: it registers the models with timm
+    register_with_timm()

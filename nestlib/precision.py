@@ -4,6 +4,7 @@ import warnings
 
 import torch
 
+from nestlib.choices import check_choice
 from nestlib.processor import has_bf16_products
 
 PRECISIONS = ("fp32", "bf16")
@@ -20,7 +21,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     Raises:
         ValueError: an unknown name; the message lists the valid ones.
     """
-    check_precision(name, CHOICES)
+    check_choice("precision", name, CHOICES)
     native = computes_bf16(device)
     if name == "auto":
         return "bf16" if native else "fp32"
@@ -34,10 +35,14 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return name
 
 
-def check_precision(name: str, valid: tuple[str, ...] = PRECISIONS) -> None:
-    """Raise ValueError where a precision is not one of `valid`."""
-    if name not in valid:
-        raise ValueError(f"precision {name!r} is unknown; use one of {', '.join(valid)}")
+def check_precision(name: str) -> None:
+    """Raise ValueError where a precision is not one of PRECISIONS."""
+    check_choice("precision", name, PRECISIONS)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """A context in which operators compute in a precision: bf16 where they gain by it, or fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def computes_bf16(device: torch.device) -> bool:

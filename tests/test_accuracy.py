@@ -301,7 +301,7 @@ def test_mistakes_are_named(folder):
     one = Candidate("one", Lookup(make_table(0)), VIEW)
     with pytest.raises(ValueError, match="share a name"):
         measure([one, one], folder)
-    with pytest.raises(ValueError, match="precision 'fp8' is unknown"):
+    with pytest.raises(ValueError, match="no precision 'fp8'"):
         measure([one], folder, precision="fp8")
     with pytest.raises(ValueError, match="batch_size 0"):
         measure([one], folder, batch_size=0)

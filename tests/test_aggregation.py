@@ -158,9 +158,9 @@ def test_every_design_trains_in_a_wide_nest(design):
 
 
 def test_unknown_designs_and_planes_list_the_known():
-    with pytest.raises(ValueError, match="aggregation 'maxpool' is not one of conv3x3_ln_maxpool3"):
+    with pytest.raises(ValueError, match=r"no aggregation 'maxpool'; .*valid: conv3x3_ln_maxpool3"):
         BlockAggregation(6, 6, design="maxpool")
-    with pytest.raises(ValueError, match="aggregation_plane 'blocks' is not one of image, block"):
+    with pytest.raises(ValueError, match=r"no aggregation_plane 'blocks'; .*valid: image, block"):
         BlockAggregation(6, 6, plane="blocks")
 
 

@@ -122,7 +122,7 @@ def test_choices_are_timed_on_every_shape():
         )  # fmt: skip
     slow = {"fused": {"train": [3, 3, 1]}, "plain": {"train": [2, 2, 9]}}
     assert fastest({"seconds": slow}, "train") == "plain"  # by medians
-    with pytest.raises(ValueError, match="'fp8' is unknown"):
+    with pytest.raises(ValueError, match="no precision 'fp8'"):
         attention_choices([], device=torch.device("cpu"), precision="fp8")
 
 

@@ -321,7 +321,9 @@ def test_accuracy_is_scikit_learns_on_the_whole_set(tiny_recipe, tmp_path):
     trainer = Trainer(
         recipe, recipe.build_model(10), train_set, test_set, tmp_path, torch.device("cpu")
     )
+    frozen = trainer.model.norm.eval()
     metrics = trainer.evaluate()
+    assert trainer.model.training and not frozen.training
     trainer.model.eval()
     with torch.no_grad():
         images = normalize(test_set.images, test_set.mean, test_set.std)

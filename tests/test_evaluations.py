@@ -328,7 +328,7 @@ def test_tiny_imagenet_takes_published_weights(store, hub, monkeypatch):
         (NAMES, {"dataset": "cifar10"}, "cifar10 has others; choose one of imagenet, tiny"),
         (["cifar10/nest_tiny"], {}, "cifar10's classes, imagenet has others; score it on cifar10"),
         (NAMES, {"dataset": "imagnet"}, "no data set 'imagnet'"),
-        (NAMES, {"precision": "fp8"}, "precision 'fp8' is unknown"),
+        (NAMES, {"precision": "fp8"}, "no precision 'fp8'"),
         (NAMES, {"limit": 0}, "limit 0 would score nothing"),
     ],
 )

@@ -31,7 +31,7 @@ def tiny_gan():
     return GanRecipe(
         name="digits/tiny_gan", generator="sagan_convnet", dataset="digits",
         generator_options={"base_channels": 2, "latent_dim": 8},
-        discriminator_options={"channel_base": 128, "max_channels": 16, "minibatch_std": True},
+        discriminator_options={"channel_base": 128, "max_channels": 16},
         dataset_options={"num_images": 40, "canvas": "plain"}, image_size=32, steps=12,
         steps_per_row=3, batch_size=8, lr=1e-3, r1_every=2, ema_decay=0.9,
         diff_augment="color,translation,cutout", num_samples=16, budget="quick",

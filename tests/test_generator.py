@@ -204,7 +204,7 @@ def test_noise_can_be_reshaped_alone():
     [
         (lambda: create_generator("gan", img_size=64), "no generator 'gan'; .*valid: nest_decoder"),
         (lambda: create_generator("nest_decoder", img_size=48), "make images of 16, 32, 64"),
-        (lambda: narrow(unsampling="bilinear"), "'bilinear' is not one of PS, PS-C3, C3-PS, NN"),
+        (lambda: narrow(unsampling="bilinear"), "no unsampling 'bilinear'; .*valid: PS, PS-C3"),
         (lambda: narrow(embed_dim=40), "embed_dim 40 does not fall by four 2 times.*of 16"),
         (lambda: narrow(depths=(1, 1)), "one entry a hierarchy each"),
         (lambda: narrow(latent_dim=0), "latent_dim 0 must be 1 or more, or None for 4096"),

@@ -204,5 +204,5 @@ def test_models_and_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"3x3 patches.*nearest: images of 16x16"):
         gradcat(build(3, 1, 12), torch.randn(1, 3, 12, 12).double())
     for option in ("sign", "weighting", "maps"):
-        with pytest.raises(ValueError, match=f"{option} 'up' is not one of "):
+        with pytest.raises(ValueError, match=f"no {option} 'up'; .*valid: "):
             gradcat(build(), images, **{option: "up"})

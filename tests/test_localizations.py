@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from plain_boxes import boxes_one_by_one
 from test_accuracy import CLASSES, MEAN, STD, save_classes
 from timm.data import ImageNetInfo
 from timm.models.vision_transformer import VisionTransformer
@@ -16,7 +17,6 @@ from nestbook.evaluations.classifiers import HubUnreachable, NotScored, stop_at_
 from nestbook.evaluations.localizers import METHODS, localize, localize_figure8, localize_imagenet
 from nestbook.sweeps.plans import FIGURE8, plan_figure8
 from nestlib.explain.cam import cam
-from nestlib.metrics.localization import boxes_one_by_one
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Failure

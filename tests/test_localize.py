@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from plain_boxes import boxes_one_by_one
 
 from nestlib.explain.localize import THRESHOLDS, find_boxes, scale_map
-from nestlib.metrics.localization import boxes_one_by_one
 
 
 def random_maps(kind, shape, seed=0):

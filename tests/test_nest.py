@@ -190,10 +190,13 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": "linear"}, "attention 'linear' is not one of multi_head, multi_query"),
-        ({"activation": "swish"}, "activation 'swish' is not one of gelu, gelu_tanh, relu"),
-        ({"pos_embed": "none"}, "pos_embed 'none' is not one of per_block, shared"),
-        ({"aggregation_padding": "valid"}, "padding 'valid' is not one of same, symmetric"),
+        ({"attention": "linear"}, "no attention 'linear'; .*valid: multi_head, multi_query"),
+        ({"activation": "swish"}, "no activation 'swish'; .*valid: gelu, gelu_tanh, relu"),
+        ({"pos_embed": "none"}, "no pos_embed 'none'; .*valid: per_block, shared"),
+        (
+            {"aggregation_padding": "valid"},
+            "no aggregation_padding 'valid'; .*valid: same, symmetric",
+        ),
         ({"num_heads": (2, 5, 4)}, "width 24 does not divide into 5 heads; heads that fit"),
         ({"depths": (1, 1)}, "one entry a hierarchy each"),
         ({"block_size": 0}, "block_size 0 .*must be 1 or more"),

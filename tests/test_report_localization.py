@@ -83,6 +83,9 @@ def test_boxes_are_timed_per_map():
     assert minutes.value == pytest.approx(50_000 / 200 / 60)
     assert ratio.value == 3.0 and ratio.n == 3 and contours.value == 25
     assert boxes_table({"ADL": "no weights"}).rows[0][0] == NOT_RUN
+    later = make_record("NesT CAM")  # records are not timed any more
+    del later.summary["boxes_timed"]
+    assert boxes_table({"NesT CAM": later}).rows[0][2:4] == ("", "")
 
 
 def test_curves_are_the_errors_and_the_best_is_marked(results):

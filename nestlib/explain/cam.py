@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 Classes = int | Sequence[int] | Tensor | None
@@ -26,13 +27,8 @@ def cam(model: NesT, images: Tensor, classes: Classes = None) -> Tensor:
         ValueError: images that do not divide into blocks, or classes that the model has not.
     """
     check_nest(model)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            maps = model.head(model.forward_features(images).permute(0, 2, 3, 1))  # (B, h, w, K)
-    finally:
-        model.train(training)
+    with running_mode(model, training=False), torch.no_grad():
+        maps = model.head(model.forward_features(images).permute(0, 2, 3, 1))  # (B, h, w, K)
     chosen = choose_classes(classes, maps.mean((1, 2)))
     return maps[torch.arange(len(maps), device=maps.device), :, :, chosen]
 
@@ -47,7 +43,7 @@ def check_nest(model: object) -> None:
 
 
 def choose_classes(classes: Classes, logits: Tensor) -> Tensor:
-    """Classes asked for as (B,) int64 on the logits' device; the predicted ones for None.
+    """Classes asked for as (B,) int64 on the device of logits (B, K); the predicted ones for None.
 
     Raises:
         ValueError: another number of classes than images, or one outside 0 to K - 1.

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nestlib.choices import check_choice
 from nestlib.explain.cam import Classes, check_nest, choose_classes
 from nestlib.models.blocks import block_grids, unblock
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 SIGNS = {"positive": 1.0, "negative": -1.0}
@@ -73,11 +75,9 @@ def gradcat(
             divide into blocks, a class that the model has not, or an unknown option.
     """
     check_nest(model)
-    for name, value, valid in (
-        ("sign", sign, SIGNS), ("weighting", weighting, WEIGHTINGS), ("maps", maps, MAPS)
-    ):  # fmt: skip
-        if value not in valid:
-            raise ValueError(f"{name} {value!r} is not one of {', '.join(valid)}")
+    check_choice("sign", sign, SIGNS)
+    check_choice("weighting", weighting, WEIGHTINGS)
+    check_choice("maps", maps, MAPS)
     size = tuple(images.shape[-2:])
     grids = block_grids(size, model.patch_size, model.block_size, model.num_hierarchies)
     _check_halves(model, grids)
@@ -88,7 +88,9 @@ def gradcat(
     for step, level in enumerate(range(model.num_hierarchies - 1, 0, -1), start=1):
         A, gradient = (unblock(x[level], grids[level]) for x in (layers, gradients))  # (B, h, w, C)
         if weighting == "partition":
-            gradient = _spread(_average(gradient, 2 ** (step - 1)), A.shape)
+            part = A.shape[1] >> (step - 1), A.shape[2] >> (step - 1)
+            gradient = _average(gradient, 2 ** (step - 1))
+            gradient = gradient.repeat_interleave(part[0], 1).repeat_interleave(part[1], 2)
         nodes = _average(SIGNS[sign] * A * gradient, 2**step).mean(-1)  # (B, 2**step, 2**step)
         corner = 2 * corner
         children = torch.stack(
@@ -114,18 +116,13 @@ def _differentiate(
     model: NesT, images: Tensor, classes: Classes, maps: str
 ) -> tuple[Tensor, Tensor, dict[int, Tensor], dict[int, Tensor]]:
     """Logits, classes, maps (B, T, N, C) of the levels above the leaves, and dY/d maps."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            # Maps need a graph even where the weights are frozen.
-            logits, layers = model.forward_with_features(images.detach().requires_grad_())
-            chosen = choose_classes(classes, logits)
-            A = dict(enumerate(layers[maps][1:], start=1))
-            score = logits.gather(1, chosen[:, None]).sum()
-            gradients = torch.autograd.grad(score, list(A.values()))
-    finally:
-        model.train(training)
+    with running_mode(model, training=False), torch.enable_grad():
+        # Maps need a graph even where the weights are frozen.
+        logits, layers = model.forward_with_features(images.detach().requires_grad_())
+        chosen = choose_classes(classes, logits)
+        A = dict(enumerate(layers[maps][1:], start=1))
+        score = logits.gather(1, chosen[:, None]).sum()
+        gradients = torch.autograd.grad(score, list(A.values()))
     A = {level: x.detach() for level, x in A.items()}
     return logits.detach(), chosen, A, dict(zip(A, gradients))
 
@@ -134,14 +131,6 @@ def _average(plane: Tensor, nodes: int) -> Tensor:
     """(B, h, w, C) -> mean of each of nodes x nodes parts, (B, nodes, nodes, C)."""
     B, h, w, C = plane.shape
     return plane.reshape(B, nodes, h // nodes, nodes, w // nodes, C).mean((2, 4))
-
-
-def _spread(nodes: Tensor, shape: torch.Size) -> Tensor:
-    """(B, n, n, C) -> (B, h, w, C), every node's value all over its part."""
-    B, h, w, C = shape
-    n = nodes.shape[1]
-    whole = nodes[:, :, None, :, None].expand(B, n, h // n, n, w // n, C)
-    return whole.reshape(B, h, w, C)
 
 
 def _check_halves(model: NesT, grids: list[tuple[int, int]]) -> None:

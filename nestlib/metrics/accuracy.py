@@ -23,8 +23,8 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.views import TransformedImages, View, class_numbers
-from nestlib.metrics.cost import running_mode
-from nestlib.precision import check_precision
+from nestlib.models.mode import running_mode
+from nestlib.precision import autocast, check_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +130,7 @@ class _Runner:
 
     def __init__(self, candidate: Candidate, device: torch.device, precision: str, batch_size: int):
         self.candidate, self.device = candidate, device
-        self.autocast = partial(
-            torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16"
-        )
+        self.autocast = partial(autocast, precision, device)
         self.most = batch_size  # images that the model is given at once
         self.sums = torch.zeros(3, dtype=torch.float64)
         self.error: str | None = None

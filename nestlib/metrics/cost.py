@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from nestlib.models.mode import running_mode
+
 FLOP_COUNTER = "torch.utils.flop_counter.FlopCounterMode / 2, attention unfused"
 MB = 2**20  # bytes, as nvidia-smi counts
 
@@ -156,14 +158,3 @@ class _LivePeak(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self.seen.remove(key)
         self.now -= size
-
-
-@contextmanager
-def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put `model` into training or evaluation mode for a while."""
-    before = model.training
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(before)

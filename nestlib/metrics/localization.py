@@ -47,7 +47,7 @@ def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
 
 def score_localization(
     boxes: np.ndarray, truth_boxes: np.ndarray, predicted_right: np.ndarray,
-    thresholds: Sequence[float] = THRESHOLDS, *, seed: int = 0,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict:  # fmt: skip
     """Localization errors at every threshold, and of a method with its threshold chosen.
 
@@ -70,7 +70,6 @@ def score_localization(
         truth_boxes: (N, K, 4), padded with rows of -1; in the same pixels as boxes.
         predicted_right: (N,) bool, whether the model's first class is the true one.
         thresholds: T of them, those that boxes were found at.
-        seed: of the permutation that draws the halves.
 
     Returns:
         images N, thresholds; top1 and gt_known: each {"errors": T of them, "best": {"threshold",
@@ -97,8 +96,8 @@ def score_localization(
     return {
         "images": N,
         "thresholds": [float(t) for t in thresholds],
-        "top1": _errors(found & predicted_right[:, None], thresholds, seed),
-        "gt_known": _errors(found, thresholds, seed),
+        "top1": _errors(found & predicted_right[:, None], thresholds),
+        "gt_known": _errors(found, thresholds),
         "max_box_acc": max_box_acc,
         "max_box_acc_v2": float(np.mean(list(max_box_acc.values()))),
     }
@@ -123,9 +122,7 @@ def share_higher_inside(
     maps = check_maps(maps, image_size, ())
     points = 0.0
     for map_, boxes in zip(maps, truth_boxes):
-        scaled, inside = scale_map(map_, image_size), np.zeros(image_size, bool)
-        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
-            inside[y0 : y1 + 1, x0 : x1 + 1] = True
+        scaled, inside = scale_map(map_, image_size), _cover(boxes, image_size)
         if inside.all():
             points += 0.5
         else:
@@ -146,33 +143,18 @@ def maps_of_boxes(
     Returns:
         (N, h, w) float32.
     """
-    H, W = image_size
-    maps = np.empty((len(truth_boxes), *map_size), np.float32)
-    for map_, boxes in zip(maps, truth_boxes):
-        covered = np.zeros((H, W), np.float32)
-        for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
-            covered[y0 : y1 + 1, x0 : x1 + 1] = 1
-        map_[:] = cv2.resize(covered, map_size[::-1], interpolation=cv2.INTER_AREA)
-    return maps
+    covered = (_cover(boxes, image_size).astype(np.float32) for boxes in truth_boxes)
+    size = map_size[::-1]
+    maps = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in covered]
+    return np.reshape(maps, (len(truth_boxes), *map_size)).astype(np.float32)
 
 
-def boxes_one_by_one(
-    maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float] = THRESHOLDS
-) -> np.ndarray:
-    """What `find_boxes` gives, by OpenCV's statistics of every mask by itself: its yardstick.
-
-    Maps must not be constant.
-    """
-    boxes = np.empty((len(maps), len(thresholds), 4), np.int64)
-    for i, map_ in enumerate(maps):
-        resized = cv2.resize(map_, image_size[::-1], interpolation=cv2.INTER_LINEAR)
-        scaled = (resized - resized.min()) / (resized.max() - resized.min())
-        for j, threshold in enumerate(thresholds):
-            mask = (scaled >= np.float32(threshold)).astype(np.uint8)
-            _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            x, y, w, h, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
-            boxes[i, j] = x, y, x + w - 1, y + h - 1
-    return boxes
+def _cover(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Which pixels lie in one of an image's true boxes (K, 4): (H, W) bool."""
+    inside = np.zeros(image_size, bool)
+    for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
+        inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return inside
 
 
 def count_contour_disagreements(
@@ -221,13 +203,15 @@ def _check_boxes(boxes: np.ndarray, truth_boxes: np.ndarray) -> None:
             f"truth_boxes have shape {truth_boxes.shape}; give (N, K, 4), here N = {len(boxes)}"
         )
     padding = (truth_boxes == -1).all(-1)
-    for name, wrong in (("boxes", _is_wrong(boxes)), ("truth_boxes", _is_wrong(truth_boxes))):
-        wrong = wrong & ~padding if name == "truth_boxes" else wrong
+    for name, given in (("boxes", boxes), ("truth_boxes", truth_boxes)):
+        wrong = (given[..., :2] < 0).any(-1) | (given[..., 2:] < given[..., :2]).any(-1)
+        if name == "truth_boxes":
+            wrong &= ~padding
         if wrong.any():
-            where = tuple(np.argwhere(wrong)[0].tolist())
+            where = np.argwhere(wrong)[0].tolist()
             raise ValueError(
-                f"{name}{list(where)} is no box x0, y0, x1, y1 of pixel indices from 0: "
-                f"{(truth_boxes if name == 'truth_boxes' else boxes)[where].tolist()}"
+                f"{name}{where} is no box x0, y0, x1, y1 of pixel indices from 0: "
+                f"{given[tuple(where)].tolist()}"
             )
     if padding.all(1).any():
         raise ValueError(
@@ -236,15 +220,11 @@ def _check_boxes(boxes: np.ndarray, truth_boxes: np.ndarray) -> None:
         )
 
 
-def _is_wrong(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., :2] < 0).any(-1) | (boxes[..., 2:] < boxes[..., :2]).any(-1)
-
-
-def _errors(right: np.ndarray, thresholds: Sequence[float], seed: int) -> dict:
+def _errors(right: np.ndarray, thresholds: Sequence[float]) -> dict:
     """Of (N, T) bool: at every threshold, at the best, and at the other half's best."""
     N = len(right)
     misses = (~right).sum(0)
-    halves = np.array_split(np.random.default_rng(seed).permutation(N), 2)
+    halves = np.array_split(np.random.default_rng(0).permutation(N), 2)
     chosen = [int(right[half].sum(0).argmax()) for half in halves[::-1]]  # each by the other
     held_out = sum(int((~right[half, k]).sum()) for half, k in zip(halves, chosen))
     best = int(misses.argmin())

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nestlib.choices import check_choice
 from nestlib.models.linear import Linear
 
 ATTENTIONS = ("multi_head", "multi_query")
@@ -33,9 +34,8 @@ class BlockAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, attention: str = "multi_head"):
         super().__init__()
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention {attention!r} is not one of {', '.join(ATTENTIONS)}")
-        if dim % num_heads:
+        check_choice("attention", attention, ATTENTIONS)
+        if num_heads < 1 or dim % num_heads:
             raise ValueError(
                 f"width {dim} does not divide into {num_heads} heads; "
                 f"heads that fit: {[h for h in range(1, dim + 1) if dim % h == 0]}"
@@ -78,8 +78,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def plain_is_faster(k: Tensor) -> bool:
-    """The rule: by device, precision and length, from `nest profile attention` (page "Speed").
+    """Whether plain attention is faster than fused for keys (B, H, N, D).
 
+    By device, precision and length, from `nest profile attention` (page "Speed").
     On a CPU torch's fused kernel has a slow backward pass in bf16. In fp32 it is the faster one,
     but for short blocks with one key for all heads (multi-query), where plain attention copies
     next to nothing. Gradients change the choice for next to no shape, so the rule does not ask.
@@ -91,12 +92,12 @@ def plain_is_faster(k: Tensor) -> bool:
 
 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """torch's fused attention on views of what one linear map gave."""
+    """torch's fused attention: q (B, H, M, D), k and v (B, H, N, D) -> (B, H, M, D)."""
     return F.scaled_dot_product_attention(q, k, v)
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Two matrix products with a softmax between; the scale is part of the first product.
+    """The same, (B, H, M, D), by two matrix products with a softmax between; the first scales.
 
     Short blocks get their scores keys first, and their softmax in fp32: over the last dimension, or
     in bf16, it would take several times as long there.

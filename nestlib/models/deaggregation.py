@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from nestlib.choices import check_choice
 from nestlib.models.blocks import Grid, block, unblock
 
 # Figure 7 (middle) compares combinations of pixel shuffle (PS), nearest neighbour (NN) and Conv3x3
@@ -29,9 +30,9 @@ class BlockDeAggregation(nn.Module):
 
     def __init__(self, dim: int, out_dim: int, unsampling: str = "PS"):
         super().__init__()
-        if unsampling not in UNSAMPLINGS:
-            raise ValueError(f"unsampling {unsampling!r} is not one of {', '.join(UNSAMPLINGS)}")
-        if dim != 4 * out_dim if unsampling == "PS" else unsampling == "PS-C3" and dim % 4:
+        check_choice("unsampling", unsampling, UNSAMPLINGS)
+        fits = {"PS": dim == 4 * out_dim, "PS-C3": dim % 4 == 0}
+        if not fits.get(unsampling, True):
             raise ValueError(
                 f"pixel shuffle makes width {dim} a quarter of it, not {out_dim}; give widths that "
                 "fall by four or unsampling 'C3-PS', whose convolution maps any width"

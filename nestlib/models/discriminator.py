@@ -5,9 +5,9 @@ group's next work, HiT-GAN, published one with the same optimiser and learning r
 (google-research/hit-gan, models/discriminators.py, commit 5d9be72). The layout and the defaults
 here are that one's: Conv3x3 to the first width, residual blocks that halve the plane down to 4x4,
 blurred by [1, 3, 3, 1] before sub-sampling, the sum of both branches over sqrt(2), LeakyReLU 0.2,
-weights drawn by Glorot's rule. Two parts of StyleGAN2's own that HiT-GAN turns off are options: the
-equalised learning rate, with which a rate of 1e-4 is slow (StyleGAN2 has 2e-3), and the standard
-deviation over the minibatch as one more channel.
+weights drawn by Glorot's rule. As there, two parts of StyleGAN2's own are left out: the equalised
+learning rate, with which a rate of 1e-4 is slow (StyleGAN2 has 2e-3), and the standard deviation
+over the minibatch as one more channel.
 """
 
 import math
@@ -16,39 +16,38 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 SLOPE = 0.2  # of LeakyReLU
 EDGE = 4  # of the last plane, in pixels
-GROUP = 4  # images whose standard deviation is taken together
 
 
 class Downsample(nn.Module):
-    """Half the edges: blurred by [1, 3, 3, 1] / 8 along each and sub-sampled, or a 2x2 mean."""
+    """Half the edges: blurred by [1, 3, 3, 1] / 8 along each and sub-sampled."""
 
-    def __init__(self, blur: bool):
+    def __init__(self):
         super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0] if blur else [1.0, 1.0])
-        kernel = taps.outer(taps) / taps.sum() ** 2
-        self.register_buffer("kernel", kernel[None, None], persistent=False)
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", taps.outer(taps)[None, None], persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H / 2, W / 2)
-        C, padding = x.shape[1], self.kernel.shape[-1] // 2 - 1
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H / 2, W / 2)."""
+        C = x.shape[1]
         kernel = self.kernel.to(x.dtype).expand(C, 1, -1, -1)
-        return F.conv2d(x, kernel, stride=2, padding=padding, groups=C)
+        return F.conv2d(x, kernel, stride=2, padding=1, groups=C)
 
 
 class DownBlock(nn.Module):
     """Conv3x3, Conv3x3 on half the plane; beside it Conv1x1 without bias; their sum / sqrt(2)."""
 
-    def __init__(self, dim: int, out_dim: int, blur: bool):
+    def __init__(self, dim: int, out_dim: int):
         super().__init__()
-        self.down = Downsample(blur)
+        self.down = Downsample()
         self.conv1 = nn.Conv2d(dim, dim, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(dim, out_dim, kernel_size=3, padding=1)
         self.shortcut = nn.Conv2d(dim, out_dim, kernel_size=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H / 2, W / 2)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / 2, W / 2)."""
         y = self.down(F.leaky_relu(self.conv1(x), SLOPE))
         y = F.leaky_relu(self.conv2(y), SLOPE)
         return (y + self.shortcut(self.down(x))) / math.sqrt(2)
@@ -61,19 +60,12 @@ class Discriminator(nn.Module):
         img_size: edge in pixels, a power of two from 8.
         channel_base: a plane of edge r has channel_base / r channels, at most max_channels. The
             defaults give 256 at 64 pixels and 512 below, as StyleGAN2 and HiT-GAN have them.
-        blur: blur before sub-sampling, else a 2x2 mean.
-        equalized_lr: weights of unit variance, scaled where they are used (arXiv 1710.10196).
-        minibatch_std: one more channel at 4x4, the mean standard deviation over groups of images;
-            then an image's score depends on those it is scored with.
 
     Raises:
         ValueError: an edge that does not halve down to 4, or no channels at the widest plane.
     """
 
-    def __init__(
-        self, img_size: int = 64, *, channel_base: int = 16384, max_channels: int = 512,
-        blur: bool = True, equalized_lr: bool = False, minibatch_std: bool = False,
-    ):  # fmt: skip
+    def __init__(self, img_size: int = 64, *, channel_base: int = 16384, max_channels: int = 512):
         super().__init__()
         halvings = max(1, round(math.log2(max(img_size, 1) / EDGE)))
         if img_size != EDGE * 2**halvings:
@@ -87,50 +79,22 @@ class Discriminator(nn.Module):
             )
         edges = [img_size // 2**i for i in range(halvings + 1)]
         dims = [min(channel_base // edge, max_channels) for edge in edges]
-        self.img_size, self.minibatch_std = img_size, minibatch_std
+        self.img_size = img_size
         self.stem = nn.Conv2d(3, dims[0], kernel_size=3, padding=1)
-        self.blocks = nn.Sequential(*(DownBlock(*pair, blur) for pair in pairwise(dims)))
-        self.conv = nn.Conv2d(dims[-1] + minibatch_std, dims[-1], kernel_size=3, padding=1)
+        self.blocks = nn.Sequential(*(DownBlock(*pair) for pair in pairwise(dims)))
+        self.conv = nn.Conv2d(dims[-1], dims[-1], kernel_size=3, padding=1)
         self.fc, self.head = nn.Linear(EDGE**2 * dims[-1], dims[-1]), nn.Linear(dims[-1], 1)
-        for module in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
-            _init(module, equalized_lr)
+        self.apply(_init_weights)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, img_size, img_size) -> scores (B,)."""
         x = self.blocks(F.leaky_relu(self.stem(images), SLOPE))  # (B, C, 4, 4)
-        if self.minibatch_std:
-            x = torch.cat([x, spread_over_groups(x)], dim=1)
         x = F.leaky_relu(self.conv(x), SLOPE).flatten(1)
         return self.head(F.leaky_relu(self.fc(x), SLOPE)).squeeze(1)
 
 
-def spread_over_groups(x: Tensor) -> Tensor:
-    """StyleGAN's minibatch standard deviation: (B, C, H, W) -> (B, 1, H, W), equal in a group.
-
-    Groups are of four images, or of two or one where the batch does not divide.
-    """
-    B, _, H, W = x.shape
-    groups = x.reshape(math.gcd(GROUP, B), -1, *x.shape[1:])  # (group, B / group, C, H, W)
-    deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
-    return deviation.repeat(len(groups))[:, None, None, None].expand(B, 1, H, W)
-
-
-class _Scale(nn.Module):
-    """The weight that is used: the one that is trained, of unit variance, times a constant."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.factor
-
-
-def _init(module: nn.Conv2d | nn.Linear, equalized_lr: bool) -> None:
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
-    if not equalized_lr:
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        return
-    nn.init.normal_(module.weight)
-    fan_in = module.weight[0].numel()
-    parametrize.register_parametrization(module, "weight", _Scale(fan_in**-0.5))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -37,7 +37,12 @@ from torch import Tensor, nn
 
 from nestlib.models.blocks import block_grids, fit_block_size, unblock
 from nestlib.models.deaggregation import BlockDeAggregation
-from nestlib.models.nest import TransformerLayer, init_weights, trunc_normal_
+from nestlib.models.nest import (
+    build_hierarchy,
+    check_hierarchies,
+    init_weights,
+    trunc_normal_,
+)
 
 
 class NesTDecoder(nn.Module):
@@ -68,11 +73,7 @@ class NesTDecoder(nn.Module):
         mlp_ratio: float = 4.0,
     ):
         super().__init__()
-        if not len(embed_dims) == len(num_heads) == len(depths) > 0:
-            raise ValueError(
-                "embed_dims, num_heads and depths need one entry a hierarchy each, got "
-                f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
-            )
+        check_hierarchies(embed_dims, num_heads, depths)
         levels, edges = len(depths), (img_size, img_size)
         self.img_size, self.num_hierarchies = img_size, levels
         self.block_size = fit_block_size(edges, 1, levels)
@@ -83,14 +84,14 @@ class NesTDecoder(nn.Module):
         self.latent_dim = latent_dim or top_values
 
         self.embed = nn.Linear(latent_dim, top_values) if latent_dim else nn.Identity()
-        self.pos_embeds, self.hierarchies = nn.ParameterList(), nn.ModuleList()
-        for dim, heads, depth, blocks in zip(embed_dims, num_heads, depths, self.num_blocks):
-            self.pos_embeds.append(torch.zeros(1, blocks, self.block_size**2, dim))
-            layers = [
-                TransformerLayer(dim, heads, attention, mlp_ratio, "gelu", drop_path_rate=0.0)
-                for _ in range(depth)
-            ]
-            self.hierarchies.append(nn.Sequential(*layers))
+        self.pos_embeds = nn.ParameterList(
+            torch.zeros(1, T, self.block_size**2, dim)
+            for T, dim in zip(self.num_blocks, embed_dims)
+        )
+        self.hierarchies = nn.ModuleList(
+            build_hierarchy(dim, heads, attention, mlp_ratio, "gelu", [0.0] * depth)
+            for dim, heads, depth in zip(embed_dims, num_heads, depths)
+        )
         self.deaggregations = nn.ModuleList(
             BlockDeAggregation(dim, out_dim, unsampling) for out_dim, dim in pairwise(embed_dims)
         )

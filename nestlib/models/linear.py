@@ -23,7 +23,7 @@ class Linear(nn.Linear):
 
 
 def convolve(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer of (B, ..., C) as a 1x1 convolution."""
+    """A linear layer as a 1x1 convolution: (B, ..., C) -> (B, ..., C')."""
     words = math.prod(x.shape[1:-1])
     plane = x.reshape(len(x), words, 1, layer.in_features).permute(0, 3, 1, 2)
     out = F.conv2d(plane, layer.weight[:, :, None, None], layer.bias)
@@ -31,7 +31,7 @@ def convolve(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def is_convolved(x: Tensor) -> bool:
-    """Whether `Linear` takes the convolution for this input."""
+    """Whether `Linear` takes the convolution for an input (B, ..., C)."""
     possible = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
     if not possible or x.ndim < 3 or not x.numel():
         return False

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
+from nestlib.choices import check_choice
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.attention import BlockAttention
 from nestlib.models.blocks import (
@@ -66,6 +66,24 @@ class PatchEmbed(nn.Conv2d):
         return F.linear(x, self.weight.flatten(1), self.bias)
 
 
+class StochasticDepth(nn.Module):
+    """Training drops a sample's branch at a rate p and scales the others up (arXiv 1603.09382).
+
+    The same as torchvision's by rows, whose import takes as long as torch's.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        if not self.training or not self.p:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
+        return x * kept.div_(1 - self.p)
+
+
 class TransformerLayer(nn.Module):
     """Equation 1: x + MSA(LN(x)), then x + FFN(LN(x)), each with stochastic depth a sample."""
 
@@ -80,9 +98,10 @@ class TransformerLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.fc1, self.fc2 = Linear(dim, hidden), Linear(hidden, dim)
         self.act = ACTIVATIONS[activation]()
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, N, C)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, N, C) -> (B, T, N, C)."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
 
@@ -133,23 +152,13 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        if min(patch_size, block_size or 1, *num_heads) < 1 or block_size == 0:
-            raise ValueError(
-                f"patch_size {patch_size}, block_size {block_size} and num_heads {list(num_heads)} "
-                "must be 1 or more"
-            )
+        check_hierarchies(embed_dims, num_heads, depths)
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("pos_embed", pos_embed, POS_EMBEDS)
+        if patch_size < 1 or (block_size is not None and block_size < 1):
+            raise ValueError(f"patch_size {patch_size}, block_size {block_size} must be 1 or more")
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate {drop_path_rate} must be in [0, 1)")
-        if not len(embed_dims) == len(num_heads) == len(depths) > 0:
-            raise ValueError(
-                "embed_dims, num_heads and depths need one entry a hierarchy each, got "
-                f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
-            )
-        for option, value, valid in (
-            ("activation", activation, ACTIVATIONS), ("pos_embed", pos_embed, POS_EMBEDS),
-        ):  # fmt: skip
-            if value not in valid:
-                raise ValueError(f"{option} {value!r} is not one of {', '.join(valid)}")
         levels = len(depths)
         self.img_size, self.patch_size, self.num_hierarchies = as_pair(img_size), patch_size, levels
         self.block_size = block_size or fit_block_size(self.img_size, patch_size, levels)
@@ -157,19 +166,20 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         self.num_classes, self.num_features = num_classes, embed_dims[-1]
         self.strides = [patch_size * 2**level for level in range(levels)]  # pixels a map's step
 
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
         self.patch_embed = PatchEmbed(in_chans, embed_dims[0], patch_size, stride=patch_size)
-        self.pos_embeds = nn.ParameterList()
-        self.hierarchies, self.aggregations = nn.ModuleList(), nn.ModuleList()
-        for level, (dim, heads, depth) in enumerate(zip(embed_dims, num_heads, depths)):
-            blocks = self.num_blocks[level] if pos_embed == "per_block" else 1
-            self.pos_embeds.append(torch.zeros(1, blocks, self.block_size**2, dim))
-            options = attention, mlp_ratio, activation
-            layers = [TransformerLayer(dim, heads, *options, rates.pop(0)) for _ in range(depth)]
-            self.hierarchies.append(nn.Sequential(*layers))
-        for dim, out_dim in pairwise(embed_dims):
-            options = aggregation_padding, aggregation, aggregation_plane
-            self.aggregations.append(BlockAggregation(dim, out_dim, *options))
+        num_blocks = self.num_blocks if pos_embed == "per_block" else [1] * levels
+        self.pos_embeds = nn.ParameterList(
+            torch.zeros(1, T, self.block_size**2, dim) for T, dim in zip(num_blocks, embed_dims)
+        )
+        drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
+        self.hierarchies = nn.ModuleList(
+            build_hierarchy(dim, heads, attention, mlp_ratio, activation, rates.tolist())
+            for dim, heads, rates in zip(embed_dims, num_heads, drop_path_rates.split(list(depths)))
+        )
+        self.aggregations = nn.ModuleList(
+            BlockAggregation(dim, out_dim, aggregation_padding, aggregation, aggregation_plane)
+            for dim, out_dim in pairwise(embed_dims)
+        )
         self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -269,6 +279,28 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         self.head.apply(init_weights)
 
 
+def check_hierarchies(
+    embed_dims: Sequence[int], num_heads: Sequence[int], depths: Sequence[int]
+) -> None:
+    """Raise ValueError where lists of hierarchies are empty or not equally long."""
+    if not len(embed_dims) == len(num_heads) == len(depths) > 0:
+        raise ValueError(
+            "embed_dims, num_heads and depths need one entry a hierarchy each, got "
+            f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
+        )
+
+
+def build_hierarchy(
+    dim: int, num_heads: int, attention: str, mlp_ratio: float, activation: str,
+    drop_path_rates: Sequence[float],
+) -> nn.Sequential:  # fmt: skip
+    """The transformer layers of one hierarchy, as many as drop_path_rates."""
+    options = attention, mlp_ratio, activation
+    return nn.Sequential(
+        *(TransformerLayer(dim, num_heads, *options, rate) for rate in drop_path_rates)
+    )
+
+
 def fit_pos_embeds(model: NesT, state: dict[str, Tensor], prefix: str, *_) -> None:
     """Resize a state dict's position embeddings to `model`'s image size, in place.
 
@@ -308,6 +340,7 @@ def trunc_normal_(tensor: Tensor) -> None:
 
 
 def init_weights(module: nn.Module) -> None:
+    """Draw weights by `trunc_normal_`, zero biases; leave all but linear layers and kernels."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         trunc_normal_(module.weight)
         if module.bias is not None:

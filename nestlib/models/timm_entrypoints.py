@@ -3,27 +3,66 @@
 timm's own scripts then train, validate and benchmark these models, once `import nestlib` has run.
 """
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import register_model
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
 
 from nestlib.models import PUBLISHED, create_model
 from nestlib.models.nest import NEST_MODELS, NesT
 
-_IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 _CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
 
 
-def _register(name: str) -> None:
+def register_with_timm() -> None:
+    """Register all NesTs: now if timm is imported already, else when it is.
+
+    So `import nestlib` does not wait for timm, whose import takes longer than torch's.
+    """
+    if "timm" in sys.modules:
+        _register_all()
+    else:
+        sys.meta_path.insert(0, _TimmFinder())
+
+
+class _TimmFinder(MetaPathFinder):
+    """Sees timm's import, once, and registers behind it."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != "timm":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        load = spec.loader.exec_module
+
+        def load_and_register(module):
+            load(module)
+            _register_all()
+
+        spec.loader.exec_module = load_and_register
+        return spec
+
+
+def _register_all() -> None:
+    from timm.models import register_model
+
+    for name in NEST_MODELS:
+        register_model(_make_entrypoint(name))
+
+
+def _make_entrypoint(name: str):
     def entrypoint(pretrained: bool = False, **options) -> NesT:
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
         # timm hands these to every model; they say nothing about the architecture.
         for meta in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
             options.pop(meta, None)
         model = create_model(name, pretrained=pretrained, **options)
+        imagenet = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
         model.pretrained_cfg = model.default_cfg = {
             "architecture": entrypoint.__name__,
             "input_size": (model.patch_embed.in_channels, *model.img_size),
             "num_classes": model.num_classes,
-            **(_CIFAR if name.endswith("_cifar") else _IMAGENET),
+            **(_CIFAR if name.endswith("_cifar") else imagenet),
             "interpolation": "bicubic", "crop_mode": "center",
             "crop_pct": 0.875 if name.endswith("_imagenet") else 1.0,  # small images stay whole
             "first_conv": "patch_embed", "classifier": "head",
@@ -33,8 +72,4 @@ def _register(name: str) -> None:
 
     entrypoint.__name__ = f"nestlib_{name}"
     entrypoint.__module__ = __name__
-    register_model(entrypoint)
-
-
-for _name in NEST_MODELS:
-    _register(_name)
+    return entrypoint

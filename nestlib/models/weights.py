@@ -75,9 +75,9 @@ def from_flax(params: Mapping, model: NesT) -> State:
     if missing:
         raise KeyError(f"no published NesT tree: {missing} missing among {sorted(params)[:6]}")
     out = {
-        **_conv("patch_embed", params["PatchEmbedding_0"]["Conv_0"]),
-        **_norm("norm", params["LayerNorm_0"]),
-        **_dense("head", params["Dense_0"]),
+        **_layer("patch_embed", params["PatchEmbedding_0"]["Conv_0"]),
+        **_layer("norm", params["LayerNorm_0"]),
+        **_layer("head", params["Dense_0"]),
     }
     blocks = [name for name in params if name.startswith("EncoderNDBlock_")]
     if len(blocks) != sum(depths):
@@ -94,8 +94,8 @@ def from_flax(params: Mapping, model: NesT) -> State:
             layer += 1
         if level < len(depths) - 1:
             pool = params[f"ConvPool_{level}"]
-            out |= _conv(f"aggregations.{level}.conv", pool["Conv_0"])
-            out |= _norm(f"aggregations.{level}.norm", pool["LayerNorm_0"])
+            out |= _layer(f"aggregations.{level}.conv", pool["Conv_0"])
+            out |= _layer(f"aggregations.{level}.norm", pool["LayerNorm_0"])
     return out
 
 
@@ -103,18 +103,13 @@ def _tensor(array) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float32))
 
 
-def _conv(name: str, tree: Mapping) -> State:  # flax: (kernel h, kernel w, in, out)
-    kernel = _tensor(tree["kernel"]).permute(3, 2, 0, 1).contiguous()
-    return {f"{name}.weight": kernel, f"{name}.bias": _tensor(tree["bias"])}
-
-
-def _norm(name: str, tree: Mapping) -> State:
-    return {f"{name}.weight": _tensor(tree["scale"]), f"{name}.bias": _tensor(tree["bias"])}
-
-
-def _dense(name: str, tree: Mapping) -> State:
-    kernel = _tensor(tree["kernel"]).T.contiguous()
-    return {f"{name}.weight": kernel, f"{name}.bias": _tensor(tree["bias"])}
+def _layer(name: str, tree: Mapping) -> State:
+    """A norm, a dense layer or a convolution; flax's kernels are (in, out) and (h, w, in, out)."""
+    if "scale" in tree:
+        weight = _tensor(tree["scale"])
+    else:
+        weight = _tensor(tree["kernel"]).movedim((-1, -2), (0, 1)).contiguous()
+    return {f"{name}.weight": weight, f"{name}.bias": _tensor(tree["bias"])}
 
 
 def _encoder_layer(name: str, tree: Mapping, num_heads: int) -> State:
@@ -135,10 +130,10 @@ def _encoder_layer(name: str, tree: Mapping, num_heads: int) -> State:
         f"{name}.attn.qkv.bias": torch.cat([b.flatten() for b in biases]),
         f"{name}.attn.proj.weight": proj.T.contiguous(),
         f"{name}.attn.proj.bias": _tensor(attention["bias"]),
-        **_norm(f"{name}.norm1", tree["LayerNorm_0"]),
-        **_norm(f"{name}.norm2", tree["LayerNorm_1"]),
-        **_dense(f"{name}.fc1", tree["MlpBlock_0"]["Dense_0"]),
-        **_dense(f"{name}.fc2", tree["MlpBlock_0"]["Dense_1"]),
+        **_layer(f"{name}.norm1", tree["LayerNorm_0"]),
+        **_layer(f"{name}.norm2", tree["LayerNorm_1"]),
+        **_layer(f"{name}.fc1", tree["MlpBlock_0"]["Dense_0"]),
+        **_layer(f"{name}.fc2", tree["MlpBlock_0"]["Dense_1"]),
     }
 
 

@@ -10,10 +10,7 @@ rank's parts.
 
 import inspect
 import math
-import time
-from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,12 @@ from torch.nn.parallel import DistributedDataParallel
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
 from nestlib.metrics.accuracy import pack_right, score
+from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_optimizer, compute_lr, set_lr
-from nestlib.training.seeding import derive_seed, epoch_order, seed_step
-from nestlib.training.stopping import Clock
+from nestlib.training.seeding import seed_step
 
 __all__ = ["NonFiniteLoss", "TrainResult", "Trainer", "train"]
 
@@ -88,22 +85,19 @@ def count_parts(batch_size: int, ranks: int, micro_batch: int | None = None) -> 
 class Trainer(Loop):
     """One run: model, optimiser and EMA; a row of its history is `evaluate_every` epochs."""
 
+    sum_names = "loss", "steps"
+
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
         teacher: nn.Module | None = None, micro_batch: int | None = None,
     ):  # fmt: skip
-        super().__init__(recipe, run_dir, device)
-        self.train_set, self.test_set = train_set.to(device), test_set.to(device)
-        self.steps_per_epoch = len(train_set) // recipe.batch_size
-        self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
-                "images"
-            )
+        super().__init__(recipe, train_set, run_dir, device)
+        self.test_set = test_set.to(device)
         self.parts = count_parts(recipe.batch_size, self.ranks.size, micro_batch)
-        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.row_steps = len(test_set) / recipe.batch_size
         self.model = model.to(device)
         decay = recipe.ema_decay
         # timm's, as torch's AveragedModel asks the device at each step whether it is the first.
@@ -121,16 +115,13 @@ class Trainer(Loop):
             )
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
-        self.right: str | None = None
-        self._reset_sums()
-
-    def _reset_sums(self) -> None:
-        # Since the last row, kept on the device: loss, steps.
-        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
-        self.clear_bad_step()
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
-        """One step by this rank's share of the batch, part by part."""
+        """One step by this rank's share of the batch, part by part.
+
+        Args:
+            images, labels: (B, 3, H, W) uint8 and (B,) int64.
+        """
         recipe, own = self.recipe, self.ranks.own_parts(self.parts)
         set_lr(self.optimizer, self.lr)
         loss = torch.zeros((), device=self.device)
@@ -149,7 +140,7 @@ class Trainer(Loop):
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.model)
-        self.sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+        self.add({"loss": loss, "steps": 1})
         self.note_loss(loss)
         self.progress.step += 1
 
@@ -174,37 +165,16 @@ class Trainer(Loop):
             return self.teacher.compute_loss(images, logits, targets)
         return F.cross_entropy(logits, targets)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rest of the epoch."""
-        epoch, done = divmod(self.progress.step, self.steps_per_epoch)
-        batch_size = self.recipe.batch_size
-        order = epoch_order(self.recipe.seed, epoch, self.train_set, batch_size)
-        order = order[done * batch_size : self.steps_per_epoch * batch_size]
-        order = self.ranks.share(order, batch_size, self.parts)
-        local = len(self.ranks.own_parts(self.parts)) * batch_size // self.parts
-        seed = derive_seed(self.recipe.seed, epoch)
-        return self.train_set.iterate(order, local, seed=seed)
-
-    def row_seconds(self, clock: Clock) -> float:
-        """What an evaluation may take: as the last one, at first as so many training steps."""
-        steps = len(self.test_set) / self.recipe.batch_size
-        return 1.5 * self.progress.evaluation_seconds or steps * clock.longest_step()
-
-    def end_row(self) -> None:
-        begin = time.monotonic()
-        loss, steps = self.ranks.sum(self.sums).tolist()
+    def make_row(self, sums: dict[str, float]) -> dict[str, float]:
         if self.train_set.faults is not None:  # each rank met its own
             for found in self.ranks.gather(self.train_set.faults.found):
                 self.train_set.faults.add(found)
-        row = {
+        return {
             "epoch": self.progress.step // self.steps_per_epoch,
-            "train/loss": loss / steps,
+            "train/loss": sums["loss"] / sums["steps"],
             "lr": self.lr,
             **self.evaluate(),
         }
-        self.progress.history.append(row)
-        self.progress.evaluation_seconds = time.monotonic() - begin
-        self._reset_sums()
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are.
@@ -213,17 +183,15 @@ class Trainer(Loop):
         that two models can be compared on the same images.
         """
         model = self.result_model()
-        model.eval()
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         right = [torch.zeros(0, dtype=torch.bool, device=self.device)]  # a rank may have no image
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
-        with torch.inference_mode(), self.autocast():
+        with running_mode(model, training=False), torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 sums += score(logits, labels)
                 right.append(logits.argmax(1) == labels)
-        model.train()
         loss, top1, top5 = self.ranks.sum(sums).tolist()
         n, split = len(self.test_set), self.test_set.split
         row = {"loss": loss / n, "top1": 100 * top1 / n, "top5": 100 * top5 / n}
@@ -249,26 +217,19 @@ class Trainer(Loop):
         """The EMA's where there is one."""
         return self.ema.module if self.ema else self.model
 
+    def stateful(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        return parts | {"ema": self.ema} if self.ema else parts
+
     def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "faults": self.train_set.faults and dict(self.train_set.faults.found),
-            "right": self.right,
-        }
+        faults = self.train_set.faults and dict(self.train_set.faults.found)
+        return super().state() | {"faults": faults, "right": self.right}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])
+        super().load_state(state)
         self.right = state.get("right")  # checkpoints did not always keep these two
         if state.get("faults"):
             self.train_set.faults.add(state["faults"])
-
-    def result(self, finished: bool, failure: str | None = None) -> TrainResult:
-        return replace(super().result(finished, failure), right=self.right)
 
     def describe_loss_of(self, step: int) -> str:
         return (
@@ -277,10 +238,10 @@ class Trainer(Loop):
             "lower lr_per_256 or a longer warm-up (20 epochs cured most cases that users report)"
         )
 
-    def describe_sums(self) -> dict[str, str]:
-        loss, steps = self.sums.tolist()
+    def describe_sums(self, sums: dict[str, float]) -> dict[str, str]:
         epoch = min(self.progress.step // self.steps_per_epoch + 1, self.recipe.epochs)
-        return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss / max(steps, 1):.3f}"}
+        loss = sums["loss"] / max(sums["steps"], 1)
+        return {"epoch": f"{epoch}/{self.recipe.epochs}", "loss": f"{loss:.3f}"}
 
     @property
     def lr(self) -> float:

@@ -10,7 +10,6 @@ All randomness is a function of (seed, step, rank), as in the classifier's train
 """
 
 import io
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import save
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from nestlib.data.datasets import FolderSet, ImageSet
@@ -39,7 +38,6 @@ from nestlib.recipes.recipe import GanRecipe
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_adam
 from nestlib.training.seeding import derive_seed, epoch_order, seed_step
-from nestlib.training.stopping import Clock
 
 EMA_FROM_STEP = 10
 SAMPLES = "samples"  # folder of a run
@@ -84,21 +82,26 @@ def train(
 class Trainer(Loop):
     """One run: both networks, their optimisers and the EMA; a row every steps_per_row steps."""
 
+    # Losses, mean scores of real and generated images, steps; R1's penalty and its steps.
+    sum_names = (
+        "loss/discriminator", "loss/generator", "score/real", "score/generated", "steps", "r1",
+        "r1_steps",
+    )  # fmt: skip
     first_row = 0  # what the untrained generator makes
 
     def __init__(
         self, recipe: GanRecipe, generator: nn.Module, discriminator: Discriminator,
         train_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
     ):  # fmt: skip
-        super().__init__(recipe, run_dir, device)
-        self.train_set = train_set.to(device)
-        self.steps_per_epoch = len(train_set) // recipe.batch_size
-        if not self.steps_per_epoch or recipe.batch_size % self.ranks.size:
+        super().__init__(recipe, train_set, run_dir, device)
+        if recipe.batch_size % self.ranks.size:
             raise ValueError(
-                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
-                f"images and a multiple of the {self.ranks.size} ranks"
+                f"batch_size {recipe.batch_size} must be a multiple of the {self.ranks.size} ranks"
             )
+        self.parts = self.ranks.size
         self.total_steps, self.steps_per_row = recipe.steps, recipe.steps_per_row
+        # A row generates num_samples images, and the first looks at as many real ones.
+        self.row_steps = 2 * recipe.num_samples / recipe.batch_size
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         for network in self.trained():
             self.ranks.broadcast([*network.parameters(), *network.buffers()])
@@ -116,34 +119,30 @@ class Trainer(Loop):
         self.random = torch.Generator(device)
         self.augment = partial(diff_augment, policy=recipe.diff_augment, generator=self.random)
         self.real: Statistics | None = None  # of the training images, measured when first needed
-        self._reset_sums()
-
-    def _reset_sums(self) -> None:
-        # Over the row so far, kept on the device: losses of discriminator and generator, scores of
-        # real and generated images, steps; R1's penalty, its steps.
-        self.sums = torch.zeros(7, device=self.device, dtype=torch.float64)
-        self.clear_bad_step()
 
     # The training step
 
     def train_step(self, images: Tensor) -> None:
+        """One step of both networks, by this rank's real images (B, 3, H, W) uint8."""
         recipe, step = self.recipe, self.progress.step
         seed_step(recipe.seed, step, self.ranks.rank, self.random)
         real = prepare(images, recipe.flip, self.random)
         with self.autocast():
             fake = self.generator(self._noise(len(real)))
-        noted = self._discriminator_step(real, fake.detach())
+        loss_d, score_real, score_fake = self._discriminator_step(real, fake.detach())
         if recipe.r1_gamma and step % recipe.r1_every == 0:
-            penalty = self._penalty_step(real)
-            self.sums[5:] += torch.stack([penalty.double(), torch.ones_like(noted[0])])
-        noted.insert(1, self._generator_step(fake))
+            self.add({"r1": self._penalty_step(real), "r1_steps": 1})
+        loss_g = self._generator_step(fake)
         self.ema.update(self.generator, step=step + 1)
-        self.sums[:5] += torch.stack([*noted, torch.ones_like(noted[0])])
-        self.note_loss(noted[0] + noted[1])
+        self.add({
+            "loss/discriminator": loss_d, "loss/generator": loss_g, "score/real": score_real,
+            "score/generated": score_fake, "steps": 1,
+        })  # fmt: skip
+        self.note_loss(loss_d + loss_g)
         self.progress.step += 1
 
     def _discriminator_step(self, real: Tensor, fake: Tensor) -> list[Tensor]:
-        """Returns the loss and the mean scores, float64."""
+        """Trains on images (B, 3, H, W); the loss and the mean scores, () float64 each."""
         with self.autocast():
             real_scores = self.discriminator(self.augment(real)).float()
             fake_scores = self.discriminator(self.augment(fake)).float()
@@ -181,53 +180,37 @@ class Trainer(Loop):
         return torch.randn(shape, generator=self.random, device=self.device)
 
     def batches(self) -> Iterator[tuple[Tensor]]:
-        """The rest of the epoch or of the row, whichever is shorter."""
-        recipe, step = self.recipe, self.progress.step
-        epoch, done = divmod(step, self.steps_per_epoch)
-        steps = min(self.steps_per_epoch - done, self.steps_per_row - step % self.steps_per_row)
-        order = epoch_order(recipe.seed, epoch, self.train_set, recipe.batch_size)
-        order = order[done * recipe.batch_size :][: steps * recipe.batch_size]
-        order = self.ranks.share(order, recipe.batch_size)
-        local, seed = recipe.batch_size // self.ranks.size, derive_seed(recipe.seed, epoch)
-        return ((images,) for images, _ in self.train_set.iterate(order, local, seed=seed))
+        return ((images,) for images, _ in super().batches())
 
     # Rows: samples, and how near they are
 
-    def row_seconds(self, clock: Clock) -> float:
-        """As the last one; at first, a pass over as many images as are generated and looked at."""
-        steps = 2 * self.recipe.num_samples / self.recipe.batch_size
-        return 1.5 * self.progress.evaluation_seconds or steps * clock.longest_step()
-
     def end_row(self) -> None:
-        begin = time.monotonic()
+        super().end_row()
+        raise_if_diverged(self.recipe.run_id, self.progress.history)
+
+    def make_row(self, sums: dict[str, float]) -> dict[str, float]:
         samples = self.sample()
         if self.ranks.is_main:
             path = self.run_dir / SAMPLES / f"step-{self.progress.step:08d}.png"
             write_atomically(path, draw_grid(samples[: GRID**2]))
             images = {"images": to_bytes(samples).cpu().contiguous()}
             write_atomically(path.with_suffix(".safetensors"), save(images))
-        row = {"step": self.progress.step, **self._describe_row()}
-        row["sample/pixel_distance"] = self._pixel_distance(samples)
-        self.progress.history.append(row)
-        self.progress.evaluation_seconds = time.monotonic() - begin
-        self._reset_sums()
-        raise_if_diverged(self.recipe.run_id, self.progress.history)
+        row = {"step": self.progress.step}
+        if sums["steps"]:  # losses and scores; none where nothing was trained yet
+            row |= {name: sums[name] / sums["steps"] for name in self.sum_names if "/" in name}
+        if sums["r1_steps"]:
+            row["r1"] = sums["r1"] / sums["r1_steps"]
+        return row | {"sample/pixel_distance": self._pixel_distance(samples)}
 
     @torch.no_grad()
     def sample(self) -> Tensor:
-        """num_samples images of the EMA's generator, always of the same noise."""
+        """Images (num_samples, 3, H, W) of the EMA's generator, always of the same noise."""
         model, recipe = self.result_model(), self.recipe
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         self.random.manual_seed(derive_seed(recipe.seed, 4))
         noise = self._noise(recipe.num_samples)
         with self.autocast():
             return torch.cat([model(part).float() for part in noise.split(SAMPLE_BATCH)])
-
-    def _describe_row(self) -> dict[str, float]:
-        sums = self.ranks.sum(self.sums).tolist()
-        names = "loss/discriminator", "loss/generator", "score/real", "score/generated"
-        row = {name: value / sums[4] for name, value in zip(names, sums) if sums[4]}
-        return row | ({"r1": sums[5] / sums[6]} if sums[6] else {})
 
     def _pixel_distance(self, samples: Tensor) -> float:
         if self.real is None:
@@ -246,14 +229,7 @@ class Trainer(Loop):
     def result_model(self) -> nn.Module:
         return self.ema.module
 
-    def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
+    def stateful(self) -> dict[str, Any]:
         optimizers = {f"{name}_optimizer": part for name, part in self.optimizers.items()}
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         return {**networks, **optimizers, "ema": self.ema}
@@ -265,11 +241,13 @@ class Trainer(Loop):
             "r1_gamma"
         )
 
-    def describe_sums(self) -> dict[str, str]:
-        steps = max(self.sums[4].item(), 1)
-        discriminator, generator = (self.sums[:2] / steps).tolist()
-        step = f"{self.progress.step}/{self.total_steps}"
-        return {"step": step, "d": f"{discriminator:.3f}", "g": f"{generator:.3f}"}
+    def describe_sums(self, sums: dict[str, float]) -> dict[str, str]:
+        steps = max(sums["steps"], 1)
+        return {
+            "step": f"{self.progress.step}/{self.total_steps}",
+            "d": f"{sums['loss/discriminator'] / steps:.3f}",
+            "g": f"{sums['loss/generator'] / steps:.3f}",
+        }
 
 
 def r1_penalty(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -295,10 +273,9 @@ def prepare(images: Tensor, flip: bool = False, random: torch.Generator | None =
 
 def draw_grid(images: Tensor) -> bytes:
     """Images (B, 3, H, W) in -1..1 as a PNG, eight in a row."""
-    pixels = make_grid(images.clamp(-1, 1), nrow=GRID, padding=1, pad_value=1)
-    pixels = ((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = make_grid(to_bytes(images), nrow=GRID, padding=1, pad_value=255)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
+    to_pil_image(pixels.cpu()).save(buffer, "png")
     return buffer.getvalue()
 
 

@@ -3,11 +3,10 @@
 `classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
 """
 
-import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nestlib.data.containers import ImageSet
+from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.models.weights import hash_weights, save_weights
+from nestlib.precision import autocast
 from nestlib.processor import keep_freed_memory
 from nestlib.recipes.recipe import RunRecipe
 from nestlib.signals import stop_signal
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
+from nestlib.training.seeding import derive_seed, epoch_order
 from nestlib.training.stopping import Clock
 
 CHECKPOINT_FORMAT = 1
@@ -61,44 +62,50 @@ class TrainResult:
 
 
 class Loop(ABC):
-    """One run. A subclass sets total_steps and steps_per_row, and sums: what it adds up on the
-    device for a row. first_row is 0 where a row comes before the first step."""
+    """One run. A subclass sets what is declared here without a value.
 
+    sum_names: of what is added up on the device for a row of the history.
+    first_row: 0 where a row comes before the first step.
+    parts: into how many equal parts a batch is cut; ranks share them.
+    row_steps: as many training steps as the first row may take; later ones take as the one before.
+    """
+
+    sum_names: tuple[str, ...]
+    first_row = 1
     total_steps: int
     steps_per_row: int
-    sums: Tensor
-    first_row = 1
+    parts: int
+    row_steps: float
 
-    def __init__(self, recipe: RunRecipe, run_dir: Path, device: torch.device):
+    def __init__(
+        self, recipe: RunRecipe, train_set: ImageSet | FolderSet, run_dir: Path,
+        device: torch.device,
+    ):  # fmt: skip
         self.recipe, self.run_dir, self.device = recipe, run_dir, device
+        self.train_set = train_set.to(device)
+        self.steps_per_epoch = len(train_set) // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"batch_size {recipe.batch_size} must be at most the {len(train_set)} training "
+                "images"
+            )
         self.ranks = Ranks.join(device)
         self.progress = Progress()
         self.saved_step: int | None = None
-        self.clear_bad_step()
-
-    @abstractmethod
-    def batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """Arguments of `train_step`, up to the next row at most."""
+        self.right: str | None = None  # TrainResult's
+        self._reset_sums()
 
     @abstractmethod
     def train_step(self, *batch: Tensor) -> None:
-        """One step; counts progress.step and notes what it lost."""
+        """One step; counts progress.step and adds to the sums."""
 
     @abstractmethod
-    def end_row(self) -> None:
-        """Append a row to the history and begin new sums."""
+    def make_row(self, sums: dict[str, float]) -> dict[str, Any]:
+        """A row of the history, from all ranks' sums since the last one and an evaluation."""
 
     @abstractmethod
-    def row_seconds(self, clock: Clock) -> float:
-        """What `end_row` may take."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the loop's own."""
-
-    @abstractmethod
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Put back what `state` gave."""
+    def stateful(self) -> dict[str, Any]:
+        """What a checkpoint keeps the state of, by name: models, optimisers, averages."""
 
     @abstractmethod
     def trained(self) -> Sequence[nn.Module]:
@@ -113,8 +120,39 @@ class Loop(ABC):
         """The message of a loss that is not finite at `step`."""
 
     @abstractmethod
-    def describe_sums(self) -> dict[str, str]:
+    def describe_sums(self, sums: dict[str, float]) -> dict[str, str]:
         """Where the run stands and its sums so far, for the progress bar."""
+
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Arguments of `train_step`: the rest of the epoch or of the row, whichever is shorter."""
+        step, batch_size, seed = self.progress.step, self.recipe.batch_size, self.recipe.seed
+        epoch, done = divmod(step, self.steps_per_epoch)
+        steps = min(self.steps_per_epoch - done, self.steps_per_row - step % self.steps_per_row)
+        order = epoch_order(seed, epoch, self.train_set, batch_size)
+        order = order[done * batch_size :][: steps * batch_size]
+        order = self.ranks.share(order, batch_size, self.parts)
+        local = len(self.ranks.own_parts(self.parts)) * batch_size // self.parts
+        return self.train_set.iterate(order, local, seed=derive_seed(seed, epoch))
+
+    def end_row(self) -> None:
+        """Append a row to the history and begin new sums."""
+        begin = time.monotonic()
+        self.progress.history.append(self.make_row(self._by_name(self.ranks.sum(self.sums))))
+        self.progress.evaluation_seconds = time.monotonic() - begin
+        self._reset_sums()
+
+    def row_seconds(self, clock: Clock) -> float:
+        """What `end_row` may take."""
+        return 1.5 * self.progress.evaluation_seconds or self.row_steps * clock.longest_step()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the loop's own."""
+        return {name: part.state_dict() for name, part in self.stateful().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+        for name, part in self.stateful().items():
+            part.load_state_dict(state[name])
 
     def run(
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
@@ -178,9 +216,7 @@ class Loop(ABC):
         self.load_state(state)
         if self.ranks.is_main:  # all ranks' sums; the others begin with none
             self.sums.copy_(state["sums"])
-        self.progress = Progress(
-            state["step"], state["train_seconds"], state["history"], state["evaluation_seconds"]
-        )
+        self.progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
         self.saved_step = self.progress.step
 
     def _save(self, clock: Clock) -> None:
@@ -197,10 +233,7 @@ class Loop(ABC):
         state = {
             "format": CHECKPOINT_FORMAT,
             "run_id": self.recipe.run_id,
-            "step": self.progress.step,
-            "train_seconds": self.progress.train_seconds,
-            "history": copy.deepcopy(self.progress.history),
-            "evaluation_seconds": self.progress.evaluation_seconds,
+            **asdict(self.progress),
             "sums": sums,
             **self.state(),
         }
@@ -217,15 +250,26 @@ class Loop(ABC):
         """The run as it stands."""
         return TrainResult(
             finished, self.progress.step, self.progress.history, self.progress.train_seconds,
-            hash_weights(self.result_model()), self.ranks.is_main, failure,
+            hash_weights(self.result_model()), self.ranks.is_main, failure, self.right,
         )  # fmt: skip
 
-    def clear_bad_step(self) -> None:
-        # The first step whose loss was not finite, kept on the device.
+    # Sums of a row, kept on the device
+
+    def _reset_sums(self) -> None:
+        self.sums = torch.zeros(len(self.sum_names), device=self.device, dtype=torch.float64)
+        # The first step whose loss was not finite.
         self.bad_step = torch.full((), -1, device=self.device)
 
+    def add(self, values: Mapping[str, Tensor | int]) -> None:
+        """Add values () to the row's sums of these names; the host does not wait."""
+        for name, value in values.items():
+            self.sums[self.sum_names.index(name)] += value
+
+    def _by_name(self, sums: Tensor) -> dict[str, float]:
+        return dict(zip(self.sum_names, sums.tolist()))
+
     def note_loss(self, loss: Tensor) -> None:
-        """Remember the step if its loss is not finite; the host is not asked."""
+        """Remember the step if its loss () is not finite; the host does not wait."""
         first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)
         self.bad_step = torch.where(first_bad, self.progress.step, self.bad_step)
 
@@ -247,13 +291,12 @@ class Loop(ABC):
     # Small parts
 
     def autocast(self) -> torch.autocast:
-        bf16 = self.recipe.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return autocast(self.recipe.precision, self.device)
 
     def _look(self, bar: tqdm) -> None:
         if int(self.bad_step) >= 0:
             self.raise_if_not_finite()
-        bar.set_postfix(self.describe_sums(), refresh=False)
+        bar.set_postfix(self.describe_sums(self._by_name(self.sums)), refresh=False)
 
     def _agree(self, *wishes: bool) -> list[bool]:
         """What any rank wishes, all do: ranks stop, and save, together or not at all."""

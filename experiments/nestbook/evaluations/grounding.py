@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.explain.gradcat import gradcat
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 Way = Callable[[NesT, Tensor, Tensor], np.ndarray]
@@ -128,7 +129,6 @@ def faithfulness(
     """
     leaf, size = model.patch_size * model.block_size, canvases.images.shape[-1]
     rng, losses = np.random.default_rng(seed), []
-    model.eval()
     for start in tqdm(range(0, len(canvases), BATCH), desc="blanking", disable=not progress):
         part = slice(start, start + BATCH)
         images = normalize(canvases.images[part], canvases.mean, canvases.std)
@@ -150,7 +150,7 @@ def _losses(
 ) -> np.ndarray:
     """What blanking each of the blocks (B,) costs the classes' logits: (len(blocks), B)."""
     per_row = images.shape[-1] // leaf
-    with torch.no_grad():
+    with running_mode(model, training=False), torch.no_grad():
         whole = model(images).gather(1, classes[:, None])[:, 0]
         lost = []
         for numbers in blocks:

@@ -26,10 +26,9 @@ from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import squeeze
 from nestlib.data.views import TransformedImages, class_numbers, view_of
-from nestlib.explain.baselines import class_maps
+from nestlib.explain.class_maps import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import (
-    boxes_one_by_one,
     count_contour_disagreements,
     maps_of_boxes,
     score_localization,
@@ -60,8 +59,6 @@ NO_WEIGHTS = "no published weights that timm could load; its figure is cited by 
 SMOKE_IMAGES = 8
 BATCH = 64
 CONTOUR_MAPS = 500  # that the disagreement with wsolevaluation's contours is counted on
-# Boxes are timed on maps of the first images, cut as 224-pixel images are, in alternation.
-TIMED_MAPS, TIMED_SIZE, ALTERNATIONS = 200, (224, 224), 5
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) normalised, classes (B,)
 
@@ -212,7 +209,7 @@ def maps_of(
     """Maps (N, h, w) float32 of every image's own class, and whether the model's first class is it.
 
     Args:
-        method: "acol" for a nestlib ACoL, else one of `nestlib.explain.baselines.METHODS`.
+        method: "acol" for a nestlib ACoL, else one of `nestlib.explain.class_maps.METHODS`.
         batches: on the model's device.
         total: N, for the progress bar.
     """
@@ -228,25 +225,6 @@ def maps_of(
             maps.append(found.detach().float().cpu().numpy())
             bar.update(len(images))
     return np.concatenate(maps), np.concatenate(right)
-
-
-def time_boxes(maps: np.ndarray) -> dict:
-    """Seconds of `find_boxes` and of OpenCV's plain loop on the same maps, one after the other.
-
-    Raises:
-        AssertionError: they do not agree, so that a rate would be of something else.
-    """
-    maps = maps[np.ptp(maps, axis=(1, 2)) > 0][:TIMED_MAPS]
-    seconds: dict[str, list[float]] = {"ours": [], "one_by_one": []}
-    for _ in range(ALTERNATIONS):
-        start = time.perf_counter()
-        ours = find_boxes(maps, TIMED_SIZE)
-        middle = time.perf_counter()
-        theirs = boxes_one_by_one(maps, TIMED_SIZE)
-        seconds["ours"].append(middle - start)
-        seconds["one_by_one"].append(time.perf_counter() - middle)
-        assert (ours == theirs).all()
-    return {"maps": len(maps), "image_size": list(TIMED_SIZE), "seconds": seconds}
 
 
 def _localize(
@@ -272,7 +250,6 @@ def _localize(
             "higher_inside": share_higher_inside(maps, subject.boxes, subject.size),
             "contours_disagree": count_contour_disagreements(maps[:CONTOUR_MAPS], subject.size),
             "seconds": {"maps": mapped - started, "boxes": boxed - mapped},
-            "boxes_timed": time_boxes(maps),
         },
     )  # fmt: skip
     store.add(record, committed=committed)

@@ -18,8 +18,8 @@ from nestbook.evaluations.grounding import (
 from nestbook.sweeps.runner import collect
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import load_dataset
-from nestlib.explain.baselines import class_maps
 from nestlib.explain.cam import cam
+from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
 from nestlib.metrics.intervals import wilson
 from nestlib.models.nest import NesT

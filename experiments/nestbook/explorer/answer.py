@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nestlib.explain.baselines import class_maps
 from nestlib.explain.cam import check_nest, choose_classes
+from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import Traversal, gradcat
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 LIKELIEST = 10  # classes explored unasked; a model of no more shows all of its classes
@@ -51,13 +52,8 @@ def explore_image(
     check_nest(model)
     if image.ndim != 3:
         raise ValueError(f"image has shape {tuple(image.shape)}; give one of (3, H, W)")
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(image[None])
-    finally:
-        model.train(training)
+    with running_mode(model, training=False), torch.no_grad():
+        logits = model(image[None])
     num_classes = logits.shape[1]
     asked = choose_classes(list(classes), logits.expand(len(classes), -1)).tolist()
     if num_classes <= likeliest:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nestbook.peers.adl import build_resnet, check_classes
+from nestlib.models.mode import running_mode
 
 LIBRARY = "timm"
 VARIANTS = {
@@ -77,15 +78,11 @@ class ACoL(nn.Module):
             ValueError: not one class an image, or a class that the model has not.
         """
         check_classes(classes, len(images), self.num_classes)
-        training = self.training
-        self.eval()
-        try:
+        with running_mode(self, training=False):
             features = self.resnet(images)
             first = normalize_maps(select(self.classifier_a(features), classes))
             erased = erase(features, first, self.delta)
             second = normalize_maps(select(self.classifier_b(erased), classes))
-        finally:
-            self.train(training)
         return torch.maximum(first, second)
 
 

@@ -21,6 +21,8 @@ import torch
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
+from nestlib.models.mode import running_mode
+
 LIBRARY = "timm"
 STRIDES = (8, 16, 32)
 # (stage, block), the last of a stage is -1; ResNets with one block a stage have one layer for two.
@@ -111,12 +113,8 @@ class ClassMapResNet(nn.Module):
         """
         head = self.resnet.fc
         check_classes(classes, len(images), head.out_features)
-        training = self.training
-        self.eval()
-        try:
+        with running_mode(self, training=False):
             features = self.resnet.forward_features(images)
-        finally:
-            self.train(training)
         weights, biases = head.weight[classes], head.bias[classes]
         return torch.einsum("bchw,bc->bhw", features, weights) + biases[:, None, None]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nestbook.benchmarks.rates import time_steps
-from nestlib.explain.baselines import class_maps
+from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import gradcat
 from nestlib.models.nest import NesT
 

@@ -8,8 +8,7 @@ Shapes: B images, C channels and h x w places of the last map, K classes; N toke
 vision transformer.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -17,8 +16,12 @@ import torch
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
+from nestlib.choices import choose
 from nestlib.explain.cam import Classes, cam, choose_classes
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
+
+DISCARDED = 0.9  # of an image's attention values in every layer, by rollout
 
 
 def class_maps(method: str, model: nn.Module, images: Tensor, classes: Classes = None) -> Tensor:
@@ -39,38 +42,29 @@ def class_maps(method: str, model: nn.Module, images: Tensor, classes: Classes =
     Raises:
         ValueError: an unknown method, classes that the model has not, or a size it does not take.
         TypeError: a model that the method cannot explain.
-        ImportError: "gradcam" or "gradcam++" without the package grad-cam.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
-    with _evaluating(model):
-        return METHODS[method](model, images, classes)
+    compute = choose("method", method, METHODS)
+    with running_mode(model, training=False):
+        return compute(model, images, classes)
 
 
-def rollout(attentions: Tensor, discard: float = 0.9, *, columns: bool = False) -> Tensor:
+def rollout(attentions: Tensor) -> Tensor:
     """How much of every token has reached every other after L layers: (B, N, N), rows sum to 1.
 
-    In every layer the lowest `discard` of an image's values become 0, all but the class token's
+    In every layer the lowest `DISCARDED` of an image's values become 0, all but the class token's
     attention to itself; the identity is added for the skip connection; rows are scaled to sum to 1.
+    [18]'s code divides column j by the sum of row j, by a missing keepdim; ours does not.
 
     Args:
         attentions: (L, B, N, N), one matrix a layer, first layer first.
-        discard: share of values, from 0 (plain rollout) to 1.
-        columns: divide column j by the sum of row j, as [18]'s code does by a missing keepdim;
-            rows then do not sum to 1.
-
-    Raises:
-        ValueError: discard is no share.
     """
-    if not 0 <= discard <= 1:
-        raise ValueError(f"discard {discard} is no share: give 0 to 1")
     N = attentions.shape[-1]
     flat = attentions.flatten(2)
-    lowest = flat.topk(int(N * N * discard), largest=False).indices
+    lowest = flat.topk(int(N * N * DISCARDED), largest=False).indices
     kept = flat.scatter(2, lowest, 0.0)
     kept[..., 0] = flat[..., 0]
     mixed = kept.unflatten(2, (N, N)) + torch.eye(N, dtype=kept.dtype, device=kept.device)
-    mixed = mixed / mixed.sum(-1).unsqueeze(-2 if columns else -1)
+    mixed = mixed / mixed.sum(-1, keepdim=True)
     joint = mixed[0]
     for layer in mixed[1:]:
         joint = layer @ joint
@@ -81,6 +75,9 @@ def largest_attentions(model: VisionTransformer, images: Tensor) -> tuple[Tensor
     """Logits (B, K), and every layer's attention, the largest of its heads: (L, B, N, N).
 
     Computed from queries and keys, as timm's fused attention has no matrix to look at.
+
+    Args:
+        images: (B, 3, H, W), normalised as the model was trained.
 
     Raises:
         TypeError: no timm VisionTransformer of plain attention layers.
@@ -99,7 +96,7 @@ def largest_attentions(model: VisionTransformer, images: Tensor) -> tuple[Tensor
 
     hooks = [attn.qkv.register_forward_hook(partial(keep, attn)) for attn in layers]
     try:
-        with _evaluating(model), torch.no_grad():
+        with torch.no_grad():
             logits = model(images)
     finally:
         for hook in hooks:
@@ -169,10 +166,8 @@ def _grad_cam(method: str, model: nn.Module, images: Tensor, classes: Classes) -
     Grad-CAM++ is derived for maps of 0 or more, as a ReLU leaves; on others (NesT's LayerNorm,
     EfficientNet's SiLU) its denominator can cross 0.
     """
-    try:
-        import pytorch_grad_cam
-    except ImportError as error:
-        raise ImportError("gradcam and gradcam++ need `pip install grad-cam`") from error
+    import pytorch_grad_cam
+
     features = _last_map(model, images).requires_grad_()
     with torch.enable_grad():
         logits = model.forward_head(features)
@@ -206,18 +201,6 @@ def _last_map(model: nn.Module, images: Tensor) -> Tensor:
             f"{model.num_features} channels; for a class-token model use rollout"
         )
     return features.detach()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; after it every module's own mode again (a frozen BatchNorm's too)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:
