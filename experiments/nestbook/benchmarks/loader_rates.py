@@ -5,6 +5,7 @@ Contenders take their turns, so that other load on the machine meets all alike; 
 own seconds are counted beside those of the clock, which other load hardly changes.
 """
 
+import itertools
 import os
 import resource
 import statistics
@@ -31,6 +32,7 @@ from torchvision.transforms import (
 )
 from tqdm import tqdm
 
+from nestbook.benchmarks.rates import take_turns
 from nestlib.data.augment import crop_and_flip, normalize
 from nestlib.data.containers import FolderSet
 from nestlib.data.decoding import CROP_AREA, CROP_ASPECT, decode_image, simplejpeg
@@ -80,18 +82,29 @@ def loading_rates(
     Raises:
         ValueError: an epoch of another number of images.
     """
-    measured = {name: {"images_per_second": [], "cpu_ms": []} for name in contenders}
-    for number in tqdm(range(-1, rounds), "loader", unit="round", disable=not progress):
-        for name, make in contenders.items():
-            begin, begin_cpu = time.perf_counter(), _cpu_seconds()
-            read = sum(len(labels) for _, labels in make(number + 1))
-            seconds, cpu = time.perf_counter() - begin, _cpu_seconds() - begin_cpu
-            if read != count:
-                raise ValueError(f"{name} gave {read} images of {count}")
-            if number >= 0:  # the first round warms up: files into memory, code into caches
-                measured[name]["images_per_second"].append(read / seconds)
-                measured[name]["cpu_ms"].append(1000 * cpu / read)
-    return measured
+    epochs = {
+        name: partial(_read_epoch, name, map(make, itertools.count()), count)
+        for name, make in contenders.items()
+    }
+    # The first round warms up: files into memory, code into caches.
+    measured = take_turns(epochs, rounds, title="loader", progress=progress)
+    return {
+        name: {
+            "images_per_second": [count / seconds for seconds, _ in each],
+            "cpu_ms": [1000 * cpu / count for _, cpu in each],
+        }
+        for name, each in measured.items()
+    }
+
+
+def _read_epoch(name: str, epochs: Iterator[Batches], count: int) -> tuple[float, float]:
+    """Seconds of the clock and of the processor that the next epoch takes."""
+    begin, begin_cpu = time.perf_counter(), _cpu_seconds()
+    read = sum(len(labels) for _, labels in next(epochs))
+    seconds, cpu = time.perf_counter() - begin, _cpu_seconds() - begin_cpu
+    if read != count:
+        raise ValueError(f"{name} gave {read} images of {count}")
+    return seconds, cpu
 
 
 def _cpu_seconds() -> float:
@@ -159,17 +172,19 @@ RESIZERS = {
 
 def _time_all(ways: dict[str, Callable], inputs: list, rounds: int) -> dict:
     reference = next(iter(ways.values()))(inputs[0]).astype(int)
-    times = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            begin = time.process_time()
-            for one in inputs:
-                way(one)
-            times[name].append(1000 * (time.process_time() - begin) / len(inputs))
+    turns = {name: partial(_cpu_ms, way, inputs) for name, way in ways.items()}
+    times = take_turns(turns, rounds, warmup=0)
     return {
         name: {"ms": times[name], "difference": int(np.abs(way(inputs[0]) - reference).max())}
         for name, way in ways.items()
     }
+
+
+def _cpu_ms(way: Callable, inputs: list) -> float:
+    begin = time.process_time()
+    for one in inputs:
+        way(one)
+    return 1000 * (time.process_time() - begin) / len(inputs)
 
 
 def streaming_memory(

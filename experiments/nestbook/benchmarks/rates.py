@@ -1,18 +1,100 @@
-"""What a machine can do at best: the rates of a plain matrix product and of a copy."""
+"""How steps are timed, contenders in turn; and what a machine can do at best: the rates of a plain
+matrix product and of a copy.
+"""
 
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from tqdm import tqdm
+
+from nestlib.precision import check_precision
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 # Edges of the square product: large enough that arithmetic bounds it, not memory.
 MATMUL_SIZES = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # larger than any cache
 RATE_SECONDS = 1.0  # for which `measure_machine` tries each rate
+
+
+def take_turns(
+    contenders: Mapping[K, Callable[[], T]], rounds: int, *, warmup: int = 1, title: str = "",
+    progress: bool = False,
+) -> dict[K, list[T]]:  # fmt: skip
+    """What each contender measures in each round, A B C A B C ..., so that other load on the
+    machine meets all alike. Rounds that warm up are not kept.
+    """
+    measured: dict[K, list[T]] = {name: [] for name in contenders}
+    for number in tqdm(range(-warmup, rounds), title, unit="round", disable=not progress):
+        for name, measure in contenders.items():
+            value = measure()
+            if number >= 0:
+                measured[name].append(value)
+    return measured
+
+
+def count_rounds(rounds: int, start: float, time_limit_s: float | None) -> Iterator[int]:
+    """1, 2, ... `rounds`. None is begun that would probably end later than `time_limit_s` after
+    `start`, but for the first.
+    """
+    for number in range(1, rounds + 1):
+        began = time.perf_counter()
+        yield number
+        now = time.perf_counter()
+        if time_limit_s is not None and now + (now - began) > start + time_limit_s:
+            return
+
+
+def time_step(step: Callable[[], object], device: torch.device, seconds: float = 0.0) -> float:
+    """Seconds of one step, the mean over `seconds` or more and one step at least."""
+    done, elapsed = fill(partial(time_steps, step, device), seconds)
+    return elapsed / done
+
+
+def time_steps(step: Callable[[], object], device: torch.device, iterations: int) -> float:
+    """Seconds that so many steps take, from an idle device to an idle device."""
+    synchronize = torch.get_device_module(device).synchronize
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(iterations):
+        step()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def fill(time_n: Callable[[int], float], seconds: float) -> tuple[int, float]:
+    """Steps done and seconds taken, one step and `seconds` at least; `time_n` does n steps."""
+    done, elapsed = 1, time_n(1)
+    while elapsed < seconds:
+        # As many as should fill the rest: to wait for the device costs a queue refill.
+        more = math.ceil((seconds - elapsed) * done / elapsed)
+        elapsed += time_n(more)
+        done += more
+    return done, elapsed
+
+
+def check_settings(precision: str, rounds: int) -> None:
+    """Raise ValueError for an unknown precision, or fewer than one round."""
+    check_precision(precision)
+    if rounds < 1:
+        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
+
+
+def describe_settings(
+    device: torch.device, precision: str, rounds: int, **others: Any
+) -> dict[str, Any]:
+    """What times depend on, beside the machine itself; ready for JSON."""
+    return {
+        "device": str(device), "precision": precision, "rounds": rounds,
+        "threads": torch.get_num_threads(), "torch": torch.__version__, **others,
+    }  # fmt: skip
 
 
 class MatrixProduct:
@@ -38,28 +120,6 @@ class MatrixProduct:
         done, elapsed = fill(self.time, seconds)
         self.row["rounds"].append(done * self.flops / elapsed / 1e12)
         self.row["median"] = statistics.median(self.row["rounds"])
-
-
-def time_steps(step: Callable[[], object], device: torch.device, iterations: int) -> float:
-    """Seconds that so many steps take, from an idle device to an idle device."""
-    synchronize = torch.get_device_module(device).synchronize
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(iterations):
-        step()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-def fill(time_n: Callable[[int], float], seconds: float) -> tuple[int, float]:
-    """Steps done and seconds taken, one step and `seconds` at least; `time_n` does n steps."""
-    done, elapsed = 1, time_n(1)
-    while elapsed < seconds:
-        # As many as should fill the rest: to wait for the device costs a queue refill.
-        more = math.ceil((seconds - elapsed) * done / elapsed)
-        elapsed += time_n(more)
-        done += more
-    return done, elapsed
 
 
 @dataclass(frozen=True)

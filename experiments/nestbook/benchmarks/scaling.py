@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,13 +19,15 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nestbook.benchmarks.bench import bench_id
+from nestbook.benchmarks.rates import take_turns
 from nestbook.benchmarks.scale import Job, Rates
 from nestbook.recipes.rows import TABLE2
+from nestbook.records import add_record
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.cost import count_params
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
-from nestlib.records import Record, Store, describe_environment, open_store, timestamp
+from nestlib.records import Record, Store, describe_environment, open_store
 from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer
 
@@ -116,23 +119,19 @@ def measure_scaling(
     """Steps of one batch by one gloo rank and by two, in turn, one thread each."""
     recipe, device = scaling_recipe(), torch.device("cpu")
     environment = describe_environment(device)
-    turns: dict[int, list[dict]] = {ranks: [] for ranks in RANKS}
-    for _ in range(rounds):
-        for ranks in RANKS:
-            turns[ranks].append(_time_ranks(ranks, steps))
-    record = Record(
-        run_id=bench_id("scaling", "full", device, recipe.precision), kind="bench",
+    runs = {ranks: partial(_time_ranks, ranks, steps) for ranks in RANKS}
+    turns = take_turns(runs, rounds, warmup=0)
+    return add_record(
+        store, environment, committed=committed, kind="bench",
+        run_id=bench_id("scaling", "full", device, recipe.precision),
         recipe={"model": recipe.model, "model_options": recipe.model_options, "batch_size": BATCH,
                 "num_params": count_params(recipe.build_model(10)), "steps": steps,
                 "rounds": rounds, "threads_per_rank": 1, "backend": "gloo", "budget": "full"},
-        environment=environment | {"finished": timestamp()},
         summary={
             "step_seconds": {str(n): [turn["step"] for turn in turns[n]] for n in RANKS},
             "exchange_seconds": [turn["exchange"] for turn in turns[2]],
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def _time_ranks(ranks: int, steps: int) -> dict[str, float]:

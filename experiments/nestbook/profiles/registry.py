@@ -8,13 +8,13 @@ import torch
 from nestbook.benchmarks.bench import SPEED_BATCH_SIZES, bench_id
 from nestbook.benchmarks.loader import measure_loader, measure_streaming
 from nestbook.benchmarks.rivals import MODELS, Rival
-from nestbook.profiles.attention import Shape, attention_choices
+from nestbook.profiles.choices import Product, Shape, attention_choices, product_choices
 from nestbook.profiles.explaining import explaining_costs
 from nestbook.profiles.growth import growth, nest_series
 from nestbook.profiles.input_rate import input_rates
-from nestbook.profiles.products import Product, product_choices
 from nestbook.profiles.roofline import roofline
 from nestbook.profiles.step import step_kinds
+from nestbook.records import add_record
 from nestlib.choices import check_choice
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.containers import ImageSet
@@ -23,7 +23,7 @@ from nestlib.models import create_model
 from nestlib.precision import resolve_precision
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
@@ -91,14 +91,12 @@ def add_profile(
 ) -> Record:  # fmt: skip
     """Call `measure` and write what it returns as the record of the profile `name`."""
     environment = describe_environment(device)
-    record = Record(
-        run_id=bench_id(name, "full", device, precision), kind="bench",
+    summary = measure()
+    return add_record(
+        store, environment, committed=committed, kind="bench", summary=summary,
+        run_id=bench_id(name, "full", device, precision),
         recipe={"profile": name, "precision": precision, "budget": "full", **recipe},
-        environment=environment, summary=measure(),
     )  # fmt: skip
-    record.environment["finished"] = timestamp()
-    store.add(record, committed=committed)
-    return record
 
 
 def _roofline(device: torch.device, precision: str, progress: bool) -> dict:
