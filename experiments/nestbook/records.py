@@ -1,5 +1,7 @@
 """The record of what the book measures, written when the measurement has ended."""
 
+import hashlib
+import json
 from typing import Any
 
 from nestlib.data.containers import FolderSet, ImageSet
@@ -24,3 +26,8 @@ def add_record(
     record = Record(environment=environment | ended, **parts)
     store.add(record, committed=committed)
     return record
+
+
+def short_hash(identity: dict[str, Any]) -> str:
+    """Eight hex digits of all that decides a record's numbers, for its id."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,7 +1,5 @@
 """Figure 8's table: each row's model, the way its maps are made, and the records of its errors."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from tqdm import tqdm
 from nestbook.evaluations.classifiers import NO_RECORD, HubUnreachable, fetch_weights
 from nestbook.peers import PUBLISHED
 from nestbook.peers.acol import ACoL
+from nestbook.records import add_record, short_hash
 from nestbook.sweeps.plans import plan_figure8
 from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
@@ -27,7 +26,6 @@ from nestlib.data.views import WholeImages, class_numbers, view_of
 from nestlib.explain.baselines import class_maps
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import (
-    boxes_one_by_one,
     count_contour_disagreements,
     maps_of_boxes,
     score_localization,
@@ -35,7 +33,7 @@ from nestlib.metrics.localization import (
 )
 from nestlib.models import create_model
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Failure, Record, Store, describe_environment, timestamp
+from nestlib.records import Failure, Record, Store, describe_environment
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import Weights, build_trained, find_weights
 from nestlib.training.devices import resolve_device
@@ -58,8 +56,6 @@ NO_WEIGHTS = "no published weights that timm could load; its figure is cited by 
 SMOKE_IMAGES = 8
 BATCH = 64
 CONTOUR_MAPS = 500  # that the disagreement with wsolevaluation's contours is counted on
-# Boxes are timed on maps of the first images, cut as 224-pixel images are, in alternation.
-TIMED_MAPS, TIMED_SIZE, ALTERNATIONS = 200, (224, 224), 5
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) normalised, classes (B,)
 
@@ -73,9 +69,9 @@ class _Subject:
     recipe: dict[str, Any]
     model: nn.Module
     batches: Batches
+    images: ImageSet | FolderSet
     size: tuple[int, int]
     boxes: np.ndarray
-    data: dict[str, Any]
 
 
 def localize(
@@ -228,25 +224,6 @@ def maps_of(
     return np.concatenate(maps), np.concatenate(right)
 
 
-def time_boxes(maps: np.ndarray) -> dict:
-    """Seconds of `find_boxes` and of OpenCV's plain loop on the same maps, one after the other.
-
-    Raises:
-        AssertionError: they do not agree, so that a rate would be of something else.
-    """
-    maps = maps[np.ptp(maps, axis=(1, 2)) > 0][:TIMED_MAPS]
-    seconds: dict[str, list[float]] = {"ours": [], "one_by_one": []}
-    for _ in range(ALTERNATIONS):
-        start = time.perf_counter()
-        ours = find_boxes(maps, TIMED_SIZE)
-        middle = time.perf_counter()
-        theirs = boxes_one_by_one(maps, TIMED_SIZE)
-        seconds["ours"].append(middle - start)
-        seconds["one_by_one"].append(time.perf_counter() - middle)
-        assert (ours == theirs).all()
-    return {"maps": len(maps), "image_size": list(TIMED_SIZE), "seconds": seconds}
-
-
 def _localize(
     subject: _Subject, store: Store, device: torch.device, committed: bool, progress: bool
 ) -> Record:
@@ -259,9 +236,9 @@ def _localize(
     boxed = time.perf_counter()
     perfect = maps_of_boxes(subject.boxes, subject.size, maps.shape[1:])
     ceiling = score_localization(find_boxes(perfect, subject.size), subject.boxes, right)
-    record = Record(
-        run_id=subject.run_id, kind="explain", recipe=subject.recipe,
-        environment=environment | {"finished": timestamp(), "data": subject.data},
+    return add_record(
+        store, environment, committed=committed, images=subject.images, kind="explain",
+        run_id=subject.run_id, recipe=subject.recipe,
         summary={
             "row": subject.row, "method": method, "map_size": list(maps.shape[1:]),
             "image_size": list(subject.size), "top1_error": 100 * float((~right).mean()),
@@ -270,11 +247,8 @@ def _localize(
             "higher_inside": share_higher_inside(maps, subject.boxes, subject.size),
             "contours_disagree": count_contour_disagreements(maps[:CONTOUR_MAPS], subject.size),
             "seconds": {"maps": mapped - started, "boxes": boxed - mapped},
-            "boxes_timed": time_boxes(maps),
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def _trained_here(
@@ -292,7 +266,7 @@ def _trained_here(
         row, f"localize/{recipe.run_id}",
         to_dict(recipe) | ({"rounded_to": "fp16"} if weights and weights.rounded else {}),
         model.eval().to(device),
-        _batches_of(images, device), images.image_size, boxes, _describe(images),
+        _batches_of(images, device), images, images.image_size, boxes,
     )  # fmt: skip
 
 
@@ -313,8 +287,7 @@ def _identify(name: str, limit: int) -> dict[str, Any]:
 
 def _imagenet_id(identity: dict[str, Any]) -> str:
     own = {key: identity[key] for key in ("name", "weights", "dataset", "limit", "view")}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-    return f"localize/imagenet/{identity['name']}-{digest[:8]}"
+    return f"localize/imagenet/{identity['name']}-{short_hash(own)}"
 
 
 def _list_images(folder: Path, limit: int) -> FolderSet:
@@ -341,10 +314,5 @@ def _published(
             yield batch, numbers[labels].to(device)
 
     return _Subject(
-        row, _imagenet_id(identity), identity, model, batches(), (size, size),
-        boxes, _describe(images),
+        row, _imagenet_id(identity), identity, model, batches(), images, (size, size), boxes
     )  # fmt: skip
-
-
-def _describe(images: ImageSet | FolderSet) -> dict[str, Any]:
-    return {images.split: {"fingerprint": images.fingerprint, "images": len(images)}}
