@@ -2,14 +2,14 @@
 
 import json
 import statistics
-import time
 from collections.abc import Iterable
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from nestbook.benchmarks.rates import take_turns, time_step
 from nestbook.sweeps.runner import count_images_seen
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
@@ -77,13 +77,10 @@ def time_steps(recipe: Recipe) -> float:
             teacher = get_recipe(name, seed=seed).build_model(info.num_classes)
         model = recipe.build_model(info.num_classes)
         # Its folder is made when a run is saved, which this one is not.
-        trainer = Trainer(recipe, model, noise, noise, Path("unused"), torch.device("cpu"), teacher)
-        trainer.train_step(noise.images, labels)
-        marks = [time.perf_counter()]
-        for _ in range(STEPS):
-            trainer.train_step(noise.images, labels)
-            marks.append(time.perf_counter())
-    return statistics.median(end - begin for begin, end in pairwise(marks))
+        cpu = torch.device("cpu")
+        trainer = Trainer(recipe, model, noise, noise, Path("unused"), cpu, teacher)
+        step = partial(trainer.train_step, noise.images, labels)
+        return statistics.median(take_turns({"": partial(time_step, step, cpu)}, STEPS)[""])
 
 
 def _kind(recipe: Recipe) -> str:
