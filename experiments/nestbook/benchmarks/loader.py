@@ -4,9 +4,7 @@ JPEGs of about ImageNet's size are cut from scikit-image's photos; Tiny ImageNet
 it lies in the data folder.
 """
 
-import functools
 import http.server
-import io
 import os
 import tarfile
 import tempfile
@@ -36,9 +34,10 @@ from nestlib.project import data_root
 
 PHOTOS = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 PHOTO_SIZE = 500, 375  # width, height: what most of ImageNet's files have
-# Of a file: the train tar's 148 GB over its 1,281,167 images. A decoder's time follows the bytes.
+# Of a file: the train tar's 148 GB over its 1,281,167 images. A decoder's time follows the bytes,
+# so the quality is the one whose files come nearest to that.
 PHOTO_BYTES = 115_000
-QUALITIES = (85, 88, 90, 92, 93, 94, 95, 96, 97, 98, 99)
+PHOTO_QUALITY = 99
 CLASSES = 10
 WORKERS = 2
 PHOTO_COUNT, TINY_COUNT = 2048, 5000  # of an epoch; workers start anew in each
@@ -105,13 +104,13 @@ def _fetched(url: str, options: dict, epoch: int) -> Iterator:
 
 
 @contextmanager
-def _cache(limit_mb: float | None = None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        values = {"NESTLIB_CACHE": folder}
-        if limit_mb:
-            values["NESTLIB_CACHE_GB"] = str(limit_mb / 1000)
-        with patch.dict(os.environ, values):
-            yield Path(folder)
+def _cache(**values: str) -> Iterator[None]:
+    """An empty cache, and other environment variables, for a while."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.dict(os.environ, {"NESTLIB_CACHE": folder, **values}),
+    ):
+        yield
 
 
 def measure_streaming(
@@ -119,7 +118,8 @@ def measure_streaming(
     photos: int = STREAM_COUNT,
 ) -> dict:  # fmt: skip
     """Memory, looked at `every` seconds, while shards come over HTTP through too small a cache."""
-    with tempfile.TemporaryDirectory() as folder, _cache(STREAM_CACHE_MB):
+    limit = {"NESTLIB_CACHE_GB": str(STREAM_CACHE_MB / 1000)}
+    with tempfile.TemporaryDirectory() as folder, _cache(**limit):
         root = Path(folder)
         tree, shards = write_photos(root / "photos", photos), root / "shards"
         make_shards(
@@ -143,8 +143,6 @@ def measure_streaming(
 def write_photos(folder: Path, count: int) -> Path:
     """A tree of class folders of JPEGs, windows of scikit-image's photos; returns the folder.
 
-    The quality is the one whose files come nearest to PHOTO_BYTES on average.
-
     Raises:
         ImportError: scikit-image is not installed.
     """
@@ -156,16 +154,10 @@ def write_photos(folder: Path, count: int) -> Path:
         ) from error
     photos = [Image.fromarray(getattr(data, name)()) for name in PHOTOS]
     rng = np.random.default_rng(0)
-    cuts = [_cut(photos[number % len(photos)], rng) for number in range(count)]
-    sample = cuts[: len(photos)]
-    bytes_of = {
-        quality: np.mean([len(_encode(cut, quality)) for cut in sample]) for quality in QUALITIES
-    }
-    quality = min(QUALITIES, key=lambda q: abs(bytes_of[q] - PHOTO_BYTES))
-    for number, cut in enumerate(cuts):
+    for number in range(count):
         path = folder / "train" / f"c{number % CLASSES}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_encode(cut, quality))
+        _cut(photos[number % len(photos)], rng).save(path, "jpeg", quality=PHOTO_QUALITY)
     return folder
 
 
@@ -173,12 +165,6 @@ def _cut(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     width, height = PHOTO_SIZE
     left, top = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
     return photo.crop((left, top, left + width, top + height))
-
-
-def _encode(image: Image.Image, quality: int) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "jpeg", quality=quality)
-    return stream.getvalue()
 
 
 def _find_tiny() -> Path | None:
@@ -202,9 +188,8 @@ def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[str]:
     """An HTTP server of a folder, in a process of its own; the URL."""
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    ) as server:
+    handler = partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         process = get_context("fork").Process(target=server.serve_forever, daemon=True)
         process.start()
         try:

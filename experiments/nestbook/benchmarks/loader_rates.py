@@ -148,25 +148,21 @@ def _decode_opencv(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _resize_pillow(part: np.ndarray, size: int) -> np.ndarray:
-    image = Image.fromarray(part)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-
-
 def _resize_torch(part: np.ndarray, size: int) -> np.ndarray:
     pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
     small = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
     return small[0].permute(1, 2, 0).numpy()
 
 
-def _resize_opencv(part: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-RESIZERS = {
-    "Pillow": _resize_pillow,
+# (image, size): Pillow first, likewise.
+RESIZERS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "Pillow": lambda part, size: np.asarray(
+        Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR)
+    ),
     "torch, uint8": _resize_torch,
-    "OpenCV, without averaging": _resize_opencv,
+    "OpenCV, without averaging": lambda part, size: cv2.resize(
+        part, (size, size), interpolation=cv2.INTER_LINEAR
+    ),
 }
 
 

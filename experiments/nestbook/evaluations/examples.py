@@ -3,7 +3,7 @@
 Images are the first of a set, or those named by a parameter; none is picked for its looks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from nestbook.sweeps.plans import plan_figure8
 from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
-from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import decode_image
 from nestlib.data.digits import make_digits
@@ -106,7 +106,7 @@ def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
     """One canvas of four digits, and the walks of its four classes: figure 3 on embedded data.
 
     Args:
-        canvas: which of the planted truth's canvases (`nestbook.evaluations.planted.CANVASES`).
+        canvas: number of a canvas (`nestbook.evaluations.planted.load_canvases`).
         budget: smoke takes an untrained model.
 
     Raises:
@@ -117,7 +117,8 @@ def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
         raise ValueError(f"canvas {canvas} is not one of 0 to {len(canvases) - 1}")
     classes = canvases.box_labels[canvas]
     images = canvases.images[canvas : canvas + 1].expand(len(classes), -1, -1, -1)
-    return _walk(_planted_model(budget), canvases, images, classes)
+    batch = normalize(images, canvases.mean, canvases.std)
+    return _walk(_planted_model(budget), images, batch, canvases.class_names, classes)
 
 
 def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
@@ -127,9 +128,10 @@ def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
     """
     options = get_recipe(RECIPE).dataset_options | {"num_images": count}
     canvases = load_dataset("digits", "test", image_size=64, **options)
-    walks = _walk(_planted_model(budget), canvases, canvases.images, None)
+    batch = normalize(canvases.images, canvases.mean, canvases.std)
     true = [canvases.class_names[k] for k in canvases.labels]
-    return replace(walks, class_names=_beside_true(walks.class_names, true))
+    model, names = _planted_model(budget), canvases.class_names
+    return _walk(model, canvases.images, batch, names, true=true)
 
 
 def map_images(
@@ -178,14 +180,7 @@ def walk_imagenet(imagenet_dir: Path | str) -> Walks:
     images, firsts = _first_images(imagenet_dir, FIGURE8_CLASSES)
     model, facts = load_published_row(WALKING_ROW)
     pixels, batch = _whole(images, firsts, facts["view"])
-    traversal = gradcat(model, batch)
-    names = [imagenet_names()[k] for k in traversal.classes]
-    return Walks(to_pixels(pixels), traversal, _beside_true(names, FIGURE8_CLASSES))
-
-
-def _beside_true(names: Iterable[str], true: Iterable[str]) -> tuple[str, ...]:
-    """The names of predicted classes; a wrong one says the true one too."""
-    return tuple(n if n == t else f"{n} (true: {t})" for n, t in zip(names, true, strict=True))
+    return _walk(model, pixels, batch, imagenet_names(), true=FIGURE8_CLASSES)
 
 
 def walk_photo(path: Path) -> Walks:
@@ -200,12 +195,8 @@ def walk_photo(path: Path) -> Walks:
     batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
     with torch.no_grad():
         classes = model(batch)[0].topk(TOP_CLASSES).indices
-    traversal = gradcat(model, batch.expand(TOP_CLASSES, -1, -1, -1), classes)
-    return Walks(
-        to_pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)),
-        traversal,
-        tuple(imagenet_names()[k] for k in classes),
-    )
+    pixels, batch = (x.expand(TOP_CLASSES, -1, -1, -1) for x in (pixels, batch))
+    return _walk(model, pixels, batch, imagenet_names(), classes)
 
 
 def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES)) -> Maps:
@@ -254,7 +245,16 @@ def _planted_model(budget: str) -> nn.Module:
     return load_trained(RECIPE, seed=PLANTED_SEED)
 
 
-def _walk(model: NesT, source: ImageSet, images: Tensor, classes: Tensor | None) -> Walks:
-    traversal = gradcat(model, normalize(images, source.mean, source.std), classes)
-    names = tuple(source.class_names[k] for k in traversal.classes)
-    return Walks(to_pixels(images), traversal, names)
+def _walk(
+    model: NesT, images: Tensor, batch: Tensor, class_names: Sequence[str],
+    classes: Tensor | None = None, *, true: Iterable[str] | None = None,
+) -> Walks:  # fmt: skip
+    """Walk images (B, 3, H, W), `batch` as the model takes them, for classes or those predicted.
+
+    With `true` a wrong prediction's name says the true one too.
+    """
+    traversal = gradcat(model, batch, classes)
+    names = [class_names[k] for k in traversal.classes]
+    if true is not None:
+        names = [n if n == t else f"{n} (true: {t})" for n, t in zip(names, true, strict=True)]
+    return Walks(to_pixels(images), traversal, tuple(names))

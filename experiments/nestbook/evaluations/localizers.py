@@ -99,9 +99,9 @@ def localize_figure8(
     images; nothing is trained. smoke takes untrained models, always anew.
 
     Returns:
-        By row of the figure, a record or a reason: no such run or no weights; or a Failure: no
-        images, or damaged ones. A smoke run has no result to lose: where no `data_dir` was named,
-        missing images are a reason there.
+        By row of the figure, a record; a reason: no such run or no weights; or a Failure: no
+        images, or damaged ones. Images that are missing where nobody named them are no failure of
+        a smoke run.
 
     Raises:
         ValueError: an unknown budget, or a data set that it does not go with.
