@@ -15,6 +15,7 @@ from nestbook.profiles.step import train_step
 from nestlib.data.augment import augment
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.datasets import dataset_info
 
 
 def input_rates(
@@ -58,6 +59,16 @@ def input_rates(
         image_size=list(train_set.image_size),
     )  # fmt: skip
     return {"settings": settings, "input": rates.pop("input"), "training": rates}
+
+
+def make_noise(dataset: str, count: int, image_size: int) -> ImageSet:
+    """Training images of noise in a data set's classes: what images show costs no time."""
+    info, draws = dataset_info(dataset), torch.Generator().manual_seed(0)
+    shape = (count, 3, image_size, image_size)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=draws)
+    labels = torch.randint(info.num_classes, shape[:1], generator=draws)
+    names = tuple(map(str, range(info.num_classes)))
+    return ImageSet("noise", "train", images, labels, names, info.mean, info.std)
 
 
 def _augmented(

@@ -53,20 +53,12 @@ IN_SEQUENCE = ("RandAugment", "CutMix&MixUp", "RandomErasing")
 # Narrow models: digits take about half a minute of one core a run, a minute or two where S = 1; at
 # small a run takes some ten minutes.
 NARROW = {"quick": "digits", "small": "small"}  # by budget: the folder of its recipes
-QUICK_EPOCHS = (3, 6, 10, 30)  # a tenth of figure 4's
-SMALL_EPOCHS = (10, 30, 60, 100)
 STRONGLY: dict[str, dict[str, Any]] = {
     # Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
     "quick": dict(augmentation=STRONG_DIGITS, epochs=10),
     "small": dict(augmentation=STRONG),
 }
-QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
-SMALL_HEADS = (1, 3, 6, 12)
-QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
-SMALL_DEPTHS = {1: (4,), 2: (2, 3, 4)}  # a run at S = 1 takes several times as long
-QUICK_SUBSET = 500
 SMALL_SUBSETS = (1_000, 2_500, 10_000, 50_000)
-PRECISION_CIFAR = dict(train_limit=10_000)  # of cifar10/nest_narrow: its ten epochs in minutes
 # Those of figure A1 that a finding compares, beside figure 5's.
 SMALL_DESIGNS = (
     "conv5x5_ln_maxpool3x3", "maxpool3x3_conv3x3_ln", "conv3x3_stride2_ln",
@@ -186,7 +178,7 @@ def _figure4(budget: str) -> Bars:
         left = {"NesT-S": "imagenet/nest_small", "NesT-B": "imagenet/nest_base",
                 "DeiT-S": "imagenet/deit_small", "DeiT-B": "imagenet/deit_base"}  # fmt: skip
         right = {"NesT-T": "imagenet/nest_tiny", "DeiT-B": "imagenet/deit_base"}
-    numbers = {"quick": QUICK_EPOCHS, "small": SMALL_EPOCHS}.get(budget, EPOCHS)
+    numbers = {"quick": (3, 6, 10, 30), "small": (10, 30, 60, 100)}.get(budget, EPOCHS)
     epochs = {
         ("epochs", model, str(number)): (
             name, small_schedule(SMALL_SUBSET, number) if budget == "small" else {"epochs": number}
@@ -241,7 +233,10 @@ def _figure6(budget: str) -> Bars:
         "small": {("cifar10", "narrow"): "small/nest_narrow"},
         "gpu": {("cifar10", "T"): "cifar10/nest_tiny"},
     }.get(budget, {(d, size): f"{d}/nest_{sizes[size]}" for d in CIFAR for size in sizes})
-    depths = {"quick": QUICK_DEPTHS, "small": SMALL_DEPTHS}.get(budget, DEPTHS)
+    # A run at S = 1 takes several times as long.
+    depths = {
+        "quick": {1: (4, 5), 2: (2, 3, 4, 5)}, "small": {1: (4,), 2: (2, 3, 4)}
+    }.get(budget, DEPTHS)  # fmt: skip
     return {
         (*key, f"S={word}", f"depth {depth}"): _optioned(
             name, budget, patch_size=word, num_hierarchies=depth
@@ -333,7 +328,8 @@ def _taught(
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
     name = f"{NARROW[budget]}/nest_narrow" if budget in NARROW else "cifar10/nest_base"
-    heads = {"quick": QUICK_HEADS, "small": SMALL_HEADS}.get(budget, HEADS)
+    # d = 48 in narrow models.
+    heads = {"quick": (1, 2, 3, 6, 12, 24), "small": (1, 3, 6, 12)}.get(budget, HEADS)
     attentions = ("multi_head",) if budget == "small" else ("multi_head", "multi_query")
     return {
         (attention, str(number)): _optioned(name, budget, num_heads=number, attention=attention)
@@ -365,7 +361,7 @@ def _precision(budget: str) -> Bars:
     """Does bf16 learn as well as fp32? Every quick recipe, and a narrow NesT on a part of CIFAR-10:
     (recipe, precision). The same at every budget, as it is asked of the CPU's runs."""
     names = {name: {} for name, _ in _table1("quick").values()}
-    names["cifar10/nest_narrow"] = PRECISION_CIFAR
+    names["cifar10/nest_narrow"] = {"train_limit": 10_000}  # its ten epochs in minutes
     return {
         (name, precision): (name, {**changes, "precision": precision})
         for name, changes in names.items() for precision in PRECISIONS
@@ -385,15 +381,13 @@ def _learning_rates(budget: str) -> Bars:
 def _training_images(budget: str) -> Bars:
     """Accuracy against the number of training images: (model, number). Digits check the path."""
     names = _narrow(budget, "NesT", "DeiT", "WRN") if budget in NARROW else {}
-    schedules: dict[str, dict[int, dict[str, Any]]] = {
-        "quick": {QUICK_SUBSET: {"train_subset": QUICK_SUBSET}},
-        "small": {subset: small_schedule(subset) for subset in SMALL_SUBSETS},
-    }
+    subsets = (500,) if budget == "quick" else SMALL_SUBSETS
     return {
-        (f"{family} narrow", f"{subset:,}"): (name, schedule)
-        for family, name in names.items()
-        for subset, schedule in schedules[budget].items()
-    }
+        (f"{family} narrow", f"{subset:,}"): (
+            name, {"train_subset": subset} if budget == "quick" else small_schedule(subset)
+        )
+        for family, name in names.items() for subset in subsets
+    }  # fmt: skip
 
 
 def _flagship(budget: str) -> Bars:
