@@ -23,7 +23,7 @@ from nestbook.benchmarks.rates import (
 )
 from nestbook.profiles.operators import OperatorTimer
 
-# Of nestbook.profiles.parts.KINDS: those whose FLOPs are counted.
+# Of nestbook.profiles.operators.KINDS: those whose FLOPs are counted.
 PRODUCTS = ("matrix products", "convolutions", "attention")
 
 
@@ -61,7 +61,7 @@ def step_kinds(
     Returns:
         JSON-ready {"settings": {...}, "matmul_tflops": {"size", "median", "rounds"}, "models":
         {name: {"batch_size", "image_size", "whole_seconds": [a round's, ...], "kinds": {kind of
-        nestbook.profiles.parts.KINDS: {"seconds": [a round's, ...], "calls", "gflop"}}}}}.
+        nestbook.profiles.operators.KINDS: {"seconds": [a round's, ...], "calls", "gflop"}}}}}.
 
     Raises:
         ValueError: unknown precision, or fewer than one round.
