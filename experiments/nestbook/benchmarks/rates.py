@@ -131,24 +131,18 @@ class Machine:
 
 
 def measure_machine(device: str | torch.device, precision: str = "fp32") -> Machine:
-    """Both rates of a device, the fastest found, in about two seconds."""
+    """Both rates of a device, of a large matrix product and a large copy, the fastest found in about
+    two seconds."""
     device = torch.device(device)
-    return Machine(measure_matmul_rate(device, precision), measure_bandwidth(device))
-
-
-def measure_matmul_rate(device: torch.device, precision: str = "fp32") -> float:
-    """FLOPs a second of a large square matrix product."""
     product = MatrixProduct(device, precision)
-    return product.flops / _least_seconds(product.time)
-
-
-def measure_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of a large copy."""
     source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     time_copies = partial(time_steps, lambda: target.copy_(source), device)
     time_copies(1)
-    return 2 * source.nbytes / _least_seconds(time_copies)
+    return Machine(
+        flops_per_second=product.flops / _least_seconds(product.time),
+        bytes_per_second=2 * source.nbytes / _least_seconds(time_copies),
+    )
 
 
 def _least_seconds(time_n: Callable[[int], float]) -> float:

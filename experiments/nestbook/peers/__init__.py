@@ -66,7 +66,7 @@ def _builders(*architectures: ModuleType) -> dict[str, Callable[..., nn.Module]]
 _ARCHITECTURES = (cifar_resnets, vit, pvt, cct, swin, convnets)
 _LOCALIZERS = (adl, acol)
 PEERS: dict[str, Callable[..., nn.Module]] = _builders(*_ARCHITECTURES)
-# Rivals in weakly supervised localization, in no table of the paper: peers with `class_maps` too.
+# Rivals in weakly supervised localization, in no table of the paper.
 LOCALIZERS: dict[str, Callable[..., nn.Module]] = _builders(*_LOCALIZERS)
 _LIBRARIES = {
     name: architecture.LIBRARY

@@ -15,10 +15,14 @@ output_stride is that of adl.py: 8, the default, leaves 8x8 places of a 64-pixel
 Shapes: B images, C channels, h x w places, K classes.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
-from nestbook.peers.adl import build_resnet, check_classes
+from nestbook.peers.adl import build_resnet
+from nestlib.explain.cam import choose_classes
+from nestlib.metrics.cost import running_mode
 
 LIBRARY = "timm"
 VARIANTS = {
@@ -74,31 +78,23 @@ class ACoL(nn.Module):
         Raises:
             ValueError: not one class an image, or a class that the model has not.
         """
-        check_classes(classes, len(images), self.num_classes)
-        training = self.training
-        self.eval()
-        try:
+        with running_mode(self, training=False):
             features = self.resnet(images)
-            first = normalize_maps(select(self.classifier_a(features), classes))
+            maps = self.classifier_a(features)
+            classes = choose_classes(classes, maps.mean((2, 3)))
+            first = normalize_maps(select(maps, classes))
             erased = erase(features, first, self.delta)
             second = normalize_maps(select(self.classifier_b(erased), classes))
-        finally:
-            self.train(training)
         return torch.maximum(first, second)
 
 
 def _classifier(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
     """Features (B, C, h, w) -> class maps (B, K, h, w)."""
-    if hidden:
-        layers = [
-            nn.Conv2d(num_features, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, num_classes, 1),
-        ]
-    else:
-        layers = [nn.Conv2d(num_features, num_classes, 1)]
+    widths = [num_features, hidden, hidden] if hidden else [num_features]
+    layers = []
+    for pair in pairwise(widths):
+        layers += [nn.Conv2d(*pair, 3, padding=1), nn.ReLU()]
+    layers.append(nn.Conv2d(widths[-1], num_classes, 1))
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)

@@ -68,7 +68,8 @@ class AttentionDropout(nn.Module):
 
 
 class ClassMapResNet(nn.Module):
-    """timm's ResNet, pooled by its mean before a linear head: its class maps are exact.
+    """timm's ResNet, pooled by its mean before a linear head: its class maps are exact
+    (nestlib.explain.class_maps, "cam").
 
     `resnet` is timm's; its layer4 gives the features (B, C, h, w).
     """
@@ -96,42 +97,6 @@ class ClassMapResNet(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         return self.resnet.get_classifier()
-
-    @torch.no_grad()
-    def class_maps(self, images: Tensor, classes: Tensor) -> Tensor:
-        """The share of every place in a class's logit, bias included: (B, h, w), mean = the logit.
-
-        In eval mode whatever the model's mode is.
-
-        Args:
-            classes: (B,) int64.
-
-        Raises:
-            ValueError: not one class an image, or a class that the model has not.
-        """
-        head = self.resnet.fc
-        check_classes(classes, len(images), head.out_features)
-        training = self.training
-        self.eval()
-        try:
-            features = self.resnet.forward_features(images)
-        finally:
-            self.train(training)
-        weights, biases = head.weight[classes], head.bias[classes]
-        return torch.einsum("bchw,bc->bhw", features, weights) + biases[:, None, None]
-
-
-def check_classes(classes: Tensor, num_images: int, num_classes: int) -> None:
-    """Raise ValueError unless `classes` are one for each image, each from 0 to num_classes - 1."""
-    if classes.shape != (num_images,):
-        raise ValueError(
-            f"classes have shape {tuple(classes.shape)}; give one for each of {num_images} images"
-        )
-    outside = classes[(classes < 0) | (classes >= num_classes)].tolist()
-    if outside:
-        raise ValueError(
-            f"class {outside[0]} is not one of the model's {num_classes}: 0 to {num_classes - 1}"
-        )
 
 
 def build_resnet(

@@ -1,5 +1,5 @@
-"""Every operator that runs below autograd: how long it took, its FLOPs and its bytes, and the part of
-a model that it belongs to, by the modules that run and what it does.
+"""Every operator that runs below autograd: how long it took, its FLOPs and bytes, and the part of a
+model that it belongs to, by the modules that run and what it does.
 """
 
 import math
