@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from nestlib.metrics.accuracy import describe_error
 from nestlib.precision import check_precision
 
 K = TypeVar("K", bound=Hashable)
@@ -80,6 +82,29 @@ def fill(time_n: Callable[[int], float], seconds: float) -> tuple[int, float]:
     return done, elapsed
 
 
+def attempt(action: Callable[[], object]) -> str | None:
+    """Why `action` failed where a machine lacks something (memory, a library); None if it did not.
+
+    Nothing of it is held then: a caught error's traceback would keep the tensors of a failed pass.
+    """
+    try:
+        action()
+    except (RuntimeError, MemoryError, ImportError) as error:
+        return describe_error(error)
+    return None
+
+
+@contextmanager
+def equal_tf32() -> Iterator[bool]:
+    """Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
+
+    Yields whether they do.
+    """
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+        yield tf32
+
+
 def check_settings(precision: str, rounds: int) -> None:
     """Raise ValueError for an unknown precision, or fewer than one round."""
     check_precision(precision)
@@ -131,8 +156,8 @@ class Machine:
 
 
 def measure_machine(device: str | torch.device, precision: str = "fp32") -> Machine:
-    """Both rates of a device, of a large matrix product and a large copy, the fastest found in about
-    two seconds."""
+    """Both rates of a device, the fastest found in about two seconds: of a large matrix product and
+    of a large copy."""
     device = torch.device(device)
     product = MatrixProduct(device, precision)
     source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)

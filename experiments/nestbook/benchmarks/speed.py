@@ -19,14 +19,15 @@ from tqdm import tqdm
 
 from nestbook.benchmarks.rates import (
     MatrixProduct,
+    attempt,
     check_settings,
     count_rounds,
     describe_settings,
+    equal_tf32,
     fill,
     time_steps,
 )
 from nestbook.profiles.step import train_step
-from nestlib.metrics.accuracy import describe_error
 from nestlib.metrics.cost import (
     FLOP_COUNTER,
     check_fits,
@@ -84,15 +85,11 @@ class _Runner:
         }  # fmt: skip
 
     def attempt(self, action: Callable, *args) -> None:
-        """Run `action`; what a machine can lack (memory, a library) ends this row only."""
+        """Run `action`; what a machine can lack ends this row only."""
         if "error" in self.row:
             return
-        try:
-            action(*args)
-        except (RuntimeError, MemoryError, ImportError) as error:
-            self.row["error"] = describe_error(error)
-        # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
-        if "error" in self.row:
+        if reason := attempt(partial(action, *args)):
+            self.row["error"] = reason
             self.release()
 
     def prepare(self, warmup: int) -> None:
@@ -257,9 +254,7 @@ def bench(
         raise ValueError(f"contenders {names} share a name; name each differently")
     start, device = time.perf_counter(), torch.device(device)
     runners = [_Runner(contender, device, precision, train) for contender in contenders]
-    # Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
-    tf32 = torch.get_float32_matmul_precision() != "highest"
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+    with equal_tf32() as tf32:
         matmul = MatrixProduct(device, precision)
         with tqdm(total=len(runners) * (1 + rounds), disable=not progress, unit="turn") as bar:
             _in_turn(runners, bar, _Runner.prepare, warmup)

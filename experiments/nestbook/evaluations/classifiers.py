@@ -131,12 +131,10 @@ def evaluate(
             results[name] = Failure.of(error)
             continue
         found = None if limit or again else store.find(request.run_id)
-        if found is None and store.read_only:
-            results[name] = NO_RECORD
-        elif found is None:
+        if found is None and not store.read_only:
             missing.setdefault(json.dumps(request.set_options), []).append(request)
         else:
-            results[name] = found
+            results[name] = found or NO_RECORD
     for together in missing.values():
         try:
             images = _load_images(info, data_dir, limit, together[0].set_options)

@@ -18,10 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from nestbook.benchmarks.rates import check_settings, count_rounds, describe_settings, time_step
+from nestbook.benchmarks.rates import (
+    attempt,
+    check_settings,
+    count_rounds,
+    describe_settings,
+    time_step,
+)
 from nestbook.peers import PEERS
 from nestlib.choices import check_choice
-from nestlib.metrics.accuracy import describe_error
 from nestlib.metrics.cost import check_fits, count_gflops, measure_memory_mb, running_mode
 from nestlib.models.nest import NesT
 
@@ -175,18 +180,15 @@ class _Line:
     def prepare(self, limit: float) -> None:
         """Build and warm up one point after the other, until one is too much."""
         for point in self.series.points:
-            reason = None
-            try:
-                self._check_time(point, limit)
-                self.ready.append(self._prepare(point, limit))
-            except (RuntimeError, MemoryError) as error:
-                reason = describe_error(error)
-            # Outside the handler, whose traceback would keep the failed pass's tensors alive.
-            if reason is not None:
+            if reason := attempt(partial(self._add, point, limit)):
                 self.row["stopped"] = f"{point.x:,g} {AXES[self.series.axis]}: {reason}"
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 return
+
+    def _add(self, point: Point, limit: float) -> None:
+        self._check_time(point, limit)
+        self.ready.append(self._prepare(point, limit))
 
     def _check_time(self, point: Point, limit: float) -> None:
         """Refuse what takes too long even if time grows no faster than linearly."""

@@ -17,6 +17,7 @@ from nestbook.benchmarks.rates import (
     Machine,
     check_settings,
     describe_settings,
+    equal_tf32,
     measure_machine,
     take_turns,
     time_step,
@@ -54,13 +55,9 @@ def roofline(
     """
     check_settings(precision, rounds)
     device = images.device
-    # As in `bench`: convolutions get TF32 only where matrix products do, or no floor would hold.
-    tf32 = torch.get_float32_matmul_precision() != "highest"
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32),
-        running_mode(model, training=False), torch.no_grad(),
-    ):  # fmt: skip
+    # With other TF32 in convolutions than in the matrix product no floor would hold.
+    with equal_tf32() as tf32, running_mode(model, training=False), torch.no_grad():
         machine = machine or measure_machine(device, precision)
         passes = {
             "whole": autocast(partial(time_step, partial(model, images), device)),
