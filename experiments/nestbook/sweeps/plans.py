@@ -53,6 +53,8 @@ IN_SEQUENCE = ("RandAugment", "CutMix&MixUp", "RandomErasing")
 # Narrow models: digits take about half a minute of one core a run, a minute or two where S = 1; at
 # small a run takes some ten minutes.
 NARROW = {"quick": "digits", "small": "small"}  # by budget: the folder of its recipes
+SMALL_EPOCHS = (10, 30, 60, 100)  # figure 4
+SMALL_HEADS = (1, 3, 6, 12)  # Table A3, at d = 48
 STRONGLY: dict[str, dict[str, Any]] = {
     # Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
     "quick": dict(augmentation=STRONG_DIGITS, epochs=10),
@@ -178,7 +180,7 @@ def _figure4(budget: str) -> Bars:
         left = {"NesT-S": "imagenet/nest_small", "NesT-B": "imagenet/nest_base",
                 "DeiT-S": "imagenet/deit_small", "DeiT-B": "imagenet/deit_base"}  # fmt: skip
         right = {"NesT-T": "imagenet/nest_tiny", "DeiT-B": "imagenet/deit_base"}
-    numbers = {"quick": (3, 6, 10, 30), "small": (10, 30, 60, 100)}.get(budget, EPOCHS)
+    numbers = {"quick": (3, 6, 10, 30), "small": SMALL_EPOCHS}.get(budget, EPOCHS)
     epochs = {
         ("epochs", model, str(number)): (
             name, small_schedule(SMALL_SUBSET, number) if budget == "small" else {"epochs": number}
@@ -328,8 +330,7 @@ def _taught(
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
     name = f"{NARROW[budget]}/nest_narrow" if budget in NARROW else "cifar10/nest_base"
-    # d = 48 in narrow models.
-    heads = {"quick": (1, 2, 3, 6, 12, 24), "small": (1, 3, 6, 12)}.get(budget, HEADS)
+    heads = {"quick": (1, 2, 3, 6, 12, 24), "small": SMALL_HEADS}.get(budget, HEADS)
     attentions = ("multi_head",) if budget == "small" else ("multi_head", "multi_query")
     return {
         (attention, str(number)): _optioned(name, budget, num_heads=number, attention=attention)
