@@ -92,7 +92,7 @@ def test_figure8_walks_the_first_image_of_each_of_its_classes(imagenet):
 
 
 def test_figure8_says_what_it_needs():
-    with pytest.raises(ValueError, match="'own' is not one of trained, pretrained"):
+    with pytest.raises(ValueError, match="no weights 'own'; valid: trained, pretrained"):
         walk_figure8("own")
     with pytest.raises(ValueError, match="give imagenet_dir too"):
         walk_figure8("pretrained")

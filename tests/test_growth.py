@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from functools import partial
 from xml.etree import ElementTree
 
@@ -43,13 +44,15 @@ def over_pixels(name, build, sizes=(4, 8, 16)):
     return Series(name, "pixels", [Point(size**2, build, 1, size) for size in sizes])
 
 
-def run(clock, *series, **options):
-    return growth(series, clock=clock, **{"rounds": 2, "progress": False} | options)
+def run(*series, **options):
+    return growth(series, **{"rounds": 2, "progress": False} | options)
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def planted(clock):
     """Two models, of slope 1 and 2, over pixels; the first over the batch too."""
     linear = partial(Slow, clock)
     batches = Series("linear", "batch", [Point(b, linear, b, 4) for b in (1, 2, 4)])
-    return run(clock, batches, over_pixels("linear", linear),
+    return run(batches, over_pixels("linear", linear),
                over_pixels("square", partial(Slow, clock, 2.0)))  # fmt: skip
 
 
@@ -87,7 +90,7 @@ def test_mixed_growth_shows_at_the_end():
 
 def test_axis_out_of_memory_keeps_its_reason_and_the_others_go_on(clock):
     full, small = partial(Slow, clock, full_at=16), partial(Slow, clock)
-    result = run(clock, over_pixels("full", full), over_pixels("small", small))
+    result = run(over_pixels("full", full), over_pixels("small", small))
     for line in result["lines"]:
         if line["name"] == "full":
             assert line["stopped"] == "256 pixels an image: OutOfMemoryError: out of memory"
@@ -105,7 +108,7 @@ def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch
         devices.append(torch.get_default_device().type)
         return Slow(clock)
 
-    result = run(clock, over_pixels("none", build), train=False)
+    result = run(over_pixels("none", build), train=False)
     (line,) = result["lines"]
     assert set(devices) == {"meta"} and line["points"] == [] and line["seconds"] is None
     assert re.search("^16 pixels an image: MemoryError: .*needs 0.0 GB", line["stopped"])
@@ -117,18 +120,18 @@ def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch
 
 
 def test_slow_steps_end_a_line_measured_or_foreseen(clock):
-    foreseen = run(clock, over_pixels("linear", partial(Slow, clock)), step_limit_s=0.01)
+    foreseen = run(over_pixels("linear", partial(Slow, clock)), step_limit_s=0.01)
     for line in foreseen["lines"]:
         assert line["stopped"].endswith("about 0.0 s a step, limit 0.01 s")
         assert [point["x"] for point in line["points"]] == [16, 64]
-    measured = run(clock, over_pixels("square", partial(Slow, clock, 2.0)), step_limit_s=0.01)
+    measured = run(over_pixels("square", partial(Slow, clock, 2.0)), step_limit_s=0.01)
     for line in measured["lines"]:
         assert [point["x"] for point in line["points"]] == [16]
 
 
 def test_time_limit_cuts_rounds_but_not_the_first(clock):
     series = over_pixels("linear", partial(Slow, clock))
-    result = run(clock, series, rounds=50, time_limit_s=0)
+    result = run(series, rounds=50, time_limit_s=0)
     assert result["settings"]["rounds_done"] == 1
     assert len(result["lines"][0]["points"][0]["seconds"]["rounds"]) == 1
 
@@ -136,11 +139,11 @@ def test_time_limit_cuts_rounds_but_not_the_first(clock):
 def test_bad_settings_say_the_valid_ones(clock):
     series = Series("a", "width", [])
     with pytest.raises(ValueError, match="batch, pixels, depth"):
-        run(clock, series)
+        run(series)
     with pytest.raises(ValueError, match="bf16"):
-        run(clock, precision="fp16")
+        run(precision="fp16")
     with pytest.raises(ValueError, match="1 or more"):
-        run(clock, rounds=0)
+        run(rounds=0)
 
 
 def test_arithmetic_of_nest_is_linear_in_pixels_with_fixed_blocks_only():

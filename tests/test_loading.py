@@ -16,7 +16,7 @@ from data_faults import FAULTS, rehearse
 from PIL import Image
 
 from nestbook.benchmarks import loader
-from nestbook.benchmarks.loader_rates import (
+from nestbook.benchmarks.loader import (
     decoder_times,
     loading_rates,
     our_batches,
@@ -133,7 +133,7 @@ def test_a_leak_would_be_seen(monkeypatch):
     """By a clock that ticks at each look, so that a busy machine sees as much."""
     ticks = itertools.count(0, 0.02)
     clock = SimpleNamespace(monotonic=lambda: next(ticks))
-    monkeypatch.setattr("nestbook.benchmarks.loader_rates.time", clock)
+    monkeypatch.setattr("nestbook.benchmarks.loader.time", clock)
     kept = []
 
     def epoch(number):

@@ -143,7 +143,7 @@ def test_pupils_name_teachers_of_the_same_plan():
 
 
 def test_unknown_figures_and_budgets_list_the_known():
-    with pytest.raises(ValueError, match="no plan 'figure9'; there are figure4, figure5"):
+    with pytest.raises(ValueError, match="no plan 'figure9'; did you mean figure"):
         plan("figure9", "quick")
     with pytest.raises(ValueError, match="no budget 'fast'; valid: smoke"):
         plan("figure5", "fast")

@@ -5,10 +5,9 @@ from functools import partial
 import pytest
 
 from nestbook.profiles import registry
-from nestbook.profiles.attention import attention_choices
+from nestbook.profiles.choices import attention_choices, product_choices
 from nestbook.profiles.explaining import STEPS, explaining_costs
 from nestbook.profiles.input_rate import input_rates
-from nestbook.profiles.products import product_choices
 from nestbook.profiles.step import step_kinds
 from nestbook.report.profiles import draw_growth, show_profile
 from nestbook.report.tables import NOT_RUN

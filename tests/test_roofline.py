@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from nestbook.benchmarks.rates import Machine, measure_machine
 from nestbook.peers import PEERS
-from nestbook.profiles.parts import name_nest_part
+from nestbook.profiles.operators import name_nest_part
 from nestbook.profiles.roofline import count_parts, roofline
 from nestbook.report.roofline import roofline_table
 from nestlib.metrics.cost import count_gflops

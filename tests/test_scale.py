@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from nestbook.benchmarks import scaling
-from nestbook.benchmarks.scale import RANKS, Job, Rates, predict
+from nestbook.benchmarks.scaling import RANKS, Job, Rates, predict
 from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store, open_store

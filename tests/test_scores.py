@@ -94,7 +94,7 @@ def test_committed_weights_are_scored_where_the_run_is_not(run, tmp_path):
 
 
 def test_unknown_networks_and_missing_runs_are_refused(run):
-    with pytest.raises(ValueError, match="no feature network 'vgg'; there are digits, lite0"):
+    with pytest.raises(ValueError, match="no feature network 'vgg'; valid: digits, lite0"):
         score(run, network="vgg")
     recipe, store, where = run
     with pytest.raises(FileNotFoundError, match="no finished run"):

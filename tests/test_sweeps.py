@@ -421,7 +421,7 @@ def test_smoke_plan_runs(store, how):
 
 
 def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, monkeypatch):
-    monkeypatch.setattr(runner, "_SIGNALLED", threading.Event())
+    monkeypatch.setattr(runner, "_TOLD_TO_STOP", threading.Event())
     whole = Trainer.end_row
 
     def end_row(trainer):

@@ -7,7 +7,6 @@ The second carries out what has no record from the top, stops cleanly before its
 goes on where it stopped. So a GPU lent for minutes is used whole, whatever was done before.
 """
 
-import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -135,35 +134,27 @@ def run_entries(
     """
     resolve_device(device)
     end = None if max_seconds is None else time.monotonic() + max_seconds
-    with stop_signal() as stopped:
-        return _run_each(stopped, store, data_root, runs_dir, end, device, only, say)
-
-
-def _run_each(
-    stopped: threading.Event, store: Store, data_root: Path | None, runs_dir: Path | None,
-    end: float | None, device: str, only: int, say: Callable[[str], None],
-) -> bool:  # fmt: skip
     complete = True
-    for entry in list_entries():
-        data_dir = data_root / entry.recipe.dataset if data_root and entry.recipe else None
-        if only not in (0, entry.item) or entry.find(store, data_dir):
-            continue
-        if stopped.is_set():
-            return False
-        left = None if end is None else end - time.monotonic()
-        needed = 60 * (0.1 if entry.recipe else entry.minutes)
-        if left is not None and left < needed:
-            complete = False
-            continue  # a run may still fit where a bench does not
-        say(f"{entry.name}: begins")
-        try:
-            record = _carry_out(entry, store, data_dir, runs_dir, left, device)
-        except Exception as error:  # what one run lacks must not cost the others their minutes
-            say(f"{entry.name}: failed: {type(error).__name__}: {error}")
-            complete = False
-            continue
-        say(f"{entry.name}: {'stopped; the next call goes on' if record is None else 'done'}")
-        complete = complete and record is not None
+    with stop_signal() as stopped:
+        for entry in list_entries():
+            data_dir = data_root / entry.recipe.dataset if data_root and entry.recipe else None
+            if only not in (0, entry.item) or entry.find(store, data_dir):
+                continue
+            if stopped.is_set():
+                return False
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left < 60 * (0.1 if entry.recipe else entry.minutes):
+                complete = False
+                continue  # a run may still fit where a bench does not
+            say(f"{entry.name}: begins")
+            try:
+                record = _carry_out(entry, store, data_dir, runs_dir, left, device)
+            except Exception as error:  # what one run lacks must not cost the others their minutes
+                say(f"{entry.name}: failed: {type(error).__name__}: {error}")
+                complete = False
+                continue
+            say(f"{entry.name}: {'stopped; the next call goes on' if record is None else 'done'}")
+            complete = complete and record is not None
     return complete
 
 
@@ -172,8 +163,8 @@ def _carry_out(
     seconds: float | None, device: str,
 ) -> Record | None:  # fmt: skip
     if entry.recipe is None:
-        run, how = (run_profile, {}) if entry.bench in PROFILES else (run_bench, {"form": "full"})
-        return run(entry.bench, store, device=device, precision=PRECISION, committed=True, **how)
+        run = run_profile if entry.bench in PROFILES else run_bench
+        return run(entry.bench, store, device=device, precision=PRECISION, committed=True)
     record = carry_out(
         entry.recipe, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=seconds, checkpoint_seconds=120, committed=True,

@@ -142,7 +142,7 @@ class _Runner:
             with running_mode(model, training=False), torch.inference_mode():
                 logits = model(torch.zeros(1, 3, size, size, device=_device_of(model)))
         except (RuntimeError, MemoryError) as error:
-            self.error = _first_line(error)
+            self.error = describe_error(error)
             return
         try:
             self.numbers = class_numbers(images, logits.shape[-1])
@@ -158,7 +158,7 @@ class _Runner:
                 try:
                     model.to(self.device)
                 except (RuntimeError, MemoryError) as error:
-                    self.error = _first_line(error)
+                    self.error = describe_error(error)
                 self.numbers, self.sums = (t.to(self.device) for t in (self.numbers, self.sums))
                 yield
             finally:
@@ -186,7 +186,7 @@ class _Runner:
             return None
         # Memory runs out under several names (torch's, cuDNN's, cuBLAS's): all are RuntimeErrors.
         except (RuntimeError, MemoryError) as error:
-            reason = _first_line(error)
+            reason = describe_error(error)
         # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -208,7 +208,8 @@ def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _first_line(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """An error's type and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
 
 

@@ -14,10 +14,12 @@ import torch
 from nestbook.benchmarks.rivals import MODELS, RIVALS, Rival, measure_differences
 from nestbook.benchmarks.speed import Contender, bench
 from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLE1, TABLES
+from nestbook.records import add_record
+from nestlib.choices import check_choice, choose
 from nestlib.data.datasets import dataset_info
 from nestlib.precision import resolve_precision
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Record, Store, describe_environment, device_name, timestamp
+from nestlib.records import Record, Store, describe_environment, device_name
 from nestlib.training.devices import resolve_device
 
 
@@ -56,10 +58,7 @@ LIGHT_ROWS = {
     "figure7": tuple(FIGURE7_GENERATORS),
     "speed": [name for name, rival in RIVALS.items() if len(MODELS[rival.model].builders) == 2],
 }
-SMOKE_ROW = {
-    "table1": "NesT-T", "table2": "NesT-T", "small": "NesT-T", "figure7": "NesT",
-    "speed": "nestlib nest_tiny_cifar",
-}  # fmt: skip
+SMOKE_ROW = {"figure7": "NesT", "speed": "nestlib nest_tiny_cifar"}  # otherwise NesT-T
 BATCH_SIZES = {("table1", "cpu"): 8, ("table2", "cpu"): 4, ("figure7", "cpu"): 4,
                ("small", "cpu"): 125, ("table1", "cuda"): 256, ("table2", "cuda"): 128,
                ("small", "cuda"): 125, ("figure7", "cuda"): 64}  # fmt: skip
@@ -107,14 +106,12 @@ def run_bench(
         seconds_per_round=how.seconds_per_round, warmup=how.warmup, time_limit_s=how.time_limit_s,
         train=name != "figure7", progress=progress,
     )  # fmt: skip
-    record = Record(
-        run_id=bench_id(name, form, where, precision), kind="bench",
+    return add_record(
+        store, environment, committed=committed, kind="bench",
+        run_id=bench_id(name, form, where, precision),
         recipe={"table": name, "budget": form, **checks, **measured["settings"]},
-        environment=environment | {"finished": timestamp()},
         summary={row["name"]: row for row in measured["rows"]},
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def find_or_run_bench(
@@ -159,12 +156,10 @@ def _has_committed(
 
 def choose_rows(name: str, form: str) -> list[str]:
     """Names of the rows that a form of a bench times."""
-    if name not in ROWS:
-        raise ValueError(f"no bench {name!r}; there are {', '.join(ROWS)}")
-    if form not in FORMS:
-        raise ValueError(f"no form {form!r} of a bench; there are {', '.join(FORMS)}")
-    rows = {"all": ROWS[name], "light": LIGHT_ROWS[name], "one": [SMOKE_ROW[name]]}
-    return list(rows[FORMS[form].rows])
+    check_choice("bench", name, ROWS)
+    how = choose("form of a bench", form, FORMS)
+    rows = {"all": ROWS[name], "light": LIGHT_ROWS[name], "one": [SMOKE_ROW.get(name, "NesT-T")]}
+    return list(rows[how.rows])
 
 
 def _rows_on(device: torch.device, name: str, form: str, precision: str) -> list[str]:

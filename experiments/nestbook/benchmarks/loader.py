@@ -1,44 +1,60 @@
-"""The measurements of the loader, on images that every checkout has or finds; each leaves a record.
+"""How fast images are decoded and augmented on the CPU, against torchvision's pipeline; and what
+streaming them for long does to memory. Each measurement leaves a record.
 
-JPEGs of about ImageNet's size are cut from scikit-image's photos; Tiny ImageNet is measured where
-it lies in the data folder.
+Contenders take their turns, so that other load on the machine meets all alike; and the processor's
+own seconds are counted beside those of the clock, which other load hardly changes. Images are those
+that every checkout has or finds: JPEGs of about ImageNet's size, cut from scikit-image's photos;
+and Tiny ImageNet where it lies in the data folder.
 """
 
-import functools
 import http.server
-import io
+import itertools
 import os
+import resource
+import statistics
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
+import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
-
-from nestbook.benchmarks.loader_rates import (
-    BATCH,
-    decoder_times,
-    loading_rates,
-    our_batches,
-    our_bytes,
-    streaming_memory,
-    torchvision_batches,
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import (
+    Compose,
+    InterpolationMode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    ToTensor,
 )
+from tqdm import tqdm
+
+from nestbook.benchmarks.rates import take_turns
+from nestlib.data.augment import crop_and_flip, normalize
+from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
+from nestlib.data.decoding import CROP_AREA, CROP_ASPECT, decode_image, simplejpeg
 from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shard_maker import make_shards
 from nestlib.project import data_root
 
 PHOTOS = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 PHOTO_SIZE = 500, 375  # width, height: what most of ImageNet's files have
-# Of a file: the train tar's 148 GB over its 1,281,167 images. A decoder's time follows the bytes.
+# Of a file: the train tar's 148 GB over its 1,281,167 images. A decoder's time follows the bytes,
+# so the quality is the one whose files come nearest to that.
 PHOTO_BYTES = 115_000
-QUALITIES = (85, 88, 90, 92, 93, 94, 95, 96, 97, 98, 99)
+PHOTO_QUALITY = 99
 CLASSES = 10
 WORKERS = 2
 PHOTO_COUNT, TINY_COUNT = 2048, 5000  # of an epoch; workers start anew in each
@@ -48,6 +64,202 @@ STREAM_COUNT = 256  # few, for many epochs in the time: each starts workers anew
 STREAM_SHARD_MB = 2
 STREAM_CACHE_MB = 10  # a third of the shards: it is emptied and filled all the time
 TORCHVISION = "torchvision ImageFolder"
+BATCH = 64
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+def torchvision_batches(images: FolderSet, epoch: int) -> Batches:
+    """What users of ImageNet's class folders get: the recipe's crops and flips in torchvision."""
+    torch.manual_seed(epoch)
+    transform = Compose([
+        RandomResizedCrop(images.crop_size, CROP_AREA, CROP_ASPECT, InterpolationMode.BILINEAR),
+        RandomHorizontalFlip(), ToTensor(), Normalize(images.mean, images.std),
+    ])  # fmt: skip
+    folder = ImageFolder(images.root / "train", transform)
+    return iter(DataLoader(folder, BATCH, shuffle=True, num_workers=images.num_workers))
+
+
+def our_batches(images: FolderSet, epoch: int) -> Batches:
+    """As the trainer makes them on a CPU, up to what torchvision's pipeline does."""
+    generator = torch.Generator().manual_seed(epoch)
+    for pixels, labels in our_bytes(images, epoch):
+        flipped = crop_and_flip(pixels, 0, 0.5, generator)
+        yield normalize(flipped, images.mean, images.std), labels
+
+
+def our_bytes(images: FolderSet, epoch: int) -> Batches:
+    """As a GPU gets them: it flips and normalises by itself."""
+    return images.iterate(images.shuffle(epoch, BATCH), BATCH, seed=epoch)
+
+
+def loading_rates(
+    contenders: dict[str, Callable[[int], Batches]], count: int, *, rounds: int,
+    progress: bool = True,
+) -> dict:  # fmt: skip
+    """Images a second, and the processor's milliseconds an image, of epochs taken in turn.
+
+    Args:
+        contenders: each makes the batches of an epoch, by its number; the first one's ratio to the
+            others is what is asked for. count: images of an epoch.
+
+    Returns:
+        {name: {"images_per_second": [of a round, ...], "cpu_ms": [...]}}
+
+    Raises:
+        ValueError: an epoch of another number of images.
+    """
+    epochs = {
+        name: partial(_read_epoch, name, map(make, itertools.count()), count)
+        for name, make in contenders.items()
+    }
+    # The first round warms up: files into memory, code into caches.
+    measured = take_turns(epochs, rounds, title="loader", progress=progress)
+    return {
+        name: {
+            "images_per_second": [count / seconds for seconds, _ in each],
+            "cpu_ms": [1000 * cpu / count for _, cpu in each],
+        }
+        for name, each in measured.items()
+    }
+
+
+def _read_epoch(name: str, epochs: Iterator[Batches], count: int) -> tuple[float, float]:
+    """Seconds of the clock and of the processor that the next epoch takes."""
+    begin, begin_cpu = time.perf_counter(), _cpu_seconds()
+    read = sum(len(labels) for _, labels in next(epochs))
+    seconds, cpu = time.perf_counter() - begin, _cpu_seconds() - begin_cpu
+    if read != count:
+        raise ValueError(f"{name} gave {read} images of {count}")
+    return seconds, cpu
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those it has waited for: a loader's workers end with their epoch."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def decoder_times(files: list[bytes], *, rounds: int = 7, size: int = 224) -> dict:
+    """The processor's milliseconds an image of ways to decode it, and then to cut and resize it.
+
+    Returns:
+        {"decode": {name: {"ms": [of a round, ...], "difference": of a pixel from Pillow's at
+        most}}, "resize": likewise, of one crop to `size` square}
+    """
+    first = np.asarray(decode_image(files[0], "the first"))
+    crop = (slice(10, 10 + 3 * first.shape[0] // 4), slice(10, 10 + 3 * first.shape[1] // 4))
+    resizers = {name: partial(resize, size=size) for name, resize in RESIZERS.items()}
+    return {
+        "decode": _time_all(_decoders(), files, rounds),
+        "resize": _time_all(resizers, [first.copy()[crop]] * len(files), rounds),
+    }
+
+
+def _decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
+    """Pillow first: the others are compared with it."""
+    found = {"Pillow": lambda data: np.asarray(decode_image(data, "it"))}
+    if simplejpeg is not None:
+        found["simplejpeg"] = simplejpeg.decode_jpeg
+        # Its fast modes: another transform, and chroma repeated where it should be interpolated.
+        found["simplejpeg, fast and inexact"] = partial(
+            simplejpeg.decode_jpeg, fastdct=True, fastupsample=True
+        )
+    found["OpenCV"] = _decode_opencv
+    return found
+
+
+def _decode_opencv(data: bytes) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _resize_torch(part: np.ndarray, size: int) -> np.ndarray:
+    pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
+    small = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return small[0].permute(1, 2, 0).numpy()
+
+
+# (image, size): Pillow first, likewise.
+RESIZERS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "Pillow": lambda part, size: np.asarray(
+        Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR)
+    ),
+    "torch, uint8": _resize_torch,
+    "OpenCV, without averaging": lambda part, size: cv2.resize(
+        part, (size, size), interpolation=cv2.INTER_LINEAR
+    ),
+}
+
+
+def _time_all(ways: dict[str, Callable], inputs: list, rounds: int) -> dict:
+    reference = next(iter(ways.values()))(inputs[0]).astype(int)
+    turns = {name: partial(_cpu_ms, way, inputs) for name, way in ways.items()}
+    times = take_turns(turns, rounds, warmup=0)
+    return {
+        name: {"ms": times[name], "difference": int(np.abs(way(inputs[0]) - reference).max())}
+        for name, way in ways.items()
+    }
+
+
+def _cpu_ms(way: Callable, inputs: list) -> float:
+    begin = time.process_time()
+    for one in inputs:
+        way(one)
+    return 1000 * (time.process_time() - begin) / len(inputs)
+
+
+def streaming_memory(
+    epochs: Callable[[int], Iterable[tuple[Tensor, Tensor]]], *, seconds: float,
+    every: float = 5.0, progress: bool = True,
+) -> dict:  # fmt: skip
+    """Memory of this process and its workers while epoch after epoch is read.
+
+    Returns:
+        {"seconds": [when, ...], "mb": [then, ...], "epochs": done, "images": read,
+        "early_mb", "late_mb": medians of the second and of the last fifth of the time}
+    """
+    begin = time.monotonic()
+    at, mb, images, epoch = [], [], 0, 0
+    bar = tqdm(total=round(seconds), desc="streaming", unit="s", disable=not progress)
+    while time.monotonic() - begin < seconds:
+        for _, labels in epochs(epoch):
+            images += len(labels)
+            now = time.monotonic() - begin
+            if now >= len(at) * every:
+                at.append(round(now, 1))
+                mb.append(round(memory_mb(), 1))
+                bar.update(round(now) - bar.n)
+            if now >= seconds:
+                break
+        epoch += 1
+    bar.close()
+    fifth = max(1, len(mb) // 5)
+    return {
+        "seconds": at, "mb": mb, "epochs": epoch, "images": images,
+        "early_mb": statistics.median(mb[fifth : 2 * fifth] or mb),
+        "late_mb": statistics.median(mb[-fifth:]),
+    }  # fmt: skip
+
+
+def memory_mb() -> float:
+    """Of this process and its children: pages shared among n of them count an nth each (PSS)."""
+    processes = [os.getpid(), *_children(os.getpid())]
+    total = 0
+    for process in processes:
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):  # a worker that ended just now
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1000
+
+
+def _children(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    found = [int(child) for task in tasks for child in task.read_text().split()]
+    return found + [grandchild for child in found for grandchild in _children(child)]
 
 
 def measure_loader(
@@ -105,13 +317,13 @@ def _fetched(url: str, options: dict, epoch: int) -> Iterator:
 
 
 @contextmanager
-def _cache(limit_mb: float | None = None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        values = {"NESTLIB_CACHE": folder}
-        if limit_mb:
-            values["NESTLIB_CACHE_GB"] = str(limit_mb / 1000)
-        with patch.dict(os.environ, values):
-            yield Path(folder)
+def _cache(**values: str) -> Iterator[None]:
+    """An empty cache, and other environment variables, for a while."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.dict(os.environ, {"NESTLIB_CACHE": folder, **values}),
+    ):
+        yield
 
 
 def measure_streaming(
@@ -119,7 +331,8 @@ def measure_streaming(
     photos: int = STREAM_COUNT,
 ) -> dict:  # fmt: skip
     """Memory, looked at `every` seconds, while shards come over HTTP through too small a cache."""
-    with tempfile.TemporaryDirectory() as folder, _cache(STREAM_CACHE_MB):
+    limit = {"NESTLIB_CACHE_GB": str(STREAM_CACHE_MB / 1000)}
+    with tempfile.TemporaryDirectory() as folder, _cache(**limit):
         root = Path(folder)
         tree, shards = write_photos(root / "photos", photos), root / "shards"
         make_shards(
@@ -143,8 +356,6 @@ def measure_streaming(
 def write_photos(folder: Path, count: int) -> Path:
     """A tree of class folders of JPEGs, windows of scikit-image's photos; returns the folder.
 
-    The quality is the one whose files come nearest to PHOTO_BYTES on average.
-
     Raises:
         ImportError: scikit-image is not installed.
     """
@@ -156,16 +367,10 @@ def write_photos(folder: Path, count: int) -> Path:
         ) from error
     photos = [Image.fromarray(getattr(data, name)()) for name in PHOTOS]
     rng = np.random.default_rng(0)
-    cuts = [_cut(photos[number % len(photos)], rng) for number in range(count)]
-    sample = cuts[: len(photos)]
-    bytes_of = {
-        quality: np.mean([len(_encode(cut, quality)) for cut in sample]) for quality in QUALITIES
-    }
-    quality = min(QUALITIES, key=lambda q: abs(bytes_of[q] - PHOTO_BYTES))
-    for number, cut in enumerate(cuts):
+    for number in range(count):
         path = folder / "train" / f"c{number % CLASSES}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_encode(cut, quality))
+        _cut(photos[number % len(photos)], rng).save(path, "jpeg", quality=PHOTO_QUALITY)
     return folder
 
 
@@ -173,12 +378,6 @@ def _cut(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     width, height = PHOTO_SIZE
     left, top = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
     return photo.crop((left, top, left + width, top + height))
-
-
-def _encode(image: Image.Image, quality: int) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "jpeg", quality=quality)
-    return stream.getvalue()
 
 
 def _find_tiny() -> Path | None:
@@ -202,9 +401,8 @@ def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[str]:
     """An HTTP server of a folder, in a process of its own; the URL."""
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    ) as server:
+    handler = partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         process = get_context("fork").Process(target=server.serve_forever, daemon=True)
         process.start()
         try:

@@ -1,6 +1,16 @@
-"""What nestbook.benchmarks.scale is fed and checked with: steps of 1 and 2 ranks.
+"""How long, and how dear, a training run is on many devices: three measured rates and arithmetic.
 
-python -m nestbook.benchmarks.scaling                    measure on this CPU, and leave a record
+A step of B images on N devices takes
+
+    compute   B / (N r)                r images/s, trained by one device
+    exchange  2 (N - 1) / N * G / w    G bytes of gradients, w bytes/s sent by a device (a ring)
+    input     B / (N l)                l images/s, of the loader, for one device
+
+PyTorch exchanges gradients while later ones are computed, and loads batches ahead. So a step takes
+the longest of the three at least, and compute + exchange, or input, at most; what runs do lies
+between. Not in it: checkpoints, evaluation, a rate that falls as a device's share gets small.
+
+python -m nestbook.benchmarks.scaling                    measure 1 and 2 ranks on this CPU
 python -m nestbook.benchmarks.scaling --commit-record
 """
 
@@ -11,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,21 +29,75 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nestbook.benchmarks.bench import bench_id
-from nestbook.benchmarks.scale import Job, Rates
+from nestbook.benchmarks.rates import take_turns
 from nestbook.recipes.rows import TABLE2
+from nestbook.records import add_record
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.cost import count_params
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
-from nestlib.records import Record, Store, describe_environment, open_store, timestamp
+from nestlib.records import Record, Store, describe_environment, open_store
 from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer
 
+RANKS = tuple(2**i for i in range(9))  # 1 to 256
+BYTES_PER_PARAMETER = 4  # gradients are fp32, also in bf16 runs
 ROW = "NesT-T"  # of Table 2, whose bench gives a device's rate
-RANKS = (1, 2)
+TIMED_RANKS = (1, 2)
 BATCH, STEPS, WARMUP = 64, 12, 3
 ROUNDS = 3
 TURN_SECONDS = 180.0  # at most, for one torchrun
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained: images of an epoch and of a step, epochs, and the model's parameters."""
+
+    num_images: int
+    batch_size: int
+    epochs: int
+    num_params: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of one device. loader: None where it was not measured, and is taken for no limit."""
+
+    images_per_second: float
+    bytes_per_second: float
+    loader: float | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Between full overlap (least) and none (most)."""
+
+    ranks: int
+    step_seconds: tuple[float, float]
+    hours: tuple[float, float]
+    efficiency: tuple[float, float]  # of the devices' own rates; the lower one first
+
+
+def predict(job: Job, rates: Rates, ranks: int) -> Prediction:
+    """
+    Raises:
+        ValueError: fewer images in a step than ranks, or a rate that is not above 0.
+    """
+    given = [rates.images_per_second, rates.bytes_per_second, rates.loader or 1]
+    if not 1 <= ranks <= job.batch_size or min(given) <= 0:
+        raise ValueError(
+            f"{ranks} ranks with {rates} cannot train batches of {job.batch_size}; use 1 to "
+            f"{job.batch_size} ranks and rates above 0"
+        )
+    compute = job.batch_size / (ranks * rates.images_per_second)
+    size = job.num_params * BYTES_PER_PARAMETER
+    exchange = 2 * (ranks - 1) / ranks * size / rates.bytes_per_second
+    load = job.batch_size / (ranks * rates.loader) if rates.loader else 0.0
+    least, most = max(compute, exchange, load), max(compute + exchange, load)
+    hours = job.epochs * (job.num_images // job.batch_size) / 3600
+    return Prediction(
+        ranks, (least, most), (hours * least, hours * most), (compute / most, compute / least)
+    )
 
 
 @dataclass(frozen=True)
@@ -116,23 +181,19 @@ def measure_scaling(
     """Steps of one batch by one gloo rank and by two, in turn, one thread each."""
     recipe, device = scaling_recipe(), torch.device("cpu")
     environment = describe_environment(device)
-    turns: dict[int, list[dict]] = {ranks: [] for ranks in RANKS}
-    for _ in range(rounds):
-        for ranks in RANKS:
-            turns[ranks].append(_time_ranks(ranks, steps))
-    record = Record(
-        run_id=bench_id("scaling", "full", device, recipe.precision), kind="bench",
+    runs = {ranks: partial(_time_ranks, ranks, steps) for ranks in TIMED_RANKS}
+    turns = take_turns(runs, rounds, warmup=0)
+    return add_record(
+        store, environment, committed=committed, kind="bench",
+        run_id=bench_id("scaling", "full", device, recipe.precision),
         recipe={"model": recipe.model, "model_options": recipe.model_options, "batch_size": BATCH,
                 "num_params": count_params(recipe.build_model(10)), "steps": steps,
                 "rounds": rounds, "threads_per_rank": 1, "backend": "gloo", "budget": "full"},
-        environment=environment | {"finished": timestamp()},
         summary={
-            "step_seconds": {str(n): [turn["step"] for turn in turns[n]] for n in RANKS},
+            "step_seconds": {str(n): [turn["step"] for turn in turns[n]] for n in TIMED_RANKS},
             "exchange_seconds": [turn["exchange"] for turn in turns[2]],
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def _time_ranks(ranks: int, steps: int) -> dict[str, float]:

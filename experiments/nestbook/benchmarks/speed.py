@@ -17,7 +17,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from nestbook.benchmarks.rates import MatrixProduct, fill
+from nestbook.benchmarks.rates import (
+    MatrixProduct,
+    attempt,
+    check_settings,
+    count_rounds,
+    describe_settings,
+    equal_tf32,
+    fill,
+    time_steps,
+)
 from nestbook.profiles.step import train_step
 from nestlib.metrics.cost import (
     FLOP_COUNTER,
@@ -29,7 +38,6 @@ from nestlib.metrics.cost import (
     measure_memory_mb,
     running_mode,
 )
-from nestlib.precision import check_precision
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -65,7 +73,6 @@ class _Runner:
 
     def __init__(self, contender: Contender, device: torch.device, precision: str, train: bool):
         self.contender, self.device = contender, device
-        self.synchronize = partial(torch.get_device_module(device).synchronize, device)
         precision = contender.precision or precision
         bf16 = precision == "bf16"
         self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
@@ -78,16 +85,11 @@ class _Runner:
         }  # fmt: skip
 
     def attempt(self, action: Callable, *args) -> None:
-        """Run `action`; what a machine can lack (memory, a library) ends this row only."""
+        """Run `action`; what a machine can lack ends this row only."""
         if "error" in self.row:
             return
-        try:
-            action(*args)
-        except (RuntimeError, MemoryError, ImportError) as error:
-            reason = (str(error).splitlines() or ["no message"])[0]
-            self.row["error"] = f"{type(error).__name__}: {reason}"
-        # Outside the handler, whose traceback would keep the tensors of the failed pass alive.
-        if "error" in self.row:
+        if reason := attempt(partial(action, *args)):
+            self.row["error"] = reason
             self.release()
 
     def prepare(self, warmup: int) -> None:
@@ -181,12 +183,7 @@ class _Runner:
         """Seconds that so many steps take, from an idle device to an idle device."""
         self._use_path(self.paths[mode])
         with running_mode(self.model, training=mode == "train"):
-            self.synchronize()
-            start = time.perf_counter()
-            for _ in range(iterations):
-                self.steps[mode]()
-            self.synchronize()
-            return time.perf_counter() - start
+            return time_steps(self.steps[mode], self.device, iterations)
 
     def run_round(self, seconds: float) -> None:
         """Time every mode for at least `seconds` (and one step), and note its images a second.
@@ -251,33 +248,27 @@ def bench(
     Raises:
         ValueError: unknown precision, fewer than one round, or contenders that share a name.
     """
-    _check(contenders, precision, rounds)
-    settings = {
-        "precision": precision, "rounds": rounds, "seconds_per_round": seconds_per_round,
-        "warmup": warmup, "time_limit_s": time_limit_s, **_machine(torch.device(device)),
-    }  # fmt: skip
-    start = time.perf_counter()
-    runners = [_Runner(c, torch.device(device), precision, train) for c in contenders]
-    # Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
-    tf32 = torch.get_float32_matmul_precision() != "highest"
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-        matmul = MatrixProduct(torch.device(device), precision)
+    check_settings(precision, rounds)
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"contenders {names} share a name; name each differently")
+    start, device = time.perf_counter(), torch.device(device)
+    runners = [_Runner(contender, device, precision, train) for contender in contenders]
+    with equal_tf32() as tf32:
+        matmul = MatrixProduct(device, precision)
         with tqdm(total=len(runners) * (1 + rounds), disable=not progress, unit="turn") as bar:
             _in_turn(runners, bar, _Runner.prepare, warmup)
-            rounds_done = 0
-            while rounds_done < rounds:
-                began = time.perf_counter()
+            for number in count_rounds(rounds, start, time_limit_s):
                 _in_turn(runners, bar, _Runner.run_round, seconds_per_round)
                 matmul.run_round(seconds_per_round)
-                now, rounds_done = time.perf_counter(), rounds_done + 1
-                if time_limit_s is not None and now + (now - began) > start + time_limit_s:
-                    break
+                rounds_done = number
     for runner in runners:
         runner.release()
-    settings |= {
-        "rounds_done": rounds_done, "seconds": time.perf_counter() - start, "tf32": tf32,
-        "matmul_tflops": matmul.row,
-    }  # fmt: skip
+    settings = describe_settings(
+        device, precision, rounds, seconds_per_round=seconds_per_round, warmup=warmup,
+        time_limit_s=time_limit_s, flop_counter=FLOP_COUNTER, rounds_done=rounds_done,
+        seconds=time.perf_counter() - start, tf32=tf32, matmul_tflops=matmul.row,
+    )  # fmt: skip
     return {"settings": settings, "rows": [runner.row for runner in runners]}
 
 
@@ -287,20 +278,3 @@ def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> 
         bar.set_description(runner.contender.name)
         runner.attempt(partial(action, runner), *args)
         bar.update()
-
-
-def _check(contenders: Sequence[Contender], precision: str, rounds: int) -> None:
-    names = [contender.name for contender in contenders]
-    check_precision(precision)
-    if rounds < 1:
-        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
-    if len(set(names)) < len(names):
-        raise ValueError(f"contenders {names} share a name; name each differently")
-
-
-def _machine(device: torch.device) -> dict:
-    """What the numbers depend on, beside the settings and the machine itself."""
-    return {
-        "device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "flop_counter": FLOP_COUNTER,
-    }  # fmt: skip

@@ -4,13 +4,13 @@ explanation chooses is blanked than where another one is?"""
 from collections.abc import Sequence
 from pathlib import Path
 
-from nestbook.evaluations.grounding import faithfulness
+from nestbook.evaluations.grounding import describe_wins, faithfulness
 from nestbook.evaluations.planted import WAYS
+from nestbook.records import add_record
 from nestlib.explain.cam import check_nest
-from nestlib.metrics.intervals import wilson
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, to_dict
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.subsets import load_split
 from nestlib.runs.weights import find_weights
 from nestlib.training.devices import resolve_device
@@ -50,21 +50,17 @@ def run_blanking(
     ways = {}
     for way in BLANKED_WAYS:
         counts = faithfulness(model, images, WAYS[way], seed=seed, progress=progress)
-        low, high = wilson(counts["wins"], len(images))
-        ways[way] = {**counts, "rate": counts["wins"] / len(images), "interval": [low, high]}
-    data = {"test": {"fingerprint": images.fingerprint, "images": len(images)}}
-    record = Record(
-        run_id=record_id(recipe.run_id), kind="explain",
+        ways[way] = counts | describe_wins(counts["wins"], len(images))
+    return add_record(
+        store, environment, committed=committed, images=images, kind="explain",
+        run_id=record_id(recipe.run_id),
         recipe=to_dict(recipe) | ({"rounded_to": "fp16"} if weights.rounded else {}),
-        environment=environment | {"finished": timestamp(), "data": data},
         summary={
             "images": len(images), "ways": ways, "test/top1": weights.record.summary["test/top1"],
             "leaf_pixels": model.patch_size * model.block_size,
             "leaves": (recipe.image_size // (model.patch_size * model.block_size)) ** 2,
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def record_id(run_id: str) -> str:

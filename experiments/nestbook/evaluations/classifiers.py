@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from nestbook.peers import PUBLISHED
+from nestbook.records import add_record, short_hash
 from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
 from nestlib.data.views import View, view_of
 from nestlib.metrics.accuracy import Candidate, measure_accuracy
@@ -27,14 +28,8 @@ from nestlib.models import create_model
 from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
 from nestlib.recipes.named import get_recipe, list_recipes
-from nestlib.recipes.recipe import GanRecipe, Recipe
-from nestlib.records import (
-    Failure,
-    Record,
-    Store,
-    describe_environment,
-    timestamp,
-)  # fmt: skip
+from nestlib.recipes.recipe import GanRecipe
+from nestlib.records import Failure, Record, Store, describe_environment
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import find_run, find_weights, load_run
 from nestlib.training.devices import resolve_device
@@ -85,8 +80,7 @@ class _Request:
     @property
     def run_id(self) -> str:
         slug = re.sub(r"[^a-z0-9_]+", "-", self.name.lower())
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
-        return f"evaluate/{self.identity['dataset']}/{slug}-{digest[:8]}"
+        return f"evaluate/{self.identity['dataset']}/{slug}-{short_hash(self.identity)}"
 
 
 def evaluate(
@@ -137,12 +131,10 @@ def evaluate(
             results[name] = Failure.of(error)
             continue
         found = None if limit or again else store.find(request.run_id)
-        if found is None and store.read_only:
-            results[name] = NO_RECORD
-        elif found is None:
+        if found is None and not store.read_only:
             missing.setdefault(json.dumps(request.set_options), []).append(request)
         else:
-            results[name] = found
+            results[name] = found or NO_RECORD
     for together in missing.values():
         try:
             images = _load_images(info, data_dir, limit, together[0].set_options)
@@ -209,26 +201,22 @@ def _request_run(
     any_size = not info.image_sizes
     view = View(recipe.image_size, 0.875 if any_size else 1.0, "bilinear", info.mean, info.std)
     options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
-    request = partial(_request_weights, recipe, view, options, how)
-    scored = request(find_run(recipe, store), partial(load_run, recipe, store, runs_dir))
+    trained = find_run(recipe, store)
+    identity = {
+        "name": name, "weights": recipe.run_id,
+        "weights_sha256": trained.summary["weights_sha256"], "view": asdict(view),
+        "dataset_options": recipe.dataset_options, **how,
+    }  # fmt: skip
+    build = partial(load_run, recipe, store, runs_dir)
+    scored = _Request(name, identity, view, options, build)
     found = not (again or how["limit"]) and store.find(scored.run_id) is not None
     if found or store.read_only:
         return scored  # its weights need not be here
     weights = find_weights(recipe, store, runs_dir)
-    rounded = {"rounded_to": "fp16"} if weights.rounded else {}
-    return request(weights.record, weights.load, **rounded)
-
-
-def _request_weights(
-    recipe: Recipe, view: View, options: Facts, how: Facts, trained: Record,
-    build: Callable[[], nn.Module], **rounded: str,
-) -> _Request:  # fmt: skip
-    sha256 = trained.summary["weights_sha256"]
-    identity = {
-        "name": recipe.name, "weights": recipe.run_id, "weights_sha256": sha256,
-        "view": asdict(view), "dataset_options": recipe.dataset_options, **rounded, **how,
-    }  # fmt: skip
-    return _Request(recipe.name, identity, view, options, build)
+    identity |= {"weights_sha256": weights.record.summary["weights_sha256"]}
+    if weights.rounded:
+        identity["rounded_to"] = "fp16"
+    return replace(scored, identity=identity)
 
 
 def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
@@ -302,22 +290,17 @@ def _score(
             offline = offline or isinstance(error, HubUnreachable)
     candidates = [Candidate(name, model, r.view) for name, (r, model, _) in built.items()]
     measured = measure_accuracy(candidates, images, **how) if candidates else {}
-    environment |= {
-        "finished": timestamp(),
-        "data": {images.split: {"fingerprint": images.fingerprint, "images": len(images)}},
-    }
     for name, (request, model, facts) in built.items():
         if "error" in measured[name]:
             results[name] = measured[name]["error"]
             continue
-        results[name] = Record(
-            run_id=request.run_id, kind="evaluate",
-            recipe={**request.identity, "batch_size": how["batch_size"]}, environment=environment,
+        results[name] = add_record(
+            store, environment, committed=committed, images=images, kind="evaluate",
+            run_id=request.run_id, recipe={**request.identity, "batch_size": how["batch_size"]},
             summary={
                 **measured[name], **facts,
                 "top1_half_width": sampling_half_width(measured[name]["top1"], len(images)),
                 "num_params": count_params(model), "weights_sha256": hash_weights(model),
             },
         )  # fmt: skip
-        store.add(results[name], committed=committed)
     return results

@@ -3,8 +3,8 @@
 Images are the first of a set, or those named by a parameter; none is picked for its looks.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from nestbook.evaluations.localizers import METHODS, load_published_row, maps_of
 from nestbook.evaluations.planted import RECIPE, load_canvases
+from nestbook.evaluations.samples import to_pixels
 from nestbook.sweeps.plans import plan_figure8
+from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
-from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import decode_image, squeeze
 from nestlib.data.digits import make_digits
@@ -70,13 +72,7 @@ class Maps:
 
 
 def walk_figure3(canvas: int = 0, image: str = "", *, budget: str = "quick") -> Walks:
-    """One image and the walks of four classes: a canvas of four digits, or a photo's top four.
-
-    Args:
-        canvas: which of the planted truth's canvases (`nestbook.evaluations.planted.CANVASES`).
-        image: a photo's path, for the published NesT-S; "" takes the canvas.
-        budget: smoke takes an untrained model on the canvas.
-    """
+    """One image and the walks of four classes: `walk_photo` of a path, or `walk_four_digits`."""
     return walk_photo(Path(image)) if image else walk_four_digits(canvas, budget=budget)
 
 
@@ -92,8 +88,7 @@ def walk_figure8(
     Raises:
         ValueError: other weights, or no folder of images for the published ones.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
+    check_choice("weights", weights, WEIGHTS)
     if weights == "trained":
         return walk_lone_digits(budget=budget)
     if not imagenet_dir:
@@ -111,7 +106,7 @@ def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
     """One canvas of four digits, and the walks of its four classes: figure 3 on embedded data.
 
     Args:
-        canvas: which of the planted truth's canvases (`nestbook.evaluations.planted.CANVASES`).
+        canvas: number of a canvas (`nestbook.evaluations.planted.load_canvases`).
         budget: smoke takes an untrained model.
 
     Raises:
@@ -122,7 +117,8 @@ def walk_four_digits(canvas: int = 0, *, budget: str = "quick") -> Walks:
         raise ValueError(f"canvas {canvas} is not one of 0 to {len(canvases) - 1}")
     classes = canvases.box_labels[canvas]
     images = canvases.images[canvas : canvas + 1].expand(len(classes), -1, -1, -1)
-    return _walk(_planted_model(budget), canvases, images, classes)
+    batch = normalize(images, canvases.mean, canvases.std)
+    return _walk(_planted_model(budget), images, batch, canvases.class_names, classes)
 
 
 def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
@@ -132,14 +128,10 @@ def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
     """
     options = get_recipe(RECIPE).dataset_options | {"num_images": count}
     canvases = load_dataset("digits", "test", image_size=64, **options)
-    walks = _walk(_planted_model(budget), canvases, canvases.images, None)
-    names = tuple(
-        name if true == predicted else f"{name} (true: {canvases.class_names[true]})"
-        for name, true, predicted in zip(
-            walks.class_names, canvases.labels.tolist(), walks.traversal.classes.tolist()
-        )
-    )
-    return replace(walks, class_names=names)
+    batch = normalize(canvases.images, canvases.mean, canvases.std)
+    true = [canvases.class_names[k] for k in canvases.labels]
+    model, names = _planted_model(budget), canvases.class_names
+    return _walk(model, canvases.images, batch, names, true=true)
 
 
 def map_images(
@@ -174,7 +166,7 @@ def map_images(
         )  # fmt: skip
         maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], count, progress=False)
     titles = tuple(images.class_names[k].split(",")[0] for k in labels)
-    return Maps(_pixels(chosen), titles, images.boxes[firsts].numpy().astype(int), maps)
+    return Maps(to_pixels(chosen), titles, images.boxes[firsts].numpy().astype(int), maps)
 
 
 def walk_imagenet(imagenet_dir: Path | str) -> Walks:
@@ -188,12 +180,7 @@ def walk_imagenet(imagenet_dir: Path | str) -> Walks:
     images, firsts = _first_images(imagenet_dir, FIGURE8_CLASSES)
     model, facts = load_published_row(WALKING_ROW)
     pixels, batch = _whole(images, firsts, facts["view"])
-    traversal = gradcat(model, batch)
-    names = [imagenet_names()[k] for k in traversal.classes]
-    return Walks(
-        _pixels(pixels), traversal,
-        tuple(n if n == true else f"{n} (true: {true})" for n, true in zip(names, FIGURE8_CLASSES)),
-    )  # fmt: skip
+    return _walk(model, pixels, batch, imagenet_names(), true=FIGURE8_CLASSES)
 
 
 def walk_photo(path: Path) -> Walks:
@@ -208,12 +195,8 @@ def walk_photo(path: Path) -> Walks:
     batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
     with torch.no_grad():
         classes = model(batch)[0].topk(TOP_CLASSES).indices
-    traversal = gradcat(model, batch.expand(TOP_CLASSES, -1, -1, -1), classes)
-    return Walks(
-        _pixels(pixels.expand(TOP_CLASSES, -1, -1, -1)),
-        traversal,
-        tuple(imagenet_names()[k] for k in classes),
-    )
+    pixels, batch = (x.expand(TOP_CLASSES, -1, -1, -1) for x in (pixels, batch))
+    return _walk(model, pixels, batch, imagenet_names(), classes)
 
 
 def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES)) -> Maps:
@@ -232,7 +215,7 @@ def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES
         pixels, batch = _whole(images, range(len(images)), facts["view"])
         maps[row], _ = maps_of(METHODS[row], model, [(batch, labels)], len(images), progress=False)
     boxes = load_imagenet_boxes(images, pixels.shape[-1])
-    return Maps(_pixels(pixels), tuple(classes), boxes, maps)
+    return Maps(to_pixels(pixels), tuple(classes), boxes, maps)
 
 
 def _first_images(
@@ -262,12 +245,16 @@ def _planted_model(budget: str) -> nn.Module:
     return load_trained(RECIPE, seed=PLANTED_SEED)
 
 
-def _walk(model: NesT, source: ImageSet, images: Tensor, classes: Tensor | None) -> Walks:
-    traversal = gradcat(model, normalize(images, source.mean, source.std), classes)
-    names = tuple(source.class_names[k] for k in traversal.classes)
-    return Walks(_pixels(images), traversal, names)
+def _walk(
+    model: NesT, images: Tensor, batch: Tensor, class_names: Sequence[str],
+    classes: Tensor | None = None, *, true: Iterable[str] | None = None,
+) -> Walks:  # fmt: skip
+    """Walk images (B, 3, H, W), `batch` as the model takes them, for classes or those predicted.
 
-
-def _pixels(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) -> (B, H, W, 3)."""
-    return images.permute(0, 2, 3, 1).contiguous().numpy()
+    With `true` a wrong prediction's name says the true one too.
+    """
+    traversal = gradcat(model, batch, classes)
+    names = [class_names[k] for k in traversal.classes]
+    if true is not None:
+        names = [n if n == t else f"{n} (true: {t})" for n, t in zip(names, true, strict=True)]
+    return Walks(to_pixels(images), traversal, tuple(names))

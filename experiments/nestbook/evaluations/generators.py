@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from nestbook.records import add_record
 from nestbook.sweeps.plans import FIGURE7_DATASETS, Key, plan
+from nestlib.choices import choose
 from nestlib.metrics.features import (
     ClassifierFeatures,
     FeatureNetwork,
@@ -27,7 +29,7 @@ from nestlib.models.weights import hash_weights
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.subsets import load_split
 from nestlib.runs.weights import load_run, weights_path
 from nestlib.training.devices import resolve_device
@@ -80,8 +82,7 @@ def score_run(
     """
     default, count = DEFAULTS.get(recipe.dataset, OTHERWISE)
     network, smoke = network or default, recipe.budget == "smoke"
-    if network not in NETWORKS:
-        raise ValueError(f"no feature network {network!r}; there are {', '.join(NETWORKS)}")
+    build_judge = choose("feature network", network, NETWORKS)
     count = SMOKE_SAMPLES if smoke else num_samples or count
     found = store.find(score_id(recipe.run_id, network))
     asked = {"num_samples": count, "seed": seed}
@@ -90,7 +91,7 @@ def score_run(
     began, where = time.monotonic(), resolve_device(device)
     environment = describe_environment(where)
     generator = recipe.build_generator() if smoke else load_run(recipe, store, runs_dir)
-    judge = NETWORKS[network](store)
+    judge = build_judge(store)
     judge.model.to(where)
     limit = None if smoke else recipe.train_limit
     score = partial(
@@ -101,18 +102,16 @@ def score_run(
     samples = generate(generator.to(where), count, seed=seed)
     result = score(samples, progress_bar=progress_bar)
     run_dir = weights_path(recipe, runs_dir).parent
-    record = Record(
-        run_id=score_id(recipe.run_id, network), kind="score",
+    return add_record(
+        store, environment, committed=committed, kind="score",
+        run_id=score_id(recipe.run_id, network),
         recipe={"run": recipe.run_id, "budget": recipe.budget, "network": network, **asked},
-        environment=environment | {"finished": timestamp()},
         summary=result | {
             "generator_weights_sha256": hash_weights(generator),
             "seconds": round(time.monotonic() - began, 1),
         },
         epochs=[] if smoke else score_rows(run_dir, judge, score, progress_bar=progress_bar),
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def score_rows(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.explain.gradcat import gradcat
+from nestlib.metrics.intervals import wilson
 from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
@@ -143,6 +144,11 @@ def faithfulness(
         "canvases": len(canvases), "wins": int((chosen > random).sum()),
         "chosen": float(chosen.mean()), "random": float(random.mean()),
     }  # fmt: skip
+
+
+def describe_wins(wins: int, n: int) -> dict:
+    """The share of n that are won or hit, with Wilson's interval."""
+    return {"rate": wins / n, "interval": list(wilson(wins, n))}
 
 
 def _losses(

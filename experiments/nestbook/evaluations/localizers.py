@@ -1,7 +1,5 @@
 """Figure 8's table: each row's model, the way its maps are made, and the records of its errors."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from tqdm import tqdm
 from nestbook.evaluations.classifiers import NO_RECORD, HubUnreachable, fetch_weights
 from nestbook.peers import PUBLISHED
 from nestbook.peers.acol import ACoL
+from nestbook.records import add_record, short_hash
 from nestbook.sweeps.plans import plan_figure8
 from nestlib.data.augment import normalize
 from nestlib.data.boxes import load_imagenet_boxes
@@ -36,7 +35,7 @@ from nestlib.metrics.localization import (
 )
 from nestlib.models import create_model
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Failure, Record, Store, describe_environment, timestamp
+from nestlib.records import Failure, Record, Store, describe_environment
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import Weights, find_weights
 from nestlib.training.devices import resolve_device
@@ -72,9 +71,9 @@ class _Subject:
     recipe: dict[str, Any]
     model: nn.Module
     batches: Batches
+    images: ImageSet | FolderSet
     size: tuple[int, int]
     boxes: np.ndarray
-    data: dict[str, Any]
 
 
 def localize(
@@ -102,9 +101,9 @@ def localize_figure8(
     images; nothing is trained. smoke takes untrained models, always anew.
 
     Returns:
-        By row of the figure, a record or a reason: no such run or no weights; or a Failure: no
-        images, or damaged ones. A smoke run has no result to lose: where no `data_dir` was named,
-        missing images are a reason there.
+        By row of the figure, a record; a reason: no such run or no weights; or a Failure: no
+        images, or damaged ones. Images that are missing where nobody named them are no failure of
+        a smoke run.
 
     Raises:
         ValueError: an unknown budget, or a data set that it does not go with.
@@ -239,9 +238,9 @@ def _localize(
     boxed = time.perf_counter()
     perfect = maps_of_boxes(subject.boxes, subject.size, maps.shape[1:])
     ceiling = score_localization(find_boxes(perfect, subject.size), subject.boxes, right)
-    record = Record(
-        run_id=subject.run_id, kind="explain", recipe=subject.recipe,
-        environment=environment | {"finished": timestamp(), "data": subject.data},
+    return add_record(
+        store, environment, committed=committed, images=subject.images, kind="explain",
+        run_id=subject.run_id, recipe=subject.recipe,
         summary={
             "row": subject.row, "method": method, "map_size": list(maps.shape[1:]),
             "image_size": list(subject.size), "top1_error": 100 * float((~right).mean()),
@@ -252,8 +251,6 @@ def _localize(
             "seconds": {"maps": mapped - started, "boxes": boxed - mapped},
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def _trained_here(
@@ -271,7 +268,7 @@ def _trained_here(
         row, f"localize/{recipe.run_id}",
         to_dict(recipe) | ({"rounded_to": "fp16"} if weights and weights.rounded else {}),
         model.eval().to(device),
-        _batches_of(images, device), images.image_size, boxes, _describe(images),
+        _batches_of(images, device), images, images.image_size, boxes,
     )  # fmt: skip
 
 
@@ -292,8 +289,7 @@ def _identify(name: str, limit: int) -> dict[str, Any]:
 
 def _imagenet_id(identity: dict[str, Any]) -> str:
     own = {key: identity[key] for key in ("name", "weights", "dataset", "limit", "view")}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-    return f"localize/imagenet/{identity['name']}-{digest[:8]}"
+    return f"localize/imagenet/{identity['name']}-{short_hash(own)}"
 
 
 def _list_images(folder: Path, limit: int) -> FolderSet:
@@ -321,10 +317,5 @@ def _published(
             yield batch, numbers[labels].to(device)
 
     return _Subject(
-        row, _imagenet_id(identity), identity, model, batches(), (size, size),
-        boxes, _describe(images),
+        row, _imagenet_id(identity), identity, model, batches(), images, (size, size), boxes
     )  # fmt: skip
-
-
-def _describe(images: ImageSet | FolderSet) -> dict[str, Any]:
-    return {images.split: {"fingerprint": images.fingerprint, "images": len(images)}}

@@ -10,24 +10,25 @@ from tqdm import tqdm
 
 from nestbook.evaluations.grounding import (
     Way,
+    describe_wins,
     faithfulness,
     grounding,
     point_by_gradcat,
     point_by_map,
 )
+from nestbook.records import add_record
 from nestbook.sweeps.runner import collect
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.explain.cam import cam
 from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
-from nestlib.metrics.intervals import wilson
 from nestlib.models.nest import NesT
 from nestlib.models.weights import load_weights
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.weights import weights_path
 from nestlib.training.devices import resolve_device
 
@@ -83,10 +84,9 @@ def run_planted(
         _judge(model, seed, canvases, progress and budget != "smoke")
         for seed, model in tqdm(models.items(), desc="models", disable=not progress)
     ]
-    record = Record(
-        run_id=record_id(budget),
-        kind="explain", recipe=to_dict(replace(recipes[0], budget=budget)),
-        environment=environment | {"finished": timestamp()},
+    return add_record(
+        store, environment, committed=committed, kind="explain", run_id=record_id(budget),
+        recipe=to_dict(replace(recipes[0], budget=budget)),
         summary={
             "seeds": list(seeds),
             "runs": [recipe.run_id for recipe in recipes],
@@ -95,8 +95,6 @@ def run_planted(
             "together": _together(rows),
         },
     )  # fmt: skip
-    store.add(record, committed=committed)
-    return record
 
 
 def record_id(budget: str = "quick") -> str:
@@ -158,15 +156,13 @@ def _together(rows: list[dict]) -> dict:
             for part in ("quadrant", "leaf"):
                 hits = [row[name]["ways"][way][part] for row in rows]
                 out[name]["ways"].setdefault(way, {})[part] = {
-                    "rate": sum(hits) / (n * len(rows)),
-                    "interval": wilson(sum(hits), n * len(rows)),
+                    **describe_wins(sum(hits), n * len(rows)),
                     "of_each_model": [hit / n for hit in hits],
                 }
     n = sum(row["blanking"]["CAM"]["canvases"] for row in rows)
     out["blanking"] = {
         way: {
-            "rate": sum(row["blanking"][way]["wins"] for row in rows) / n,
-            "interval": wilson(sum(row["blanking"][way]["wins"] for row in rows), n),
+            **describe_wins(sum(row["blanking"][way]["wins"] for row in rows), n),
             "chosen": float(np.mean([row["blanking"][way]["chosen"] for row in rows])),
             "random": float(np.mean([row["blanking"][way]["random"] for row in rows])),
         }

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nestbook.evaluations.neighbours import find_nearest
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.metrics.generation import generate, to_bytes
 from nestlib.recipes.recipe import GanRecipe
@@ -19,6 +18,7 @@ from nestlib.runs.weights import load_run
 
 GRID = 8
 WALKS, WALK_STEPS = 4, 10
+CHUNK = 256
 HELD_OUT = 256  # test images whose nearest training images say what is near
 
 
@@ -59,11 +59,11 @@ def draw_samples(
         FileNotFoundError: no finished run, or no weights.
     """
     generator = _load(recipe, store, runs_dir)
-    grid = _pixels(generate(generator, GRID**2, seed=seed))
+    grid = to_pixels(generate(generator, GRID**2, seed=seed))
     walks = walk_noise(generator, WALKS, WALK_STEPS, seed=seed)
     return Samples(
         recipe.run_id, grid.reshape(GRID, GRID, *grid.shape[1:]),
-        np.stack([_pixels(walk) for walk in walks]),
+        np.stack([to_pixels(walk) for walk in walks]),
     )  # fmt: skip
 
 
@@ -101,11 +101,39 @@ def compare_with_training(
     held_out = next(test.iterate(order, HELD_OUT, seed=0))[0]
     shown = train.images[indices] if recipe.dataset == "digits" else None
     return Neighbours(
-        recipe.run_id, recipe.dataset, _pixels(samples),
-        None if shown is None else _pixels(shown),
+        recipe.run_id, recipe.dataset, to_pixels(samples),
+        None if shown is None else to_pixels(shown),
         tuple(_name(train, int(index)) for index in indices), tuple(distances.tolist()),
         tuple(find_nearest(held_out, train)[0].tolist()),
     )  # fmt: skip
+
+
+def find_nearest(images: Tensor, reference: ImageSet | FolderSet) -> tuple[Tensor, Tensor]:
+    """The nearest of all reference images to each of images (N, 3, H, W) uint8.
+
+    Near in pixels alone: a copy that is moved by two pixels is far.
+
+    Returns:
+        Root mean square differences (N,) float32, in steps of 0..255, and indices (N,).
+
+    Raises:
+        ValueError: images of another size than the reference's.
+    """
+    if images.shape[-2:] != reference.image_size:
+        raise ValueError(
+            f"images of {tuple(images.shape[-2:])} pixels against {reference.image_size}; give "
+            "equal sizes"
+        )
+    flat = images.float().flatten(1)
+    order = torch.arange(len(reference))
+    # Differences one by one: by a matrix product small distances would be lost to rounding.
+    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    distances = torch.cat([
+        torch.cdist(part.cpu().float().flatten(1), flat, **exact)
+        for part, _ in reference.iterate(order, CHUNK, seed=0)
+    ])  # (reference, N)  # fmt: skip
+    nearest, indices = distances.min(0)
+    return nearest / flat.shape[1] ** 0.5, indices
 
 
 def _name(images: ImageSet | FolderSet, index: int) -> str:
@@ -120,6 +148,6 @@ def _load(recipe: GanRecipe, store: Store, runs_dir: Path | None) -> nn.Module:
     return load_run(recipe, store, runs_dir)
 
 
-def _pixels(images: Tensor) -> np.ndarray:
-    """(N, 3, H, W) -> (N, H, W, 3)."""
+def to_pixels(images: Tensor) -> np.ndarray:
+    """Images (N, 3, H, W) as pictures take them: (N, H, W, 3)."""
     return images.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,7 +1,7 @@
 """The other rows of the paper's tables: `PEERS["deit_tiny_cifar"](num_classes=10, img_size=32)`.
 
-Each file beside this one holds one architecture (convnets.py: those of Table 2): `VARIANTS` (name
--> sizes), `build`, and `LIBRARY` (whose code it is). A peer maps images (B, 3, H, W) to logits
+A file beside this one holds one architecture, or related ones: `VARIANTS` (name -> sizes), `build`,
+and `LIBRARY` (whose code it is). A peer maps images (B, 3, H, W) to logits
 (B, num_classes). Figure 7's generators (transgan.py, sagan.py) map noise to images and stand in
 `GENERATORS`.
 """
@@ -15,14 +15,13 @@ from nestbook.peers import (
     acol,
     adl,
     cct,
+    cifar_resnets,
     convnets,
     pvt,
-    pyramidnet,
     sagan,
     swin,
     transgan,
     vit,
-    wide_resnet,
 )
 from nestlib.models import PUBLISHED as PUBLISHED_NESTS
 
@@ -56,21 +55,24 @@ def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
     return build
 
 
-_ARCHITECTURES = {
-    name: architecture
-    for architecture in (pyramidnet, wide_resnet, vit, pvt, cct, swin, convnets)
+def _builders(*architectures: ModuleType) -> dict[str, Callable[..., nn.Module]]:
+    return {
+        name: _builder(name, architecture)
+        for architecture in architectures
+        for name in architecture.VARIANTS
+    }
+
+
+_ARCHITECTURES = (cifar_resnets, vit, pvt, cct, swin, convnets)
+_LOCALIZERS = (adl, acol)
+PEERS: dict[str, Callable[..., nn.Module]] = _builders(*_ARCHITECTURES)
+# Rivals in weakly supervised localization, in no table of the paper.
+LOCALIZERS: dict[str, Callable[..., nn.Module]] = _builders(*_LOCALIZERS)
+_LIBRARIES = {
+    name: architecture.LIBRARY
+    for architecture in (*_ARCHITECTURES, *_LOCALIZERS)
     for name in architecture.VARIANTS
 }
-PEERS: dict[str, Callable[..., nn.Module]] = {
-    name: _builder(name, architecture) for name, architecture in _ARCHITECTURES.items()
-}
-_LIBRARIES = {name: architecture.LIBRARY for name, architecture in _ARCHITECTURES.items()}
-# Rivals in weakly supervised localization, in no table of the paper: peers with `class_maps` too.
-_LOCALIZERS = {name: architecture for architecture in (adl, acol) for name in architecture.VARIANTS}
-LOCALIZERS: dict[str, Callable[..., nn.Module]] = {
-    name: _builder(name, architecture) for name, architecture in _LOCALIZERS.items()
-}
-_LIBRARIES |= {name: architecture.LIBRARY for name, architecture in _LOCALIZERS.items()}
 
 # Figure 7's rivals: noise (B, latent_dim) in, images (B, 3, H, W) out.
 GENERATORS: dict[str, Callable[..., nn.Module]] = {

@@ -15,12 +15,13 @@ output_stride is that of adl.py: 8, the default, leaves 8x8 places of a 64-pixel
 Shapes: B images, C channels, h x w places, K classes.
 """
 
-from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from nestbook.peers.adl import build_resnet, check_classes
+from nestbook.peers.adl import build_resnet
+from nestlib.explain.cam import choose_classes
 from nestlib.models.mode import running_mode
 
 LIBRARY = "timm"
@@ -77,10 +78,11 @@ class ACoL(nn.Module):
         Raises:
             ValueError: not one class an image, or a class that the model has not.
         """
-        check_classes(classes, len(images), self.num_classes)
         with running_mode(self, training=False):
             features = self.resnet(images)
-            first = normalize_maps(select(self.classifier_a(features), classes))
+            maps = self.classifier_a(features)
+            classes = choose_classes(classes, maps.mean((2, 3)))
+            first = normalize_maps(select(maps, classes))
             erased = erase(features, first, self.delta)
             second = normalize_maps(select(self.classifier_b(erased), classes))
         return torch.maximum(first, second)
@@ -88,16 +90,11 @@ class ACoL(nn.Module):
 
 def _classifier(num_features: int, hidden: int, num_classes: int) -> nn.Sequential:
     """Features (B, C, h, w) -> class maps (B, K, h, w)."""
-    if hidden:
-        layers = [
-            nn.Conv2d(num_features, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, num_classes, 1),
-        ]
-    else:
-        layers = [nn.Conv2d(num_features, num_classes, 1)]
+    widths = [num_features, hidden, hidden] if hidden else [num_features]
+    layers = []
+    for pair in pairwise(widths):
+        layers += [nn.Conv2d(*pair, 3, padding=1), nn.ReLU()]
+    layers.append(nn.Conv2d(widths[-1], num_classes, 1))
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)
@@ -122,38 +119,22 @@ def erase(features: Tensor, attention: Tensor, delta: float) -> Tensor:
     return features * (attention < delta)[:, None].to(features.dtype)
 
 
-def build(
-    *,
-    num_classes: int,
-    img_size: int,
-    drop_path_rate: float,
-    architecture: str,
-    output_stride: int,
-    delta: float,
-    hidden: int,
-    channels: Sequence[int] | None,
-) -> ACoL:
+def build(*, num_classes: int, delta: float, hidden: int, **resnet_options) -> ACoL:
     """Build an ACoL that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
-    It takes images of any size; of img_size only the map's places are checked.
-
-    Options: architecture (a ResNet of timm's), output_stride (8, 16 or 32 pixels a place of the
-    map), delta (the normalised attention that erases; the paper tries 0.5 to 0.9), hidden (the
-    width of a classifier's two 3x3 convolutions; 0 leaves its 1x1 convolution alone), channels (of
-    the four stages; the architecture's own where None).
+    Options: delta (the normalised attention that erases; the paper tries 0.5 to 0.9), hidden (the
+    width of a classifier's two 3x3 convolutions; 0 leaves its 1x1 convolution alone), and those of
+    the ResNet (nestbook.peers.adl.build_resnet).
 
     Raises:
-        ValueError: an architecture or output_stride that is not there, images too small for a map,
-            a delta that is 0 or less or above 1, or a negative hidden.
+        ValueError: options that no ResNet has, a delta that is 0 or less or above 1, or a negative
+            hidden.
     """
     if not 0 < delta <= 1:
         raise ValueError(f"delta {delta} is not above 0 and at most 1; published: 0.6")
     if hidden < 0:
         raise ValueError(f"hidden {hidden} is negative; use 1024 as published, or 0 for none")
-    resnet = build_resnet(
-        architecture, output_stride, img_size, channels,
-        num_classes=0, global_pool="", drop_path_rate=drop_path_rate,
-    )  # fmt: skip
+    resnet = build_resnet(num_classes=0, global_pool="", **resnet_options)
     return ACoL(
         resnet, num_features=resnet.num_features, num_classes=num_classes, hidden=hidden,
         delta=delta,

@@ -21,8 +21,6 @@ import torch
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from nestlib.models.mode import running_mode
-
 LIBRARY = "timm"
 STRIDES = (8, 16, 32)
 # (stage, block), the last of a stage is -1; ResNets with one block a stage have one layer for two.
@@ -70,7 +68,8 @@ class AttentionDropout(nn.Module):
 
 
 class ClassMapResNet(nn.Module):
-    """timm's ResNet, pooled by its mean before a linear head: its class maps are exact.
+    """timm's ResNet, pooled by its mean before a linear head: its class maps are exact
+    (nestlib.explain.class_maps, "cam").
 
     `resnet` is timm's; its layer4 gives the features (B, C, h, w).
     """
@@ -99,43 +98,18 @@ class ClassMapResNet(nn.Module):
     def get_classifier(self) -> nn.Module:
         return self.resnet.get_classifier()
 
-    @torch.no_grad()
-    def class_maps(self, images: Tensor, classes: Tensor) -> Tensor:
-        """The share of every place in a class's logit, bias included: (B, h, w), mean = the logit.
-
-        In eval mode whatever the model's mode is.
-
-        Args:
-            classes: (B,) int64.
-
-        Raises:
-            ValueError: not one class an image, or a class that the model has not.
-        """
-        head = self.resnet.fc
-        check_classes(classes, len(images), head.out_features)
-        with running_mode(self, training=False):
-            features = self.resnet.forward_features(images)
-        weights, biases = head.weight[classes], head.bias[classes]
-        return torch.einsum("bchw,bc->bhw", features, weights) + biases[:, None, None]
-
-
-def check_classes(classes: Tensor, num_images: int, num_classes: int) -> None:
-    """Raise ValueError unless `classes` are one for each image, each from 0 to num_classes - 1."""
-    if classes.shape != (num_images,):
-        raise ValueError(
-            f"classes have shape {tuple(classes.shape)}; give one for each of {num_images} images"
-        )
-    outside = classes[(classes < 0) | (classes >= num_classes)].tolist()
-    if outside:
-        raise ValueError(
-            f"class {outside[0]} is not one of the model's {num_classes}: 0 to {num_classes - 1}"
-        )
-
 
 def build_resnet(
     architecture: str, output_stride: int, img_size: int, channels: Sequence[int] | None, **options
 ) -> nn.Module:
-    """Build timm's ResNet for class maps of at least 2x2 places; options are timm's.
+    """Build timm's ResNet for class maps of at least 2x2 places.
+
+    Args:
+        architecture: a ResNet of timm's.
+        output_stride: pixels a place of the map, 8, 16 or 32.
+        img_size: pixels; images of any size are taken, so only the map's places are checked.
+        channels: of the four stages; None: the architecture's own.
+        options: timm's.
 
     Raises:
         ValueError: no ResNet of timm's, an output_stride that it has not, or an image no wider
@@ -160,33 +134,19 @@ def build_resnet(
 
 
 def build(
-    *,
-    num_classes: int,
-    img_size: int,
-    drop_path_rate: float,
-    architecture: str,
-    output_stride: int,
-    channels: Sequence[int] | None,
-    drop_rate: float = 0.75,
-    gamma: float = 0.9,
-    places: tuple[tuple[int, int], ...] = (),
-) -> ClassMapResNet:
+    *, drop_rate: float = 0.75, gamma: float = 0.9, places: tuple[tuple[int, int], ...] = (),
+    **resnet_options,
+) -> ClassMapResNet:  # fmt: skip
     """Build a ResNet that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
-    It takes images of any size; of img_size only the map's places are checked.
-
-    Options: architecture (a ResNet of timm's), output_stride (8, 16 or 32 pixels a place of the
-    map), channels (of the four stages; None for the architecture's own), drop_rate and gamma (of
-    AttentionDropout), places (the (stage, block) that it follows: stages from 1, blocks from 0).
+    Options: drop_rate and gamma (of AttentionDropout), places (the (stage, block) that it follows:
+    stages from 1, blocks from 0), and those of `build_resnet`.
 
     Raises:
-        ValueError: an architecture or output_stride that is not there, images too small for a map,
-            a drop_rate or gamma outside 0 and 1, or a place that the ResNet has not.
+        ValueError: options that no ResNet has, a drop_rate or gamma outside 0 and 1, or a place
+            that the ResNet has not.
     """
-    resnet = build_resnet(
-        architecture, output_stride, img_size, channels,
-        num_classes=num_classes, drop_path_rate=drop_path_rate,
-    )  # fmt: skip
+    resnet = build_resnet(**resnet_options)
     for block in _blocks(resnet, places):
         # Behind the block's last activation, where it changes no name of timm's weights.
         last = "act3" if hasattr(block, "act3") else "act2"

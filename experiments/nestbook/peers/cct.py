@@ -7,6 +7,9 @@ src/cct.py). `Attention` replaces vit-pytorch's, which multiplies unfused; the f
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from vit_pytorch.cct import CCT
+
+from nestbook.peers.sizes import check_multiple
 
 LIBRARY = "vit-pytorch, attention fused here"
 VARIANTS = {
@@ -47,21 +50,11 @@ def build(
     num_heads, mlp_ratio, attn_drop_rate (dropout of attention weights).
 
     Raises:
-        ImportError: vit-pytorch is missing.
         ValueError: embed_dim is no multiple of num_heads, or an even kernel_size.
     """
-    if embed_dim % num_heads:
-        below = embed_dim - embed_dim % num_heads
-        raise ValueError(
-            f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}; "
-            f"use {below or num_heads} or another num_heads"
-        )
+    check_multiple("embed_dim", embed_dim, "num_heads", num_heads)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size {kernel_size} has no middle pixel; use {kernel_size + 1}")
-    try:  # imported here because no other model needs it
-        from vit_pytorch.cct import CCT
-    except ImportError as error:
-        raise ImportError("CCT needs vit-pytorch: pip install 'vit-pytorch>=1.14,<2'") from error
     with torch.device("cpu"):  # vit-pytorch reads numbers off tensors, of which "meta" has none
         model = CCT(
             img_size=img_size, num_classes=num_classes, embedding_dim=embed_dim, num_layers=depth,

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nestbook.peers.sizes import check_heads, check_stages, near_multiples
+
 LIBRARY = "transformers, attention fused here"
 _PYRAMID = {
     "patch_size": 1, "embed_dims": (64, 128, 320, 512), "num_heads": (1, 2, 5, 8),
@@ -110,35 +112,22 @@ def build(
     many times narrower keys' and values' map is) and depths (layers).
 
     Raises:
-        ImportError: transformers is missing.
         ValueError: lists of unequal length, maps that do not divide, heads that do not.
     """
-    per_stage = {
-        "embed_dims": embed_dims, "num_heads": num_heads, "mlp_ratios": mlp_ratios,
-        "sr_ratios": sr_ratios, "depths": depths,
-    }  # fmt: skip
-    if len({len(values) for values in per_stage.values()}) != 1:
-        lists = ", ".join(f"{name} {tuple(values)}" for name, values in per_stage.items())
-        raise ValueError(f"{lists} must name the same stages: one value a stage each")
-    for stage, (width, heads) in enumerate(zip(embed_dims, num_heads)):
-        if width % heads:
-            raise ValueError(
-                f"num_heads {heads} does not divide stage {stage}'s width {width}; "
-                "use a divisor of it, or another width"
-            )
+    from transformers import PvtConfig, PvtForImageClassification  # its import takes seconds
+
+    check_stages(
+        embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios,
+        depths=depths,
+    )  # fmt: skip
+    check_heads(embed_dims, num_heads)
     patches = [patch_size * 2**stage for stage in range(len(depths))]  # pixels a word
     step = math.lcm(*(patch * ratio for patch, ratio in zip(patches, sr_ratios)))
     if img_size % step:
-        below = img_size - img_size % step
-        fitting = [size for size in (below, below + step) if size]
         raise ValueError(
             f"img_size {img_size} with patch_size {patch_size} gives maps that do not divide by "
-            f"sr_ratios {tuple(sr_ratios)}; img_size {' or '.join(map(str, fitting))} does"
+            f"sr_ratios {tuple(sr_ratios)}; img_size {near_multiples(img_size, step)} does"
         )
-    try:  # imported here because no other model needs it
-        from transformers import PvtConfig, PvtForImageClassification
-    except ImportError as error:
-        raise ImportError("PVT needs transformers: pip install 'transformers>=5.0,<6'") from error
     strides = [patch_size] + [2] * (len(depths) - 1)
     config = PvtConfig(
         image_size=img_size, num_encoder_blocks=len(depths), depths=list(depths),

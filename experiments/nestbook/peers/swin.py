@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from timm.models.swin_transformer import SwinTransformer
 
+from nestbook.peers.sizes import check_heads, check_stages, near_multiples
+
 LIBRARY = "timm"
 _CIFAR = {"patch_size": 1, "window_size": 2}
 _IMAGENET = {"patch_size": 4, "window_size": 7}
@@ -38,17 +40,9 @@ def build(
     Raises:
         ValueError: windows do not tile every stage's map, or heads do not divide its width.
     """
-    if len(depths) != len(num_heads):
-        raise ValueError(
-            f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must name the same stages"
-        )
+    check_stages(depths=depths, num_heads=num_heads)
     _check_map(img_size, patch_size, window_size, len(depths))
-    for stage, heads in enumerate(num_heads):
-        if embed_dim * 2**stage % heads:
-            raise ValueError(
-                f"num_heads {heads} does not divide stage {stage}'s width {embed_dim * 2**stage}; "
-                f"use a divisor of it, or another embed_dim than {embed_dim}"
-            )
+    check_heads([embed_dim * 2**stage for stage in range(len(depths))], num_heads)
     return SwinTransformer(
         img_size=img_size, patch_size=patch_size, num_classes=num_classes, embed_dim=embed_dim,
         depths=tuple(depths), num_heads=tuple(num_heads), window_size=window_size,
@@ -63,10 +57,8 @@ def _check_map(img_size: int, patch_size: int, window_size: int, num_stages: int
     # timm takes a map no larger than the window as one window.
     if not img_size % coarsest and all(e <= window_size or not e % window_size for e in edges):
         return
-    step = coarsest * window_size
-    below = img_size - img_size % step
-    fitting = [size for size in (below, below + step) if size]
     raise ValueError(
         f"img_size {img_size} with patch_size {patch_size} and {num_stages} stages gives maps that "
-        f"windows of {window_size} do not tile; img_size {' or '.join(map(str, fitting))} does"
+        f"windows of {window_size} do not tile; "
+        f"img_size {near_multiples(img_size, coarsest * window_size)} does"
     )

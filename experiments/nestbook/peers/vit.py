@@ -9,6 +9,8 @@ from functools import partial
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from nestbook.peers.sizes import check_multiple
+
 LIBRARY = "timm"
 _SMALL = {"depth": 12, "embed_dim": 384, "num_heads": 6}
 _BASE = {"depth": 12, "embed_dim": 768, "num_heads": 12}
@@ -33,24 +35,10 @@ def build(
     Raises:
         ValueError: img_size is no multiple of patch_size, or embed_dim none of num_heads.
     """
-    if img_size % patch_size:
-        raise ValueError(
-            f"img_size {img_size} is no multiple of patch_size {patch_size}; "
-            f"use {_near(img_size, patch_size)} or another patch_size"
-        )
-    if embed_dim % num_heads:
-        raise ValueError(
-            f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}; "
-            f"use {_near(embed_dim, num_heads)} or another num_heads"
-        )
+    check_multiple("img_size", img_size, "patch_size", patch_size)
+    check_multiple("embed_dim", embed_dim, "num_heads", num_heads)
     return VisionTransformer(
         img_size=img_size, patch_size=patch_size, num_classes=num_classes, embed_dim=embed_dim,
         depth=depth, num_heads=num_heads, global_pool="token", qkv_bias=True,
         norm_layer=partial(nn.LayerNorm, eps=1e-6), drop_path_rate=drop_path_rate,
     )  # fmt: skip
-
-
-def _near(size: int, factor: int) -> str:
-    """Name the positive multiples of `factor` around `size`."""
-    below = size - size % factor
-    return " or ".join(str(value) for value in (below, below + factor) if value)

@@ -9,9 +9,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
-from nestbook.benchmarks.rates import time_steps
+from nestbook.benchmarks.rates import describe_settings, take_turns, time_step
 from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import gradcat
 from nestlib.models.nest import NesT
@@ -47,27 +46,15 @@ def explaining_costs(
         {step: [a round's seconds, ...]}.
     """
     rows = []
-    with tqdm(
-        total=len(models) * rounds, desc="explaining", unit="round", disable=not progress
-    ) as bar:
-        for name, model in models.items():
-            model.to(device)
-            images = torch.randn(batch_size, 3, *model.img_size, device=device)
-            classes = torch.arange(batch_size, device=device) % model.num_classes
-            times = {
-                step: partial(time_steps, partial(run, model, images, classes), device)
-                for step, run in STEPS.items()
-            }
-            for time_n in times.values():  # warm-up
-                time_n(1)
-            seconds: dict[str, list[float]] = {step: [] for step in STEPS}
-            for _ in range(rounds):
-                for step, time_n in times.items():
-                    seconds[step].append(time_n(1))
-                bar.update()
-            rows.append({"model": name, "image_size": list(model.img_size), "seconds": seconds})
-    settings = {
-        "device": str(device), "precision": "fp32", "rounds": rounds, "batch_size": batch_size,
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+    for name, model in models.items():
+        model.to(device)
+        images = torch.randn(batch_size, 3, *model.img_size, device=device)
+        classes = torch.arange(batch_size, device=device) % model.num_classes
+        steps = {
+            step: partial(time_step, partial(run, model, images, classes), device)
+            for step, run in STEPS.items()
+        }
+        seconds = take_turns(steps, rounds, title=name, progress=progress)
+        rows.append({"model": name, "image_size": list(model.img_size), "seconds": seconds})
+    settings = describe_settings(device, "fp32", rounds, batch_size=batch_size)
     return {"settings": settings, "rows": rows}

@@ -18,10 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from nestbook.benchmarks.rates import (
+    attempt,
+    check_settings,
+    count_rounds,
+    describe_settings,
+    time_step,
+)
 from nestbook.peers import PEERS
+from nestlib.choices import check_choice
 from nestlib.metrics.cost import check_fits, count_gflops, measure_memory_mb, running_mode
 from nestlib.models.nest import NesT
-from nestlib.precision import check_precision
 
 AXES = {"batch": "images", "pixels": "pixels an image", "depth": "layers a hierarchy"}
 MODES = ("forward", "train")
@@ -82,7 +89,6 @@ def growth(
     series: Sequence[Series] | None = None, *, device: str | torch.device = "cpu",
     precision: str = "fp32", train: bool = True, rounds: int = 3, step_limit_s: float = 1.5,
     time_limit_s: float | None = 60, progress: bool = True,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> dict:  # fmt: skip
     """Time and memory along each series; returns JSON-ready {"settings": ..., "lines": [...]}.
 
@@ -100,34 +106,31 @@ def growth(
         series: default `nest_series()`, about a minute on two cores.
         precision: "fp32" or "bf16" (autocast).
         time_limit_s: no further round is begun that would probably end later; the first always is.
-        clock: seconds.
 
     Raises:
         ValueError: unknown precision or axis, or fewer than one round.
     """
     series, device = nest_series() if series is None else series, torch.device(device)
-    _check(series, precision, rounds)
+    check_settings(precision, rounds)
+    for axis in (one.axis for one in series):
+        check_choice("axis", axis, AXES)
     models: dict[Callable, nn.Module] = {}
     modes = MODES if train else MODES[:1]
-    lines = [_Line(s, mode, device, precision, clock, models) for s in series for mode in modes]
-    start, rounds_done = clock(), 0
+    lines = [_Line(s, mode, device, precision, models) for s in series for mode in modes]
+    start = time.perf_counter()
     with tqdm(total=len(lines) * (1 + rounds), disable=not progress, unit="line") as bar:
         for line in lines:
             line.prepare(step_limit_s)
             bar.update()
-        while rounds_done < rounds:
-            began = clock()
+        for number in count_rounds(rounds, start, time_limit_s):
             for line in lines:
                 line.run_round()
                 bar.update()
-            now, rounds_done = clock(), rounds_done + 1
-            if time_limit_s is not None and now + (now - began) > start + time_limit_s:
-                break
-    settings = {
-        "precision": precision, "rounds": rounds, "rounds_done": rounds_done,
-        "step_limit_s": step_limit_s, "time_limit_s": time_limit_s, "seconds": clock() - start,
-        "device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+            rounds_done = number
+    settings = describe_settings(
+        device, precision, rounds, rounds_done=rounds_done, step_limit_s=step_limit_s,
+        time_limit_s=time_limit_s, seconds=time.perf_counter() - start,
+    )  # fmt: skip
     return {"settings": settings, "lines": [line.finish() for line in lines]}
 
 
@@ -165,9 +168,9 @@ class _Line:
 
     def __init__(
         self, series: Series, mode: str, device: torch.device, precision: str,
-        clock: Callable[[], float], models: dict[Callable, nn.Module],
+        models: dict[Callable, nn.Module],
     ):  # fmt: skip
-        self.series, self.device, self.clock, self.models = series, device, clock, models
+        self.series, self.device, self.models = series, device, models
         self.training = mode == "train"
         bf16 = precision == "bf16"
         self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
@@ -177,18 +180,15 @@ class _Line:
     def prepare(self, limit: float) -> None:
         """Build and warm up one point after the other, until one is too much."""
         for point in self.series.points:
-            reason = None
-            try:
-                self._check_time(point, limit)
-                self.ready.append(self._prepare(point, limit))
-            except (RuntimeError, MemoryError) as error:
-                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            # Outside the handler, whose traceback would keep the failed pass's tensors alive.
-            if reason is not None:
+            if reason := attempt(partial(self._add, point, limit)):
                 self.row["stopped"] = f"{point.x:,g} {AXES[self.series.axis]}: {reason}"
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 return
+
+    def _add(self, point: Point, limit: float) -> None:
+        self._check_time(point, limit)
+        self.ready.append(self._prepare(point, limit))
 
     def _check_time(self, point: Point, limit: float) -> None:
         """Refuse what takes too long even if time grows no faster than linearly."""
@@ -209,41 +209,37 @@ class _Line:
             self.models[point.build] = point.build().to(self.device)
         model = self.models[point.build]
         images = torch.randn(batch, 3, size, size, device=self.device)
-        start = self.clock()
+        start = time.perf_counter()
         with self.autocast():
             memory, self.row["memory_kind"] = measure_memory_mb(model, images, self.training)
-        seconds = self.clock() - start
+        seconds = time.perf_counter() - start
         ready = _Ready(model, images, {
             "x": point.x, "batch_size": batch, "image_size": size,
             "multiply_adds": multiply_adds, "memory_mb": memory,
             "seconds": {"median": math.nan, "rounds": []},
         }, seconds)  # fmt: skip
         if self.device.type == "cuda":  # where the first pass may have loaded libraries
-            ready.seconds = self._time(ready, steps=1)
+            ready.seconds = self._time(ready, 0.0)
         if ready.seconds > limit:
             raise StepLimitError(f"{ready.seconds:.1f} s a step, limit {limit:g} s")
         return ready
 
-    def _time(self, ready: _Ready, steps: int) -> float:
-        """Seconds of a step, from an idle device to an idle device."""
-        synchronize = partial(torch.get_device_module(self.device).synchronize, self.device)
+    def _time(self, ready: _Ready, seconds: float) -> float:
+        """Seconds of a step, run for so many seconds or once."""
         with running_mode(ready.model, self.training), torch.set_grad_enabled(self.training):
-            synchronize()
-            start = self.clock()
-            for _ in range(steps):
-                with self.autocast():
-                    logits = ready.model(ready.images)
-                if self.training:
-                    F.cross_entropy(logits, logits.detach().argmax(1)).backward()
-                    ready.model.zero_grad(set_to_none=True)
-            synchronize()
-            return (self.clock() - start) / steps
+            return time_step(partial(self._step, ready), self.device, seconds)
+
+    def _step(self, ready: _Ready) -> None:
+        with self.autocast():
+            logits = ready.model(ready.images)
+        if self.training:
+            F.cross_entropy(logits, logits.detach().argmax(1)).backward()
+            ready.model.zero_grad(set_to_none=True)
 
     def run_round(self) -> None:
         for ready in self.ready:
-            steps = max(1, round(STEP_SECONDS / max(ready.seconds, 1e-6)))
             seconds = ready.result["seconds"]
-            seconds["rounds"].append(self._time(ready, steps))
+            seconds["rounds"].append(self._time(ready, STEP_SECONDS))
             seconds["median"] = statistics.median(seconds["rounds"])
 
     def finish(self) -> dict:
@@ -259,12 +255,3 @@ class _Line:
 
 class StepLimitError(RuntimeError):
     """A step takes longer than the caller allows."""
-
-
-def _check(series: Sequence[Series], precision: str, rounds: int) -> None:
-    check_precision(precision)
-    if rounds < 1:
-        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
-    for one in series:
-        if one.axis not in AXES:
-            raise ValueError(f"axis {one.axis!r} of {one.name} is not one of {', '.join(AXES)}")

@@ -4,18 +4,18 @@ The input side must never be the limit: batches are drawn, cropped, flipped, aug
 normalised and mixed on the device as `nestlib.training.classifier` does it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from nestbook.benchmarks.rates import fill, time_steps
+from nestbook.benchmarks.rates import describe_settings, take_turns, time_step
 from nestbook.profiles.step import train_step
 from nestlib.data.augment import augment
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.containers import FolderSet, ImageSet
+from nestlib.data.datasets import dataset_info
 
 
 def input_rates(
@@ -45,25 +45,30 @@ def input_rates(
     batches = _augmented(train_set, augmentation, batch_size)
     device = next(batches)[0].device
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    contenders: dict[str, Callable[[int], float]] = {
-        "input": partial(time_steps, partial(next, batches), device)
+    steps = {"input": partial(next, batches)} | {
+        name: partial(_train_step, model.train(), optimizer, batches, bf16)
+        for name, model, optimizer in models
     }
-    for name, model, optimizer in models:
-        step = partial(_train_step, model.train(), optimizer, batches, bf16)
-        contenders[name] = partial(time_steps, step, device)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for time_n in contenders.values():  # warm-up
-        time_n(2)
-    for _ in tqdm(range(rounds), desc="input side", unit="round", disable=not progress):
-        for name, time_n in contenders.items():
-            done, seconds = fill(time_n, seconds_per_round)
-            rates[name].append(done * batch_size / seconds)
-    settings = {
-        "device": str(device), "batch_size": batch_size, "precision": precision, "rounds": rounds,
-        "seconds_per_round": seconds_per_round, "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "image_size": list(train_set.image_size),
-    }  # fmt: skip
+    timers = {
+        name: partial(time_step, step, device, seconds_per_round) for name, step in steps.items()
+    }
+    timed = take_turns(timers, rounds, title="input side", progress=progress)
+    rates = {name: [batch_size / seconds for seconds in each] for name, each in timed.items()}
+    settings = describe_settings(
+        device, precision, rounds, batch_size=batch_size, seconds_per_round=seconds_per_round,
+        image_size=list(train_set.image_size),
+    )  # fmt: skip
     return {"settings": settings, "input": rates.pop("input"), "training": rates}
+
+
+def make_noise(dataset: str, count: int, image_size: int) -> ImageSet:
+    """Training images of noise in a data set's classes: what images show costs no time."""
+    info, draws = dataset_info(dataset), torch.Generator().manual_seed(0)
+    shape = (count, 3, image_size, image_size)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=draws)
+    labels = torch.randint(info.num_classes, shape[:1], generator=draws)
+    names = tuple(map(str, range(info.num_classes)))
+    return ImageSet("noise", "train", images, labels, names, info.mean, info.std)
 
 
 def _augmented(

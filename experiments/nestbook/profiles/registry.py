@@ -8,22 +8,21 @@ import torch
 from nestbook.benchmarks.bench import SPEED_BATCH_SIZES, bench_id
 from nestbook.benchmarks.loader import measure_loader, measure_streaming
 from nestbook.benchmarks.rivals import MODELS, Rival
-from nestbook.profiles.attention import Shape, attention_choices
+from nestbook.profiles.choices import Product, Shape, attention_choices, product_choices
 from nestbook.profiles.explaining import explaining_costs
 from nestbook.profiles.growth import growth, nest_series
-from nestbook.profiles.input_rate import input_rates
-from nestbook.profiles.products import Product, product_choices
+from nestbook.profiles.input_rate import input_rates, make_noise
 from nestbook.profiles.roofline import roofline
 from nestbook.profiles.step import step_kinds
+from nestbook.records import add_record
 from nestlib.choices import check_choice
 from nestlib.data.augmentation import Augmentation
-from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info
 from nestlib.models import create_model
 from nestlib.precision import resolve_precision
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
@@ -38,6 +37,7 @@ PROFILES = {
     "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
     "streaming": "memory over ten minutes of reading shards from a server",
 }
+ON_CPU = ("products", "loader", "streaming")  # measured nowhere else
 MODEL = "nest_tiny_imagenet"
 STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
@@ -58,7 +58,7 @@ INPUT_ONE_THREAD = ("cifar10/nest_narrow",)  # as a sweep runs it on a CPU, two 
 INPUT_BATCH = {"cpu": 96, "cuda": 192}  # 192 is the recipes' own
 EXPLAINED = (MODEL, "nest_tiny_cifar")
 EXPLAINED_IMAGES = 64
-INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape: what they show costs no time
+INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape
 
 
 def run_profile(
@@ -73,10 +73,12 @@ def run_profile(
     check_choice("profile", name, PROFILES)
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
+    _refuse_gpu(name, where)
     measure = {
         "roofline": _roofline, "step": _step, "growth": _growth, "attention": _attention,
-        "products": _products, "input": _input, "explaining": _explaining, "loader": _loader,
-        "streaming": _streaming,
+        "products": _products, "input": _input, "explaining": _explaining,
+        "loader": lambda *_: measure_loader(progress),
+        "streaming": lambda *_: measure_streaming(progress),
     }[name]  # fmt: skip
     model = {"model": MODEL} if name in ("roofline", "growth") else {}
     return add_profile(
@@ -91,14 +93,12 @@ def add_profile(
 ) -> Record:  # fmt: skip
     """Call `measure` and write what it returns as the record of the profile `name`."""
     environment = describe_environment(device)
-    record = Record(
-        run_id=bench_id(name, "full", device, precision), kind="bench",
+    summary = measure()
+    return add_record(
+        store, environment, committed=committed, kind="bench", summary=summary,
+        run_id=bench_id(name, "full", device, precision),
         recipe={"profile": name, "precision": precision, "budget": "full", **recipe},
-        environment=environment, summary=measure(),
     )  # fmt: skip
-    record.environment["finished"] = timestamp()
-    store.add(record, committed=committed)
-    return record
 
 
 def _roofline(device: torch.device, precision: str, progress: bool) -> dict:
@@ -139,7 +139,6 @@ def _attention(device: torch.device, precision: str, progress: bool) -> dict:
 
 def _products(device: torch.device, precision: str, progress: bool) -> dict:
     """Queries, keys and values, and both layers of the FFN, at the hierarchies that cost most."""
-    _refuse_gpu("products", device)
     products = []
     for name, (images, words, width) in PRODUCTS.items():
         outs = {"qkv": (width, 3 * width), "fc1": (width, 4 * width), "fc2": (4 * width, width)}
@@ -159,14 +158,15 @@ def _input_rates(
     names: Sequence[str], device: torch.device, precision: str, progress: bool
 ) -> dict:  # fmt: skip
     """By the published augmentation, whatever a recipe's own is."""
-    info, models = dataset_info("cifar10"), []
+    num_classes, models = dataset_info("cifar10").num_classes, []
     for name in names:
         recipe = get_recipe(name)
-        model = recipe.build_model(info.num_classes).to(device)
+        model = recipe.build_model(num_classes).to(device)
         models.append((name, model, build_optimizer(model, weight_decay=recipe.weight_decay)))
+    noise = make_noise("cifar10", INPUT_IMAGES, 32).to(device)
     return input_rates(
-        _noise(info, device), Augmentation(), models, INPUT_BATCH[device.type],
-        precision=precision, progress=progress,
+        noise, Augmentation(), models, INPUT_BATCH[device.type], precision=precision,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -177,25 +177,6 @@ def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
     return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
 
 
-def _loader(device: torch.device, precision: str, progress: bool) -> dict:
-    _refuse_gpu("loader", device)
-    return measure_loader(progress)
-
-
-def _streaming(device: torch.device, precision: str, progress: bool) -> dict:
-    _refuse_gpu("streaming", device)
-    return measure_streaming(progress)
-
-
 def _refuse_gpu(name: str, device: torch.device) -> None:
-    if device.type != "cpu":
+    if name in ON_CPU and device.type != "cpu":
         raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")
-
-
-def _noise(info, device: torch.device) -> ImageSet:
-    generator = torch.Generator().manual_seed(0)
-    shape = (INPUT_IMAGES, 3, 32, 32)
-    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(info.num_classes, shape[:1], generator=generator)
-    names = tuple(map(str, range(info.num_classes)))
-    return ImageSet("noise", "train", images, labels, names, info.mean, info.std).to(device)

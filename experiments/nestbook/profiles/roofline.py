@@ -6,17 +6,24 @@ in the same process. A part far above both loses time that better code could win
 """
 
 import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from nestbook.benchmarks.rates import Machine, measure_machine
+from nestbook.benchmarks.rates import (
+    Machine,
+    check_settings,
+    describe_settings,
+    equal_tf32,
+    measure_machine,
+    take_turns,
+    time_step,
+)
 from nestbook.profiles.operators import OperatorTimer
 from nestlib.metrics.cost import running_mode
-from nestlib.precision import check_precision
 
 
 def roofline(
@@ -46,41 +53,22 @@ def roofline(
     Raises:
         ValueError: unknown precision, or fewer than one round.
     """
-    check_precision(precision)
-    if rounds < 1:
-        raise ValueError(f"rounds {rounds} would measure nothing; use 1 or more")
+    check_settings(precision, rounds)
     device = images.device
-    # As in `bench`: convolutions get TF32 only where matrix products do, or no floor would hold.
-    tf32 = torch.get_float32_matmul_precision() != "highest"
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32),
-        running_mode(model, training=False), torch.no_grad(),
-    ):  # fmt: skip
+    # With other TF32 in convolutions than in the matrix product no floor would hold.
+    with equal_tf32() as tf32, running_mode(model, training=False), torch.no_grad():
         machine = machine or measure_machine(device, precision)
-        whole, by_parts = [], []
-        for number in range(warmup + rounds):
-            with autocast:
-                seconds = _time_whole(model, images)
-            with autocast:
-                parts = count_parts(model, images)
-            if number >= warmup:
-                whole.append(seconds)
-                by_parts.append(parts)
-    settings = {
-        "batch_size": len(images), "image_size": images.shape[-1], "precision": precision,
-        "rounds": rounds, "warmup": warmup, "device": str(device), "tf32": tf32,
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
-    return {"settings": settings, **_summarize(machine, whole, by_parts)}
-
-
-def _time_whole(model: nn.Module, images: Tensor) -> float:
-    _synchronize(images.device)
-    start = time.perf_counter()
-    model(images)
-    _synchronize(images.device)
-    return time.perf_counter() - start
+        passes = {
+            "whole": autocast(partial(time_step, partial(model, images), device)),
+            "parts": autocast(partial(count_parts, model, images)),
+        }
+        timed = take_turns(passes, rounds, warmup=warmup)
+    settings = describe_settings(
+        device, precision, rounds, batch_size=len(images), image_size=images.shape[-1],
+        warmup=warmup, tf32=tf32,
+    )  # fmt: skip
+    return {"settings": settings, **_summarize(machine, timed["whole"], timed["parts"])}
 
 
 @dataclass
@@ -98,7 +86,7 @@ def count_parts(model: nn.Module, images: Tensor) -> dict[str, Part]:
     """Run the model once as it is; what each part took and had to do, in running order."""
     with OperatorTimer(model, images.device) as timer:
         model(images)
-    _synchronize(images.device)
+    torch.get_device_module(images.device).synchronize(images.device)
     parts: dict[str, Part] = {}
     for operator in timer.operators:
         part = parts.setdefault(operator.part, Part())
@@ -138,8 +126,3 @@ def _summarize(machine: Machine, whole: list[float], by_parts: list[Mapping[str,
         "copy_seconds": sum(row["copy_seconds"] for row in rows),
         "parts": rows,
     }
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "meta":
-        torch.get_device_module(device).synchronize(device)

@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from nestbook.benchmarks.rates import MatrixProduct, time_steps
-from nestbook.profiles.choices import describe_settings
+from nestbook.benchmarks.rates import (
+    MatrixProduct,
+    check_settings,
+    describe_settings,
+    time_step,
+    time_steps,
+)
 from nestbook.profiles.operators import OperatorTimer
-from nestlib.precision import check_precision
 
-# Of nestbook.profiles.parts.KINDS: those whose FLOPs are counted.
+# Of nestbook.profiles.operators.KINDS: those whose FLOPs are counted.
 PRODUCTS = ("matrix products", "convolutions", "attention")
 
 
@@ -57,14 +61,14 @@ def step_kinds(
     Returns:
         JSON-ready {"settings": {...}, "matmul_tflops": {"size", "median", "rounds"}, "models":
         {name: {"batch_size", "image_size", "whole_seconds": [a round's, ...], "kinds": {kind of
-        nestbook.profiles.parts.KINDS: {"seconds": [a round's, ...], "calls", "gflop"}}}}}.
+        nestbook.profiles.operators.KINDS: {"seconds": [a round's, ...], "calls", "gflop"}}}}}.
 
     Raises:
-        ValueError: unknown precision.
+        ValueError: unknown precision, or fewer than one round.
     """
-    check_precision(precision)
+    check_settings(precision, rounds)
     device = next(iter(models.values()))[1].device
-    settings = describe_settings(device, precision, rounds, seconds_per_round)
+    settings = describe_settings(device, precision, rounds, seconds_per_round=seconds_per_round)
     product = MatrixProduct(device, precision)
     steps = {name: _prepare(*how, precision) for name, how in models.items()}
     found = {
@@ -78,8 +82,8 @@ def step_kinds(
         time_steps(step, device, warmup)
     for _ in tqdm(range(rounds), desc="training step", unit="round", disable=not progress):
         for name, step in steps.items():
-            time_steps(step, device, 1)  # behind another's turn its caches are cold
-            found[name]["whole_seconds"].append(time_steps(step, device, 1))
+            time_step(step, device)  # behind another's turn its caches are cold
+            found[name]["whole_seconds"].append(time_step(step, device))
             _add_kinds(found[name]["kinds"], models[name][0], step, device)
         product.run_round(seconds_per_round)
     for model in found.values():

@@ -11,7 +11,7 @@ def attention_table(measured: Mapping, source: str) -> Table:
     """A row a shape: the rule's choice and time, and what every way takes of it.
 
     Args:
-        measured: what `nestbook.profiles.attention.attention_choices` returned.
+        measured: what `nestbook.profiles.choices.attention_choices` returned.
         source: a record id.
     """
 
@@ -32,7 +32,7 @@ def attention_table(measured: Mapping, source: str) -> Table:
 
 
 def products_table(measured: Mapping, source: str) -> Table:
-    """A row a layer, likewise; of what `nestbook.profiles.products.product_choices` returned."""
+    """A row a layer, likewise; of what `nestbook.profiles.choices.product_choices` returned."""
 
     def name(row: Mapping) -> tuple[str, ...]:
         words = f"{row['images']} x {row['words']:,}"

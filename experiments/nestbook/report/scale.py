@@ -7,8 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from nestbook.benchmarks.scale import BYTES_PER_PARAMETER, RANKS, Job, Rates, predict
-from nestbook.benchmarks.scaling import ROW, Device, Loader
+from nestbook.benchmarks.scaling import (
+    BYTES_PER_PARAMETER,
+    RANKS,
+    ROW,
+    Device,
+    Job,
+    Loader,
+    Rates,
+    predict,
+)
 from nestbook.report.pictures import PALETTE, Picture, drawing_style
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table, median_of, significant
 from nestlib.records import Record

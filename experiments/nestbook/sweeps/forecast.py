@@ -2,17 +2,16 @@
 
 import json
 import statistics
-import time
 from collections.abc import Iterable
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from nestbook.benchmarks.rates import take_turns, time_step
+from nestbook.profiles.input_rate import make_noise
 from nestbook.sweeps.runner import count_images_seen
-from nestlib.data.containers import ImageSet
-from nestlib.data.datasets import dataset_info
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, from_dict, to_dict
@@ -62,28 +61,18 @@ def time_steps(recipe: Recipe) -> float:
 
     A teacher is untrained: a step takes as long.
     """
-    info, size = dataset_info(recipe.dataset), recipe.image_size
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (recipe.batch_size, 3, size, size), generator=draws)
-    labels = torch.randint(info.num_classes, (recipe.batch_size,), generator=draws)
-    names = tuple(map(str, range(info.num_classes)))
-    noise = ImageSet(
-        "noise", "train", images.to(torch.uint8), labels, names, mean=info.mean, std=info.std
-    )
+    noise = make_noise(recipe.dataset, recipe.batch_size, recipe.image_size)
     with one_thread(), torch.random.fork_rng(devices=[]):
         teacher = None
         if recipe.distillation:
             name, seed = recipe.distillation.teacher_recipe
-            teacher = get_recipe(name, seed=seed).build_model(info.num_classes)
-        model = recipe.build_model(info.num_classes)
+            teacher = get_recipe(name, seed=seed).build_model(noise.num_classes)
+        model = recipe.build_model(noise.num_classes)
         # Its folder is made when a run is saved, which this one is not.
-        trainer = Trainer(recipe, model, noise, noise, Path("unused"), torch.device("cpu"), teacher)
-        trainer.train_step(noise.images, labels)
-        marks = [time.perf_counter()]
-        for _ in range(STEPS):
-            trainer.train_step(noise.images, labels)
-            marks.append(time.perf_counter())
-    return statistics.median(end - begin for begin, end in pairwise(marks))
+        cpu = torch.device("cpu")
+        trainer = Trainer(recipe, model, noise, noise, Path("unused"), cpu, teacher)
+        step = partial(trainer.train_step, noise.images, noise.labels)
+        return statistics.median(take_turns({"": partial(time_step, step, cpu)}, STEPS)[""])
 
 
 def _kind(recipe: Recipe) -> str:

@@ -7,14 +7,14 @@ on a part of CIFAR-10 and asks what can be asked at that scale (nestbook.sweeps.
 one GPU does, CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from nestbook.recipes.narrow import SMALL_SUBSET, STRONG, STRONG_DIGITS, small_schedule
 from nestbook.recipes.rows import FIGURE7, TABLE1, TABLE2
+from nestlib.choices import check_choice, choose
 from nestlib.data.augmentation import Augmentation
 from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
@@ -25,7 +25,8 @@ from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
 
 Key = tuple[str, ...]
 Plan = dict[Key, list[Recipe | GanRecipe]]
-Bars = dict[Key, tuple[str, dict[str, Any]]]  # a recipe's name and its differences
+Bar = tuple[str, dict[str, Any]]  # a recipe's name and its differences
+Bars = dict[Key, Bar]
 
 EPOCHS = (30, 60, 100, 300)  # figure 4
 GPU_EPOCHS = 60  # of ablations on CIFAR-10: a fifth of the paper's
@@ -49,20 +50,16 @@ FIGURE4_RIGHT = ("RandomErasing", "RandAugment", "CutMix&MixUp")
 ALONE = ("RandomErasing", "RandAugment", "MixUp", "CutMix")  # figure A2, in its order
 IN_SEQUENCE = ("RandAugment", "CutMix&MixUp", "RandomErasing")
 
-# Digits: about half a minute of one core a run, a minute or two where S = 1.
-QUICK_EPOCHS = (3, 6, 10, 30)  # a tenth of figure 4's
-# Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
-QUICK_STRONG = dict(augmentation=STRONG_DIGITS, epochs=10)
-PRECISION_CIFAR = dict(train_limit=10_000)  # of cifar10/nest_narrow: its ten epochs in minutes
-QUICK_HEADS = (1, 2, 3, 6, 12, 24)  # of d = 48
-QUICK_SUBSET = 500
-QUICK_DEPTHS = {1: (4, 5), 2: (2, 3, 4, 5)}
-
-# Budget small: some ten minutes of one core a run.
-SMALL_EPOCHS = (10, 30, 60, 100)
-SMALL_STRONG = dict(augmentation=STRONG)
-SMALL_HEADS = (1, 3, 6, 12)  # of d = 48
-SMALL_DEPTHS = {1: (4,), 2: (2, 3, 4)}  # a run at S = 1 takes several times as long
+# Narrow models: digits take about half a minute of one core a run, a minute or two where S = 1; at
+# small a run takes some ten minutes.
+NARROW = {"quick": "digits", "small": "small"}  # by budget: the folder of its recipes
+SMALL_EPOCHS = (10, 30, 60, 100)  # figure 4
+SMALL_HEADS = (1, 3, 6, 12)  # Table A3, at d = 48
+STRONGLY: dict[str, dict[str, Any]] = {
+    # Strongly augmented digits need more than the five epochs of plain ones to be learnt at all.
+    "quick": dict(augmentation=STRONG_DIGITS, epochs=10),
+    "small": dict(augmentation=STRONG),
+}
 SMALL_SUBSETS = (1_000, 2_500, 10_000, 50_000)
 # Those of figure A1 that a finding compares, beside figure 5's.
 SMALL_DESIGNS = (
@@ -88,19 +85,26 @@ def plan(
     Raises:
         ValueError: an unknown figure or budget, or no such word or run.
     """
-    if figure not in SWEEPS:
-        raise ValueError(f"no plan {figure!r}; there are {', '.join(SWEEPS)}")
-    if budget not in BUDGETS:
-        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    bars = SWEEPS[figure]("quick" if budget == "smoke" else budget)
+    bars = _find_bars(figure, budget)
     if not bars:
         raise ValueError(f"{figure} has no runs at budget {budget}")
-    runs = {
+    runs = _build(bars, budget, seeds)
+    return _pick(runs, only) if only else runs
+
+
+def _find_bars(figure: str, budget: str) -> Bars:
+    make = choose("plan", figure, SWEEPS)
+    check_choice("budget", budget, BUDGETS)
+    return make("quick" if budget == "smoke" else budget)
+
+
+def _build(bars: dict[Hashable, Bar], budget: str, seeds: Iterable[int]) -> dict:
+    """One recipe a seed for every bar; smoke takes the first seed alone."""
+    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
+    return {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
         for key, (name, changes) in bars.items()
-    }  # fmt: skip
-    return _pick(runs, only) if only else runs
+    }
 
 
 def _pick(runs: Plan, only: str) -> Plan:
@@ -119,7 +123,7 @@ def recipe_of(figure: str, budget: str, key: Key) -> Recipe | GanRecipe:
     Raises:
         ValueError: the plan has no such bar.
     """
-    bars = SWEEPS[figure](budget)
+    bars = _find_bars(figure, budget)
     if key not in bars:
         raise ValueError(f"{figure} has no bar {key} at budget {budget}; it has {list(bars)}")
     name, changes = bars[key]
@@ -132,19 +136,32 @@ def strip(augmentation: Augmentation, removed: Iterable[str]) -> Augmentation:
     return replace(augmentation, **changes)
 
 
-def _stripped(name: str, removed: Iterable[str], strong: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's differences: `strong`, or its own augmentation, without some of it."""
-    whole = strong.get("augmentation") or get_recipe(name).augmentation
-    return {**strong, "augmentation": strip(whole, removed)}
+# What the bars of several figures share
 
 
-def _options(name: str, **options: Any) -> dict[str, Any]:
-    """Model options beside those that a named recipe has. The model's own defaults are left out,
-    so that a bar at all defaults is the named recipe itself, and has its record."""
+def _narrow(budget: str, *families: str) -> dict[str, str]:
+    """The recipe of each family's narrow model at budget quick or small."""
+    return {family: f"{NARROW[budget]}/{family.lower()}_narrow" for family in families}
+
+
+def _stripped(name: str, removed: Iterable[str], budget: str, **changes: Any) -> Bar:
+    """A bar whose augmentation, strong at quick and small, lacks some of it."""
+    changes = {**STRONGLY.get(budget, {}), **changes}
+    whole = changes.get("augmentation") or get_recipe(name).augmentation
+    return name, {**changes, "augmentation": strip(whole, removed)}
+
+
+def _optioned(name: str, budget: str, **options: Any) -> Bar:
+    """A bar with model options beside those that the named recipe has. The model's own defaults are
+    left out, so that a bar at all defaults is the named recipe itself, and has its record."""
     _, fields = list_recipes()[name]
     defaults = default_options(fields["model"])
     merged = {**fields.get("model_options", {}), **options}
-    return {"model_options": {k: v for k, v in merged.items() if v != defaults[k]}}
+    changed = {k: v for k, v in merged.items() if v != defaults[k]}
+    return name, {"model_options": changed, **({"epochs": GPU_EPOCHS} if budget == "gpu" else {})}
+
+
+# The figures
 
 
 def _figure4(budget: str) -> Bars:
@@ -153,96 +170,83 @@ def _figure4(budget: str) -> Bars:
 
     One GPU trains on Tiny ImageNet, S for all as it has no B.
     """
-    if budget == "quick":
-        left = {"NesT narrow": "digits/nest_narrow", "DeiT narrow": "digits/deit_narrow"}
-        right, epochs, strong = left, QUICK_EPOCHS, QUICK_STRONG
-    elif budget == "small":
-        left = {"NesT narrow": "small/nest_narrow", "DeiT narrow": "small/deit_narrow"}
-        right, epochs, strong = left, SMALL_EPOCHS, SMALL_STRONG
+    if budget in NARROW:
+        names = _narrow(budget, "NesT", "DeiT")
+        left = right = {f"{family} narrow": name for family, name in names.items()}
     elif budget == "gpu":
         left = {"NesT-S": "tiny_imagenet/nest_small", "DeiT-S": "tiny_imagenet/deit_small"}
-        right, epochs, strong = left, EPOCHS, {}
+        right = left
     else:
         left = {"NesT-S": "imagenet/nest_small", "NesT-B": "imagenet/nest_base",
                 "DeiT-S": "imagenet/deit_small", "DeiT-B": "imagenet/deit_base"}  # fmt: skip
         right = {"NesT-T": "imagenet/nest_tiny", "DeiT-B": "imagenet/deit_base"}
-        epochs, strong = EPOCHS, {}
-    schedule = partial(small_schedule, SMALL_SUBSET) if budget == "small" else _shorten
-    bars: Bars = {
-        ("epochs", model, str(number)): (name, schedule(number))
-        for model, name in left.items() for number in epochs
-    }  # fmt: skip
-    for model, name in right.items():
-        for removed in ((), *((one,) for one in FIGURE4_RIGHT)):
-            key = ("removed", model, *(removed or ("none",)))
-            bars[key] = (name, _stripped(name, removed, strong))
-    return bars
-
-
-def _shorten(epochs: int) -> dict[str, Any]:
-    return {"epochs": epochs}
-
-
-def _aggregations(budget: str, designs: Sequence[str]) -> Bars:
-    """One bar where both planes are one function (Design.crosses), else one a plane."""
-    datasets, changes = {data: f"{data}/nest_tiny" for data in CIFAR}, {}
-    if budget == "quick":
-        datasets = {"digits": "digits/nest_narrow"}
-    elif budget == "small":
-        datasets = {"cifar10": "small/nest_narrow"}
-    elif budget == "gpu":
-        datasets, changes = {"cifar10": "cifar10/nest_tiny_s2_depth3"}, {"epochs": GPU_EPOCHS}
-    return _on_planes(designs, datasets, changes)
-
-
-def _on_planes(
-    designs: Sequence[str], datasets: dict[str, str], changes: dict[str, Any]
-) -> Bars:  # fmt: skip
-    return {
-        (dataset, plane, design): (
-            name, _options(name, aggregation=design, aggregation_plane=plane) | changes
+    numbers = {"quick": (3, 6, 10, 30), "small": SMALL_EPOCHS}.get(budget, EPOCHS)
+    epochs = {
+        ("epochs", model, str(number)): (
+            name, small_schedule(SMALL_SUBSET, number) if budget == "small" else {"epochs": number}
         )
-        for dataset, name in datasets.items()
-        for design in designs
-        for plane in (("image", "block") if AGGREGATIONS[design].crosses else ("image",))
+        for model, name in left.items() for number in numbers
     }  # fmt: skip
+    removals = {"none": [], **{one: [one] for one in FIGURE4_RIGHT}}
+    return epochs | {
+        ("removed", model, title): _stripped(name, removed, budget)
+        for model, name in right.items() for title, removed in removals.items()
+    }  # fmt: skip
+
+
+def _aggregations(
+    budget: str, designs: Sequence[str], on_imagenet: Sequence[str] = FIGURE5
+) -> Bars:  # fmt: skip
+    """One bar where both planes are one function (Design.crosses), else one a plane."""
+    names = {
+        "quick": {"digits": "digits/nest_narrow"}, "small": {"cifar10": "small/nest_narrow"},
+        "gpu": {"cifar10": "cifar10/nest_tiny_s2_depth3"},
+    }.get(budget, {data: f"{data}/nest_tiny" for data in CIFAR})  # fmt: skip
+    rows = [(dataset, name, designs) for dataset, name in names.items()]
+    if budget == "paper":
+        rows.append(("imagenet", "imagenet/nest_tiny", on_imagenet))
+    return {
+        (dataset, plane, design): _optioned(
+            name, budget, aggregation=design, aggregation_plane=plane
+        )
+        for dataset, name, shown in rows
+        for design in shown
+        for plane in (("image", "block") if AGGREGATIONS[design].crosses else ("image",))
+    }
 
 
 def _figure5(budget: str) -> Bars:
-    bars = _aggregations(budget, FIGURE5)
-    if budget == "paper":
-        bars |= _on_planes(FIGURE5, {"imagenet": "imagenet/nest_tiny"}, {})
-    return bars
+    return _aggregations(budget, FIGURE5)
 
 
 def _figure_a1(budget: str) -> Bars:
     """At small the image plane alone of what figure 5 lacks: no finding compares the other."""
-    if budget == "small":
-        beside = _aggregations(budget, SMALL_DESIGNS)
-        return _figure5(budget) | {key: bar for key, bar in beside.items() if key[1] == "image"}
-    bars = _aggregations(budget, tuple(AGGREGATIONS))
-    if budget == "paper":
-        bars |= _on_planes(FIGURE_A1_IMAGENET, {"imagenet": "imagenet/nest_tiny"}, {})
-    return bars
+    if budget != "small":
+        return _aggregations(budget, tuple(AGGREGATIONS), FIGURE_A1_IMAGENET)
+    beside = _aggregations(budget, SMALL_DESIGNS)
+    return _figure5(budget) | {key: bar for key, bar in beside.items() if key[1] == "image"}
 
 
 def _figure6(budget: str) -> Bars:
     """Depth 2 to 5 at S 1 and 2. One GPU takes T alone; digits lack S = 1 at depths 2 and 3."""
-    sizes, depths = {"T": "tiny", "S": "small", "B": "base"}, DEPTHS
-    names = {(d, letter): f"{d}/nest_{size}" for d in CIFAR for letter, size in sizes.items()}
-    changes = {}
-    if budget == "quick":
-        names, depths = {("digits", "narrow"): "digits/nest_narrow"}, QUICK_DEPTHS
-    elif budget == "small":
-        names, depths = {("cifar10", "narrow"): "small/nest_narrow"}, SMALL_DEPTHS
-    elif budget == "gpu":
-        names, changes = {("cifar10", "T"): "cifar10/nest_tiny"}, {"epochs": GPU_EPOCHS}
+    sizes = {"T": "tiny", "S": "small", "B": "base"}
+    names = {
+        "quick": {("digits", "narrow"): "digits/nest_narrow"},
+        "small": {("cifar10", "narrow"): "small/nest_narrow"},
+        "gpu": {("cifar10", "T"): "cifar10/nest_tiny"},
+    }.get(budget, {(d, size): f"{d}/nest_{sizes[size]}" for d in CIFAR for size in sizes})
+    # A run at S = 1 takes several times as long.
+    depths = {
+        "quick": {1: (4, 5), 2: (2, 3, 4, 5)}, "small": {1: (4,), 2: (2, 3, 4)}
+    }.get(budget, DEPTHS)  # fmt: skip
     return {
-        (*key, f"S={word}", f"depth {depth}"): (
-            name, _options(name, patch_size=word, num_hierarchies=depth) | changes
+        (*key, f"S={word}", f"depth {depth}"): _optioned(
+            name, budget, patch_size=word, num_hierarchies=depth
         )
-        for key, name in names.items() for word, numbers in depths.items() for depth in numbers
-    }  # fmt: skip
+        for key, name in names.items()
+        for word, numbers in depths.items()
+        for depth in numbers
+    }
 
 
 def _figure7(budget: str) -> Bars:
@@ -256,25 +260,19 @@ def _figure7(budget: str) -> Bars:
 
 
 def _figure_a2(budget: str) -> Bars:
-    if budget == "quick":
-        names = {"DeiT": "digits/deit_narrow", "Swin": "digits/swin_narrow",
-                 "NesT": "digits/nest_narrow"}  # fmt: skip
-        strong = QUICK_STRONG
-    elif budget == "small":
-        names = {"DeiT": "small/deit_narrow", "Swin": "small/swin_narrow",
-                 "NesT": "small/nest_narrow"}  # fmt: skip
-        strong = SMALL_STRONG
-    else:
-        names = {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
-                 "NesT-S": "cifar10/nest_small"}  # fmt: skip
-        strong = {"epochs": GPU_EPOCHS} if budget == "gpu" else {}
+    names = (
+        _narrow(budget, "DeiT", "Swin", "NesT") if budget in NARROW
+        else {"DeiT-S": "cifar10/deit_small", "Swin-T": "cifar10/swin_tiny",
+              "NesT-S": "cifar10/nest_small"}
+    )  # fmt: skip
+    changes = {"epochs": GPU_EPOCHS} if budget == "gpu" else {}
     sequence = list(accumulate(([one] for one in IN_SEQUENCE), initial=[]))
     steps = {
         **{("alone", one): [one] for one in ALONE},
         **{("in sequence", " ".join(taken) or "none"): taken for taken in sequence},
     }
     return {
-        (way, model, step): (name, _stripped(name, taken, strong))
+        (way, model, step): _stripped(name, taken, budget, **changes)
         for model, name in names.items() for (way, step), taken in steps.items()
     }  # fmt: skip
 
@@ -285,10 +283,10 @@ def _table_a2(budget: str) -> Bars:
     """
     if budget == "quick":
         teachers = {"standard": "digits/pyramid_narrow", "strong": "digits/pyramid_narrow_strong"}
-        return _taught("digits", {"PN": teachers}, {"NesT": "digits/nest_narrow"}, QUICK_STRONG)
+        return _taught("digits", {"PN": teachers}, _narrow(budget, "NesT"), STRONGLY[budget])
     if budget == "small":
-        pupils = {"NesT": "small/nest_narrow", "DeiT": "small/deit_narrow"}
-        bars = _taught("cifar10", {"PN": {"standard": "small/pyramid_narrow"}}, pupils)
+        teachers = {"PN": {"standard": "small/pyramid_narrow"}}
+        bars = _taught("cifar10", teachers, _narrow(budget, "NesT", "DeiT"))
         return {key: bar for key, bar in bars.items() if key[-1] != "soft"}
     small = {"standard": "cifar100/pyramid164_48", "strong": "cifar100/pyramid164_48_strong"}
     large = {"standard": "cifar100/pyramid164_270", "strong": "cifar100/pyramid164_270_strong"}
@@ -331,20 +329,14 @@ def _taught(
 
 def _table_a3(budget: str) -> Bars:
     """Multi-head keeps the parameters constant; multi-query, the published code's, beside it."""
-    name, heads, changes = "cifar10/nest_base", HEADS, {}
-    attentions = ("multi_head", "multi_query")
-    if budget == "quick":
-        name, heads = "digits/nest_narrow", QUICK_HEADS
-    elif budget == "small":
-        name, heads, attentions = "small/nest_narrow", SMALL_HEADS, ("multi_head",)
-    elif budget == "gpu":
-        changes = {"epochs": GPU_EPOCHS}
+    name = f"{NARROW[budget]}/nest_narrow" if budget in NARROW else "cifar10/nest_base"
+    heads = {"quick": (1, 2, 3, 6, 12, 24), "small": SMALL_HEADS}.get(budget, HEADS)
+    attentions = ("multi_head",) if budget == "small" else ("multi_head", "multi_query")
     return {
-        (attention, str(number)): (
-            name, _options(name, num_heads=number, attention=attention) | changes
-        )
-        for attention in attentions for number in heads
-    }  # fmt: skip
+        (attention, str(number)): _optioned(name, budget, num_heads=number, attention=attention)
+        for attention in attentions
+        for number in heads
+    }
 
 
 FIGURES: dict[str, Callable[[str], Bars]] = {
@@ -353,46 +345,50 @@ FIGURES: dict[str, Callable[[str], Bars]] = {
 }  # fmt: skip
 
 
+# Tables of rows, and what the paper does not ask
+
+
+def _table1(budget: str) -> Bars:
+    """(data set, row): narrow relatives at quick and small, where a row has one, else the rows."""
+    if budget in NARROW:
+        dataset = "digits" if budget == "quick" else "cifar10"
+        names = {(dataset, row): getattr(entry, budget) for row, entry in TABLE1.items()}
+    else:
+        names = {(data, row): entry.on(data) for data in CIFAR for row, entry in TABLE1.items()}
+    return {key: (name, {}) for key, name in names.items() if name}
+
+
 def _precision(budget: str) -> Bars:
     """Does bf16 learn as well as fp32? Every quick recipe, and a narrow NesT on a part of CIFAR-10:
     (recipe, precision). The same at every budget, as it is asked of the CPU's runs."""
-    names = {entry.quick: {} for entry in TABLE1.values() if entry.quick}
-    names["cifar10/nest_narrow"] = PRECISION_CIFAR
+    names = {name: {} for name, _ in _table1("quick").values()}
+    names["cifar10/nest_narrow"] = {"train_limit": 10_000}  # its ten epochs in minutes
     return {
         (name, precision): (name, {**changes, "precision": precision})
         for name, changes in names.items() for precision in PRECISIONS
     }  # fmt: skip
 
 
-# The rest is asked at budget small.
-
-
 def _learning_rates(budget: str) -> Bars:
     """Which rate is each family's? (row of Table 1, rate). A recipe's own rate must be the best of
     its three (tests/test_small.py)."""
+    families = _table1(budget) if budget == "small" else {}
     return {
         (row, f"{rate:g}"): (name, {"lr_per_256": rate, "held_out": RATE_HELD_OUT})
-        for row, name in _families(budget).items() for rate in RATES[get_recipe(name).optimizer]
+        for (_, row), (name, _) in families.items() for rate in RATES[get_recipe(name).optimizer]
     }  # fmt: skip
-
-
-def _table1(budget: str) -> Bars:
-    """The rows that have a narrow relative: (data set, row), as `plan_table1` has them."""
-    return {("cifar10", row): (name, {}) for row, name in _families(budget).items()}
 
 
 def _training_images(budget: str) -> Bars:
     """Accuracy against the number of training images: (model, number). Digits check the path."""
-    schedules: dict[str, dict[int, dict[str, Any]]] = {
-        "quick": {QUICK_SUBSET: {"train_subset": QUICK_SUBSET}},
-        "small": {subset: small_schedule(subset) for subset in SMALL_SUBSETS},
-    }
-    folder = "digits" if budget == "quick" else "small"
+    names = _narrow(budget, "NesT", "DeiT", "WRN") if budget in NARROW else {}
+    subsets = (500,) if budget == "quick" else SMALL_SUBSETS
     return {
-        (f"{family} narrow", f"{subset:,}"): (f"{folder}/{family.lower()}_narrow", schedule)
-        for family in ("NesT", "DeiT", "WRN")
-        for subset, schedule in schedules.get(budget, {}).items()
-    }
+        (f"{family} narrow", f"{subset:,}"): (
+            name, {"train_subset": subset} if budget == "quick" else small_schedule(subset)
+        )
+        for family, name in names.items() for subset in subsets
+    }  # fmt: skip
 
 
 def _flagship(budget: str) -> Bars:
@@ -400,74 +396,53 @@ def _flagship(budget: str) -> Bars:
     return {("NesT3-T", "S=2"): ("cifar10/nest_flagship", {})} if budget == "small" else {}
 
 
-def _families(budget: str) -> dict[str, str]:
-    """The recipe of each row of Table 1 at budget small; none at others."""
-    rows = TABLE1.items() if budget == "small" else ()
-    return {row: entry.small for row, entry in rows if entry.small}
-
-
-# What can be swept by name: the paper's figures, and our own questions.
+# What can be swept by name: the paper's figures and Table 1, and our own questions.
 SWEEPS = {
     **FIGURES, "precision": _precision, "table1": _table1, "learning_rates": _learning_rates,
     "training_images": _training_images, "flagship": _flagship,
 }  # fmt: skip
 
 
-# Tables and figures of rows, whose data set is a choice: not swept by name, their notebooks ask
+# By row, for notebooks whose data set is a choice
 
 
-@dataclass(frozen=True)
-class Localizer:
+class Localizer(NamedTuple):
     """A row of figure 8: its recipe on Tiny ImageNet, and narrow relatives on two data sets."""
 
-    recipe: str
+    large: str
     narrow: str
     digits: str
 
 
 FIGURE8: dict[str, Localizer] = {
-    "DeiT RollOut": Localizer(
-        "tiny_imagenet/deit_small", "tiny_imagenet/deit_narrow", "digits/deit_planted"
-    ),
-    "ADL": Localizer("tiny_imagenet/adl", "tiny_imagenet/adl_narrow", "digits/adl_planted"),
-    "ACoL": Localizer("tiny_imagenet/acol", "tiny_imagenet/acol_narrow", "digits/acol_planted"),
-    "R50 GradCAM++": Localizer(
-        "tiny_imagenet/resnet50", "tiny_imagenet/resnet_narrow", "digits/resnet_planted"
-    ),
-    "NesT CAM": Localizer(
-        "tiny_imagenet/nest_small", "tiny_imagenet/nest_narrow_depth2",
-        "digits/nest_planted_depth2",
-    ),
-}  # fmt: skip
+    "DeiT RollOut": Localizer("deit_small", "deit_narrow", "deit_planted"),
+    "ADL": Localizer("adl", "adl_narrow", "adl_planted"),
+    "ACoL": Localizer("acol", "acol_narrow", "acol_planted"),
+    "R50 GradCAM++": Localizer("resnet50", "resnet_narrow", "resnet_planted"),
+    "NesT CAM": Localizer("nest_small", "nest_narrow_depth2", "nest_planted_depth2"),
+}
 FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
 
 
 def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
-    """The recipes of Table 1's rows that run at a budget: {row: one a seed}.
-
-    quick and smoke train the narrow relatives on the digits (smoke with the first seed alone),
-    small on a part of CIFAR-10, gpu and paper the rows themselves.
+    """The recipes of Table 1's rows on one data set, as `plan` has them: {row: one a seed}.
 
     Raises:
         ValueError: an unknown budget, or a data set that the budget does not train on.
     """
-    on_digits = _is_quick(budget)
-    valid = ("digits",) if on_digits else CIFAR[:1] if budget == "small" else CIFAR
-    if dataset not in valid:
+    bars = _find_bars("table1", budget)
+    rows = {row: bar for (data, row), bar in bars.items() if data == dataset}
+    if not rows:
         raise ValueError(
             f"budget {budget} does not train on {dataset!r}; digits go with smoke and quick, "
             "cifar10 with small, gpu and paper, cifar100 with gpu and paper"
         )
-    names = {
-        row: entry.quick if on_digits else entry.small if budget == "small" else entry.on(dataset)
-        for row, entry in TABLE1.items()
-    }
-    return _each_seed({row: name for row, name in names.items() if name}, budget, seeds)
+    return _build(rows, budget, seeds)
 
 
 def plan_table2(seeds: Iterable[int] = (0,)) -> dict[str, list[Recipe]]:
     """The recipe of each of Table 2's rows: ImageNet, 300 epochs, for a cluster."""
-    return _each_seed({row: entry.recipe for row, entry in TABLE2.items()}, "paper", seeds)
+    return _build({row: (entry.recipe, {}) for row, entry in TABLE2.items()}, "paper", seeds)
 
 
 def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
@@ -479,30 +454,14 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     Raises:
         ValueError: an unknown budget, or a data set that the budget does not train on.
     """
-    narrow = _is_quick(budget) or budget == "small"
+    check_choice("budget", budget, BUDGETS)
+    narrow = budget not in ("gpu", "paper")
     if dataset not in (("digits", "tiny_imagenet") if narrow else ("tiny_imagenet",)):
         raise ValueError(
             f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke, quick and "
             "small, tiny_imagenet with all"
         )
-    form = "recipe" if not narrow else "digits" if dataset == "digits" else "narrow"
+    form = "large" if not narrow else "digits" if dataset == "digits" else "narrow"
     changes = {"epochs": FIGURE8_NARROW_EPOCHS} if form == "narrow" else {}
-    return {
-        row: get_recipe(getattr(entry, form), seed=seed, **changes).at_budget(budget)
-        for row, entry in FIGURE8.items()
-    }
-
-
-def _is_quick(budget: str) -> bool:
-    if budget not in BUDGETS:
-        raise ValueError(f"no budget {budget!r}; valid: {', '.join(BUDGETS)}")
-    return budget in ("smoke", "quick")
-
-
-def _each_seed(names: Mapping[str, str], budget: str, seeds: Iterable[int]) -> dict[str, list]:
-    """One recipe a seed for every row; smoke takes the first seed alone."""
-    seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
-    return {
-        row: [get_recipe(name, seed=seed).at_budget(budget) for seed in seeds]
-        for row, name in names.items()
-    }
+    bars = {row: (f"{dataset}/{getattr(entry, form)}", changes) for row, entry in FIGURE8.items()}
+    return {row: recipe for row, (recipe,) in _build(bars, budget, [seed]).items()}

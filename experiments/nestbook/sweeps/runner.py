@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from nestbook.sweeps.plans import plan as plan_figure
 from nestlib.data.datasets import dataset_info, find_dataset
 from nestlib.files import Held, is_held
 from nestlib.metrics.cost import count_gflops
+from nestlib.models import create_model
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe
@@ -37,7 +39,8 @@ from nestlib.training.devices import free_device, list_devices
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
-_SIGNALLED = threading.Event()  # in this process
+# Each process of a sweep has its own: once it is set, that process begins no run any more.
+_TOLD_TO_STOP = threading.Event()
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
 
@@ -101,16 +104,19 @@ def sweep(
         pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
         processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
-        initializer=listen, initargs=(_signalled,),
+        initializer=_heed_signals,
     )  # fmt: skip
     outcomes: list[Outcome] = []
     said: set[str] = set()  # missing or damaged images fail many runs for one reason
-    with stop_signal(_hand_on), _bar(len(wanted), len(wanted) - len(pending), progress) as bar:
+    bar = tqdm(
+        desc="sweep", total=len(wanted), initial=len(wanted) - len(pending), unit="run",
+        disable=not progress,
+    )  # fmt: skip
+    with stop_signal(_tell_all), bar:
         while pending:
-            ready = [recipe for recipe in pending if _can_start(recipe, store)]
+            ready = [recipe for recipe in pending if _has_teacher(recipe, store)]
             if not ready:
-                outcomes += [_without_teacher(recipe) for recipe in pending]
-                break
+                return outcomes + [_without_teacher(recipe) for recipe in pending]
             jobs = [
                 delayed(_attempt)(recipe, store, devices, threads, deadline, how)
                 for recipe in ready
@@ -124,18 +130,15 @@ def sweep(
                     said |= {outcome.text} if outcome.state == "failed" else set()
                     bar.write(f"{outcome.state:<8}{outcome.run_id}  {text}")
             outcomes += ended
-            pending = [r for r in pending if r.run_id not in {o.run_id for o in ended}]
+            run_ids = {outcome.run_id for outcome in ended}
+            pending = [recipe for recipe in pending if recipe.run_id not in run_ids]
             if pending and not ended:
                 time.sleep(POLL_SECONDS)
     return outcomes
 
 
 def collect(
-    plan: Plan[K],
-    store: Store,
-    *,
-    data_dir: Path | None = None,
-    **how: Any,
+    plan: Plan[K], store: Store, *, data_dir: Path | None = None, **how: Any
 ) -> dict[K, list[Record]]:
     """The records of each row's recipes: those that exist are loaded, the missing ones are run.
 
@@ -212,9 +215,6 @@ def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
     return "begun" if any((run_dir / "checkpoints").glob("step-*.pt")) else "waiting"
 
 
-_GFLOPS: dict[str, float] = {}  # by model, image size and options
-
-
 def estimate_cost(recipe: Recipe | GanRecipe) -> float:
     """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
 
@@ -225,10 +225,10 @@ def estimate_cost(recipe: Recipe | GanRecipe) -> float:
             networks = recipe.build_generator(), recipe.build_discriminator()
         made, judged = (count_gflops(network, recipe.image_size) for network in networks)
         return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
-    gflops = 3 * _count(recipe)
+    gflops = 3 * _forward_gflops(recipe)
     if recipe.distillation:
         name, seed = recipe.distillation.teacher_recipe
-        gflops += _count(get_recipe(name, seed=seed))
+        gflops += _forward_gflops(get_recipe(name, seed=seed))
     return count_images_seen(recipe) * gflops
 
 
@@ -240,13 +240,20 @@ def count_images_seen(recipe: Recipe) -> int:
     return recipe.epochs * (images // recipe.batch_size) * recipe.batch_size
 
 
-def _count(recipe: Recipe) -> float:
-    key = json.dumps([recipe.model, recipe.image_size, recipe.model_options], sort_keys=True)
-    if key not in _GFLOPS:
-        with torch.device("meta"):  # of shapes alone
-            model = recipe.build_model(dataset_info(recipe.dataset).num_classes)
-        _GFLOPS[key] = count_gflops(model, recipe.image_size)
-    return _GFLOPS[key]
+def _forward_gflops(recipe: Recipe) -> float:
+    num_classes = dataset_info(recipe.dataset).num_classes
+    options = json.dumps(recipe.model_options, sort_keys=True)
+    return _count_gflops(recipe.model, recipe.image_size, num_classes, options)
+
+
+@cache
+def _count_gflops(model: str, image_size: int, num_classes: int, options: str) -> float:
+    """Recipes of a plan share models, so each is counted once."""
+    with torch.device("meta"):  # of shapes alone
+        network = create_model(
+            model, img_size=image_size, num_classes=num_classes, **json.loads(options)
+        )
+    return count_gflops(network, image_size)
 
 
 def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
@@ -268,18 +275,20 @@ def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) 
         )
 
 
-def _signalled() -> None:
-    _SIGNALLED.set()  # the event itself cannot be sent to a worker process
+def _heed_signals() -> None:
+    """In a worker process, from its start on: a signal between two runs counts too."""
+    listen(_TOLD_TO_STOP.set)
 
 
-def _hand_on() -> None:
-    """Tell the workers: a signal to a process by its number reaches that one alone."""
-    _SIGNALLED.set()
+def _tell_all() -> None:
+    """At a signal to the sweep's own process, which may have reached it alone: stop here, and hand
+    it on to the workers."""
+    _TOLD_TO_STOP.set()
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGTERM)
 
 
-def _can_start(recipe: Recipe | GanRecipe, store: Store) -> bool:
+def _has_teacher(recipe: Recipe | GanRecipe, store: Store) -> bool:
     lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
     return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
 
@@ -294,13 +303,13 @@ def _attempt(
     recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int,
     deadline: float | None, how: dict,
 ) -> Outcome:  # fmt: skip
-    """One run in one worker process; none any more once a signal has stopped one here."""
+    """One run, in a worker process where there are several at a time."""
     left = None if deadline is None else deadline - time.time()
-    if _SIGNALLED.is_set() or (left is not None and left < 1):
+    if _TOLD_TO_STOP.is_set() or (left is not None and left < 1):
         return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
     before = torch.get_num_threads()
     try:
-        with stop_signal(_SIGNALLED.set), free_device(devices) as device:
+        with stop_signal(_TOLD_TO_STOP.set), free_device(devices) as device:
             if device == "cpu":
                 torch.set_num_threads(threads)
             record = carry_out(
@@ -317,7 +326,3 @@ def _attempt(
     summary = record.summary
     how_it_ended = "{:.2f} % top-1 ({})".format(*record.top1) if record.top1 else summary["status"]
     return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
-
-
-def _bar(total: int, done: int, wanted: bool) -> tqdm:
-    return tqdm(desc="sweep", total=total, initial=done, unit="run", disable=not wanted)
