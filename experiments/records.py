@@ -43,8 +43,7 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 
 # %%
 from nestbook.notebook import check_parameters
-from nestbook.report import all_records, overview, tables
-from nestbook.report.curves import training_curves
+from nestbook.report import all_records, curves, overview, tables
 from nestlib import records
 
 check_parameters(In)
@@ -52,13 +51,16 @@ check_parameters(In)
 # %% [markdown]
 # ## Training curves
 #
-# Choose what is drawn, tick data sets and models, or type a part of a name. Rest the pointer on a curve for its
-# value; by keyboard, Tab goes through the list below the chart, Left and Right along the curve.
+# A line is a run, a panel a metric on a data set. Rest the pointer on a line for its record and its last value; the
+# table has the first, the best and the last value of each.
 
 # %% tags=["hide-input"]
 store = records.open_store()
-curves = training_curves(store)
-curves
+trained = curves.find_trained(store)
+curves.plot_curves(trained)
+
+# %% tags=["hide-input"]
+curves.curves_table(trained)
 
 # %% [markdown]
 # ## Every record
