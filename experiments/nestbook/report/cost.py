@@ -1,9 +1,18 @@
 """What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nestbook import paper
-from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
+from nestbook.report.tables import (
+    HERE,
+    NOT_RUN,
+    PAPER,
+    Cell,
+    Number,
+    Table,
+    median_of,
+    median_ratio,
+)
 from nestlib.records import Record
 
 PRINTED = {"table1": paper.TABLE1, "table2": paper.TABLE2}
@@ -91,7 +100,7 @@ def _by_machine(records: Sequence[Record]) -> dict[str, list[Record]]:
 def _ratio(record: Record, name: str, mode: str) -> Cell:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
     ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
-    ratio = median_of([a / b for a, b in zip(ours, base)], record.run_id)
+    ratio = median_ratio(ours, base, record.run_id)
     return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
 
 
@@ -103,6 +112,14 @@ def rounds_of(record: Record, name: str, mode: str) -> list[float]:
 
 def describe_machine(record: Record) -> str:
     return f"{record.environment['device']}, {record.recipe['precision']}"
+
+
+def describe_settings(settings: Mapping, source: str) -> str:
+    """What a profile was measured with, to go on with a comma."""
+    return (
+        f"{source}: {settings['device']}, {settings['threads']} threads, {settings['precision']}, "
+        f"torch {settings['torch']}"
+    )
 
 
 def find_measured(name: str, runs: Sequence[Record]) -> Record | None:

@@ -16,7 +16,7 @@ from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
 from nestbook.recipes.rows import TABLES
 from nestbook.report.claims import count_statuses, status_of_small
 from nestbook.report.cost import rounds_of
-from nestbook.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_of
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Link, Number, Table, mean_of, median_ratio
 from nestlib.files import write_atomically
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
@@ -205,7 +205,7 @@ def _decoder(store: Store) -> tuple[Cell, ...]:
     what = "NesT decoder's images/s over TransGAN's, 64x64"
     for bench in store.find_benches("figure7"):
         ours, base = (rounds_of(bench, name, "forward") for name in ("NesT", "TransGAN"))
-        ratio = median_of([a / b for a, b in zip(ours, base)], bench.run_id)
+        ratio = median_ratio(ours, base, bench.run_id)
         if ratio:
             n = f"{ratio.n} rounds"
             return (what, paper, ratio, n, bench.environment["device"], _page("figure7"))

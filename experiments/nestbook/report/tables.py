@@ -52,6 +52,13 @@ def median_of(values: Sequence[float], source: str) -> Number | None:
     return significant(statistics.median(values), source, len(values), half_range)
 
 
+def median_ratio(
+    tops: Sequence[float], bottoms: Sequence[float], source: str
+) -> Number | None:  # fmt: skip
+    """Median of the rounds' own ratios: what slows a whole round down cancels out."""
+    return median_of([top / bottom for top, bottom in zip(tops, bottoms)], source)
+
+
 def mean_of(values: Sequence[float], source: str, digits: int = 1) -> Number:
     """Mean and standard deviation over runs (the sample's, n - 1)."""
     spread = statistics.stdev(values) if len(values) > 1 else None
