@@ -29,7 +29,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
         record = find_measured(name, runs)
         if record is not None:
             used[record.run_id] = record
-        source = HERE if record is here else record.run_id if record else ""
+        source = source_of(record, here) if record else ""
         cells = _measured_cells(record, name, source) if record else why_not(name, runs)
         rows.append((name, *_beside_the_paper(table, printed, cells)))
     columns = {
@@ -45,7 +45,7 @@ def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> 
          "Measured on"),
         rows,
         ["Paper: inference on a single GPU, which its table does not name",
-         *(describe_bench(HERE if r is here else r.run_id, r) for r in used.values())],
+         *(describe_bench(source_of(r, here), r) for r in used.values())],
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def speed_table(table: str, here: Record | None, committed: Sequence[Record]) ->
         f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
         ("Method", "Paper, inference", *columns),
         rows,
-        [describe_bench(HERE if r is here else r.run_id, r) for r in records]
+        [describe_bench(source_of(r, here), r) for r in records]
         or [f"Nothing measured yet: nest bench {table}"],
     )
 
@@ -108,6 +108,10 @@ def rounds_of(record: Record, name: str, mode: str) -> list[float]:
     """Every round's images/s of a row; [] where it was not or could not be timed."""
     row = record.summary.get(name, {})
     return row.get("images_per_second", {}).get(mode, {}).get("rounds", [])
+
+
+def source_of(record: Record, here: Record | None) -> str:
+    return HERE if record is here else record.run_id
 
 
 def describe_machine(record: Record) -> str:

@@ -12,8 +12,9 @@ from nestbook.report.cost import (
     images_per_second,
     results,
     rounds_of,
+    source_of,
 )
-from nestbook.report.tables import HERE, NOT_RUN, PAPER, Cell, Number, Table, median_of
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, median_of, median_ratio
 from nestlib.records import Record
 
 BASE = "TransGAN"  # what the paper's ratio is over
@@ -24,23 +25,16 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:
     """Figure 7, right: parameters and speed of the three generators, and the paper's ratio."""
     runs = results(here, committed)
-    rows: list[tuple[Cell, ...]] = []
-    for run in runs or [None]:
-        machine = describe_machine(run) if run else NOT_RUN
-        for name in FIGURE7_GENERATORS if run else ():
-            row = run.summary.get(name, {})
-            source = HERE if run is here else run.run_id
-            speed = median_of(rounds_of(run, name, "forward"), source)
-            counts = ("", "") if "params" not in row else (
-                Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)
-            )  # fmt: skip
-            rows.append((
-                name, machine, *counts, speed or row.get("error", NOT_RUN),
-                _ratio(run, name, source), _printed_ratio(name),
-            ))  # fmt: skip
-    rows = rows or [
-        (name, NOT_RUN, "", "", "", "", _printed_ratio(name)) for name in FIGURE7_GENERATORS
-    ]
+    rows = [
+        (
+            name,
+            describe_machine(run),
+            *_measured_cells(run, name, source_of(run, here)),
+            _printed_ratio(name),
+        )
+        for run in runs
+        for name in FIGURE7_GENERATORS
+    ] or [(name, NOT_RUN, "", "", "", "", _printed_ratio(name)) for name in FIGURE7_GENERATORS]
     return Table(
         "Figure 7, right: generators at 64x64",
         ("Generator", "Machine", "Params (M)", "GFLOPs an image", "Images/s",
@@ -49,13 +43,17 @@ def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:
         ["Paper: 8 x in its text, bars without numbers in its figure; neither GPU, batch nor "
          "precision is given (D23). Multiply-adds of the two transformers differ by far less: the "
          "rest is how attention over 4,096 places runs, fused here where the library has it",
-         *(describe_bench(HERE if run is here else run.run_id, run) for run in runs)],
+         *(describe_bench(source_of(run, here), run) for run in runs)],
     )  # fmt: skip
 
 
-def _ratio(run: Record, name: str, source: str) -> Cell:
-    ours, base = (rounds_of(run, row, "forward") for row in (name, BASE))
-    return median_of([a / b for a, b in zip(ours, base)], source) or ""
+def _measured_cells(run: Record, name: str, source: str) -> list[Cell]:
+    row, rounds = run.summary.get(name, {}), rounds_of(run, name, "forward")
+    counts: list[Cell] = ["", ""]
+    if "params" in row:
+        counts = [Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)]
+    ratio = median_ratio(rounds, rounds_of(run, BASE, "forward"), source)
+    return [*counts, median_of(rounds, source) or row.get("error", NOT_RUN), ratio or ""]
 
 
 def _printed_ratio(name: str) -> Cell:
