@@ -1,6 +1,6 @@
 """Figure 1: the pseudo code beside ours and the tree of blocks, shapes traced in the model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -16,29 +16,35 @@ from nestbook.paper import FIGURE1_AGGREGATE
 from nestbook.report.pictures import Picture, drawing_style
 from nestbook.report.tables import Table
 from nestbook.report.tree import COLORS
-from nestlib.models import create_model, nest
+from nestlib.models import create_model
 from nestlib.models.nest import NesT
 
 MODEL = "nest_tiny_imagenet"
+# Figure 1's lines, ours as nestlib/models/nest.py has them (a test compares), and whose shapes
+# stand beside: a module, or a list of them.
+PSEUDO_CODE = (
+    ("x = Block(PatchEmbed(input_image))", "patch_embed(images, block_size)", "patch_embed"),
+    ("for i in range(num_hierarchy):", "for level in range(num_hierarchies):", ""),
+    ("    y = Stack([T_i(x[0] + PE_i[0]), ...])", "    hierarchies[level](x + pos_embeds[level])",
+     "hierarchies"),
+    ("    if i < num_hierarchy - 1:", "", ""),
+    ("        x = Aggregate(y, i)", "    aggregations[level](y, grid)", "aggregations"),
+    ("h = GlobalAvgPool(x)", "norm(y).mean((1, 2))", "pool"),
+    ("logits = Linear(h[0, 0])", "head(h)", "head"),
+)  # fmt: skip
 # Figure 1's Aggregate, in the lines of BlockAggregation.forward (a test finds them there).
 AGGREGATE = ("unblock(x, grid)", "self._halve(x)", "block(self._halve(x), block_size)")
 _SLANT, _FLAT, _GAP = 0.45, 0.42, 0.1  # of a plane seen from the side; air between blocks
 _AIR = 0.3  # between a plane and the next, in edges of the lowest
 
-
-def pseudo_code() -> list[tuple[str, str]]:
-    """Figure 1's loop and ours, line by line, as the head of nestlib/models/nest.py has them."""
-    text = nest.__doc__.split("\n\n")[1].splitlines()
-    column = text[0].index("here")
-    return [(line[4:column].rstrip(), line[column:].rstrip()) for line in text[1:]]
+Shapes = Mapping[str, tuple[Shape, Shape]]  # in and out, by module
 
 
 def architecture_table(name: str = MODEL) -> Table:
     """The paper's line, ours, and the shapes that hooks saw in `name`, hierarchy by hierarchy."""
     model, shapes = _trace(name)
-    rows = []
-    for theirs, ours in pseudo_code():
-        rows.append((_code(theirs), _code(ours), _shapes_of(ours.strip(), model, shapes)))
+    texts = _describe_shapes(model, shapes)
+    rows = [(_code(a), _code(b), texts.get(part, "")) for a, b, part in PSEUDO_CODE]
     rows.append(("def Aggregate(x, i):", "BlockAggregation.forward", ""))
     planes = _aggregate_shapes(model, shapes)
     rows += [(_code(f"  {a}"), b, c) for a, b, c in zip(FIGURE1_AGGREGATE, AGGREGATE, planes)]
@@ -53,7 +59,7 @@ def architecture_table(name: str = MODEL) -> Table:
     )  # fmt: skip
 
 
-def _trace(name: str) -> tuple[NesT, dict[str, tuple[Shape, Shape]]]:
+def _trace(name: str) -> tuple[NesT, Shapes]:
     with torch.device("meta"):
         model = create_model(name).eval()
     return model, trace_shapes(model)
@@ -65,20 +71,20 @@ def _code(line: str) -> str:
     return "\u00a0" * (len(line) - len(bare)) + bare
 
 
-def _shapes_of(ours: str, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> str:
-    """What the module that a line of ours names gave out; nothing where it names none."""
-    part = ours.partition("(")[0].partition("[")[0]
-    if ours.startswith("norm(y).mean"):
-        return _text(shapes["head"][0])
-    if part in ("hierarchies", "aggregations"):
-        found = [shapes[f"{part}.{level}"] for level in range(len(getattr(model, part)))]
-        if part == "hierarchies":
-            return ", then ".join(_text(out) for _, out in found)
-        return ", then ".join(f"{_text(into)} to {_text(out)}" for into, out in found)
-    return _text(shapes[part][1]) if part in shapes else ""
+def _describe_shapes(model: NesT, shapes: Shapes) -> dict[str, str]:
+    """What stands beside the lines of PSEUDO_CODE, by their last item."""
+    levels = range(model.num_hierarchies)
+    between = [shapes[f"aggregations.{level}"] for level in levels[:-1]]
+    return {
+        "patch_embed": _text(shapes["patch_embed"][1]),
+        "hierarchies": _then(_text(shapes[f"hierarchies.{level}"][1]) for level in levels),
+        "aggregations": _then(f"{_text(into)} to {_text(out)}" for into, out in between),
+        "pool": _text(shapes["head"][0]),
+        "head": _text(shapes["head"][1]),
+    }
 
 
-def _aggregate_shapes(model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> list[str]:
+def _aggregate_shapes(model: NesT, shapes: Shapes) -> list[str]:
     """Planes in and out of each aggregation, and the blocks that it gives."""
     planes, halves, blocks = [], [], []
     for level in range(model.num_hierarchies - 1):
@@ -89,11 +95,15 @@ def _aggregate_shapes(model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) ->
         if T * N != height // 2 * (width // 2):
             raise ValueError(f"aggregation {level} gives {T * N} patches, not a quarter")
         blocks.append(_text(out))
-    return [", then ".join(texts) for texts in (planes, halves, blocks)]
+    return [_then(texts) for texts in (planes, halves, blocks)]
 
 
 def _text(shape: Shape) -> str:
     return f"({', '.join(map(str, shape[1:]))})"
+
+
+def _then(texts: Iterable[str]) -> str:
+    return ", then ".join(texts)
 
 
 def plot_architecture(image: np.ndarray, name: str = MODEL) -> Picture:
@@ -118,8 +128,8 @@ def plot_architecture(image: np.ndarray, name: str = MODEL) -> Picture:
         axes = figure.add_subplot()
         _draw_image(axes, image, wide)
         tooltips = {}
-        for level, edge in enumerate(down for down, _ in model.grids):
-            tooltips |= _draw_plane(axes, model, level, edge, heights[level], shapes)
+        for level, (edge, _) in enumerate(model.grids):
+            tooltips |= _draw_plane(axes, model, level, heights[level], shapes)
             if level:
                 _draw_merges(axes, wide, edge, heights[level - 1 : level + 1])
         _draw_words(axes, model, shapes, heights)
@@ -168,10 +178,10 @@ def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
 
 
 def _draw_plane(
-    axes: Axes, model: NesT, level: int, edge: int, height: float,
-    shapes: Mapping[str, tuple[Shape, Shape]],
-) -> dict[str, str]:  # fmt: skip
+    axes: Axes, model: NesT, level: int, height: float, shapes: Shapes
+) -> dict[str, str]:
     """A level's blocks, each with T_i on it while there is room."""
+    edge = model.grids[level][0]
     tooltips, half, centre = {}, edge / 2, model.grids[0][0] / 2
     _, _, N, C = shapes[f"hierarchies.{level}"][1]
     for number in range(edge * edge):
@@ -206,9 +216,7 @@ def _draw_merges(axes: Axes, wide: int, edge: int, heights: list[float]) -> None
             axes.plot(*zip(start, end), color="0.6", linewidth=0.5, zorder=2.5)
 
 
-def _draw_words(
-    axes: Axes, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]], heights: list[float]
-) -> None:
+def _draw_words(axes: Axes, model: NesT, shapes: Shapes, heights: list[float]) -> None:
     left = model.grids[0][0] * (1 + _SLANT / 2) * 1.08
     size = "x".join(map(str, model.img_size))
     S = model.patch_size
