@@ -36,14 +36,20 @@ class Design(NamedTuple):
 
     steps: in order; exactly one halves. A design without a convolution gets a 1x1 one behind it
         where the next hierarchy is wider ("followed by Conv1x1 to change hidden dimensions").
-    crosses: on the image plane, do blocks that are not merged exchange information? They do where
-        some window is wider than its stride. Without it both planes give one and the same function.
     figure: where the paper names it; "" is a combination that the text leaves to figure A1's axes.
     """
 
     steps: tuple[Step, ...]
-    crosses: bool
     figure: str = ""
+
+    @property
+    def crosses(self) -> bool:
+        """Whether blocks that are not merged exchange information on the image plane.
+
+        They do where a window is wider than its stride. Where none is, both planes give one and the
+        same function.
+        """
+        return any(step.edge > step.stride for step in self.steps)
 
 
 def _conv(edge: int, stride: int = 1) -> Step:
@@ -56,25 +62,25 @@ _MERGE, _LINEAR = Step("merge", 2, 2), Step("linear")
 
 DEFAULT = "conv3x3_ln_maxpool3x3"
 AGGREGATIONS: dict[str, Design] = {
-    DEFAULT: Design((_conv(3), _NORM, _MAX3), True, "5, A1"),
-    "conv3x3_stride2": Design((_conv(3, 2),), True, "5, A1"),
-    "avgpool3x3": Design((_AVERAGE3,), True, "5, A1"),
+    DEFAULT: Design((_conv(3), _NORM, _MAX3), "5, A1"),
+    "conv3x3_stride2": Design((_conv(3, 2),), "5, A1"),
+    "avgpool3x3": Design((_AVERAGE3,), "5, A1"),
     # Swin's PatchMerging. Figure 5's fourth design is not named in the text; we read it as this.
-    "patch_merge": Design((_MERGE, _NORM, _LINEAR), False, "A1"),
+    "patch_merge": Design((_MERGE, _NORM, _LINEAR), "A1"),
     # HaloNet's: the hierarchy's last attention asks at every second patch of every second row, with
     # keys and values from all, and its skip connection takes the same patches. All else in a layer
     # is done patch by patch, so to drop the other patches behind the layer is the same function.
-    "query_sampling2x2": Design((_SAMPLE,), False, "A1"),
-    "maxpool3x3": Design((_MAX3,), True, "A1"),
-    "maxpool2x2": Design((_MAX2,), False),
-    "maxpool3x3_conv3x3_ln": Design((_MAX3, _conv(3), _NORM), True, "A1"),
-    "conv3x3_maxpool3x3": Design((_conv(3), _MAX3), True),
-    "conv1x1_ln_maxpool3x3": Design((_conv(1), _NORM, _MAX3), True),
-    "conv5x5_ln_maxpool3x3": Design((_conv(5), _NORM, _MAX3), True),
-    "conv1x1_ln_maxpool2x2": Design((_conv(1), _NORM, _MAX2), False),
-    "conv3x3_ln_maxpool2x2": Design((_conv(3), _NORM, _MAX2), True),
-    "conv3x3_ln_avgpool3x3": Design((_conv(3), _NORM, _AVERAGE3), True),
-    "conv3x3_stride2_ln": Design((_conv(3, 2), _NORM), True),
+    "query_sampling2x2": Design((_SAMPLE,), "A1"),
+    "maxpool3x3": Design((_MAX3,), "A1"),
+    "maxpool2x2": Design((_MAX2,)),
+    "maxpool3x3_conv3x3_ln": Design((_MAX3, _conv(3), _NORM), "A1"),
+    "conv3x3_maxpool3x3": Design((_conv(3), _MAX3)),
+    "conv1x1_ln_maxpool3x3": Design((_conv(1), _NORM, _MAX3)),
+    "conv5x5_ln_maxpool3x3": Design((_conv(5), _NORM, _MAX3)),
+    "conv1x1_ln_maxpool2x2": Design((_conv(1), _NORM, _MAX2)),
+    "conv3x3_ln_maxpool2x2": Design((_conv(3), _NORM, _MAX2)),
+    "conv3x3_ln_avgpool3x3": Design((_conv(3), _NORM, _AVERAGE3)),
+    "conv3x3_stride2_ln": Design((_conv(3, 2), _NORM)),
 }
 
 

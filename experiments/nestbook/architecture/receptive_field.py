@@ -35,20 +35,21 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     return heard
 
 
-def reached_groups(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
-    """Which merging groups of 2x2 blocks hear which through one aggregation.
+def count_heard(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
+    """How many patches of each merging group of 2x2 blocks each group's merged block hears.
 
     Returns:
-        (4, 4) bool: row i is the group listening, column j the group heard, both in reading order.
+        (4, 4) int64: row i is the group listening, column j the group heard, both in reading order.
     """
     heard = heard_patches(design, plane, padding=padding)
     edge = 2 * BLOCK
-    return heard.reshape(4, 2, edge, 2, edge).any(4).any(2).flatten(1)
+    return heard.reshape(4, 2, edge, 2, edge).sum((2, 4)).flatten(1)
 
 
 def crosses(design: str, plane: str) -> bool:
-    """Does any merging group hear another?"""
-    return bool((reached_groups(design, plane) & ~torch.eye(4, dtype=torch.bool)).any())
+    """Whether any merging group hears another."""
+    heard = count_heard(design, plane)
+    return bool(heard.sum() > heard.trace())
 
 
 @cache
