@@ -57,7 +57,7 @@ from nestbook.benchmarks import bench
 from nestbook.evaluations import generators, samples
 from nestbook.notebook import check_parameters
 from nestbook.report import generation, tables
-from nestbook.report.generators import generators_table
+from nestbook.report.generation import generators_table
 from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestbook.sweeps import plans, runner
 from nestlib import records

@@ -10,11 +10,11 @@ from nestbook.evaluations.samples import Neighbours
 from nestbook.report.generation import (
     compare_unsamplings,
     generation_table,
+    generators_table,
     plot_figure7,
     plot_figure_a3,
     runs_table,
 )
-from nestbook.report.generators import generators_table
 from nestbook.report.samples import draw_neighbours, neighbours_table
 from nestbook.report.table_a4 import describe_hierarchies, table_a4
 from nestbook.report.tables import NOT_RUN

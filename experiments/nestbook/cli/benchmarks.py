@@ -18,7 +18,7 @@ def bench(
     """Time models in turn: a table's, or NesT here and in timm; leaves a record."""
     from nestbook.benchmarks.bench import run_bench
     from nestbook.report.cost import cost_table
-    from nestbook.report.generators import generators_table
+    from nestbook.report.generation import generators_table
     from nestbook.report.speed import ratios_table, rivals_table, targets_table
     from nestbook.report.table1 import table1_small
     from nestlib.records import open_store
