@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import PatchMerging
 
-from nestbook.architecture.receptive_field import count_heard, crosses
+from nestbook.architecture import count_heard, crosses
 from nestbook.report.aggregations import aggregations_table
 from nestlib.models import create_model
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES, BlockAggregation

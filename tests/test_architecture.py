@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nestlib
-from nestbook.architecture.shapes import trace_shapes
+from nestbook.architecture import trace_shapes
 from nestbook.report.architecture import (
     AGGREGATE,
     PSEUDO_CODE,

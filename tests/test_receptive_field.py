@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import nestlib
-from nestbook.architecture.receptive_field import GRID, count_heard, heard_patches, heard_pixels
+from nestbook.architecture import GRID, count_heard, heard_patches, heard_pixels
 from nestbook.report.receptive_field import flow_table, plot_flow, plot_reach, reach_table
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.blocks import block, unblock

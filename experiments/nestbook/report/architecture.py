@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from matplotlib.transforms import Affine2D
 
-from nestbook.architecture.shapes import Shape, trace_shapes
+from nestbook.architecture import Shape, trace_shapes
 from nestbook.paper import FIGURE1_AGGREGATE
 from nestbook.report.pictures import Picture, drawing_style
 from nestbook.report.tables import Table

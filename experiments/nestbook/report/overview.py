@@ -7,7 +7,7 @@ the files that show it to what this module says.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from nestbook.architecture.receptive_field import crosses
+from nestbook.architecture import crosses
 from nestbook.claims.finding import NO_RECORD, examine
 from nestbook.claims.findings import CLAIMS
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from nestbook.architecture.receptive_field import (
+from nestbook.architecture import (
     BLOCK,
     GRID,
     count_heard,

@@ -1,17 +1,54 @@
-"""Who hears whom: which patches reach which merged block, by gradients of untrained models."""
+"""What a built NesT says of itself: its shapes, and which patches reach which block.
+
+Shapes are traced by hooks in a real forward pass; who hears whom by gradients of untrained models.
+"""
 
 from functools import cache
 
 import torch
+from torch import nn
 
 from nestlib.models import create_model
 from nestlib.models.aggregation import BlockAggregation
 from nestlib.models.blocks import unblock
+from nestlib.models.nest import NesT
 from nestlib.processor import one_thread
 
+Shape = tuple[int, ...]
 BLOCK, GRID, DIM = 4, (4, 4), 8  # patches of a block's edge, blocks, channels
 _DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its largest value alone
 _NARROW = {"embed_dim": 8, "num_heads": 1}
+
+
+def trace_shapes(model: NesT) -> dict[str, tuple[Shape, Shape]]:
+    """{module's name: (shape in, shape out)} of one image of `model.img_size`, in order of calls.
+
+    Traced are the children that figure 1 names, the modules of each list one by one, and each
+    aggregation's convolution, which sees the plane. Shapes keep their batch axis of 1.
+    """
+    shapes: dict[str, tuple[Shape, Shape]] = {}
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            shapes[name] = tuple(inputs[0].shape), tuple(output.shape)
+
+        return hook
+
+    wanted = {"patch_embed", "norm", "head"}
+    for level in range(model.num_hierarchies):
+        wanted |= {f"hierarchies.{level}", f"aggregations.{level}", f"aggregations.{level}.conv"}
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules() if name in wanted
+    ]  # fmt: skip
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *model.img_size, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
 
 
 @one_thread()
