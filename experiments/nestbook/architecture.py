@@ -52,7 +52,7 @@ def trace_shapes(model: NesT) -> dict[str, tuple[Shape, Shape]]:
 
 
 @one_thread()
-def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
+def heard_patches(design: str, plane: str) -> torch.Tensor:
     """Which patches each merged block hears through one aggregation.
 
     Returns:
@@ -62,7 +62,7 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     for draw in range(_DRAWS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw)
-            aggregation = BlockAggregation(DIM, DIM, padding, design, plane)
+            aggregation = BlockAggregation(DIM, DIM, design=design, plane=plane)
             x = torch.randn(1, GRID[0] * GRID[1], BLOCK**2, DIM, requires_grad=True)
         y = aggregation(x, GRID)  # (1, 4, N, C)
         for merged in range(4):
@@ -72,13 +72,13 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     return heard
 
 
-def count_heard(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
+def count_heard(design: str, plane: str) -> torch.Tensor:
     """How many patches of each merging group of 2x2 blocks each group's merged block hears.
 
     Returns:
         (4, 4) int64: row i is the group listening, column j the group heard, both in reading order.
     """
-    heard = heard_patches(design, plane, padding=padding)
+    heard = heard_patches(design, plane)
     edge = 2 * BLOCK
     return heard.reshape(4, 2, edge, 2, edge).sum((2, 4)).flatten(1)
 

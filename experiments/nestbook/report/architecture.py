@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D
 
 from nestbook.architecture import Shape, trace_shapes
@@ -89,11 +89,9 @@ def _aggregate_shapes(model: NesT, shapes: Shapes) -> list[str]:
     planes, halves, blocks = [], [], []
     for level in range(model.num_hierarchies - 1):
         _, channels, height, width = shapes[f"aggregations.{level}.conv"][0]
-        _, T, N, wider = out = shapes[f"aggregations.{level}"][1]
+        *_, wider = out = shapes[f"aggregations.{level}"][1]
         planes.append(f"({height}, {width}, {channels})")
         halves.append(f"({height // 2}, {width // 2}, {wider})")
-        if T * N != height // 2 * (width // 2):
-            raise ValueError(f"aggregation {level} gives {T * N} patches, not a quarter")
         blocks.append(_text(out))
     return [_then(texts) for texts in (planes, halves, blocks)]
 
@@ -151,22 +149,21 @@ def _heights(edges: list[int]) -> list[float]:
     return heights
 
 
-def _place(u: np.ndarray, v: np.ndarray, height: float, centre: float) -> np.ndarray:
-    """Points of a plane, in edges of a block from its middle, as they are drawn: (n, 2)."""
-    u, v = np.asarray(u) + 0.0, np.asarray(v) + 0.0
-    return np.stack([centre + u + _SLANT * v, height + _FLAT * v], -1)
+def _plane(height: float, centre: float) -> Affine2D:
+    """From a plane's places, in edges of a block from its middle, to the picture's."""
+    return Affine2D.from_values(1, 0, _SLANT, _FLAT, centre, height)
 
 
 def _draw_image(axes: Axes, image: np.ndarray, wide: int) -> None:
     half = wide / 2
-    lay = Affine2D.from_values(1, 0, _SLANT, _FLAT, half, 0) + axes.transData
+    lay = _plane(0, half) + axes.transData
     axes.imshow(
         image, extent=(-half, half, -half, half), transform=lay, interpolation="nearest",
         clip_on=False,
     )  # fmt: skip
-    corners = _place([-half, half, half, -half], [-half, -half, half, half], 0, half)
-    axes.add_patch(Polygon(corners, fill=False, edgecolor="0.3", linewidth=0.6))
-    axes.update_datalim(corners)
+    axes.add_patch(Rectangle(
+        (-half, -half), wide, wide, transform=lay, fill=False, edgecolor="0.3", linewidth=0.6
+    ))  # fmt: skip
 
 
 def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
@@ -181,17 +178,16 @@ def _draw_plane(
     axes: Axes, model: NesT, level: int, height: float, shapes: Shapes
 ) -> dict[str, str]:
     """A level's blocks, each with T_i on it while there is room."""
-    edge = model.grids[level][0]
-    tooltips, half, centre = {}, edge / 2, model.grids[0][0] / 2
+    edge, centre = model.grids[level][0], model.grids[0][0] / 2
+    plane, tooltips = _plane(height, centre), {}
     _, _, N, C = shapes[f"hierarchies.{level}"][1]
     for number in range(edge * edge):
         row, column = divmod(number, edge)
-        u0, u1 = column - half + _GAP / 2, column + 1 - half - _GAP / 2
-        v0, v1 = half - row - _GAP / 2, half - row - 1 + _GAP / 2
+        corner = np.array((column, edge - 1 - row)) - edge / 2
         gid = f"level{level}-block{number}"
-        corners = _place([u0, u1, u1, u0], [v0, v0, v1, v1], height, centre)
-        axes.add_patch(Polygon(
-            corners, facecolor=_color_of(row, column, edge), edgecolor="0.3", linewidth=0.6,
+        axes.add_patch(Rectangle(
+            corner + _GAP / 2, 1 - _GAP, 1 - _GAP, transform=plane + axes.transData,
+            facecolor=_color_of(row, column, edge), edgecolor="0.3", linewidth=0.6,
             zorder=2 * level + 3, gid=gid,
         ))  # fmt: skip
         pixels = model.strides[level] * model.block_size
@@ -200,20 +196,18 @@ def _draw_plane(
             f"{pixels}x{pixels} pixels, {len(model.hierarchies[level])} transformer layers"
         )
         if centre <= 2:
-            x, y = corners.mean(0)
+            x, y = plane.transform(corner + 0.5)
             axes.text(x, y, f"$T_{level}$", ha="center", va="center", zorder=2 * level + 4)
     return tooltips
 
 
 def _draw_merges(axes: Axes, wide: int, edge: int, heights: list[float]) -> None:
     """A line from each block up to the one that it becomes a quarter of."""
-    below = np.arange(2 * edge) - edge + 0.5
-    for row, v in enumerate(below):
-        for column, u in enumerate(below):
-            start = _place(u, v, heights[0], wide / 2)
-            parent = column // 2 - edge / 2 + 0.5, row // 2 - edge / 2 + 0.5
-            end = _place(*parent, heights[1], wide / 2)
-            axes.plot(*zip(start, end), color="0.6", linewidth=0.5, zorder=2.5)
+    lower, upper = (_plane(height, wide / 2) for height in heights)
+    for block in np.ndindex(2 * edge, 2 * edge):
+        child, parent = np.array(block), np.array(block) // 2
+        ends = lower.transform(child + 0.5 - edge), upper.transform(parent + 0.5 - edge / 2)
+        axes.plot(*zip(*ends), color="0.6", linewidth=0.5, zorder=2.5)
 
 
 def _draw_words(axes: Axes, model: NesT, shapes: Shapes, heights: list[float]) -> None:
