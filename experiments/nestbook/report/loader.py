@@ -34,7 +34,7 @@ def loader_table(measured: Mapping, source: str) -> Table:
                 median_ratio(speed, base["images_per_second"], source), median_of(cpu, source),
                 median_ratio(base["cpu_ms"], cpu, source),
             ))  # fmt: skip
-    notes = [_verdict(name, one["rates"], source) for name, one in sets.items()]
+    notes = [_verdict(name, one, source) for name, one in sets.items()]
     if missing := [title for name, title in TITLES.items() if name not in sets]:
         notes.append(f"{NOT_RUN}: {', '.join(missing)}; set NESTLIB_DATA to the folder of its pack")
     sizes = "; ".join(
@@ -60,8 +60,8 @@ def loader_table(measured: Mapping, source: str) -> Table:
     )  # fmt: skip
 
 
-def _verdict(name: str, rates: Mapping, source: str) -> str:
-    ours, base = rates[OURS], rates[BASE]
+def _verdict(name: str, one: Mapping, source: str) -> str:
+    ours, base = one["rates"][OURS], one["rates"][BASE]
     pair = ours["images_per_second"], base["images_per_second"]
     speed, cpu = median_ratio(*pair, source), median_ratio(base["cpu_ms"], ours["cpu_ms"], source)
     word = "met" if speed.value >= TARGET else "missed"
