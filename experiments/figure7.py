@@ -58,7 +58,7 @@ from nestbook.evaluations import generators, samples
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
 from nestbook.report import generation
-from nestbook.report.generators import generators_table
+from nestbook.report.generation import generators_table
 from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestbook.sweeps import plans, runner
 

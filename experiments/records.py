@@ -44,21 +44,23 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 # %%
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
-from nestbook.report import all_records, overview, tables
-from nestbook.report.curves import training_curves
+from nestbook.report import all_records, curves, overview, tables
 
 check_parameters(In)
 
 # %% [markdown]
 # ## Training curves
 #
-# Choose what is drawn, tick data sets and models, or type a part of a name. Rest the pointer on a curve for its
-# value; by keyboard, Tab goes through the list below the chart, Left and Right along the curve.
+# A line is a run, a panel a metric on a data set. Rest the pointer on a line for its record and its last value; the
+# table has the first, the best and the last value of each.
 
 # %% tags=["hide-input"]
 page = Page("records", budget)
-curves = training_curves(page.store)
-curves
+trained = curves.find_trained(page.store)
+curves.plot_curves(trained)
+
+# %% tags=["hide-input"]
+curves.curves_table(trained)
 
 # %% [markdown]
 # ## Every record

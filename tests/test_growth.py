@@ -116,7 +116,7 @@ def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch
     table = growth_table(result, "this machine")
     assert table.rows[0][3] == "none" and line["stopped"] in table.notes[-1]
     with pytest.raises(ValueError, match="no line has a point"):
-        plot_growth(result, "growth", "a machine")
+        plot_growth(result, "a machine")
 
 
 def test_slow_steps_end_a_line_measured_or_foreseen(clock):
@@ -169,7 +169,7 @@ def test_table_and_picture_show_every_line(planted):
     assert table.rows[-1][:5] == ("square", "pixels an image", "training", "4²", "16²")
     assert str(table.rows[-1][5]) == "2.00" and table.rows[-1][7].value == pytest.approx(100)
     assert table.rows[0][7] == ""  # a batch's share of a square says nothing
-    picture = plot_growth(planted, "growth", "a machine & its cores")
+    picture = plot_growth(planted, "a machine & its cores")
     root = ElementTree.fromstring(picture.to_svg())
     titles = [title.text for title in root.iter(f"{SVG}title")]
     assert len(titles) == 6 * 3 * 2  # lines, points, panels

@@ -10,13 +10,14 @@ from nestbook.evaluations.samples import Neighbours
 from nestbook.report.generation import (
     compare_unsamplings,
     generation_table,
+    generators_table,
     plot_figure7,
     plot_figure_a3,
     runs_table,
 )
-from nestbook.report.generators import generators_table
 from nestbook.report.samples import draw_neighbours, neighbours_table
-from nestbook.report.table_a4 import describe_hierarchies, table_a4
+from nestbook.report.table_a1 import describe_hierarchies
+from nestbook.report.table_a4 import table_a4
 from nestbook.report.tables import NOT_RUN
 from nestlib.models import create_generator
 from nestlib.records import Record
@@ -24,16 +25,17 @@ from nestlib.records import Record
 
 def test_table_a4_is_read_from_the_model():
     model = create_generator("nest_decoder", img_size=64)
-    assert describe_hierarchies(model) == paper.TABLE_A4
-    assert list(describe_hierarchies(model)) == list(paper.TABLE_A4)  # 4 to 1
+    assert dict(enumerate(describe_hierarchies(model), 1)) == paper.TABLE_A4
     narrow = create_generator(
         "nest_decoder", img_size=32, embed_dim=128, num_heads=2, depths=[1, 2, 3]
     )
-    assert describe_hierarchies(narrow) == {3: (128, 2, 3, 1), 2: (32, 2, 2, 4), 1: (8, 2, 1, 16)}
+    assert describe_hierarchies(narrow) == [(8, 2, 1, 16), (32, 2, 2, 4), (128, 2, 3, 1)]
 
 
 def test_table_a4_shows_both_readings_beside_the_paper():
     architecture, parameters = table_a4()
+    levels = [row[0] for row in architecture.rows if row[0].startswith("hierarchy")]
+    assert levels == [f"hierarchy {k}" for k in (4, 3, 2, 1)]
     for row in architecture.rows[1:]:  # but for the noise
         assert row[1] == row[2] == row[3], row
     assert architecture.rows[0][2:] == (

@@ -11,7 +11,7 @@ from nestbook.benchmarks.rates import Machine, measure_machine
 from nestbook.peers import PEERS
 from nestbook.profiles.operators import name_nest_part
 from nestbook.profiles.roofline import count_parts, roofline
-from nestbook.report.roofline import roofline_table
+from nestbook.report.profiles import roofline_table
 from nestlib.metrics.cost import count_gflops
 from nestlib.models.nest import NesT
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nestbook.profiles.step import PRODUCTS, step_kinds, train_step
-from nestbook.report.step import step_table
+from nestbook.report.profiles import step_table
 from nestlib.models.nest import NesT
 
 

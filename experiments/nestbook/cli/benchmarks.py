@@ -4,14 +4,8 @@ from typing import Annotated
 
 import typer
 
-from nestlib.cli.options import (
-    CommitRecord,
-    Device,
-    Precision,
-)
-
-# Names that stand in a module with torch; tests/test_cli.py compares them.
-PROFILE_NAMES = "roofline, step, growth, attention, products, input, explaining, loader, streaming"
+from nestbook.profiles import PROFILES
+from nestlib.cli.options import CommitRecord, Device, Precision
 
 
 def bench(
@@ -24,7 +18,7 @@ def bench(
     """Time models in turn: a table's, or NesT here and in timm; leaves a record."""
     from nestbook.benchmarks.bench import run_bench
     from nestbook.report.cost import cost_table
-    from nestbook.report.generators import generators_table
+    from nestbook.report.generation import generators_table
     from nestbook.report.speed import ratios_table, rivals_table, targets_table
     from nestbook.report.table1 import table1_small
     from nestlib.records import open_store
@@ -47,7 +41,7 @@ def bench(
 
 
 def profile(
-    name: Annotated[str, typer.Argument(help=PROFILE_NAMES)],
+    name: Annotated[str, typer.Argument(help=", ".join(PROFILES))],
     device: Device = "auto",
     precision: Precision = "fp32",
     commit_record: CommitRecord = False,

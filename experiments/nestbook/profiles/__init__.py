@@ -1,1 +1,13 @@
 """What NesT's time goes into, and how it grows with its input."""
+
+PROFILES = {
+    "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
+    "step": "training steps of NesT here and in timm, by kinds of operators",
+    "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
+    "attention": "ways to attend within blocks, by length and width of a head",
+    "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
+    "input": "batches made without a model, beside the training steps that use them",
+    "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
+    "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
+    "streaming": "memory over ten minutes of reading shards from a server",
+}

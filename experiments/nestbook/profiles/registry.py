@@ -8,6 +8,7 @@ import torch
 from nestbook.benchmarks.bench import SPEED_BATCH_SIZES, bench_id
 from nestbook.benchmarks.loader import measure_loader, measure_streaming
 from nestbook.benchmarks.rivals import MODELS, Rival
+from nestbook.profiles import PROFILES
 from nestbook.profiles.choices import Product, Shape, attention_choices, product_choices
 from nestbook.profiles.explaining import explaining_costs
 from nestbook.profiles.growth import growth, nest_series
@@ -26,17 +27,6 @@ from nestlib.records import Record, Store, describe_environment
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
-PROFILES = {
-    "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
-    "step": "training steps of NesT here and in timm, by kinds of operators",
-    "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",
-    "attention": "ways to attend within blocks, by length and width of a head",
-    "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
-    "input": "batches made without a model, beside the training steps that use them",
-    "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
-    "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
-    "streaming": "memory over ten minutes of reading shards from a server",
-}
 ON_CPU = ("products", "loader", "streaming")  # measured nowhere else
 MODEL = "nest_tiny_imagenet"
 STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")

@@ -2,7 +2,7 @@
 
 import torch
 
-from nestbook.architecture.receptive_field import crosses
+from nestbook.architecture import crosses
 from nestbook.report.tables import HERE, Number, Table
 from nestlib.metrics.cost import count_params
 from nestlib.models import create_model

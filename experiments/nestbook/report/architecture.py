@@ -1,6 +1,6 @@
 """Figure 1: the pseudo code beside ours and the tree of blocks, shapes traced in the model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -8,37 +8,43 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D
 
-from nestbook.architecture.shapes import Shape, trace_shapes
+from nestbook.architecture import Shape, trace_shapes
 from nestbook.paper import FIGURE1_AGGREGATE
 from nestbook.report.pictures import Picture, drawing_style
 from nestbook.report.tables import Table
 from nestbook.report.tree import COLORS
-from nestlib.models import create_model, nest
+from nestlib.models import create_model
 from nestlib.models.nest import NesT
 
 MODEL = "nest_tiny_imagenet"
+# Figure 1's lines, ours as nestlib/models/nest.py has them (a test compares), and whose shapes
+# stand beside: a module, or a list of them.
+PSEUDO_CODE = (
+    ("x = Block(PatchEmbed(input_image))", "patch_embed(images, block_size)", "patch_embed"),
+    ("for i in range(num_hierarchy):", "for level in range(num_hierarchies):", ""),
+    ("    y = Stack([T_i(x[0] + PE_i[0]), ...])", "    hierarchies[level](x + pos_embeds[level])",
+     "hierarchies"),
+    ("    if i < num_hierarchy - 1:", "", ""),
+    ("        x = Aggregate(y, i)", "    aggregations[level](y, grid)", "aggregations"),
+    ("h = GlobalAvgPool(x)", "norm(y).mean((1, 2))", "pool"),
+    ("logits = Linear(h[0, 0])", "head(h)", "head"),
+)  # fmt: skip
 # Figure 1's Aggregate, in the lines of BlockAggregation.forward (a test finds them there).
 AGGREGATE = ("unblock(x, grid)", "self._halve(x)", "block(self._halve(x), block_size)")
 _SLANT, _FLAT, _GAP = 0.45, 0.42, 0.1  # of a plane seen from the side; air between blocks
 _AIR = 0.3  # between a plane and the next, in edges of the lowest
 
-
-def pseudo_code() -> list[tuple[str, str]]:
-    """Figure 1's loop and ours, line by line, as the head of nestlib/models/nest.py has them."""
-    text = nest.__doc__.split("\n\n")[1].splitlines()
-    column = text[0].index("here")
-    return [(line[4:column].rstrip(), line[column:].rstrip()) for line in text[1:]]
+Shapes = Mapping[str, tuple[Shape, Shape]]  # in and out, by module
 
 
 def architecture_table(name: str = MODEL) -> Table:
     """The paper's line, ours, and the shapes that hooks saw in `name`, hierarchy by hierarchy."""
     model, shapes = _trace(name)
-    rows = []
-    for theirs, ours in pseudo_code():
-        rows.append((_code(theirs), _code(ours), _shapes_of(ours.strip(), model, shapes)))
+    texts = _describe_shapes(model, shapes)
+    rows = [(_code(a), _code(b), texts.get(part, "")) for a, b, part in PSEUDO_CODE]
     rows.append(("def Aggregate(x, i):", "BlockAggregation.forward", ""))
     planes = _aggregate_shapes(model, shapes)
     rows += [(_code(f"  {a}"), b, c) for a, b, c in zip(FIGURE1_AGGREGATE, AGGREGATE, planes)]
@@ -53,7 +59,7 @@ def architecture_table(name: str = MODEL) -> Table:
     )  # fmt: skip
 
 
-def _trace(name: str) -> tuple[NesT, dict[str, tuple[Shape, Shape]]]:
+def _trace(name: str) -> tuple[NesT, Shapes]:
     with torch.device("meta"):
         model = create_model(name).eval()
     return model, trace_shapes(model)
@@ -65,35 +71,37 @@ def _code(line: str) -> str:
     return "\u00a0" * (len(line) - len(bare)) + bare
 
 
-def _shapes_of(ours: str, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> str:
-    """What the module that a line of ours names gave out; nothing where it names none."""
-    part = ours.partition("(")[0].partition("[")[0]
-    if ours.startswith("norm(y).mean"):
-        return _text(shapes["head"][0])
-    if part in ("hierarchies", "aggregations"):
-        found = [shapes[f"{part}.{level}"] for level in range(len(getattr(model, part)))]
-        if part == "hierarchies":
-            return ", then ".join(_text(out) for _, out in found)
-        return ", then ".join(f"{_text(into)} to {_text(out)}" for into, out in found)
-    return _text(shapes[part][1]) if part in shapes else ""
+def _describe_shapes(model: NesT, shapes: Shapes) -> dict[str, str]:
+    """What stands beside the lines of PSEUDO_CODE, by their last item."""
+    levels = range(model.num_hierarchies)
+    between = [shapes[f"aggregations.{level}"] for level in levels[:-1]]
+    return {
+        "patch_embed": _text(shapes["patch_embed"][1]),
+        "hierarchies": _then(_text(shapes[f"hierarchies.{level}"][1]) for level in levels),
+        "aggregations": _then(f"{_text(into)} to {_text(out)}" for into, out in between),
+        "pool": _text(shapes["head"][0]),
+        "head": _text(shapes["head"][1]),
+    }
 
 
-def _aggregate_shapes(model: NesT, shapes: Mapping[str, tuple[Shape, Shape]]) -> list[str]:
+def _aggregate_shapes(model: NesT, shapes: Shapes) -> list[str]:
     """Planes in and out of each aggregation, and the blocks that it gives."""
     planes, halves, blocks = [], [], []
     for level in range(model.num_hierarchies - 1):
         _, channels, height, width = shapes[f"aggregations.{level}.conv"][0]
-        _, T, N, wider = out = shapes[f"aggregations.{level}"][1]
+        *_, wider = out = shapes[f"aggregations.{level}"][1]
         planes.append(f"({height}, {width}, {channels})")
         halves.append(f"({height // 2}, {width // 2}, {wider})")
-        if T * N != height // 2 * (width // 2):
-            raise ValueError(f"aggregation {level} gives {T * N} patches, not a quarter")
         blocks.append(_text(out))
-    return [", then ".join(texts) for texts in (planes, halves, blocks)]
+    return [_then(texts) for texts in (planes, halves, blocks)]
 
 
 def _text(shape: Shape) -> str:
     return f"({', '.join(map(str, shape[1:]))})"
+
+
+def _then(texts: Iterable[str]) -> str:
+    return ", then ".join(texts)
 
 
 def plot_architecture(image: np.ndarray, name: str = MODEL) -> Picture:
@@ -118,8 +126,8 @@ def plot_architecture(image: np.ndarray, name: str = MODEL) -> Picture:
         axes = figure.add_subplot()
         _draw_image(axes, image, wide)
         tooltips = {}
-        for level, edge in enumerate(down for down, _ in model.grids):
-            tooltips |= _draw_plane(axes, model, level, edge, heights[level], shapes)
+        for level, (edge, _) in enumerate(model.grids):
+            tooltips |= _draw_plane(axes, model, level, heights[level], shapes)
             if level:
                 _draw_merges(axes, wide, edge, heights[level - 1 : level + 1])
         _draw_words(axes, model, shapes, heights)
@@ -141,22 +149,21 @@ def _heights(edges: list[int]) -> list[float]:
     return heights
 
 
-def _place(u: np.ndarray, v: np.ndarray, height: float, centre: float) -> np.ndarray:
-    """Points of a plane, in edges of a block from its middle, as they are drawn: (n, 2)."""
-    u, v = np.asarray(u) + 0.0, np.asarray(v) + 0.0
-    return np.stack([centre + u + _SLANT * v, height + _FLAT * v], -1)
+def _plane(height: float, centre: float) -> Affine2D:
+    """From a plane's places, in edges of a block from its middle, to the picture's."""
+    return Affine2D.from_values(1, 0, _SLANT, _FLAT, centre, height)
 
 
 def _draw_image(axes: Axes, image: np.ndarray, wide: int) -> None:
     half = wide / 2
-    lay = Affine2D.from_values(1, 0, _SLANT, _FLAT, half, 0) + axes.transData
+    lay = _plane(0, half) + axes.transData
     axes.imshow(
         image, extent=(-half, half, -half, half), transform=lay, interpolation="nearest",
         clip_on=False,
     )  # fmt: skip
-    corners = _place([-half, half, half, -half], [-half, -half, half, half], 0, half)
-    axes.add_patch(Polygon(corners, fill=False, edgecolor="0.3", linewidth=0.6))
-    axes.update_datalim(corners)
+    axes.add_patch(Rectangle(
+        (-half, -half), wide, wide, transform=lay, fill=False, edgecolor="0.3", linewidth=0.6
+    ))  # fmt: skip
 
 
 def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
@@ -168,20 +175,19 @@ def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
 
 
 def _draw_plane(
-    axes: Axes, model: NesT, level: int, edge: int, height: float,
-    shapes: Mapping[str, tuple[Shape, Shape]],
-) -> dict[str, str]:  # fmt: skip
+    axes: Axes, model: NesT, level: int, height: float, shapes: Shapes
+) -> dict[str, str]:
     """A level's blocks, each with T_i on it while there is room."""
-    tooltips, half, centre = {}, edge / 2, model.grids[0][0] / 2
+    edge, centre = model.grids[level][0], model.grids[0][0] / 2
+    plane, tooltips = _plane(height, centre), {}
     _, _, N, C = shapes[f"hierarchies.{level}"][1]
     for number in range(edge * edge):
         row, column = divmod(number, edge)
-        u0, u1 = column - half + _GAP / 2, column + 1 - half - _GAP / 2
-        v0, v1 = half - row - _GAP / 2, half - row - 1 + _GAP / 2
+        corner = np.array((column, edge - 1 - row)) - edge / 2
         gid = f"level{level}-block{number}"
-        corners = _place([u0, u1, u1, u0], [v0, v0, v1, v1], height, centre)
-        axes.add_patch(Polygon(
-            corners, facecolor=_color_of(row, column, edge), edgecolor="0.3", linewidth=0.6,
+        axes.add_patch(Rectangle(
+            corner + _GAP / 2, 1 - _GAP, 1 - _GAP, transform=plane + axes.transData,
+            facecolor=_color_of(row, column, edge), edgecolor="0.3", linewidth=0.6,
             zorder=2 * level + 3, gid=gid,
         ))  # fmt: skip
         pixels = model.strides[level] * model.block_size
@@ -190,25 +196,21 @@ def _draw_plane(
             f"{pixels}x{pixels} pixels, {len(model.hierarchies[level])} transformer layers"
         )
         if centre <= 2:
-            x, y = corners.mean(0)
+            x, y = plane.transform(corner + 0.5)
             axes.text(x, y, f"$T_{level}$", ha="center", va="center", zorder=2 * level + 4)
     return tooltips
 
 
 def _draw_merges(axes: Axes, wide: int, edge: int, heights: list[float]) -> None:
     """A line from each block up to the one that it becomes a quarter of."""
-    below = np.arange(2 * edge) - edge + 0.5
-    for row, v in enumerate(below):
-        for column, u in enumerate(below):
-            start = _place(u, v, heights[0], wide / 2)
-            parent = column // 2 - edge / 2 + 0.5, row // 2 - edge / 2 + 0.5
-            end = _place(*parent, heights[1], wide / 2)
-            axes.plot(*zip(start, end), color="0.6", linewidth=0.5, zorder=2.5)
+    lower, upper = (_plane(height, wide / 2) for height in heights)
+    for block in np.ndindex(2 * edge, 2 * edge):
+        child, parent = np.array(block), np.array(block) // 2
+        ends = lower.transform(child + 0.5 - edge), upper.transform(parent + 0.5 - edge / 2)
+        axes.plot(*zip(*ends), color="0.6", linewidth=0.5, zorder=2.5)
 
 
-def _draw_words(
-    axes: Axes, model: NesT, shapes: Mapping[str, tuple[Shape, Shape]], heights: list[float]
-) -> None:
+def _draw_words(axes: Axes, model: NesT, shapes: Shapes, heights: list[float]) -> None:
     left = model.grids[0][0] * (1 + _SLANT / 2) * 1.08
     size = "x".join(map(str, model.img_size))
     S = model.patch_size

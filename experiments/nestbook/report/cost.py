@@ -1,6 +1,6 @@
 """What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nestbook import paper
 from nestbook.report.tables import (
@@ -111,6 +111,14 @@ def source_of(record: Record, here: Record | None) -> str:
 
 def describe_machine(record: Record) -> str:
     return f"{record.environment['device']}, {record.recipe['precision']}"
+
+
+def describe_settings(settings: Mapping, source: str) -> str:
+    """What a profile was measured with, to go on with a comma."""
+    return (
+        f"{source}: {settings['device']}, {settings['threads']} threads, {settings['precision']}, "
+        f"torch {settings['torch']}"
+    )
 
 
 def results(here: Record | None, committed: Sequence[Record]) -> list[Record]:

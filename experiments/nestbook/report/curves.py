@@ -1,124 +1,128 @@
-"""Training curves of all committed records, to hover and filter in a page without a kernel.
+"""Training curves of all committed records: a panel a metric and data set, and a table."""
 
-The drawing is done by page/curves.js; here the data is put together. Where scripts do not run, the
-table of the same numbers is left.
-"""
-
-import html
-import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from nestbook.explorer.static import page_script, read_page
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nestbook.report.all_records import FOLDER
+from nestbook.report.pictures import BLUE, VERMILION, Picture, drawing_style
+from nestbook.report.tables import Cell, Link, Number, Table
 from nestlib.records import Record, Store
 
-STYLE = "curves.css"
-SCRIPTS = ("elements.js", "curves.js")
-# {what an epoch holds: (label, unit, digits)}; the first is shown first.
+# {what an epoch holds: (label, unit, digits)}
 METRICS = {
-    "test/top1": ("Test accuracy, top-1", "%", 2),
-    "test/loss": ("Test loss", "", 3),
-    "train/loss": ("Training loss", "", 3),
-    "loss/generator": ("Generator's loss", "", 3),
-    "loss/discriminator": ("Discriminator's loss", "", 3),
+    "test/top1": ("test top-1", " (%)", 2),
+    "test/loss": ("test loss", "", 3),
+    "train/loss": ("training loss", "", 3),
+    "loss/generator": ("generator's loss", "", 3),
+    "loss/discriminator": ("discriminator's loss", "", 3),
 }
-FAMILIES = {"nest": "NesT", "gan_nest": "NesT decoder"}
-OTHER = "others"
+# By the name of a recipe's model; dashes tell them apart where colour does not.
+STYLES = {
+    "NesT and its decoder": {"color": BLUE, "ls": "-"},
+    "others": {"color": VERMILION, "ls": (0, (4, 2))},
+}
+_COLUMNS = 4
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Curves of records that have epochs or steps; shows itself in Jupyter and in the book.
+def find_trained(store: Store) -> list[Record]:
+    """Committed records that have a curve.
 
     Raises:
-        ValueError: no record with a curve.
+        ValueError: there is none.
     """
-
-    records: Sequence[Record]
-    stem: str = "curves"
-
-    def __post_init__(self):
-        if not self.records:
-            raise ValueError("no record has epochs; run `nest train` and commit one")
-
-    def _repr_html_(self) -> str:
-        data = json.dumps(self.data(), separators=(",", ":")).replace("<", "\\u003c")
-        return (
-            f'<div class="nest-curves mathjax_ignore" id="{self.stem}" role="region" '
-            f'aria-label="Training curves">\n<style>\n{read_page(STYLE)}</style>\n'
-            f'<div class="nc-view"></div>\n{self._table()}\n'
-            f'<script type="application/json" class="nc-data">{data}</script>\n'
-            f"<script>\n{page_script(SCRIPTS)}</script>\n</div>"
-        )
-
-    def __repr__(self) -> str:
-        return f"<Curves of {len(self.records)} records>"
-
-    def data(self) -> dict:
-        """What the script draws: metrics, and for each run its numbers by epoch or step."""
-        metrics = [
-            {"key": key, "label": label, "unit": unit, "digits": digits}
-            for key, (label, unit, digits) in METRICS.items()
-            if any(key in epoch for record in self.records for epoch in record.epochs)
-        ]
-        return {"metrics": metrics, "runs": [_run(record) for record in self.records]}
-
-    def _table(self) -> str:
-        """The first metric that each run has, epoch by epoch, in a table that opens."""
-        rows = "".join(_table_row(record) for record in self.records)
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("Record", "What", "Values"))
-        return (
-            f"<details><summary>The numbers of all {len(self.records)} curves</summary>"
-            f'<div style="overflow-x:auto"><table class="table"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div></details>"
-        )
-
-
-def training_curves(store: Store) -> Curves:
-    """Curves of all committed records that trained something."""
     found = [record for record in store.all_committed() if _metrics_of(record)]
-    return Curves(found)
+    if not found:
+        raise ValueError("no record has epochs; run `nest train` and commit one")
+    return found
+
+
+def plot_curves(records: Sequence[Record]) -> Picture:
+    """A thin line a run; its tooltip names the record and the last value."""
+    panels: dict[tuple[str, str], list[Record]] = {}
+    for key in METRICS:
+        for record in records:
+            if key in _metrics_of(record):
+                panels.setdefault((key, _dataset_of(record)), []).append(record)
+    rows = math.ceil(len(panels) / _COLUMNS)
+    tooltips: dict[str, str] = {}
+    with drawing_style():
+        figure = Figure(figsize=(7.4, 1.7 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        for number, ((key, dataset), shown) in enumerate(panels.items()):
+            tooltips |= _draw_panel(grid[number], key, dataset, shown, f"panel{number}")
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        handles = [Line2D([], [], label=name, **style) for name, style in STYLES.items()]
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False)
+    counts = ", ".join(
+        f"{METRICS[key][0]} on {dataset}: {len(shown)}" for (key, dataset), shown in panels.items()
+    )
+    description = f"Training curves of {len(records)} records, a line a run. Lines of {counts}."
+    return Picture(figure, "curves", description, tooltips)
+
+
+def _draw_panel(
+    axes: Axes, key: str, dataset: str, records: Sequence[Record], prefix: str
+) -> dict[str, str]:
+    """Draw one metric of runs on one data set; the tooltips by gid."""
+    label, unit, digits = METRICS[key]
+    tooltips = {}
+    for number, record in enumerate(records):
+        steps, values = curve_of(record, key)
+        gid, step = f"{prefix}-{number}", _step_of(record)
+        axes.plot(steps, values, lw=0.7, alpha=0.6, gid=gid, **STYLES[family_of(record)])
+        last = f"{values[-1]:.{digits}f} at {step} {steps[-1]}"
+        tooltips[gid] = f"{record.run_id}\n{label}{unit}: {last}"
+    axes.set_title(dataset, loc="left")
+    axes.set(xlabel=_step_of(records[0]), ylabel=f"{label}{unit}")
+    return tooltips
+
+
+def curves_table(records: Sequence[Record]) -> Table:
+    """A row a record: the first, best and last value of the first of METRICS that it has."""
+    rows: list[tuple[Cell, ...]] = []
+    for record in records:
+        key = _metrics_of(record)[0]
+        label, unit, digits = METRICS[key]
+        steps, values = curve_of(record, key)
+        best = max(values) if key == "test/top1" else min(values)
+        rows.append((
+            Link(record.run_id, f"{FOLDER}/{record.run_id}.json"), f"{label}{unit}",
+            f"{_step_of(record)}s {steps[0]} to {steps[-1]}",
+            *(Number(value, record.run_id, digits) for value in (values[0], best, values[-1])),
+        ))  # fmt: skip
+    return Table(
+        f"The curves of {len(records)} records",
+        ("Record", "What", "Over", "First", "Best", "Last"),
+        rows,
+        ["Best: the highest accuracy, the lowest loss. A record's file has every value"],
+    )
+
+
+def curve_of(record: Record, key: str) -> tuple[list[int], list[float]]:
+    """Epochs or steps that hold a metric, and its values."""
+    held = [epoch for epoch in record.epochs if key in epoch]
+    return [epoch[_step_of(record)] for epoch in held], [epoch[key] for epoch in held]
+
+
+def family_of(record: Record) -> str:
+    """One of STYLES: nest_narrow_depth2 is a NesT."""
+    model = record.recipe["name"].partition("/")[2]
+    nest, others = STYLES
+    return nest if model.startswith(("nest", "gan_nest")) else others
 
 
 def _metrics_of(record: Record) -> list[str]:
     return [key for key in METRICS if any(key in epoch for epoch in record.epochs)]
 
 
-def _unit_of(record: Record) -> str:
+def _step_of(record: Record) -> str:
     return "step" if "step" in record.epochs[0] else "epoch"
 
 
-def _run(record: Record) -> dict:
-    unit, digits = _unit_of(record), {key: how[2] for key, how in METRICS.items()}
-    dataset, _, name = record.recipe["name"].partition("/")
-    return {
-        "id": record.run_id,
-        "dataset": dataset,
-        "family": family_of(name),
-        "unit": unit,
-        "x": [epoch[unit] for epoch in record.epochs],
-        "y": {
-            key: [
-                round(epoch[key], digits[key]) if key in epoch else None for epoch in record.epochs
-            ]
-            for key in _metrics_of(record)
-        },
-    }
-
-
-def family_of(name: str) -> str:
-    """NesT, its decoder, or another: nest_narrow_depth2 is a NesT."""
-    for start in sorted(FAMILIES, key=len, reverse=True):
-        if name.startswith(start):
-            return FAMILIES[start]
-    return OTHER
-
-
-def _table_row(record: Record) -> str:
-    key = _metrics_of(record)[0]
-    label, unit, digits = METRICS[key]
-    values = ", ".join(f"{epoch[key]:.{digits}f}" for epoch in record.epochs if key in epoch)
-    by = f"{label}{f' ({unit})' if unit else ''} by {_unit_of(record)}"
-    return (
-        f'<tr><th scope="row">{html.escape(record.run_id)}</th><td>{by}</td><td>{values}</td></tr>'
-    )
+def _dataset_of(record: Record) -> str:
+    return record.recipe["name"].partition("/")[0]

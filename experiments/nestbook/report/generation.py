@@ -1,4 +1,4 @@
-"""Figures 7 and A3: scores of generators against training steps."""
+"""Figures 7 and A3: scores of generators against training steps, and their parameters and speed."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,38 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from nestbook.claims.verdict import mean_half_width
-from nestbook.paper import FIGURE7_BEST_UNSAMPLING
+from nestbook.paper import FIGURE7_BEST_UNSAMPLING, FIGURE7_THROUGHPUT_RATIO
 from nestbook.recipes.rows import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
-from nestbook.report.cost import is_smoke, results
-from nestbook.report.generators import COLORS, draw_cost, say_missing
-from nestbook.report.pictures import Picture, drawing_style
-from nestbook.report.tables import NOT_RUN, Number, Table, mean_of, significant
+from nestbook.report.cost import (
+    describe_bench,
+    describe_machine,
+    images_per_second,
+    is_smoke,
+    results,
+    rounds_of,
+    source_of,
+)
+from nestbook.report.pictures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    Picture,
+    drawing_style,
+)
+from nestbook.report.tables import (
+    NOT_RUN,
+    PAPER,
+    Cell,
+    Number,
+    Table,
+    mean_of,
+    median_of,
+    median_ratio,
+    significant,
+)
 from nestlib.records import Record
 
 Scored = Mapping[str, Sequence[Record]]  # records of scores by row of FIGURE7
@@ -30,29 +56,19 @@ AXES = {
     "inception_score": "inception score (higher is better)",
     "classifier_score": "classifier score (higher is better)",
 }
-# They tell the rows apart where colour does not.
+# Okabe and Ito's, in the order of a panel's rows; dashes tell them apart where colour does not.
+COLORS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PINK)
 DASHES = ("-", (0, (6, 2)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (4, 1.5)), (0, (2, 2)))
+BASE = "TransGAN"  # what the paper's ratio of speeds is over
 
 
 def generation_table(scored: Scored, figure: str) -> Table:
     """Every row's final score on one data set, and whether the un-samplings' order is decided."""
     rows, notes = [], []
     for row in FIGURE7:
-        records = [record for record in scored.get(row, ()) if not is_smoke(record)]
-        label = (
-            f"{row} (PS)" if row == "NesT" else row if row in FIGURE7_GENERATORS else f"NesT, {row}"
-        )
-        if not records:
-            rows.append((label, NOT_RUN, "", "", ""))
-            continue
-        name = score_name(records[0], figure)
-        values = [record.summary[name] for record in records]
-        source = records[0].run_id
-        kernel = [record.summary[_kernel_name(record)] for record in records]
-        rows.append((
-            label, mean_of(values, source, 2), _interval(values), mean_of(kernel, source, 4),
-            str(len(records)),
-        ))  # fmt: skip
+        records = _shown(scored, row)
+        label = row if row in FIGURE7_GENERATORS else f"NesT, {row}"
+        rows.append(("NesT (PS)" if row == "NesT" else label, *_score_cells(records, figure)))
         notes += [describe_score(record) for record in records]
     name, data = _shared_name(scored, figure), dataset_of(scored) or "no data set yet"
     networks = {record.summary["feature_network"] for found in scored.values() for record in found}
@@ -66,24 +82,34 @@ def generation_table(scored: Scored, figure: str) -> Table:
     )  # fmt: skip
 
 
+def _shown(scored: Scored, row: str) -> list[Record]:
+    return [record for record in scored.get(row, ()) if not is_smoke(record)]
+
+
+def _score_cells(records: Sequence[Record], figure: str) -> tuple[Cell, ...]:
+    if not records:
+        return NOT_RUN, "", "", ""
+    source, name = records[0].run_id, score_name(records[0], figure)
+    values = [record.summary[name] for record in records]
+    kernel = [record.summary[_kernel_name(record)] for record in records]
+    return (
+        mean_of(values, source, 2), _interval(values), mean_of(kernel, source, 4), str(len(values))
+    )  # fmt: skip
+
+
 def runs_table(trained: Mapping[tuple[str, ...], Sequence[Record]]) -> Table:
     """How the runs themselves went: steps, time, and how they ended."""
     rows, notes = [], []
-    for key, records in trained.items():
-        for record in records:
-            s, source = record.summary, record.run_id
-            if is_smoke(record):
-                continue
-            distances = [epoch["sample/pixel_distance"] for epoch in record.epochs]
-            rows.append((
-                ", ".join(key), s["status"], Number(s["reported_step"], source, 0),
-                Number(s["train_seconds"], source, 0), significant(distances[0], source),
-                significant(distances[-1], source),
-            ))  # fmt: skip
-            end = s.get("failure", "finished")
-            environment = record.environment
-            notes.append(f"{source}: {end}; {environment['device']}, {environment['threads']} "
-                         "threads")  # fmt: skip
+    for key, record in ((k, r) for k, found in trained.items() for r in found if not is_smoke(r)):
+        s, source, environment = record.summary, record.run_id, record.environment
+        distances = [epoch["sample/pixel_distance"] for epoch in record.epochs]
+        rows.append((
+            ", ".join(key), s["status"], Number(s["reported_step"], source, 0),
+            Number(s["train_seconds"], source, 0), significant(distances[0], source),
+            significant(distances[-1], source),
+        ))  # fmt: skip
+        notes.append(f"{source}: {s.get('failure', 'finished')}; {environment['device']}, "
+                     f"{environment['threads']} threads")  # fmt: skip
     return Table(
         "Runs",
         ("Generator", "Ended", "Steps", "Seconds", "Pixel distance, at first", "at the end"),
@@ -92,6 +118,45 @@ def runs_table(trained: Mapping[tuple[str, ...], Sequence[Record]]) -> Table:
          "whether a run diverges, no more. Seconds as they passed, other work beside included",
          *notes],
     )  # fmt: skip
+
+
+def generators_table(here: Record | None, committed: Sequence[Record]) -> Table:
+    """Figure 7, right: parameters and speed of the three generators, and the paper's ratio."""
+    runs = results(here, committed)
+    rows = [
+        (
+            name,
+            describe_machine(run),
+            *_measured_cells(run, name, source_of(run, here)),
+            _printed_ratio(name),
+        )
+        for run in runs
+        for name in FIGURE7_GENERATORS
+    ] or [(name, NOT_RUN, "", "", "", "", _printed_ratio(name)) for name in FIGURE7_GENERATORS]
+    return Table(
+        "Figure 7, right: generators at 64x64",
+        ("Generator", "Machine", "Params (M)", "GFLOPs an image", "Images/s",
+         f"Over {BASE}'s", "Paper"),
+        rows,
+        ["Paper: 8 x in its text, bars without numbers in its figure; neither GPU, batch nor "
+         "precision is given (D23). Multiply-adds of the two transformers differ by far less: the "
+         "rest is how attention over 4,096 places runs, fused here where the library has it",
+         *(describe_bench(source_of(run, here), run) for run in runs)],
+    )  # fmt: skip
+
+
+def _measured_cells(run: Record, name: str, source: str) -> list[Cell]:
+    row, rounds = run.summary.get(name, {}), rounds_of(run, name, "forward")
+    counts: list[Cell] = ["", ""]
+    if "params" in row:
+        counts = [Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)]
+    ratio = median_ratio(rounds, rounds_of(run, BASE, "forward"), source)
+    return [*counts, median_of(rounds, source) or row.get("error", NOT_RUN), ratio or ""]
+
+
+def _printed_ratio(name: str) -> Cell:
+    ratios = {"NesT": FIGURE7_THROUGHPUT_RATIO, BASE: 1}
+    return Number(ratios[name], PAPER, 0) if name in ratios else "no number"
 
 
 def score_table(record: Record) -> Table:
@@ -117,8 +182,7 @@ def compare_unsamplings(scored: Scored, figure: str) -> str:
     """Which un-sampling is best, if three seeds or more of all of them say so."""
     values = {}
     for unsampling in FIGURE7_UNSAMPLINGS:
-        records = scored.get("NesT" if unsampling == "PS" else unsampling, ())
-        records = [record for record in records if not is_smoke(record)]
+        records = _shown(scored, "NesT" if unsampling == "PS" else unsampling)
         values[unsampling] = [r.summary[score_name(r, figure)] for r in records]
     if min(map(len, values.values())) < 3:
         return "undecided, as there are not three seeds of each un-sampling"
@@ -159,7 +223,7 @@ def plot_figure7(scored: Scored, here: Record | None, committed: Sequence[Record
             results(here, committed), default=None,
             key=lambda r: (r.environment["device_kind"] == "cuda", len(r.summary)),
         )  # fmt: skip
-        tooltips |= draw_cost(right, run)
+        tooltips |= _draw_cost(right, run)
     text = "Figure 7: scores of generators against training steps, and their speed. "
     return Picture(figure, "figure7", text + _say_final(scored, "figure7"), tooltips)
 
@@ -184,12 +248,12 @@ def _draw_curve_panels(panels: Sequence[Axes], scored: Scored, figure: str) -> d
         axes.set_xlabel("training steps")
         drawn = 0
         for number, (row, label) in enumerate(labels.items()):
-            records = [r for r in scored.get(row, ()) if r.epochs and not is_smoke(r)]
+            records = [record for record in _shown(scored, row) if record.epochs]
             drawn += len(records)
             if records:
                 tooltips |= _draw_curve(axes, records, figure, f"{title}-{row}", label, number)
         missing = [label for row, label in labels.items() if not scored.get(row)]
-        say_missing(axes, missing, drawn)
+        _say_missing(axes, missing, drawn)
     panels[0].set_ylabel(AXES[_shared_name(scored, figure)])
     return tooltips
 
@@ -213,6 +277,43 @@ def _draw_curve(
     return {gid: f"{label} at step {steps[-1]:,}: {runs}; of "
                  f"{records[0].epochs[-1]['num_samples']:,} samples\nrecords "
                  f"{', '.join(record.run_id for record in records)}"}  # fmt: skip
+
+
+def _draw_cost(axes: Axes, run: Record | None) -> dict[str, str]:
+    """Figure 7, right: images a second against parameters; returns the tooltips."""
+    axes.set_title("cost at 64x64", loc="left")
+    kind = {"cpu": ", a CPU", "cuda": ", a GPU"}[run.environment["device_kind"]] if run else ""
+    axes.set(xlabel="parameters (M)", ylabel=f"images a second{kind}")
+    shown = [n for n in FIGURE7_GENERATORS if run and images_per_second(run, n)]
+    if not shown:
+        _say_missing(axes, list(FIGURE7_GENERATORS), 0)
+        return {}
+    tooltips = {}
+    for number, name in enumerate(shown):
+        row, speed = run.summary[name], images_per_second(run, name)
+        gid = f"cost-{name.lower()}"
+        axes.plot(row["params"] / 1e6, speed, "o", ms=7, color=COLORS[number], mec="white", gid=gid)
+        axes.annotate(name, (row["params"] / 1e6, speed), (-5, 6), textcoords="offset points",
+                      ha="right")  # fmt: skip
+        tooltips[gid] = (
+            f"{name}: {row['params'] / 1e6:.1f} M parameters, {speed:.3g} images/s\n"
+            f"{describe_machine(run)}, record {run.run_id}"
+        )
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 1.25 * max(images_per_second(run, name) for name in shown))
+    return tooltips
+
+
+def _say_missing(axes: Axes, missing: Sequence[str], drawn: int) -> None:
+    """Name what is not drawn; in the middle if nothing is."""
+    if drawn:
+        axes.legend(frameon=False)
+    if missing:
+        place = (0.5, 0.5) if not drawn else (0.98, 0.72)
+        axes.text(
+            *place, f"{NOT_RUN}:\n" + "\n".join(missing), transform=axes.transAxes, fontsize=6.5,
+            ha="right" if drawn else "center", va="top" if drawn else "center", color="0.35",
+        )  # fmt: skip
 
 
 def _say_final(scored: Scored, figure: str) -> str:

@@ -1,6 +1,6 @@
 """How often explanations point at the digit that they were asked for, and what blanking costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nestbook.evaluations.blanking import BLANKED_WAYS
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table
@@ -31,15 +31,14 @@ def grounding_table(records: Sequence[Record], ways: Sequence[str] = ()) -> Tabl
         Number(100 * together[canvas]["chance"][part], source) for canvas, part in COLUMNS.values()
     )
     rows = [("a block at random (exact)", *chance, Number(50.0, source))]
+    blanked_queries = summary["canvases"]["small"] * models
     for way in ways or together["four"]["ways"]:
-        hits = [together[canvas]["ways"][way][part] for canvas, part in COLUMNS.values()]
+        hits = [
+            _rate(together[canvas]["ways"][way][part], together[canvas]["queries"], source)
+            for canvas, part in COLUMNS.values()
+        ]
         blanked = together["blanking"].get(way)
-        rows.append((
-            way,
-            *(_rate(hit, canvas, together, source)
-              for hit, (canvas, _) in zip(hits, COLUMNS.values())),
-            _rate(blanked, "blanking", together, source, summary) if blanked else "",
-        ))  # fmt: skip
+        rows.append((way, *hits, _rate(blanked, blanked_queries, source) if blanked else ""))
     shares = together["small"]["ways"]["CAM"]["leaf"]["of_each_model"]
     of_each = [f"seed {seed}: {100 * share:.1f}" for seed, share in zip(summary["seeds"], shares)]
     return Table(
@@ -62,13 +61,9 @@ def blanking_table(records: Sequence[Record]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for record in records:
         summary, source = record.summary, record.run_id
-        rates = []
-        for way in BLANKED_WAYS:
-            low, high = summary["ways"][way]["interval"]
-            rate = 100 * summary["ways"][way]["rate"]
-            rates.append(Number(rate, source, 1, summary["images"], 50 * (high - low)))
-        top1 = Number(summary["test/top1"], source, 2)
         name = f"{record.recipe['name']}, seed {record.recipe['seed']}"
+        rates = (_rate(summary["ways"][way], summary["images"], source) for way in BLANKED_WAYS)
+        top1 = Number(summary["test/top1"], source, 2)
         rows.append((name, top1, f"{summary['images']:,}", *rates))
     leaves = sorted({(r.summary["leaves"], r.summary["leaf_pixels"]) for r in records})
     blocks = " or ".join(f"{count} of {edge}x{edge} pixels" for count, edge in leaves)
@@ -83,10 +78,7 @@ def blanking_table(records: Sequence[Record]) -> Table:
     )  # fmt: skip
 
 
-def _rate(hit: dict, canvas: str, together: dict, source: str, summary: dict | None = None):
+def _rate(hit: Mapping, n: int, source: str) -> Number:
+    """A rate in %, and half of its interval."""
     low, high = hit["interval"]
-    if summary is None:
-        n = together[canvas]["queries"]
-    else:
-        n = summary["canvases"]["small"] * len(summary["seeds"])
     return Number(100 * hit["rate"], source, 1, n, 50 * (high - low))

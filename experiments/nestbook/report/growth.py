@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from nestbook.report.cost import describe_settings
 from nestbook.report.pictures import PALETTE, Picture, drawing_style
 from nestbook.report.tables import Cell, Number, Table
 
@@ -24,20 +25,17 @@ _DASHES = {"forward": "-", "train": (0, (3, 2))}
 def growth_table(measured: Mapping, source: str) -> Table:
     """The exponent of each line over all its points and between its last two.
 
-    Args:
-        measured: what `nestbook.profiles.growth.growth` returned; source: a record id or HERE.
+    measured: what `nestbook.profiles.growth.growth` returned; source: a record id or HERE.
     """
     settings = measured["settings"]
-    rows = [_row(line, source) for line in measured["lines"]]
     kinds = {line["memory_kind"] for line in measured["lines"] if "memory_kind" in line}
     notes = [
         "Exponent: slope of log y over log x; 1 is linear, 2 quadratic. At the end: between the "
         "last two points",
         "Quadratic share: of y = a x + b x², the second term's part of the time at the last point; "
         "below 0: grows more slowly than linearly",
-        f"{source}: {settings['device']}, {settings['threads']} threads, {settings['precision']}, "
-        f"torch {settings['torch']}, median of {settings['rounds_done']} rounds in turn; training "
-        "= forward, cross-entropy and backward without an optimizer; memory = "
+        f"{describe_settings(settings, source)}, median of {settings['rounds_done']} rounds in "
+        "turn; training = forward, cross-entropy and backward without an optimizer; memory = "
         f"{', '.join(sorted(kinds))}, in training with the gradients, which only depth makes more; "
         "multiply-adds of a forward pass",
         *(
@@ -51,7 +49,7 @@ def growth_table(measured: Mapping, source: str) -> Table:
         ("Model", "Against", "Step", "From", "To", "Time, exponent", "at the end",
          "quadratic share (%)", "Memory, exponent", "at the end", "Multiply-adds, exponent",
          "at the end"),
-        rows,
+        [_row(line, source) for line in measured["lines"]],
         notes,
     )  # fmt: skip
 
@@ -76,7 +74,7 @@ def _show_x(axis: str, point: Mapping) -> str:
     return f"{point['image_size']}²" if axis == "pixels" else f"{point['x']:g}"
 
 
-def plot_growth(measured: Mapping, stem: str, machine: str) -> Picture:
+def plot_growth(measured: Mapping, machine: str) -> Picture:
     """Seconds above memory, a column an axis, on log axes beside a thin line of slope 1.
 
     machine: what measured, for the title and the tooltips.
@@ -111,7 +109,7 @@ def plot_growth(measured: Mapping, stem: str, machine: str) -> Picture:
         f"{', '.join(_X_LABELS[name] for name in axes_names)}, measured on {machine}, with a line "
         "of linear growth. The slopes stand in the table of the same page."
     )
-    return Picture(figure, stem, description, tooltips)
+    return Picture(figure, "growth", description, tooltips)
 
 
 def _draw(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from nestbook.report.pictures import BLUE, Picture, drawing_style
-from nestbook.report.tables import NOT_RUN, Cell, Number, Table, median_of
+from nestbook.report.tables import NOT_RUN, Cell, Number, Table, median_of, median_ratio
 from nestlib.records import Record
 
 BASE = "torchvision ImageFolder"
@@ -21,28 +21,26 @@ TITLES = {
 def loader_table(measured: Mapping, source: str) -> Table:
     """Images/s of the loader and of torchvision's pipeline, and the processor's time an image.
 
-    Args:
-        measured: what `nestbook.benchmarks.loader.measure_loader` returned; source: a record id.
+    measured: what `nestbook.benchmarks.loader.measure_loader` returned; source: a record id.
     """
-    settings = measured["settings"]
+    settings, sets = measured["settings"], measured["sets"]
     rows: list[tuple[Cell, ...]] = []
-    notes = [_verdict(name, one, source) for name, one in measured["sets"].items()]
-    for name, one in measured["sets"].items():
+    for name, one in sets.items():
         rates, base = one["rates"], one["rates"][BASE]
         for loader in sorted(rates, key=lambda name: (name != BASE, name)):
-            rate = rates[loader]
-            speed, cpu = rate["images_per_second"], rate["cpu_ms"]
+            speed, cpu = rates[loader]["images_per_second"], rates[loader]["cpu_ms"]
             rows.append((
                 TITLES[name], loader, median_of(speed, source),
-                _ratio(speed, base["images_per_second"], source), median_of(cpu, source),
-                _ratio(base["cpu_ms"], cpu, source),
+                median_ratio(speed, base["images_per_second"], source), median_of(cpu, source),
+                median_ratio(base["cpu_ms"], cpu, source),
             ))  # fmt: skip
-    if missing := [TITLES[name] for name in TITLES if name not in measured["sets"]]:
+    notes = [_verdict(name, one, source) for name, one in sets.items()]
+    if missing := [title for name, title in TITLES.items() if name not in sets]:
         notes.append(f"{NOT_RUN}: {', '.join(missing)}; set NESTLIB_DATA to the folder of its pack")
     sizes = "; ".join(
         f"{TITLES[name]}: {one['images']:,} files of {one['mean_bytes'] / 1000:.3g} kB on average, "
         f"crops resized to {one['image_size']}x{one['image_size']}"
-        for name, one in measured["sets"].items()
+        for name, one in sets.items()
     )
     notes += [
         f"{source}: {settings['workers']} workers on {settings['cpus']} cores, batch "
@@ -62,17 +60,12 @@ def loader_table(measured: Mapping, source: str) -> Table:
     )  # fmt: skip
 
 
-def _ratio(top: Sequence[float], bottom: Sequence[float], source: str) -> Number | None:
-    return median_of([a / b for a, b in zip(top, bottom)], source)
-
-
 def _verdict(name: str, one: Mapping, source: str) -> str:
     ours, base = one["rates"][OURS], one["rates"][BASE]
-    speed = _ratio(ours["images_per_second"], base["images_per_second"], source)
-    cpu = _ratio(base["cpu_ms"], ours["cpu_ms"], source)
-    rounds = [a / b for a, b in zip(ours["images_per_second"], base["images_per_second"])]
+    pair = ours["images_per_second"], base["images_per_second"]
+    speed, cpu = median_ratio(*pair, source), median_ratio(base["cpu_ms"], ours["cpu_ms"], source)
     word = "met" if speed.value >= TARGET else "missed"
-    if min(rounds) < TARGET <= speed.value:
+    if min(a / b for a, b in zip(*pair)) < TARGET <= speed.value:
         word = "met by the median, not by every round,"
     return (
         f"Target, {TITLES[name]}: shards give {TARGET:g} times torchvision's images/s or more: "
@@ -92,7 +85,7 @@ def decoder_table(records: Sequence[Record]) -> Table:
         for way in sorted(ways, key=lambda name: (name != "Pillow", name.lower())):
             one = ways[way]
             difference = Number(one["difference"], source, 0)
-            ratio = _ratio(base, one["ms"], source)
+            ratio = median_ratio(base, one["ms"], source)
             rows.append((step, way, median_of(one["ms"], source), ratio, difference))
     notes = [
         f"{source}: one thread, processor's time, rounds in turn, median ± half range; the JPEGs "
@@ -104,20 +97,16 @@ def decoder_table(records: Sequence[Record]) -> Table:
 def streaming_table(measured: Mapping, source: str) -> Table:
     """How memory stood early and late in long streaming.
 
-    Args:
-        measured: what `nestbook.benchmarks.loader.measure_streaming` returned; source: a record id.
+    measured: what `nestbook.benchmarks.loader.measure_streaming` returned; source: a record id.
     """
     settings = measured["settings"]
     early, late = measured["early_mb"], measured["late_mb"]
-    rows = [(
-        Number(measured["seconds"][-1], source, 0), Number(measured["images"], source, 0),
-        Number(early, source, 0), Number(late, source, 0),
-        Number(100 * (late / early - 1), source, 1),
-    )]  # fmt: skip
+    whole = measured["seconds"][-1], measured["images"], early, late
+    growth = Number(100 * (late / early - 1), source, 1)
     return Table(
         "Memory while shards are streamed",
         ("Seconds", "Images", "MB early", "MB late", "Growth (%)"),
-        rows,
+        [(*(Number(value, source, 0) for value in whole), growth)],
         [f"{source}: {settings['shards_mb']:.0f} MB of shards of {settings['images']:,} JPEGs of "
          f"500x375, read from an HTTP server on this machine through a cache of "
          f"{settings['cache_mb']} MB, by {settings['workers']} workers, epoch after epoch; memory "
@@ -131,8 +120,7 @@ def streaming_table(measured: Mapping, source: str) -> Table:
 def data_faults_table(measured: Mapping, source: str) -> Table:
     """What each fault did to an epoch.
 
-    Args:
-        measured: what `data_faults.rehearse` returned; source: a record id.
+    measured: what `data_faults.rehearse` returned; source: a record id.
     """
     rows = [
         (

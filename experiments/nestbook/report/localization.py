@@ -32,16 +32,11 @@ STYLES = {
 def figure8(published: Localized) -> Table:
     """The paper's table, with published weights scored here, and what later methods print."""
     rows: list[tuple[Cell, ...]] = []
-    notes = []
     for row, printed in PRINTED.items():
         outcome = published[row]
         origin = "cited by the paper" if row in FIGURE8_CITED else "the authors' runs"
-        scores: tuple[Cell, ...] = ("failed" if isinstance(outcome, Failure) else NOT_RUN, "", "")
-        if isinstance(outcome, Record):
-            scores = _errors(outcome, "top1")
-            notes.append(_describe(row, outcome))
-        else:
-            notes.append(f"{row}: {outcome}")
+        scored = isinstance(outcome, Record)
+        scores = _errors(outcome, "top1") if scored else (_why_not(outcome), "", "")
         rows.append((row, origin, Number(printed, PAPER), *scores))
     for name, (error, source) in FIGURE8_LATER.items():
         number = Number(error, source, _decimals(error))
@@ -53,13 +48,13 @@ def figure8(published: Localized) -> Table:
         rows,
         ["Paper: for each method the threshold that is best on the very boxes that it is scored "
          "by; number of runs not given. Held out: each half of the images at the other half's best",
-         *notes],
+         *(_describe(row, published[row]) for row in PRINTED)],
     )  # fmt: skip
 
 
 def localization_table(dataset: str, results: Localized) -> Table:
     """Every row's errors on a data set, with the whole image as a box for comparison."""
-    records = {row: r for row, r in results.items() if isinstance(r, Record)}
+    records = _records_of(results)
     rows = [_row(row, result) for row, result in results.items()]
     if records:
         rows = [_whole_image_row(records), *rows, *_ceiling_rows(records)]
@@ -77,10 +72,7 @@ def localization_table(dataset: str, results: Localized) -> Table:
             "Rows bear the paper's names. Quick ones are narrow relatives, named below: R50 is "
             "then a ResNet of ten layers"
         )
-    notes += [
-        _describe(row, result) if isinstance(result, Record) else f"{row}: {result}"
-        for row, result in results.items()
-    ]
+    notes += [_describe(row, result) for row, result in results.items()]
     return Table(
         f"Localization errors: {TITLES[dataset]} (%)",
         ("Method", "Map", "Class error", "Top-1 loc., best", "held out", "GT-known, best",
@@ -106,21 +98,12 @@ def _speed_of_boxes(record: Record) -> tuple[Number | str, Number | str]:
 
 def boxes_table(results: Localized) -> Table:
     """How fast boxes are found, beside a plain loop, and how often contours would disagree."""
-    records = [result for result in results.values() if isinstance(result, Record)]
-    rows = []
-    for record in records:
-        rows.append((
-            record.summary["row"], "x".join(map(str, record.summary["map_size"])),
-            *_speed_of_boxes(record),
-            Number(100 * record.summary["contours_disagree"], record.run_id),
-        ))  # fmt: skip
-    if not rows:
-        rows = [(NOT_RUN, "", "", "", "")]
+    records = _records_of(results).values()
     return Table(
         "Boxes of maps at 21 thresholds, 224x224 pixels",
         ("Method", "Map", "Minutes for 50,000 maps", "Times as fast as a plain loop",
          "Other box by the largest contour (%)"),
-        rows,
+        [_boxes_row(record) for record in records] or [(NOT_RUN, "", "", "", "")],
         [f"One process on {record.environment['device']}, {record.summary['boxes_timed']['maps']} "
          f"maps, record {record.run_id}" for record in records if "boxes_timed" in record.summary]
         + ["Plain loop: cv2.connectedComponentsWithStats of every mask, whose boxes are equal. "
@@ -128,13 +111,17 @@ def boxes_table(results: Localized) -> Table:
     )  # fmt: skip
 
 
+def _boxes_row(record: Record) -> tuple[Cell, ...]:
+    return (
+        record.summary["row"], _map_size(record), *_speed_of_boxes(record),
+        Number(100 * record.summary["contours_disagree"], record.run_id),
+    )  # fmt: skip
+
+
 def plot_localization(panels: Mapping[str, Localized], stem: str) -> Picture | Table:
     """GT-known error against the threshold, a panel a data set; the best threshold is marked."""
-    shown = {
-        name: {row: r for row, r in results.items() if isinstance(r, Record)}
-        for name, results in panels.items()
-    }
-    shown = {name: records for name, records in shown.items() if records}
+    records = {name: _records_of(results) for name, results in panels.items()}
+    shown = {name: found for name, found in records.items() if found}
     if not shown:
         return Table("Localization error against the threshold", ("Drawn",), [(NOT_RUN,)], [])
     tooltips: dict[str, str] = {}
@@ -152,9 +139,8 @@ def plot_localization(panels: Mapping[str, Localized], stem: str) -> Picture | T
     best = "; ".join(
         f"{name}, {row}: {record.summary['gt_known']['best']['error']:.1f} % at "
         f"{record.summary['gt_known']['best']['threshold']:.2f}"
-        for name, records in shown.items()
-        for row, record in records.items()
-    )
+        for name, found in shown.items() for row, record in found.items()
+    )  # fmt: skip
     text = f"GT-known localization error against the threshold; least: {best}."
     return Picture(figure, stem, text, tooltips)
 
@@ -162,19 +148,31 @@ def plot_localization(panels: Mapping[str, Localized], stem: str) -> Picture | T
 def best_thresholds(results: Localized) -> dict[str, float]:
     """By row, the threshold with the least GT-known error on the images that it was scored on."""
     return {
-        row: result.summary["gt_known"]["best"]["threshold"]
-        for row, result in results.items() if isinstance(result, Record)
-    }  # fmt: skip
+        row: record.summary["gt_known"]["best"]["threshold"]
+        for row, record in _records_of(results).items()
+    }
+
+
+def _records_of(results: Localized) -> dict[str, Record]:
+    return {row: result for row, result in results.items() if isinstance(result, Record)}
+
+
+def _why_not(result: str) -> str:
+    return "failed" if isinstance(result, Failure) else NOT_RUN
+
+
+def _map_size(record: Record) -> str:
+    return "x".join(map(str, record.summary["map_size"]))
 
 
 def _row(row: str, result: Record | str) -> tuple[Cell, ...]:
     if not isinstance(result, Record):
-        return (row, "failed" if isinstance(result, Failure) else NOT_RUN, *[""] * 8)
+        return (row, _why_not(result), *[""] * 8)
     summary, source = result.summary, result.run_id
     *top1, _ = _errors(result, "top1")
-    places = "x".join(map(str, summary["map_size"]))
     return (
-        row, f"{summary['method']}, {places}", Number(summary["top1_error"], source), *top1,
+        row, f"{summary['method']}, {_map_size(result)}",
+        Number(summary["top1_error"], source), *top1,
         *_errors(result, "gt_known"), Number(summary["max_box_acc_v2"], source),
         Number(100 * summary["higher_inside"], source),
     )  # fmt: skip
@@ -205,15 +203,17 @@ def _ceiling_rows(records: Mapping[str, Record]) -> list[tuple[Cell, ...]]:
     """A row a size of map: the error that is left if a map were the true boxes themselves."""
     rows = {}
     for record in records.values():
-        places = "x".join(map(str, record.summary["map_size"]))
         best = record.summary["true_boxes_at_map_size"]["best"]
-        error, threshold = (Number(best[k], record.run_id, d)
-                            for k, d in (("error", 1), ("threshold", 2)))  # fmt: skip
+        error = Number(best["error"], record.run_id)
+        threshold = Number(best["threshold"], record.run_id, 2)
+        places = _map_size(record)
         rows[places] = ("the true box itself", places, "", "", "", error, "", threshold, "", "")
     return list(rows.values())
 
 
-def _describe(row: str, record: Record) -> str:
+def _describe(row: str, record: Record | str) -> str:
+    if not isinstance(record, Record):
+        return f"{row}: {record}"
     seconds, what = record.summary["seconds"], record.recipe
     trained = what["weights"] if "weights" in what else f"{what['name']}, {what['epochs']} epochs"
     trained += ", weights in fp16" if "rounded_to" in what else ""
@@ -236,15 +236,13 @@ def _draw_errors(axes: Axes, name: str, records: Mapping[str, Record]) -> dict[s
     for row, record in records.items():
         color, dashes, marker = STYLES[row]
         found = record.summary["gt_known"]
+        best = found["best"]
+        gid = f"{name}-{row}".lower().replace(" ", "-").replace("+", "p")
         axes.plot(
             record.summary["thresholds"], found["errors"], color=color, ls=dashes, lw=1.2,
-            marker=marker, ms=3.5, markevery=[found["errors"].index(min(found["errors"]))],
-            mec="white", mew=0.5, label=row,
+            marker=marker, ms=6, markevery=[record.summary["thresholds"].index(best["threshold"])],
+            mec="white", mew=0.6, label=row, gid=gid,
         )  # fmt: skip
-        gid = f"{name}-{row}".lower().replace(" ", "-").replace("+", "p")
-        best = found["best"]
-        axes.plot(best["threshold"], best["error"], marker, ms=6.5, color=color, gid=gid, zorder=3,
-                  mec="white", mew=0.6)  # fmt: skip
         tooltips[gid] = (
             f"{row}: {best['error']:.1f} % at threshold {best['threshold']:.2f}, held out "
             f"{found['held_out']['error']:.1f} %\n{record.summary['images']:,} images, record "

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from nestbook.report.pictures import VERMILION, Picture, drawing_style
+from nestbook.report.tree import frame_box
 from nestlib.explain.localize import find_boxes, scale_map
 
 COLOR_MAP = "viridis"  # even steps of lightness: readable in grey, and to the colour-blind
@@ -54,11 +54,11 @@ def draw_maps(
             for axes, method in zip(grid[line, 1:], maps):
                 _show(axes, image, maps[method][line])
                 if method in boxes:
-                    _frame(axes, boxes[method][line], FOUND_BOX, "-")
+                    frame_box(axes, boxes[method][line], FOUND_BOX, "-", 1.4)
             for axes in grid[line]:
                 for box in true_boxes[line] if true_boxes is not None else ():
                     if (box >= 0).all():
-                        _frame(axes, box, TRUE_BOX, "--")
+                        frame_box(axes, box, TRUE_BOX, "--", 1.4)
         bar = figure.colorbar(
             ScalarMappable(cmap=COLOR_MAP), ax=grid[:, 1:], location="bottom", shrink=0.5,
             aspect=30, ticks=[0, 0.5, 1], label="share of each map's own range",
@@ -75,19 +75,10 @@ def draw_maps(
 def _show(axes: Axes, image: np.ndarray, map_: np.ndarray | None = None) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.imshow(image, interpolation="nearest")
     if map_ is not None:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         scaled = scale_map(np.ascontiguousarray(map_, np.float32), image.shape[:2])
         axes.imshow(scaled, cmap=COLOR_MAP, vmin=0, vmax=1, alpha=OPACITY, interpolation="nearest")
-
-
-def _frame(axes: Axes, box: np.ndarray, color: str, dashes: str) -> None:
-    x0, y0, x1, y1 = box
-    axes.add_patch(Rectangle(
-        (x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, fill=False, edgecolor=color, ls=dashes,
-        lw=1.4,
-    ))  # fmt: skip

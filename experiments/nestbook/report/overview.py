@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from nestbook.architecture.receptive_field import crosses
+from nestbook.architecture import crosses
 from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Outcome, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED

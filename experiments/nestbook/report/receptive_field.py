@@ -7,14 +7,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from nestbook.architecture.receptive_field import BLOCK, GRID, heard_patches, heard_pixels
+from nestbook.architecture import (
+    BLOCK,
+    GRID,
+    count_heard,
+    heard_patches,
+    heard_pixels,
+)
 from nestbook.report.pictures import BLUE, ORANGE, Picture, drawing_style
 from nestbook.report.tables import HERE, Number, Table
-from nestbook.report.tree import COLORS
+from nestbook.report.tree import CHILDREN, COLORS
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES
 
 MODEL = "nest_tiny_cifar"
-PLACES = ("upper left", "upper right", "lower left", "lower right")
 # Where a listener's mark stands in a patch, so that up to four do not hide one another.
 _OFFSETS = ((-0.22, -0.22), (0.22, -0.22), (-0.22, 0.22), (0.22, 0.22))
 _OWN, _BEYOND, _SILENT = BLUE, ORANGE, "#F2F2F2"
@@ -26,14 +31,12 @@ def plot_flow(design: str = DEFAULT) -> Picture:
         figure = Figure(figsize=(7.2, 4.1), layout="constrained")
         counts = []
         for axes, plane in zip(figure.subplots(1, 2), PLANES):
-            heard = heard_patches(design, plane).numpy()
-            counts.append(_draw_patches(axes, heard))
-            beyond = f"{counts[-1] or 'no'} patches heard by others"
-            axes.set_title(f"{plane} plane: {beyond}")
+            counts.append(_draw_patches(axes, heard_patches(design, plane).numpy()))
+            axes.set_title(f"{plane} plane: {counts[-1] or 'no'} patches heard by others")
         marks = [
             Line2D([], [], color=color, marker="o", linestyle="", markersize=4,
                    label=f"heard by the {place} merged block")
-            for place, color in zip(PLACES, COLORS)
+            for place, color in zip(CHILDREN, COLORS)
         ]  # fmt: skip
         figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False)
     text = (
@@ -49,21 +52,25 @@ def _draw_patches(axes: Axes, heard: np.ndarray) -> int:
     edge = heard.shape[-1]
     half, dotted = edge // 2, np.zeros((edge, edge), bool)
     for group, (color, (dx, dy)) in enumerate(zip(COLORS, _OFFSETS)):
-        own = np.zeros((edge, edge), bool)
-        top, left = group // 2 * half, group % 2 * half
-        own[top : top + half, left : left + half] = True
+        top, left = half * (group // 2), half * (group % 2)
         axes.add_patch(Rectangle((left, top), half, half, facecolor=_tint(color)))
-        dotted |= heard[group] & ~own
-        y, x = np.nonzero(heard[group] & ~own)
+        beyond = heard[group].copy()
+        beyond[top : top + half, left : left + half] = False
+        dotted |= beyond
+        y, x = np.nonzero(beyond)
         axes.plot(x + 0.5 + dx, y + 0.5 + dy, color=color, marker="o", markersize=3, linestyle="")
-    for line in range(edge + 1):
-        width = 2.2 if line % half == 0 else 0.9 if line % BLOCK == 0 else 0.4
-        color = "0.25" if line % BLOCK == 0 else "white"
-        axes.plot((line, line), (0, edge), color=color, linewidth=width, zorder=1)
-        axes.plot((0, edge), (line, line), color=color, linewidth=width, zorder=1)
+    for step, color, width in ((1, "white", 0.4), (BLOCK, "0.25", 0.9), (half, "0.25", 2.2)):
+        _draw_lines(axes, edge, step, color, width)
     axes.set(xlim=(-0.2, edge + 0.2), ylim=(edge + 0.2, -0.2), aspect="equal")
     axes.axis("off")
     return int(dotted.sum())
+
+
+def _draw_lines(axes: Axes, edge: int, step: int, color: str, width: float) -> None:
+    """A line every `step` patches or pixels, across and down."""
+    places = range(0, edge + 1, step)
+    for draw in (axes.hlines, axes.vlines):
+        draw(places, 0, edge, color, linewidth=width, zorder=1)
 
 
 def _tint(color: str) -> tuple[float, ...]:
@@ -108,16 +115,14 @@ def _draw_reach(axes: Axes, heard: np.ndarray, block: int) -> float:
     edge = heard.shape[-1]
     blocks = round(len(heard) ** 0.5)
     size = edge // blocks
-    y, x = block // blocks * size, block % blocks * size
-    colors = np.full((edge, edge, 3), to_rgb(_SILENT))
-    colors[heard[block]] = to_rgb(_BEYOND)
+    y, x = size * (block // blocks), size * (block % blocks)
     own = np.zeros((edge, edge), bool)
     own[y : y + size, x : x + size] = True
+    colors = np.full((edge, edge, 3), to_rgb(_SILENT))
+    colors[heard[block]] = to_rgb(_BEYOND)
     colors[heard[block] & own] = to_rgb(_OWN)
     axes.imshow(colors, extent=(0, edge, edge, 0), interpolation="nearest")
-    for line in range(0, edge + 1, size):
-        axes.plot((line, line), (0, edge), color="white", linewidth=0.5)
-        axes.plot((0, edge), (line, line), color="white", linewidth=0.5)
+    _draw_lines(axes, edge, size, "white", 0.5)
     axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor="black", linewidth=1.2))
     axes.set(xlim=(-0.5, edge + 0.5), ylim=(edge + 0.5, -0.5))
     axes.axis("off")
@@ -126,43 +131,33 @@ def _draw_reach(axes: Axes, heard: np.ndarray, block: int) -> float:
 
 def flow_table() -> Table:
     """For every design: patches of other groups that the merged blocks hear, on either plane."""
-    rows = []
-    for name in AGGREGATIONS:
-        rows.append((name, *(_range(_count_beyond(name, plane)) for plane in PLANES)))
     edge = GRID[0] * BLOCK
     return Table(
         "Through one aggregation: patches heard from groups that do not merge with one's own",
         ("aggregation", "Image plane, each merged block", "Block plane, each merged block"),
-        rows,
+        [(name, *(_range_beyond(name, plane) for plane in PLANES)) for name in AGGREGATIONS],
         [f"Measured on this machine by gradients of untrained aggregations, on {edge}x{edge} "
          f"patches in blocks of {BLOCK}x{BLOCK}; padding as published (D8), which hears further "
          "down and right than up and left. Least to most of the four merged blocks"],
     )  # fmt: skip
 
 
-def _count_beyond(design: str, plane: str) -> list[int]:
-    """What each merged block hears, less the patches of its own group."""
-    heard = heard_patches(design, plane)
-    halves = heard.reshape(4, 2, heard.shape[1] // 2, 2, -1).sum((2, 4)).flatten(1)
-    return (halves.sum(1) - halves.diagonal()).tolist()
-
-
-def _range(counts: list[int]) -> str:
-    low, high = min(counts), max(counts)
+def _range_beyond(design: str, plane: str) -> str:
+    """How many patches merged blocks hear beyond their own groups: the least to the most."""
+    heard = count_heard(design, plane)
+    low, high = (bound.item() for bound in (heard.sum(1) - heard.diagonal()).aminmax())
     return str(low) if low == high else f"{low} to {high}"
 
 
 def reach_table(model: str = MODEL) -> Table:
     """How much of the image a block of each hierarchy hears, the mean over its blocks."""
     image, block = (heard_pixels(plane, model=model) for plane in PLANES)
-    rows = [
-        (
-            f"level {level}", str(len(one)), Number(100 / len(one), HERE, 2),
-            Number(100 * one.float().mean().item(), HERE, 2),
-            Number(100 * other.float().mean().item(), HERE, 2),
-        )
-        for level, (one, other) in enumerate(zip(image, block))
-    ]  # fmt: skip
+    rows = []
+    for level, heard in enumerate(zip(image, block)):
+        blocks = len(heard[0])
+        shares = (1 / blocks, *(one.float().mean().item() for one in heard))
+        numbers = (Number(100 * share, HERE, 2) for share in shares)
+        rows.append((f"level {level}", str(blocks), *numbers))
     return Table(
         f"Through the whole model: share of the image (%) that reaches a block of {model}",
         ("Hierarchy", "Blocks", "Own pixels", "Heard, image plane", "Heard, block plane"),

@@ -4,6 +4,7 @@ import statistics
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -71,21 +72,19 @@ def _panel_width() -> float:
     return (_WIDTH - _LEFT - _RIGHT - _GAP) / 2
 
 
-def _layout(counts: Sequence[int]) -> tuple[Figure, list[list[Axes]]]:
-    """A band of two panels for each run, a line for each contender."""
+def _layout(counts: Sequence[int]) -> tuple[Figure, np.ndarray]:
+    """A band of two panels for each run, a line for each contender: axes (runs, 2)."""
     top, bottom, between, pad = 0.55, 0.42, 0.5, 0.27
     heights = [count * _LINE + pad for count in counts]
     height = top + sum(heights) + between * (len(counts) - 1) + bottom
     figure = Figure(figsize=(_WIDTH, height))
-    bands, y = [], height - top
-    for tall in heights:
-        band: list[Axes] = []
-        for left in (_LEFT, _LEFT + _panel_width() + _GAP):
-            place = (left / _WIDTH, (y - tall) / height, _panel_width() / _WIDTH, tall / height)
-            band.append(figure.add_axes(place, sharex=band[0] if band else None))
-        bands.append(band)
-        y -= tall + between
-    return figure, bands
+    return figure, figure.subplots(
+        len(counts), 2, sharex="row", squeeze=False, height_ratios=heights,
+        gridspec_kw={"left": _LEFT / _WIDTH, "right": 1 - _RIGHT / _WIDTH,
+                     "top": 1 - top / height, "bottom": bottom / height,
+                     "hspace": between / statistics.fmean(heights),
+                     "wspace": _GAP / _panel_width()},
+    )  # fmt: skip
 
 
 def _legend(figure: Figure) -> None:

@@ -27,12 +27,11 @@ def draw_walk(samples: Samples, stem: str) -> Picture:
 
 def draw_neighbours(found: Neighbours, stem: str) -> Picture:
     """Samples above their nearest training images, or alone where these may not be handed on."""
-    sheets, lines = [found.samples], ["sample"]
-    if found.nearest is not None:
-        sheets, lines = [found.samples, found.nearest], ["sample", "nearest in\ntraining set"]
+    sheets = {"sample": found.samples, "nearest in\ntraining set": found.nearest}
+    shown = {line: images for line, images in sheets.items() if images is not None}
     distances = ", ".join(f"{distance:.0f}" for distance in found.distances)
     text = f"Samples of {found.run_id} and their nearest training images, at {distances}."
-    return _draw_sheet(np.stack(sheets), lines, stem, text)
+    return _draw_sheet(np.stack([*shown.values()]), [*shown], stem, text)
 
 
 def neighbours_table(found: Neighbours) -> Table:
@@ -41,12 +40,10 @@ def neighbours_table(found: Neighbours) -> Table:
         (f"sample {number}", name, Number(distance, found.run_id))
         for number, (name, distance) in enumerate(zip(found.names, found.distances), 1)
     ]
-    middle, least = statistics.median(found.held_out), min(found.held_out)
     n = len(found.held_out)
-    rows += [
-        (f"{n} test images, median", "", Number(middle, found.dataset, n=n)),
-        (f"{n} test images, least", "", Number(least, found.dataset, n=n)),
-    ]
+    for name, of in (("median", statistics.median), ("least", min)):
+        distance = Number(of(found.held_out), found.dataset, n=n)
+        rows.append((f"{n} test images, {name}", "", distance))
     return Table(
         f"Distance to the nearest of {found.dataset}'s training images",
         ("Image", "Nearest", "Distance"),
@@ -68,8 +65,7 @@ def _draw_sheet(images: np.ndarray, lines: Sequence[str], stem: str, text: str) 
         axes = figure.subplots()
         axes.imshow(sheet, interpolation="nearest")
         axes.grid(False)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.spines[:].set_visible(False)
         ticks = [(H + 2) * (line + 0.5) for line in range(len(lines))]
         axes.set(xticks=[], yticks=ticks, yticklabels=lines)
         axes.tick_params(length=0)

@@ -6,8 +6,8 @@ from statistics import median
 
 from nestbook.benchmarks.rivals import RIVALS, Rival
 from nestbook.report import cost
-from nestbook.report.cost import describe_machine, results
-from nestbook.report.tables import HERE, NOT_RUN, Cell, Number, Table, median_of
+from nestbook.report.cost import describe_machine, results, source_of
+from nestbook.report.tables import HERE, NOT_RUN, Cell, Number, Table, median_of, median_ratio
 from nestlib.records import Record
 
 MODES = {"forward": "forward", "train": "training step"}
@@ -36,32 +36,27 @@ BEST = " at its best"  # behind a model's name: the fastest of timm's forms of i
 
 # Set before the work was begun. In fp32 against timm's NesT as it comes, which is what its users
 # get; in bf16 against that, and against the fastest of all its forms.
-TARGETS = (
-    Target("cpu", "bf16", "nestlib nest_tiny", "forward", "timm nest_tiny at its best", 1.25),
-    Target("cpu", "bf16", "nestlib nest_tiny", "forward", "timm nest_tiny fp32", 4.0),
-    Target("cpu", "bf16", "nestlib nest_tiny", "train", "timm nest_tiny at its best", 1.3),
-    Target("cpu", "bf16", "nestlib nest_tiny", "train", "timm nest_tiny fp32", 5.0),
-    Target(
-        "cpu", "bf16", "nestlib nest_tiny_cifar", "train", "timm nest_tiny_cifar at its best", 1.3
-    ),
-    Target("cpu", "bf16", "nestlib nest_tiny", "forward", MATMUL, 0.6, unit="TFLOP/s"),
-    Target("cpu", "bf16", "nestlib nest_tiny", "train", MATMUL, 0.6, unit="TFLOP/s"),
-    Target("cpu", "fp32", "nestlib nest_tiny", "forward", "timm nest_tiny", 2.0),
-    Target("cpu", "fp32", "nestlib nest_tiny", "train", "timm nest_tiny", 2.0),
-    Target("cpu", "fp32", "nestlib nest_tiny_cifar", "forward", "timm nest_tiny_cifar", 1.15),
-    Target("cpu", "fp32", "nestlib nest_tiny_cifar", "train", "timm nest_tiny_cifar", 1.25),
-    Target("cpu", "fp32", "nestlib nest_tiny", "forward", MATMUL, 0.7, unit="TFLOP/s"),
-    Target("cpu", "fp32", "nestlib nest_tiny_cifar", "forward", MATMUL, 0.7, unit="TFLOP/s"),
-    Target("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny", 3.0),
-    Target(
-        "cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny tuned compiled",
-        1.3,
-    ),
-    Target(
-        "cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm deit_small tuned compiled",
-        0.6, unit="TFLOP/s",
-    ),
-)  # fmt: skip
+# fmt: off
+TARGETS = tuple(Target(*words) for words in (
+    ("cpu", "bf16", "nestlib nest_tiny", "forward", "timm nest_tiny at its best", 1.25),
+    ("cpu", "bf16", "nestlib nest_tiny", "forward", "timm nest_tiny fp32", 4.0),
+    ("cpu", "bf16", "nestlib nest_tiny", "train", "timm nest_tiny at its best", 1.3),
+    ("cpu", "bf16", "nestlib nest_tiny", "train", "timm nest_tiny fp32", 5.0),
+    ("cpu", "bf16", "nestlib nest_tiny_cifar", "train", "timm nest_tiny_cifar at its best", 1.3),
+    ("cpu", "bf16", "nestlib nest_tiny", "forward", MATMUL, 0.6, "TFLOP/s"),
+    ("cpu", "bf16", "nestlib nest_tiny", "train", MATMUL, 0.6, "TFLOP/s"),
+    ("cpu", "fp32", "nestlib nest_tiny", "forward", "timm nest_tiny", 2.0),
+    ("cpu", "fp32", "nestlib nest_tiny", "train", "timm nest_tiny", 2.0),
+    ("cpu", "fp32", "nestlib nest_tiny_cifar", "forward", "timm nest_tiny_cifar", 1.15),
+    ("cpu", "fp32", "nestlib nest_tiny_cifar", "train", "timm nest_tiny_cifar", 1.25),
+    ("cpu", "fp32", "nestlib nest_tiny", "forward", MATMUL, 0.7, "TFLOP/s"),
+    ("cpu", "fp32", "nestlib nest_tiny_cifar", "forward", MATMUL, 0.7, "TFLOP/s"),
+    ("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny", 3.0),
+    ("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm nest_tiny tuned compiled", 1.3),
+    ("cuda", "bf16", "nestlib nest_tiny compiled", "forward", "timm deit_small tuned compiled",
+     0.6, "TFLOP/s"),
+))
+# fmt: on
 
 
 def rivals_table(here: Record | None, committed: Sequence[Record]) -> Table:
@@ -97,9 +92,12 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
             rival = RIVALS[name]
             if rival.library != "nestlib" or rival.compile:
                 continue
+            timm = Rival(rival.model, "timm").name
             rows += [
                 (f"{DEVICES[kind]}, {precision}", rival.model, MODES[mode],
-                 *(reach(record, target, source) or "" for target in _short_form(rival, mode)))
+                 *(_ratio(record, name, mode, base, source) or ""
+                   for base in (timm, timm + BEST, f"{timm} fp32")),
+                 _ratio(record, name, mode, MATMUL, source, "TFLOP/s") or "")
                 for mode in MODES
             ]  # fmt: skip
         notes.append(f"{source}: {describe_machine(record)}, {record.recipe['rounds_done']} rounds")
@@ -135,19 +133,15 @@ def _extent(record: Record) -> tuple[int, int]:
     return len(record.summary), record.recipe["rounds_done"]
 
 
-def _short_form(rival: Rival, mode: str) -> list[Target]:
-    """What a row of `ratios_table` holds a model against; no bounds, and any device."""
-    timm = Rival(rival.model, "timm").name
-    against = [(timm, "images/s"), (timm + BEST, "images/s"), (f"{timm} fp32", "images/s"),
-               (MATMUL, "TFLOP/s")]  # fmt: skip
-    return [Target("", "", rival.name, mode, base, 0, unit) for base, unit in against]
-
-
 def targets_table(here: Record | None, committed: Sequence[Record]) -> Table:
     """The targets, each with the fullest run that measured it in enough rounds."""
     rows, runs = [], sorted(results(here, committed), key=_extent, reverse=True)
     for target in TARGETS:
-        measured = [reach(r, target, source_of(r, here)) for r in runs if _fits(r, target)]
+        measured = [
+            reach(record, target, source_of(record, here)) for record in runs
+            if record.environment["device_kind"] == target.device_kind
+            and record.recipe["precision"] == target.precision
+        ]  # fmt: skip
         found = [number for number in measured if number is not None]
         number = next((n for n in found if n.n >= MIN_ROUNDS), found[0] if found else None)
         rows.append((
@@ -169,11 +163,15 @@ def targets_table(here: Record | None, committed: Sequence[Record]) -> Table:
 
 def reach(record: Record, target: Target, source: str) -> Number | None:
     """The ratio that a target is about, None where a run did not measure it."""
-    ours, base = (
-        rounds_of(record, name, target.mode, target.unit)
-        for name in (target.contender, target.against)
-    )
-    return _ratio(ours, base, source)
+    return _ratio(record, target.contender, target.mode, target.against, source, target.unit)
+
+
+def _ratio(
+    record: Record, name: str, mode: str, base: str, source: str, unit: str = "images/s"
+) -> Number | None:
+    """A contender's rate over that of `base`, of the rounds of one run."""
+    ours, theirs = (rounds_of(record, one, mode, unit) for one in (name, base))
+    return median_ratio(ours, theirs, source)
 
 
 def judge(number: Number | None, target: Target) -> str:
@@ -183,17 +181,6 @@ def judge(number: Number | None, target: Target) -> str:
     if number.n < MIN_ROUNDS:
         return f"not measured: {number.n} of {MIN_ROUNDS} rounds"
     return "met" if number.value >= target.at_least else "missed"
-
-
-def _fits(record: Record, target: Target) -> bool:
-    return (
-        record.environment["device_kind"] == target.device_kind
-        and record.recipe["precision"] == target.precision
-    )
-
-
-def source_of(record: Record, here: Record | None) -> str:
-    return HERE if record is here else record.run_id
 
 
 def rows_of(record: Record) -> list[str]:
@@ -228,11 +215,6 @@ def _best_form(record: Record, name: str, mode: str) -> str | None:
     return max(forms, key=lambda form: median(cost.rounds_of(record, form, mode)), default=None)
 
 
-def _ratio(ours: Sequence[float], base: Sequence[float], source: str) -> Number | None:
-    """Of the rounds' own ratios: both were timed within one round, so slow ones cancel out."""
-    return median_of([a / b for a, b in zip(ours, base)], source)
-
-
 def _base(name: str) -> str:
     """timm's eager form of the same model, as it comes; of a yardstick, tuned, its only one."""
     model = RIVALS[name].model
@@ -241,17 +223,16 @@ def _base(name: str) -> str:
 
 
 def _row(record: Record, name: str, source: str) -> tuple[Cell, ...]:
-    row = record.summary[name]
+    row, base = record.summary[name], _base(name)
     speeds = [rounds_of(record, name, mode) for mode in MODES]
     tflops = rounds_of(record, name, "forward", "TFLOP/s")
-    bases = [rounds_of(record, _base(name), mode) for mode in MODES]
     share = [
         100 * value / best for value, best in zip(tflops, rounds_of(record, MATMUL, "forward"))
     ]
     numbers = [
         *(median_of(values, source) for values in (*speeds, tflops, share)),
-        *("1" if ours and name == _base(name) else _ratio(ours, base, source)
-          for ours, base in zip(speeds, bases)),
+        *("1" if timed and name == base else _ratio(record, name, mode, base, source)
+          for mode, timed in zip(MODES, speeds)),
     ]  # fmt: skip
     cells: list[Cell] = [number or "" for number in numbers]
     if "" in cells:  # the reason stands once, where the numbers end

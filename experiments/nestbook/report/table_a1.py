@@ -12,9 +12,11 @@ from nestbook.paper import (
     TABLE_A1_IMAGENET_ROW_CORRECTED,
     TableA1Row,
 )
-from nestbook.report.tables import HERE, PAPER, Number, Table
+from nestbook.report.tables import HERE, PAPER, Cell, Number, Table
 from nestlib.metrics.cost import count_params
 from nestlib.models import create_model
+from nestlib.models.generator import NesTDecoder
+from nestlib.models.nest import NesT
 
 _SIZES = {"tiny": "T", "small": "S", "base": "B"}
 
@@ -28,8 +30,13 @@ def _columns() -> tuple[str, ...]:
     return ("Input", "S", "Block (n)", *(f"Hierarchy {i}" for i in range(1, 6)))
 
 
+def print_hierarchy(hierarchy: tuple[int, int, int, int]) -> str:
+    width, heads, layers, blocks = hierarchy
+    return f"[{width}, {heads}] x {layers}, {blocks}"
+
+
 def _row(row: TableA1Row) -> tuple[str, ...]:
-    cells = [f"[{d}, {h}] x {layers}, {blocks}" for d, h, layers, blocks in row.hierarchies]
+    cells = [print_hierarchy(hierarchy) for hierarchy in row.hierarchies]
     edge = row.block_edge
     size = f"{row.input_size}x{row.input_size}"
     return (size, str(row.patch_size), f"{edge}x{edge}", *cells, *["-"] * (5 - len(cells)))
@@ -64,12 +71,12 @@ def _counted() -> Table:
     for size, letter in _SIZES.items():
         for attention in ("multi_query", "multi_head"):
             for depth in (4, 3, 5):
-                options = {"num_hierarchies": depth, "attention": attention, "num_classes": 10}
-                printed = TABLE1[f"NesT-{letter}"].params_m if depth == 4 else None
-                rows.append(_count(f"nest_{size}_cifar", options, printed))
+                options = {"num_hierarchies": depth, "num_classes": 10}
+                printed = Number(TABLE1[f"NesT-{letter}"].params_m, PAPER) if depth == 4 else ""
+                rows.append((*_count(f"nest_{size}_cifar", attention, **options), printed))
     for size, letter in _SIZES.items():
-        printed = TABLE2[f"NesT-{letter}"].params_m
-        rows.append(_count(f"nest_{size}_imagenet", {"num_classes": 1000}, printed))
+        printed = Number(TABLE2[f"NesT-{letter}"].params_m, PAPER, 0)
+        rows.append((*_count(f"nest_{size}_imagenet", num_classes=1000), printed))
     return Table(
         "What nestlib's models count to",
         ("Model", "Attention", "Width", "Heads", "Layers", "Blocks", "Params (M)", "Printed (M)"),
@@ -79,18 +86,17 @@ def _counted() -> Table:
     )  # fmt: skip
 
 
-def _count(name: str, options: dict, printed: float | None) -> tuple[str | Number, ...]:
+def _count(name: str, attention: str = "multi_head", **options) -> tuple[Cell, ...]:
     with torch.device("meta"):
-        model = create_model(name, **options)
-    attention = options.get("attention", "multi_head")
-    widths = [layers[0].attn.qkv.in_features for layers in model.hierarchies]
-    heads = [layers[0].attn.num_heads for layers in model.hierarchies]
-    return (
-        name, attention, _list(widths), _list(heads), _list([len(h) for h in model.hierarchies]),
-        _list(model.num_blocks), Number(count_params(model) / 1e6, HERE, 2),
-        "" if printed is None else Number(printed, PAPER, 0 if name.endswith("imagenet") else 1),
-    )  # fmt: skip
+        model = create_model(name, attention=attention, **options)
+    hierarchies = zip(*describe_hierarchies(model))
+    cells = [str(v[0]) if len(set(v)) == 1 else ", ".join(map(str, v)) for v in hierarchies]
+    return name, attention, *cells, Number(count_params(model) / 1e6, HERE, 2)
 
 
-def _list(values: list[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else ", ".join(map(str, values))
+def describe_hierarchies(model: NesT | NesTDecoder) -> list[tuple[int, int, int, int]]:
+    """Width, heads, layers and blocks of each hierarchy, by the numbers of the model's levels."""
+    return [
+        (layers[0].attn.qkv.in_features, layers[0].attn.num_heads, len(layers), blocks)
+        for layers, blocks in zip(model.hierarchies, model.num_blocks)
+    ]

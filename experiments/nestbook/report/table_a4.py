@@ -1,10 +1,13 @@
 """Table A4: the decoder as printed, and as the built one says of itself."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from nestbook.paper import TABLE_A4, TABLE_A4_BLOCK_EDGE, TABLE_A4_IMAGE_SIZE
-from nestbook.report.tables import HERE, Cell, Number, Table
+from nestbook.report.table_a1 import describe_hierarchies, print_hierarchy
+from nestbook.report.tables import HERE, Number, Table
 from nestlib.metrics.cost import count_params
 from nestlib.models import create_generator
 from nestlib.models.generator import NesTDecoder
@@ -23,21 +26,10 @@ def table_a4() -> list[Table]:
     return [_architecture(models), _parameters(models)]
 
 
-def describe_hierarchies(model: NesTDecoder) -> dict[int, tuple[int, int, int, int]]:
-    """Width, heads, layers and blocks of each hierarchy, keyed and ordered as `paper.TABLE_A4`."""
-    found = {}
-    for level, layers in reversed(list(enumerate(model.hierarchies))):
-        first = layers[0].attn
-        found[level + 1] = (
-            first.qkv.in_features, first.num_heads, len(layers), model.num_blocks[level]
-        )  # fmt: skip
-    return found
-
-
 def _architecture(models: dict[str, NesTDecoder]) -> Table:
-    ours = {name: describe_hierarchies(model) for name, model in models.items()}
+    ours = [describe_hierarchies(model) for model in models.values()]
     rows = [
-        (f"hierarchy {k}", _print(printed), *(_print(own[k]) for own in ours.values()))
+        (f"hierarchy {k}", *(print_hierarchy(one) for one in (printed, *(o[k - 1] for o in ours))))
         for k, printed in TABLE_A4.items()
     ]
     edge, size = TABLE_A4_BLOCK_EDGE, TABLE_A4_IMAGE_SIZE
@@ -59,19 +51,17 @@ def _architecture(models: dict[str, NesTDecoder]) -> Table:
 
 
 def _parameters(models: dict[str, NesTDecoder]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        ("noise to 1 x n x d", *(_millions(m.embed) for m in models.values()))
+    parts: dict[str, Callable[[NesTDecoder], nn.Module]] = {
+        "noise to 1 x n x d": lambda model: model.embed,
+        **{f"hierarchy {k}, layers": lambda model, k=k: model.hierarchies[k - 1] for k in TABLE_A4},
+        "position embeddings": lambda model: model.pos_embeds,
+        "de-aggregation": lambda model: model.deaggregations,
+        "all": lambda model: model,
+    }
+    rows = [
+        (name, *(Number(count_params(part(m)) / 1e6, HERE, 2) for m in models.values()))
+        for name, part in parts.items()
     ]
-    for k in TABLE_A4:
-        rows.append((f"hierarchy {k}, layers", *(
-            _millions(model.hierarchies[k - 1]) for model in models.values()
-        )))  # fmt: skip
-    rows += [
-        (name, *(_millions(getattr(model, part)) for model in models.values()))
-        for name, part in (("position embeddings", "pos_embeds"),
-                           ("de-aggregation", "deaggregations"))
-    ]  # fmt: skip
-    rows.append(("all", *(_millions(model) for model in models.values())))
     return Table(
         "Its parameters (M)",
         ("Part", *models),
@@ -80,15 +70,6 @@ def _parameters(models: dict[str, NesTDecoder]) -> Table:
          "pixel shuffle has none. The paper's figure 7 draws the number of parameters, but prints "
          "none"],
     )  # fmt: skip
-
-
-def _millions(part: nn.Module) -> Number:
-    return Number(count_params(part) / 1e6, HERE, 2)
-
-
-def _print(hierarchy: tuple[int, int, int, int]) -> str:
-    width, heads, layers, blocks = hierarchy
-    return f"[{width}, {heads}] x {layers}, {blocks}"
 
 
 def _embedding(model: NesTDecoder) -> str:

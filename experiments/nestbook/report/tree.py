@@ -38,7 +38,7 @@ def draw_trees(
     with drawing_style():
         figure = Figure(figsize=(7.2, max(2.2, 1.05 * rows)), layout="constrained")
         grid = figure.add_gridspec(rows, 2, width_ratios=(1, 1.9))
-        _draw_image(figure.add_subplot(grid[:, 0]), image, traversal.boxes, COLORS)
+        _draw_image(figure.add_subplot(grid[:, 0]), image, traversal.boxes)
         tooltips = {}
         for row, (name, color) in enumerate(zip(class_names, COLORS)):
             axes = figure.add_subplot(grid[row, 1])
@@ -76,7 +76,7 @@ def draw_walks(
         for row, (image, name) in enumerate(zip(images, class_names)):
             line, half = divmod(row, 2)
             framed = figure.add_subplot(grid[line, 2 * half])
-            _draw_image(framed, image, traversal.boxes[row : row + 1], COLORS)
+            _draw_image(framed, image, traversal.boxes[row : row + 1])
             framed.set_title(_label(traversal, row, name).replace("\n", ", "), color=COLORS[0])
             axes = figure.add_subplot(grid[line, 2 * half + 1])
             tooltips |= _draw_tree(axes, traversal, row, name, COLORS[0])
@@ -95,19 +95,24 @@ def _say(traversal: Traversal, class_names: Sequence[str]) -> str:
     )
 
 
-def _draw_image(axes: Axes, image: np.ndarray, walks: np.ndarray, colors: Sequence[str]) -> None:
+def _draw_image(axes: Axes, image: np.ndarray, walks: np.ndarray) -> None:
     """walks: boxes (walks, L, 4), framed in a colour each."""
     axes.imshow(image, interpolation="nearest")
     axes.axis("off")
-    for boxes, color in zip(walks, colors):
-        for box, inset in zip(boxes, range(len(boxes))):
-            x0, y0, x1, y1 = np.add(box, (inset, inset, -inset, -inset))
+    for boxes, color in zip(walks, COLORS):
+        for inset, box in enumerate(boxes):
+            inside = np.add(box, (inset, inset, -inset, -inset))
             leaf = inset == len(boxes) - 1
-            corner = (x0 - 0.5, y0 - 0.5)
-            axes.add_patch(Rectangle(
-                corner, x1 - x0 + 1, y1 - y0 + 1, fill=False, edgecolor=color,
-                linestyle=_DASHES[leaf], linewidth=2.2 if leaf else 1.2,
-            ))  # fmt: skip
+            frame_box(axes, inside, color, _DASHES[leaf], 2.2 if leaf else 1.2)
+
+
+def frame_box(axes: Axes, box: np.ndarray, color: str, dashes: str, width: float) -> None:
+    """box: x0, y0, x1, y1 in pixels, all within it."""
+    x0, y0, x1, y1 = box
+    axes.add_patch(Rectangle(
+        (x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, fill=False, edgecolor=color,
+        linestyle=dashes, linewidth=width,
+    ))  # fmt: skip
 
 
 def _draw_tree(axes: Axes, traversal: Traversal, row: int, name: str, color: str) -> dict[str, str]:

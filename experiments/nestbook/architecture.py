@@ -1,21 +1,58 @@
-"""Who hears whom: which patches reach which merged block, by gradients of untrained models."""
+"""What a built NesT says of itself: its shapes, and which patches reach which block.
+
+Shapes are traced by hooks in a real forward pass; who hears whom by gradients of untrained models.
+"""
 
 from functools import cache
 
 import torch
+from torch import nn
 
 from nestlib.models import create_model
 from nestlib.models.aggregation import BlockAggregation
 from nestlib.models.blocks import unblock
+from nestlib.models.nest import NesT
 from nestlib.processor import one_thread
 
+Shape = tuple[int, ...]
 BLOCK, GRID, DIM = 4, (4, 4), 8  # patches of a block's edge, blocks, channels
 _DRAWS = 4  # of weights and patches: a max-pool passes on the gradient of its largest value alone
 _NARROW = {"embed_dim": 8, "num_heads": 1}
 
 
+def trace_shapes(model: NesT) -> dict[str, tuple[Shape, Shape]]:
+    """{module's name: (shape in, shape out)} of one image of `model.img_size`, in order of calls.
+
+    Traced are the children that figure 1 names, the modules of each list one by one, and each
+    aggregation's convolution, which sees the plane. Shapes keep their batch axis of 1.
+    """
+    shapes: dict[str, tuple[Shape, Shape]] = {}
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            shapes[name] = tuple(inputs[0].shape), tuple(output.shape)
+
+        return hook
+
+    wanted = {"patch_embed", "norm", "head"}
+    for level in range(model.num_hierarchies):
+        wanted |= {f"hierarchies.{level}", f"aggregations.{level}", f"aggregations.{level}.conv"}
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules() if name in wanted
+    ]  # fmt: skip
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *model.img_size, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
 @one_thread()
-def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
+def heard_patches(design: str, plane: str) -> torch.Tensor:
     """Which patches each merged block hears through one aggregation.
 
     Returns:
@@ -25,7 +62,7 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     for draw in range(_DRAWS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw)
-            aggregation = BlockAggregation(DIM, DIM, padding, design, plane)
+            aggregation = BlockAggregation(DIM, DIM, design=design, plane=plane)
             x = torch.randn(1, GRID[0] * GRID[1], BLOCK**2, DIM, requires_grad=True)
         y = aggregation(x, GRID)  # (1, 4, N, C)
         for merged in range(4):
@@ -35,20 +72,21 @@ def heard_patches(design: str, plane: str, *, padding: str = "same") -> torch.Te
     return heard
 
 
-def reached_groups(design: str, plane: str, *, padding: str = "same") -> torch.Tensor:
-    """Which merging groups of 2x2 blocks hear which through one aggregation.
+def count_heard(design: str, plane: str) -> torch.Tensor:
+    """How many patches of each merging group of 2x2 blocks each group's merged block hears.
 
     Returns:
-        (4, 4) bool: row i is the group listening, column j the group heard, both in reading order.
+        (4, 4) int64: row i is the group listening, column j the group heard, both in reading order.
     """
-    heard = heard_patches(design, plane, padding=padding)
+    heard = heard_patches(design, plane)
     edge = 2 * BLOCK
-    return heard.reshape(4, 2, edge, 2, edge).any(4).any(2).flatten(1)
+    return heard.reshape(4, 2, edge, 2, edge).sum((2, 4)).flatten(1)
 
 
 def crosses(design: str, plane: str) -> bool:
-    """Does any merging group hear another?"""
-    return bool((reached_groups(design, plane) & ~torch.eye(4, dtype=torch.bool)).any())
+    """Whether any merging group hears another."""
+    heard = count_heard(design, plane)
+    return bool(heard.sum() > heard.trace())
 
 
 @cache

@@ -1,1 +1,0 @@
-"""What a built NesT says of itself: its shapes, and which patches reach which block."""
