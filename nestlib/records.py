@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import textwrap
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 CPUINFO = Path("/proc/cpuinfo")  # Linux
-FAILURE_LENGTH = 500  # characters
 PACKAGES = (
     "nestlib", "torch", "torchvision", "timm", "transformers", "vit-pytorch", "pytorchcv", "pillow",
     "numpy", "torch-fidelity",
@@ -51,18 +49,6 @@ class Record:
         """A classifier's last accuracy (%), and of which images: test, or held_out of training."""
         splits = [split for split in ("test", "held_out") if f"{split}/top1" in self.summary]
         return (self.summary[f"{splits[0]}/top1"], splits[0]) if splits else None
-
-
-class Failure(str):
-    """In a result's place: why a model could not be scored, in one line of a table's notes.
-
-    A plain string there is no failure: it says what is not run yet.
-    """
-
-    @classmethod
-    def of(cls, error: Exception) -> "Failure":
-        text = str(error) or type(error).__name__
-        return cls(textwrap.shorten(text, FAILURE_LENGTH, placeholder=" ..."))
 
 
 class RecordError(ValueError):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nestbook.evaluations.class_maps import class_maps
 from nestbook.peers import LOCALIZERS
 from nestbook.peers.acol import erase, normalize_maps
 from nestbook.peers.adl import AttentionDropout
-from nestlib.explain import class_maps
 from nestlib.models import create_model
 
 NARROW = {"num_classes": 7, "img_size": 64, "architecture": "resnet10t"}

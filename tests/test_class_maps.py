@@ -9,8 +9,8 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
+from nestbook.evaluations.class_maps import class_maps, largest_attentions, rollout
 from nestlib.explain.cam import cam
-from nestlib.explain.class_maps import class_maps, largest_attentions, rollout
 from nestlib.models import create_model
 from nestlib.models.nest import NesT
 

@@ -194,7 +194,7 @@ def test_time_limit_has_its_own_exit_code(monkeypatch, capsys, tmp_path):
         (["train", "cifar10/nest_tiny", "--device", "cpu", "--data-dir", "absent"], "absent"),
         (["score", "digits/nest_narrow"], "nest: digits/nest_narrow generates nothing; scores are"),
         (["score", "digits/gan_nest_narrow", "--seed", "77"], "--seed 77` makes it"),
-        (["bench", "table9"], "nest: no bench 'table9'; did you mean table1"),
+        (["bench", "table9"], "nest: no bench 'table9'; did you mean table2, table1?"),
     ],
 )
 def test_mistakes_are_one_line_not_a_traceback(monkeypatch, capsys, tmp_path, words, message):

@@ -3,6 +3,7 @@ import warnings
 import pytest
 import torch
 
+from nestbook.sweeps import devices as sweep_devices
 from nestlib.files import is_held
 from nestlib.training import devices
 from nestlib.training.devices import DeviceError, Ranks, resolve_device
@@ -60,8 +61,8 @@ def test_each_slurm_job_locks_its_own_gpus(monkeypatch):
     locks = []
     for job in ("11", "12"):
         monkeypatch.setenv("SLURM_JOB_ID", job)
-        with devices.free_device(["cuda:0"]):  # no GPU is touched
-            locks.append(devices._device_lock("cuda:0"))
+        with sweep_devices.free_device(["cuda:0"]):  # no GPU is touched
+            locks.append(sweep_devices._device_lock("cuda:0"))
             assert is_held(locks[-1])
     assert len(set(locks)) == 2
 

@@ -15,12 +15,13 @@ from test_cli import run
 from nestbook.evaluations import classifiers
 from nestbook.evaluations.classifiers import NotScored, evaluate
 from nestbook.peers import PUBLISHED
+from nestbook.records import Failure
 from nestlib.data import datasets
 from nestlib.data.datasets import load_dataset
 from nestlib.models.weights import hash_weights
 from nestlib.recipes import named as recipes
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Failure, Store
+from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import commit_weights

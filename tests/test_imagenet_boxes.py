@@ -5,7 +5,7 @@ import pytest
 from test_accuracy import read_folder, save_classes
 from test_localizations import write_boxes
 
-from nestlib.data.boxes import FOLDERS, load_imagenet_boxes
+from nestbook.evaluations.imagenet_boxes import FOLDERS, load_imagenet_boxes
 
 OTHER = "n00000001"
 

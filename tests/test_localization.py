@@ -5,15 +5,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from nestlib.explain.localize import find_boxes
-from nestlib.metrics.localization import (
-    best_iou,
+from nestbook.evaluations.map_checks import (
     count_contour_disagreements,
-    iou,
     maps_of_boxes,
-    score_localization,
     share_higher_inside,
 )
+from nestlib.explain.localize import find_boxes
+from nestlib.metrics.localization import best_iou, iou, score_localization
 
 
 def random_boxes(rng, *shape):

@@ -15,11 +15,11 @@ from torchvision.transforms.functional import normalize as tv_normalize
 from nestbook.evaluations import localizers
 from nestbook.evaluations.classifiers import HubUnreachable, NotScored, stop_at_failures
 from nestbook.evaluations.localizers import METHODS, localize, localize_figure8, localize_imagenet
+from nestbook.records import Failure
 from nestbook.sweeps.plans import FIGURE8, plan_figure8
 from nestlib.explain.cam import cam
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Failure
 from nestlib.runs.run import carry_out
 from nestlib.runs.weights import train_command, weights_path
 

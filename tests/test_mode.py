@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from nestbook.benchmarks.memory import measure_memory_mb
+from nestbook.evaluations.class_maps import class_maps
 from nestbook.explorer.answer import explore_image
-from nestlib.explain import cam, class_maps, gradcat
-from nestlib.metrics.cost import count_gflops, measure_memory_mb
+from nestlib.explain import cam, gradcat
+from nestlib.metrics.cost import count_gflops
 from nestlib.metrics.generation import generate
 from nestlib.models import NesT, create_generator, create_model
 from nestlib.models.mode import running_mode
@@ -35,7 +37,7 @@ USERS = {
     ),
     "adl": (
         lambda: build_peer("resnet50_adl"),
-        lambda model: model.class_maps(IMAGES, torch.tensor([0, 1])),
+        lambda model: class_maps("cam", model, IMAGES, torch.tensor([0, 1])),
     ),
     "acol": (
         lambda: build_peer("resnet50_acol"),

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
+from nestbook.benchmarks.memory import measure_memory_mb
 from nestbook.benchmarks.rates import MATMUL_SIZES, MatrixProduct
 from nestbook.benchmarks.speed import Contender, bench
 from nestbook.peers import PEERS
-from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params, measure_memory_mb
+from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params
 
 
 @pytest.fixture(autouse=True)
@@ -227,12 +228,12 @@ def test_model_larger_than_memory_is_skipped_before_it_is_built(monkeypatch):
         return Tiny()
 
     weights = 4 * (192 * 10 + 10)
-    monkeypatch.setattr("nestlib.metrics.cost._free_memory", lambda: 4 * weights)
+    monkeypatch.setattr("nestbook.benchmarks.memory._free_memory", lambda: 4 * weights)
     (row,) = run(("too large", build))["rows"]
     assert devices == ["meta"] and row["params"] == 1930 and row["gflops"] > 0
     assert re.search(r"MemoryError: .*needs 0.0 GB, 0.0 are free", row["error"])
     assert row["images_per_second"]["forward"]["median"] is None
-    monkeypatch.setattr("nestlib.metrics.cost._free_memory", lambda: 4 * weights + 20_000)
+    monkeypatch.setattr("nestbook.benchmarks.memory._free_memory", lambda: 4 * weights + 20_000)
     assert "error" not in run(("fits", build))["rows"][0]
 
 

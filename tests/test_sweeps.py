@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nestbook.sweeps import runner
+from nestbook.sweeps.devices import free_device
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.runner import (
     RunsIncomplete,
@@ -33,7 +34,6 @@ from nestlib.runs import run, staleness
 from nestlib.runs.run import LOCK, carry_out
 from nestlib.runs.staleness import find_fresh
 from nestlib.training.classifier import Trainer
-from nestlib.training.devices import free_device
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ def generators() -> dict[str, Callable]:
 
 def published() -> dict[str, str]:
     """Names in timm of published weights, by the model's name here."""
-    from nestbook.peers import PUBLISHED
+    from nestbook.peers import PUBLISHED_RIVALS
 
-    return PUBLISHED
+    return PUBLISHED_RIVALS
 
 
 def recipes() -> dict[str, tuple[str, dict]]:

@@ -1,11 +1,14 @@
-"""The record of what the book measures, written when the measurement has ended."""
+"""The record of what the book measures, written when the measurement has ended, or why none is."""
 
 import hashlib
 import json
+import textwrap
 from typing import Any
 
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.records import Record, Store, timestamp
+
+FAILURE_LENGTH = 500  # characters
 
 
 def add_record(
@@ -31,3 +34,15 @@ def add_record(
 def short_hash(identity: dict[str, Any]) -> str:
     """Eight hex digits of all that decides a record's numbers, for its id."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class Failure(str):
+    """In a result's place: why a model could not be scored, in one line of a table's notes.
+
+    A plain string there is no failure: it says what is not run yet.
+    """
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        text = str(error) or type(error).__name__
+        return cls(textwrap.shorten(text, FAILURE_LENGTH, placeholder=" ..."))

@@ -1,7 +1,6 @@
 """What a trained model looked at: class activation maps, and the path down NesT's tree."""
 
 from nestlib.explain.cam import cam
-from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import Traversal, gradcat
 
-__all__ = ["Traversal", "cam", "class_maps", "gradcat"]
+__all__ = ["Traversal", "cam", "gradcat"]

@@ -71,14 +71,6 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
     return load_published(model, published[name]) if pretrained else model
 
 
-def default_options(name: str) -> dict:
-    """What a NesT's options are where none are given, its family's and its own included."""
-    build, defaults = NEST_MODELS[name]
-    own, general = (inspect.signature(f).parameters.values() for f in (build, NesT.__init__))
-    known = {p.name: p.default for p in (*general, *own) if p.default is not p.empty}
-    return {**known, **defaults}
-
-
 def create_generator(name: str, *, img_size: int, **options) -> nn.Module:
     """Build a generator by name: noise (B, generator.latent_dim) -> images (B, 3, H, W) in -1..1.
 

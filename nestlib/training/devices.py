@@ -1,20 +1,14 @@
 """Which device, and how many processes: one, or those that torchrun started."""
 
 import os
-import tempfile
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-
-from nestlib.files import Held, hold
 
 T = TypeVar("T")
 RANK_TIMEOUT = 600.0  # seconds that ranks wait for one another
@@ -67,18 +61,6 @@ def _has_nvidia_driver() -> bool:
     return not hidden and any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")))
 
 
-def list_devices(name: str = "auto") -> list[str]:
-    """What runs can be spread over: "auto" gives all GPUs where there are any, else the CPU.
-
-    Raises:
-        DeviceError: as `resolve_device`.
-    """
-    where = resolve_device(name)
-    if name != "auto" or where.type == "cpu":
-        return [str(where)]
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-
-
 def _warn_of_shared_store() -> None:
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
     if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
@@ -87,36 +69,6 @@ def _warn_of_shared_store() -> None:
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun",
             stacklevel=3,
         )
-
-
-@contextmanager
-def free_device(devices: Sequence[str], poll_seconds: float = 1.0) -> Iterator[str]:
-    """One of `devices` that no other process of this machine has taken so; waits for one.
-
-    The lock ends with its process. The CPU is free for all.
-    """
-    with ExitStack() as stack:
-        while True:
-            for device in devices:
-                if device == "cpu":
-                    yield device
-                    return
-                with suppress(Held):
-                    stack.enter_context(hold(_device_lock(device)))
-                    yield device
-                    return
-            time.sleep(poll_seconds)
-
-
-def _device_lock(device: str) -> Path:
-    """By the GPU's number on the machine, whichever of them this process can see."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    index = int(device.partition(":")[2] or 0)
-    name = visible.split(",")[index] if visible else str(index)
-    # Slurm gives each job GPUs of its own, and may count them from 0 in every one.
-    if "SLURM_JOB_ID" in os.environ:
-        name += f"-of-job-{os.environ['SLURM_JOB_ID']}"
-    return Path(tempfile.gettempdir()) / f"nestlib-{os.getuid()}" / f"gpu-{name}.lock"
 
 
 @dataclass(frozen=True)

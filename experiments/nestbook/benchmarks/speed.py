@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nestbook.benchmarks.memory import check_fits, check_free, measure_memory_mb
 from nestbook.benchmarks.rates import (
     MatrixProduct,
     attempt,
@@ -28,16 +29,8 @@ from nestbook.benchmarks.rates import (
     time_steps,
 )
 from nestbook.profiles.step import train_step
-from nestlib.metrics.cost import (
-    FLOP_COUNTER,
-    check_fits,
-    check_free,
-    count_gflops,
-    count_params,
-    make_input,
-    measure_memory_mb,
-    running_mode,
-)
+from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params, make_input
+from nestlib.models.mode import running_mode
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -18,7 +18,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from nestbook.peers import PUBLISHED
-from nestbook.records import add_record, short_hash
+from nestbook.records import Failure, add_record, short_hash
 from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
 from nestlib.data.views import View, view_of
 from nestlib.metrics.accuracy import Candidate, measure_accuracy
@@ -29,7 +29,7 @@ from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
 from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import GanRecipe
-from nestlib.records import Failure, Record, Store, describe_environment
+from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import find_run, find_weights, load_run
 from nestlib.training.devices import resolve_device

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestbook.evaluations.localizers import METHODS, load_published_row, maps_of
 from nestbook.evaluations.planted import RECIPE, load_canvases
 from nestbook.evaluations.samples import to_pixels
 from nestbook.sweeps.plans import plan_figure8
 from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
-from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import decode_image, squeeze

@@ -14,28 +14,28 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from nestbook.evaluations.class_maps import class_maps
 from nestbook.evaluations.classifiers import NO_RECORD, HubUnreachable, fetch_weights
+from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
+from nestbook.evaluations.map_checks import (
+    count_contour_disagreements,
+    maps_of_boxes,
+    share_higher_inside,
+)
 from nestbook.peers import PUBLISHED
 from nestbook.peers.acol import ACoL
-from nestbook.records import add_record, short_hash
+from nestbook.records import Failure, add_record, short_hash
 from nestbook.sweeps.plans import plan_figure8
 from nestlib.data.augment import normalize
-from nestlib.data.boxes import load_imagenet_boxes
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import squeeze
 from nestlib.data.views import TransformedImages, class_numbers, view_of
-from nestlib.explain.class_maps import class_maps
 from nestlib.explain.localize import find_boxes
-from nestlib.metrics.localization import (
-    count_contour_disagreements,
-    maps_of_boxes,
-    score_localization,
-    share_higher_inside,
-)
+from nestlib.metrics.localization import score_localization
 from nestlib.models import create_model
 from nestlib.recipes.recipe import Recipe, to_dict
-from nestlib.records import Failure, Record, Store, describe_environment
+from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import Weights, find_weights
 from nestlib.training.devices import resolve_device

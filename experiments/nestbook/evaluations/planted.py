@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nestbook.evaluations.class_maps import class_maps
 from nestbook.evaluations.grounding import (
     Way,
     describe_wins,
@@ -21,7 +22,6 @@ from nestbook.sweeps.runner import collect
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.explain.cam import cam
-from nestlib.explain.class_maps import class_maps
 from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
 from nestlib.models.nest import NesT
 from nestlib.models.weights import load_weights

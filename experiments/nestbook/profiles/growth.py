@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from nestbook.benchmarks.memory import check_fits, measure_memory_mb
 from nestbook.benchmarks.rates import (
     attempt,
     check_settings,
@@ -27,7 +28,8 @@ from nestbook.benchmarks.rates import (
 )
 from nestbook.peers import PEERS
 from nestlib.choices import check_choice
-from nestlib.metrics.cost import check_fits, count_gflops, measure_memory_mb, running_mode
+from nestlib.metrics.cost import count_gflops
+from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
 AXES = {"batch": "images", "pixels": "pixels an image", "depth": "layers a hierarchy"}

@@ -23,7 +23,7 @@ from nestbook.benchmarks.rates import (
     time_step,
 )
 from nestbook.profiles.operators import OperatorTimer
-from nestlib.metrics.cost import running_mode
+from nestlib.models.mode import running_mode
 
 
 def roofline(

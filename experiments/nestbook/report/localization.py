@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from nestbook.paper import FIGURE8 as PRINTED
 from nestbook.paper import FIGURE8_CITED, FIGURE8_LATER
+from nestbook.records import Failure
 from nestbook.report.pictures import BLUE, GREEN, ORANGE, SKY, VERMILION, Picture, drawing_style
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table
-from nestlib.records import Failure, Record
+from nestlib.records import Record
 
 Localized = Mapping[str, Record | str]  # by row of the figure: a record, or why there is none
 

@@ -7,6 +7,7 @@ on a part of CIFAR-10 and asks what can be asked at that scale (nestbook.sweeps.
 one GPU does, CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
 """
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -16,8 +17,8 @@ from nestbook.recipes.narrow import SMALL_SUBSET, STRONG, STRONG_DIGITS, small_s
 from nestbook.recipes.rows import FIGURE7, TABLE1, TABLE2
 from nestlib.choices import check_choice, choose
 from nestlib.data.augmentation import Augmentation
-from nestlib.models import default_options
 from nestlib.models.aggregation import AGGREGATIONS
+from nestlib.models.nest import NEST_MODELS, NesT
 from nestlib.precision import PRECISIONS
 from nestlib.recipes.distillation import hard, soft
 from nestlib.recipes.named import get_recipe, list_recipes
@@ -155,10 +156,18 @@ def _optioned(name: str, budget: str, **options: Any) -> Bar:
     """A bar with model options beside those that the named recipe has. The model's own defaults are
     left out, so that a bar at all defaults is the named recipe itself, and has its record."""
     _, fields = list_recipes()[name]
-    defaults = default_options(fields["model"])
+    defaults = _default_options(fields["model"])
     merged = {**fields.get("model_options", {}), **options}
     changed = {k: v for k, v in merged.items() if v != defaults[k]}
     return name, {"model_options": changed, **({"epochs": GPU_EPOCHS} if budget == "gpu" else {})}
+
+
+def _default_options(name: str) -> dict:
+    """What a NesT's options are where none are given, its family's and its own included."""
+    build, defaults = NEST_MODELS[name]
+    own, general = (inspect.signature(f).parameters.values() for f in (build, NesT.__init__))
+    known = {p.name: p.default for p in (*general, *own) if p.default is not p.empty}
+    return {**known, **defaults}
 
 
 # The figures

@@ -21,6 +21,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from nestbook.sweeps.devices import free_device, list_devices
 from nestbook.sweeps.plans import Key
 from nestbook.sweeps.plans import plan as plan_figure
 from nestlib.data.datasets import dataset_info, find_dataset
@@ -34,7 +35,6 @@ from nestlib.records import Record, Store
 from nestlib.runs.run import LOCK, carry_out
 from nestlib.runs.staleness import find_fresh
 from nestlib.signals import listen, stop_signal
-from nestlib.training.devices import free_device, list_devices
 
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
