@@ -59,7 +59,7 @@ page = Page("records", budget)
 trained = curves.find_trained(page.store)
 curves.plot_curves(trained)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 curves.curves_table(trained)
 
 # %% [markdown]

@@ -22,14 +22,16 @@ _CTRL_C = (
 
 _LISTENERS: list[Callable[[], None]] = []  # of the blocks that are open, the outermost first
 _INTERRUPTED: list[float] = []  # when the first Ctrl-C came, while any block is open
+_TOLD: list[int] = []  # the signals that came since the outermost block was opened
 
 
 @contextmanager
 def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Event]:
     """An event that STOP_SIGNALS set, so that a loop ends after its step; restored on leaving.
 
-    Blocks may be nested: all of them are told. A signal that this process ignores, as `nohup` makes
-    it ignore SIGHUP, stays ignored. In other threads than the main one the event is never set.
+    Blocks may be nested: all of them are told, also one that is opened after the signal. A signal
+    that this process ignores, as `nohup` makes it ignore SIGHUP, stays ignored. In other threads
+    than the main one the event is never set.
 
     Args:
         also: called at each signal.
@@ -42,6 +44,8 @@ def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Ev
     _LISTENERS.extend(own)
     for number in heeded:
         signal.signal(number, _tell)
+    if _TOLD:
+        _call(own)
     try:
         yield stopped
     finally:
@@ -50,13 +54,14 @@ def stop_signal(also: Callable[[], None] | None = None) -> Iterator[threading.Ev
         del _LISTENERS[-len(own) :]
         if not _LISTENERS:
             _INTERRUPTED.clear()
+            _TOLD.clear()
 
 
 def listen(call: Callable[[], None]) -> None:
     """Call at each of STOP_SIGNALS from now on, outside `stop_signal` too: a worker process idles
     between two runs, and must not end there."""
     for number in _heeded():
-        signal.signal(number, lambda *_: call())
+        signal.signal(number, lambda *_: _call([call]))
 
 
 def _heeded() -> dict[int, object]:
@@ -67,8 +72,8 @@ def _heeded() -> dict[int, object]:
 
 def _tell(number: int, frame: object) -> None:
     """The handler of all blocks. A second Ctrl-C, well after the first, is Python's own."""
-    for listener in _LISTENERS:
-        listener()
+    _TOLD.append(number)
+    _call(_LISTENERS)
     if number != signal.SIGINT:
         return
     now = time.monotonic()
@@ -81,6 +86,32 @@ def _tell(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
 
+_CALLING: list[bool] = []  # True while listeners are called
+
+
+def _call(listeners: list[Callable[[], None]]) -> None:
+    """Call each, once: a second signal within the first one's call would wait for ever for the lock
+    of an event that the first is setting."""
+    if _CALLING:
+        return
+    _CALLING.append(True)
+    try:
+        for listener in listeners:
+            listener()
+    finally:
+        _CALLING.clear()
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Stop signals wait for its end; in processes started meanwhile, for the next function."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def outlive_stop_signals(*_: object) -> None:
     """For worker processes, whose main process decides when to stop; a second SIGTERM ends them.
 
@@ -90,3 +121,4 @@ def outlive_stop_signals(*_: object) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -16,6 +16,7 @@ from timm.data import ImageNetInfo, create_transform
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from nestbook.evaluations.published import view_of
 from nestbook.peers import PUBLISHED
 from nestlib.data import containers
 from nestlib.data.augment import normalize
@@ -23,7 +24,7 @@ from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import centre_crop
 from nestlib.data.folders import list_tree
-from nestlib.data.views import View, class_numbers, view_of
+from nestlib.data.views import View, class_numbers
 from nestlib.metrics.accuracy import Candidate, measure_accuracy
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models import create_model

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestbook.peers import LOCALIZERS
 from nestbook.peers.acol import erase, normalize_maps
 from nestbook.peers.adl import AttentionDropout

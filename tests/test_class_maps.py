@@ -9,7 +9,7 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
-from nestbook.evaluations.class_maps import class_maps, largest_attentions, rollout
+from nestbook.class_maps import class_maps, largest_attentions, rollout
 from nestlib.explain.cam import cam
 from nestlib.models import create_model
 from nestlib.models.nest import NesT
@@ -207,7 +207,7 @@ def test_rollout_is_that_of_timms_unfused_attention(variant):
 def test_rows_of_a_rollout_are_shares(monkeypatch):
     torch.manual_seed(0)
     attentions = torch.randn(4, 2, 7, 7).double().softmax(-1)
-    module = sys.modules["nestlib.explain.class_maps"]  # the package names the function so
+    module = sys.modules["nestbook.class_maps"]  # the package names the function so
     for discarded in (1.0, 0.9, 0.5, 0.0):
         monkeypatch.setattr(module, "DISCARDED", discarded)
         sums = rollout(attentions).sum(-1)

@@ -19,10 +19,9 @@ from slurm_here import NoSlurm, slurm_here
 
 from nestbook.sweeps import plans
 from nestbook.sweeps.follow import follow
-from nestbook.sweeps.plans import plan
+from nestbook.sweeps.plans import hard, plan
 from nestlib.cli import main as cli
 from nestlib.cli.runs import find_jobs
-from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import with_overrides
 from nestlib.records import Record, Store, open_store

@@ -10,9 +10,10 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 
+from nestbook.sweeps.plans import hard, soft
 from nestlib.data.augmentation import Augmentation
 from nestlib.models.weights import hash_weights
-from nestlib.recipes.distillation import Distillation, hard, soft
+from nestlib.recipes.distillation import Distillation
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
 from nestlib.records import Record, Store

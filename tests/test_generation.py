@@ -8,14 +8,10 @@ import torch
 from torch import nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+from nestbook.evaluations.generators import build_lite0
 from nestlib.data.datasets import load_dataset
 from nestlib.metrics import generation
-from nestlib.metrics.features import (
-    ClassifierFeatures,
-    FeatureNetwork,
-    InceptionFeatures,
-    build_lite0,
-)
+from nestlib.metrics.features import ClassifierFeatures, FeatureNetwork, InceptionFeatures
 from nestlib.metrics.generation import (
     Statistics,
     compute_statistics,

@@ -101,7 +101,7 @@ def test_axis_out_of_memory_keeps_its_reason_and_the_others_go_on(clock):
 
 
 def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch):
-    monkeypatch.setattr("nestlib.metrics.cost._free_memory", lambda: 100)
+    monkeypatch.setattr("nestbook.benchmarks.memory._free_memory", lambda: 100)
     devices = []
 
     def build():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nestbook.benchmarks.memory import measure_memory_mb
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestbook.explorer.answer import explore_image
 from nestlib.explain import cam, gradcat
 from nestlib.metrics.cost import count_gflops

@@ -46,6 +46,33 @@ def test_each_signal_tells_all_blocks_and_the_handlers_come_back(number):
     assert signal.getsignal(number) == before
 
 
+def test_a_block_that_is_opened_after_the_signal_is_told_too():
+    """A sweep was told to stop while its next run was still reading images."""
+    with stop_signal() as outer:
+        signal.raise_signal(signal.SIGTERM)
+        with stop_signal() as inner:
+            assert outer.is_set() and inner.is_set()
+    with stop_signal() as next_one:
+        assert not next_one.is_set()
+
+
+def test_a_second_signal_does_not_interrupt_what_the_first_calls():
+    """An event that is being set holds a lock, for which a second call of `set` would wait."""
+    depths, depth = [], 0
+
+    def call():
+        nonlocal depth
+        depth += 1
+        depths.append(depth)
+        if len(depths) < 5:
+            signal.raise_signal(signal.SIGTERM)
+        depth -= 1
+
+    with stop_signal(call) as stopped:
+        signal.raise_signal(signal.SIGTERM)
+        assert stopped.is_set() and depths == [1]
+
+
 def test_what_is_ignored_stays_ignored():
     """As under nohup."""
     with handled(signal.SIGHUP, signal.SIG_IGN):
@@ -105,7 +132,7 @@ def test_workers_that_decode_outlive_the_signals(tmp_path):
     save_classes(tmp_path / "val")
     images = replace(read_folder(tmp_path), num_workers=2)
     batches = images.iterate(torch.arange(len(images)), 1, seed=0)
-    count = len(next(batches)[1])
+    count = len(next(batches)[1])  # of one worker; the other may not have begun
     for worker in torch.multiprocessing.active_children():
         for number in STOP_SIGNALS:
             os.kill(worker.pid, number)

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from nestbook.profiles.step import PRODUCTS, step_kinds, train_step
+from nestbook.benchmarks.speed import train_step
+from nestbook.profiles.step import PRODUCTS, step_kinds
 from nestbook.report.profiles import step_table
 from nestlib.models.nest import NesT
 

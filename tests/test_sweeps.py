@@ -15,7 +15,7 @@ import torch
 
 from nestbook.sweeps import runner
 from nestbook.sweeps.devices import free_device
-from nestbook.sweeps.plans import plan
+from nestbook.sweeps.plans import hard, plan
 from nestbook.sweeps.runner import (
     RunsIncomplete,
     collect,
@@ -26,7 +26,6 @@ from nestbook.sweeps.runner import (
     sweep,
 )
 from nestlib.files import Held, hold, is_held
-from nestlib.recipes.distillation import hard
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict
 from nestlib.records import RecordError, Store

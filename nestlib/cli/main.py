@@ -2,16 +2,6 @@
 
 nest recipes cifar10
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
-nest shard imagenet --source data/imagenet --out data/imagenet-shards
-nest sweep figure5 --budget quick
-nest evidence --run --max-time 9m
-nest submit imagenet/nest_tiny --nodes 4 --gpus-per-node 8 --time 12:00:00
-nest bench table1
-nest bench speed
-nest score digits/gan_nest_narrow
-nest explain planted
-nest explain figure8 --dataset imagenet --data-dir data/imagenet
-nest evaluate nest_tiny_imagenet swin_tiny_imagenet --dataset imagenet --data-dir data/imagenet
 torchrun --nproc-per-node 2 -m nestlib.cli train cifar10/nest_tiny
 
 Each command imports what it runs, so that help and lists do not wait for torch.

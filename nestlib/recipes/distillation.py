@@ -49,13 +49,3 @@ class Distillation:
         """Name and seed of the teacher's recipe."""
         name, seed = _RUN_ID.fullmatch(self.teacher).groups()
         return name, int(seed)
-
-
-def hard(teacher: str) -> Distillation:
-    """DeiT's hard-label distillation: half the loss is the teacher's."""
-    return Distillation(teacher, "hard", weight=0.5)
-
-
-def soft(teacher: str) -> Distillation:
-    """Soft distillation by the values that DeiT takes for it: weight 0.1, temperature 3."""
-    return Distillation(teacher, "soft", weight=0.1, temperature=3.0)

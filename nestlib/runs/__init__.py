@@ -1,1 +1,1 @@
-"""From recipes to records: one run, a sweep of them, a queue of Slurm; what they left, by name."""
+"""From recipes to records: a run, its weights, and Slurm's queue."""

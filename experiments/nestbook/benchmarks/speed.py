@@ -14,7 +14,8 @@ from functools import partial
 from itertools import product
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestbook.benchmarks.memory import check_fits, check_free, measure_memory_mb
@@ -28,7 +29,6 @@ from nestbook.benchmarks.rates import (
     fill,
     time_steps,
 )
-from nestbook.profiles.step import train_step
 from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params, make_input
 from nestlib.models.mode import running_mode
 
@@ -271,3 +271,15 @@ def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> 
         bar.set_description(runner.contender.name)
         runner.attempt(partial(action, runner), *args)
         bar.update()
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor,
+    autocast: torch.autocast,
+) -> None:  # fmt: skip
+    """Forward, cross-entropy, backward, one step of the optimizer; targets as F.cross_entropy's."""
+    with autocast:
+        loss = F.cross_entropy(model(images), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

@@ -17,10 +17,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from nestbook.evaluations.published import view_of
 from nestbook.peers import PUBLISHED
 from nestbook.records import Failure, add_record, short_hash
 from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
-from nestlib.data.views import View, view_of
+from nestlib.data.views import View
 from nestlib.metrics.accuracy import Candidate, measure_accuracy
 from nestlib.metrics.cost import count_params
 from nestlib.metrics.intervals import sampling_half_width

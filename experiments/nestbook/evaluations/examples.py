@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestbook.evaluations.localizers import METHODS, load_published_row, maps_of
 from nestbook.evaluations.planted import RECIPE, load_canvases
+from nestbook.evaluations.published import imagenet_names
 from nestbook.evaluations.samples import to_pixels
 from nestbook.sweeps.plans import plan_figure8
 from nestlib.choices import check_choice
@@ -22,7 +23,7 @@ from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import decode_image, squeeze
 from nestlib.data.digits import make_digits
-from nestlib.data.views import class_numbers, imagenet_names
+from nestlib.data.views import class_numbers
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.models.nest import NesT
 from nestlib.project import data_root

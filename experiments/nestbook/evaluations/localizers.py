@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestbook.evaluations.classifiers import NO_RECORD, HubUnreachable, fetch_weights
 from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestbook.evaluations.map_checks import (
@@ -22,6 +22,7 @@ from nestbook.evaluations.map_checks import (
     maps_of_boxes,
     share_higher_inside,
 )
+from nestbook.evaluations.published import view_of
 from nestbook.peers import PUBLISHED
 from nestbook.peers.acol import ACoL
 from nestbook.records import Failure, add_record, short_hash
@@ -30,7 +31,7 @@ from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import squeeze
-from nestlib.data.views import TransformedImages, class_numbers, view_of
+from nestlib.data.views import TransformedImages, class_numbers
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import score_localization
 from nestlib.models import create_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestbook.evaluations.grounding import (
     Way,
     describe_wins,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestlib.explain.cam import check_nest, choose_classes
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.models.mode import running_mode

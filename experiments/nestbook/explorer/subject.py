@@ -16,6 +16,7 @@ from timm.models import get_pretrained_cfg
 from nestbook.evaluations.classifiers import fetch_weights
 from nestbook.evaluations.examples import PLANTED_SEED
 from nestbook.evaluations.planted import CANVASES, RECIPE
+from nestbook.evaluations.published import imagenet_names, view_of
 from nestbook.explorer.answer import explore_image
 from nestbook.explorer.static import Exhibit, Explorer, Picture
 from nestbook.explorer.uploads import Upload, fit_to_view
@@ -24,7 +25,7 @@ from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
-from nestlib.data.views import View, imagenet_names, view_of
+from nestlib.data.views import View
 from nestlib.explain.cam import check_nest
 from nestlib.models import create_model, list_models
 from nestlib.models.nest import NEST_MODELS, NesT

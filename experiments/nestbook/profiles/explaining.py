@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nestbook.benchmarks.rates import describe_settings, take_turns, time_step
-from nestbook.evaluations.class_maps import class_maps
+from nestbook.class_maps import class_maps
 from nestlib.explain.gradcat import gradcat
 from nestlib.models.nest import NesT
 

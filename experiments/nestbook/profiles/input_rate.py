@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nestbook.benchmarks.rates import describe_settings, take_turns, time_step
-from nestbook.profiles.step import train_step
+from nestbook.benchmarks.speed import train_step
 from nestlib.data.augment import augment
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.containers import FolderSet, ImageSet

@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from nestbook.benchmarks.rates import (
@@ -21,22 +20,11 @@ from nestbook.benchmarks.rates import (
     time_step,
     time_steps,
 )
+from nestbook.benchmarks.speed import train_step
 from nestbook.profiles.operators import OperatorTimer
 
 # Of nestbook.profiles.operators.KINDS: those whose FLOPs are counted.
 PRODUCTS = ("matrix products", "convolutions", "attention")
-
-
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor,
-    autocast: torch.autocast,
-) -> None:  # fmt: skip
-    """Forward, cross-entropy, backward, one step of the optimizer; targets as F.cross_entropy's."""
-    with autocast:
-        loss = F.cross_entropy(model(images), targets)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 @dataclass

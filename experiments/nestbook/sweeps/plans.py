@@ -20,7 +20,7 @@ from nestlib.data.augmentation import Augmentation
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.models.nest import NEST_MODELS, NesT
 from nestlib.precision import PRECISIONS
-from nestlib.recipes.distillation import hard, soft
+from nestlib.recipes.distillation import Distillation
 from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import BUDGETS, GanRecipe, Recipe
 
@@ -474,3 +474,13 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     changes = {"epochs": FIGURE8_NARROW_EPOCHS} if form == "narrow" else {}
     bars = {row: (f"{dataset}/{getattr(entry, form)}", changes) for row, entry in FIGURE8.items()}
     return {row: recipe for row, (recipe,) in _build(bars, budget, [seed]).items()}
+
+
+def hard(teacher: str) -> Distillation:
+    """DeiT's hard-label distillation: half the loss is the teacher's."""
+    return Distillation(teacher, "hard", weight=0.5)
+
+
+def soft(teacher: str) -> Distillation:
+    """Soft distillation by the values that DeiT takes for it: weight 0.1, temperature 3."""
+    return Distillation(teacher, "soft", weight=0.1, temperature=3.0)
