@@ -135,7 +135,7 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "small/cct_narrow": (
         "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise",
-        SMALL | _with(CCT, depth=6),
+        SMALL | _with(CCT, depth=6) | dict(lr_per_256=8e-3),
     ),
     "small/wrn_narrow": (
         "ours: WRN28-1, by SGD, likewise", SMALL_CONVNET | _with(WRN, depth=28, width=1),
