@@ -109,7 +109,7 @@ check
 #
 # Each fault struck a short run of two ranks on one machine, and torch elastic or a real Slurm carried it to
 # its end. Every rank noted which images its steps took; what stands behind the final weights was counted, and
-# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python -m rank_faults`
+# the weights compared with those of an undisturbed run. `python tests/slurm_here.py python tests/rank_faults.py`
 # makes such a record.
 
 # %% tags=["hide-input"]

@@ -5,9 +5,9 @@ elastic or Slurm, carries it to its end. Every rank notes which images each of i
 that a checkpoint does not hold are made again, and only the second time counts. A run that lost
 nothing has, on this CPU, the weights of an undisturbed one bit for bit.
 
-    python -m rank_faults --commit-record       strikes by every fault, and records
-    python tests/slurm_here.py python -m rank_faults        by a Slurm's faults too
-    python -m rank_faults LEDGER STRIKE train ...    the command of a rank, watched
+    python tests/rank_faults.py --commit-record       strikes by every fault, and records
+    python tests/slurm_here.py python tests/rank_faults.py        by a Slurm's faults too
+    python tests/rank_faults.py LEDGER STRIKE train ...    the command of a rank, watched
 """
 
 import contextlib
@@ -168,7 +168,7 @@ class Run:
         more = [word for change in self.changes for word in ("--set", change)]
         more += ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return (
-            "-m", "rank_faults", str(self.folder), strike, "train", self.recipe,
+            str(Path(__file__).resolve()), str(self.folder), strike, "train", self.recipe,
             *more, "--device", "cpu", "--checkpoint-every", CHECKPOINT_EVERY, "--rank-timeout",
             f"{RANK_TIMEOUT}s",
         )  # fmt: skip

@@ -16,7 +16,7 @@ const SKELETON = `
   </div>
   <div class="nx-main">
     <section class="nx-look" aria-label="Image, framed paths and class map">
-      <svg class="nx-picture" role="img"></svg>
+      <svg class="nx-picture" role="img" aria-label="The image and its framed paths"></svg>
       <p class="nx-readout" aria-hidden="true"></p>
       <ul class="nx-paths" aria-label="Framed paths"></ul>
       <label class="nx-check"><input type="checkbox" class="nx-box"><span class="nx-outline"></span></label>
