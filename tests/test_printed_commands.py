@@ -11,13 +11,13 @@ from printed import ROOT, printed_commands
 
 # What would take hours or a GPU. Committed records stand in for a bench, a refusal for a run.
 INSTEAD = {
-    "runs/run.py": "def _run(*_, **__):\n    raise ValueError('this test trains nothing')\n",
-    "studies/benches.py": (
+    "nestlib/runs/run.py": "def _run(*_, **__):\n    raise ValueError('this test trains nothing')\n",
+    "experiments/nestbook/benchmarks/bench.py": (
         "def find_or_run_bench(*_, **__):\n    return None\n\n\n"
         "def bench(*_, **__):\n    raise ValueError('this test times nothing')\n"
     ),
-    "runs/forecast.py": "def time_steps(*_):\n    return 1.0\n",
-    "studies/profiles.py": (
+    "experiments/nestbook/sweeps/forecast.py": "def time_steps(*_):\n    return 1.0\n",
+    "experiments/nestbook/profiles/registry.py": (
         "def run_profile(*_, **__):\n    raise ValueError('this test times nothing')\n"
     ),
 }  # fmt: skip
@@ -44,7 +44,7 @@ def clone(tmp_path_factory) -> Path:
     ).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=packed, check=True)
     for path, text in INSTEAD.items():
-        with (folder / "nestlib" / path).open("a") as file:
+        with (folder / path).open("a") as file:
             file.write(f"\n\n{text}")
     git(folder, "init", "-q")
     git(folder, "add", "-A")
@@ -63,7 +63,8 @@ def git(folder: Path, *words: str) -> str:
 
 def call(command: str, folder: Path) -> subprocess.CompletedProcess:
     environment = os.environ | {
-        "PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{folder}:{folder}/experiments",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder.parent / "hub"),
         "OMP_NUM_THREADS": "1", "http_proxy": "http://localhost:9",
         "https_proxy": "http://localhost:9",
