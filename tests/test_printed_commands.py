@@ -11,7 +11,9 @@ from printed import ROOT, printed_commands
 
 # What would take hours or a GPU. Committed records stand in for a bench, a refusal for a run.
 INSTEAD = {
-    "nestlib/runs/run.py": "def _run(*_, **__):\n    raise ValueError('this test trains nothing')\n",
+    "nestlib/runs/run.py": (
+        "def _run(*_, **__):\n    raise ValueError('this test trains nothing')\n"
+    ),
     "experiments/nestbook/benchmarks/bench.py": (
         "def find_or_run_bench(*_, **__):\n    return None\n\n\n"
         "def bench(*_, **__):\n    raise ValueError('this test times nothing')\n"
