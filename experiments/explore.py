@@ -38,9 +38,7 @@ images: int = 6  # how many prepared images
 
 # %%
 from nestbook.evaluations import planted
-from nestbook.explorer.live import LiveExplorer
-from nestbook.explorer.static import exploration_table
-from nestbook.explorer.subject import load_subject, show_prepared
+from nestbook.explorer import live, static, subject
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
 from nestbook.report import grounding
@@ -60,8 +58,8 @@ check_parameters(In)
 # training, and canvases with one small digit.
 
 # %% tags=["hide-input"]
-subject = load_subject(model, seed=seed, num_images=images, budget=budget)
-explorer = show_prepared(subject)
+chosen = subject.load_subject(model, seed=seed, num_images=images, budget=budget)
+explorer = subject.show_prepared(chosen)
 explorer
 
 # %% [markdown]
@@ -72,7 +70,7 @@ explorer
 
 # %% tags=["hide-input"]
 page = Page("explore", budget)
-page.show(exploration_table(explorer))
+page.show(static.exploration_table(explorer))
 
 # %% [markdown]
 # Six images prove nothing; a record of three such models on many canvases says more. Asked for one of four
@@ -98,7 +96,7 @@ page.show(grounding.grounding_table(planted.find_planted(page.store), ways))
 # or set `model` above and run all cells.
 
 # %% tags=["remove-output"]
-LiveExplorer(subject)
+live.LiveExplorer(chosen)
 
 # %%
 page.save()

@@ -58,10 +58,8 @@ from nestbook.evaluations import generators, samples
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
 from nestbook.report import generation
-from nestbook.report.generation import generators_table
 from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
 from nestbook.sweeps import plans, runner
-
 check_parameters(In)
 
 # %% [markdown]
@@ -109,7 +107,7 @@ page.show(generation.generation_table(other, "figure7"))
 # costs most where its matrix is written to memory, as libraries did in 2021.
 
 # %% tags=["hide-input"]
-page.show(generators_table(bench, benched))
+page.show(generation.generators_table(bench, benched))
 
 # %% [markdown]
 # ## What the narrow decoder draws

@@ -36,20 +36,18 @@ precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device computes i
 # %% tags=["hide-cell", "remove-output"]
 from nestbook.benchmarks import bench
 from nestbook.notebook import check_parameters
-from nestbook.report import speed, tables
+from nestbook.report import profiles, rivals, speed, tables
 from nestbook.report.precision import precision_table
-from nestbook.report.profiles import draw_growth, show_profile, show_profiles
-from nestbook.report.rivals import plot_rivals
 from nestlib import records
 
 check_parameters(In)
+
+# %% tags=["hide-input"]
 store = records.open_store()
 how = {"device": device, "precision": precision, "unless_committed": True}
 bench = bench.find_or_run_bench("speed", store, budget, **how)
-
-# %% tags=["hide-input"]
 benched = store.find_benches("speed")
-picture = plot_rivals(bench, benched)
+picture = rivals.plot_rivals(bench, benched)
 ratios = speed.ratios_table(bench, benched)
 display(picture, ratios)
 
@@ -86,7 +84,7 @@ display(picture, ratios)
 
 # %% tags=["hide-input"]
 targets = speed.targets_table(bench, benched)
-steps = show_profiles(store, ("step",), ("bf16", "fp32"))
+steps = profiles.show_profiles(store, ("step",), ("bf16", "fp32"))
 display(targets, *steps)
 
 # %% [markdown]
@@ -109,9 +107,9 @@ learning
 # more. A part near 1 times its floor has nothing left to win. `nest profile roofline` makes such a record.
 
 # %% tags=["hide-input", "hide-output"]
-rivals = speed.rivals_table(bench, benched)
-parts = show_profiles(store, ("roofline",), ("bf16", "fp32"))
-display(rivals, *parts)
+models = speed.rivals_table(bench, benched)
+parts = profiles.show_profiles(store, ("roofline",), ("bf16", "fp32"))
+display(models, *parts)
 
 # %% [markdown]
 # ## How attention and linear layers are computed
@@ -124,7 +122,7 @@ display(rivals, *parts)
 # taken, and what the others take in its place: `nest profile attention`, `nest profile products`.
 
 # %% tags=["hide-input", "hide-output"]
-choices = show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
+choices = profiles.show_profiles(store, ("attention", "products"), ("bf16", "fp32"))
 display(*choices)
 
 # %% [markdown]
@@ -135,7 +133,7 @@ display(*choices)
 # training steps that it feeds.
 
 # %% tags=["hide-input"]
-inputs = show_profiles(store, ("input",), ("bf16", "fp32"))
+inputs = profiles.show_profiles(store, ("input",), ("bf16", "fp32"))
 display(*inputs)
 
 # %% [markdown]
@@ -147,9 +145,9 @@ display(*inputs)
 # record.
 
 # %% tags=["hide-input"]
-growth = show_profile("growth", store.find_benches("growth"))
-display(growth, draw_growth(store.find_benches("growth")))
+growth = profiles.show_profile("growth", store.find_benches("growth"))
+display(growth, profiles.draw_growth(store.find_benches("growth")))
 
 # %% tags=["hide-cell"]
-profiles = [*steps, *parts, *choices, *inputs, growth]
-tables.save("speed", budget, [ratios, targets, rivals, learning, *profiles], picture)
+measured = [*steps, *parts, *choices, *inputs, growth]
+tables.save("speed", budget, [ratios, targets, models, learning, *measured], picture)

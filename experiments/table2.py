@@ -59,32 +59,27 @@ from nestbook.benchmarks import bench
 from nestbook.evaluations import classifiers
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
-from nestbook.report import table2
-from nestbook.report.cost import cost_table, speed_table
-from nestbook.sweeps import plans
-from nestbook.sweeps.follow import follow
+from nestbook.report import cost, table2
+from nestbook.sweeps import follow, plans
 
 check_parameters(In)
-page = Page("table2", budget)
-store = page.store
 
 # %% [markdown]
 # ## Measure what has no record yet
 
 # %% tags=["remove-output"]
+page = Page("table2", budget)
 how = {"data_dir": imagenet_dir, "nodes": nodes, "gpus_per_node": gpus_per_node}
-board = follow(plans.plan_table2(), store, budget=budget, submit_them=submit, **how)
-bench = bench.find_or_run_bench("table2", store, budget, device)
-benched = store.find_benches("table2")
-scored = classifiers.evaluate_table2(
-    store, imagenet_dir, limit=limit, device=device, precision=precision
-)
+board = follow.follow(plans.plan_table2(), page.store, budget=budget, submit_them=submit, **how)
+bench = bench.find_or_run_bench("table2", page.store, budget, device)
+benched, where = page.store.find_benches("table2"), {"device": device, "precision": precision}
+scored = classifiers.evaluate_table2(page.store, imagenet_dir, limit=limit, **where)
 
 # %% [markdown]
 # ## Accuracy
 
 # %% tags=["hide-input"]
-page.show(table2.table2(store, scored))
+page.show(table2.table2(page.store, scored))
 
 # %% [markdown]
 # ## Runs of our own
@@ -102,7 +97,7 @@ print(board)
 # its figures and their source.
 
 # %% tags=["hide-input"]
-page.show(table2.plot_table2(store, scored, bench, benched))
+page.show(table2.plot_table2(page.store, scored, bench, benched))
 
 # %% [markdown]
 # ## The same path on models trained here
@@ -113,8 +108,8 @@ page.show(table2.plot_table2(store, scored, bench, benched))
 
 # %% tags=["hide-input"]
 names = ["tiny_imagenet/nest_narrow", "tiny_imagenet/deit_narrow"]
-rescored = classifiers.evaluate(names, store, dataset="tiny_imagenet", device=device)
-page.show(table2.table2_own(store, rescored))
+rescored = classifiers.evaluate(names, page.store, dataset="tiny_imagenet", device=device)
+page.show(table2.table2_own(page.store, rescored))
 
 # %% [markdown]
 # ## Cost
@@ -123,10 +118,7 @@ page.show(table2.table2_own(store, rescored))
 # ([D23](d23)), ratios between rows of one machine are: they stand in the second table.
 
 # %% tags=["hide-input"]
-page.show(cost_table("table2", bench, benched))
-
-# %% tags=["hide-input"]
-page.show(speed_table("table2", bench, benched))
+page.show(cost.cost_table("table2", bench, benched), cost.speed_table("table2", bench, benched))
 
 # %%
 page.save()

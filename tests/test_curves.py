@@ -72,6 +72,7 @@ def test_the_committed_notebook_shows_all_records():
         for output in cell["outputs"] if "text/html" in output.get("data", {})
     )  # fmt: skip
     remedy = "run: make notebooks NOTEBOOKS=experiments/records.ipynb"
+    assert 'id="curves-picture"' in outputs, remedy
     missing = [name for name in FILES if f'href="records/{name}.json"' not in outputs]
     assert not missing, f"{missing}; {remedy}"
 
