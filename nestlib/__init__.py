@@ -1,4 +1,4 @@
-"""nestlib: NesT, "Aggregating Nested Transformers", with its trainers and its peers."""
+"""nestlib: NesT, "Aggregating Nested Transformers", with its trainers and GradCAT."""
 
 import sys
 from pathlib import Path

@@ -16,8 +16,8 @@ from data_faults import FAULTS, rehearse
 from PIL import Image
 
 from nestbook.benchmarks import loader
+from nestbook.benchmarks.decoders import decoder_times
 from nestbook.benchmarks.loader import (
-    decoder_times,
     loading_rates,
     our_batches,
     streaming_memory,
