@@ -44,21 +44,21 @@ assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
 # %%
-from nestbook import run_plan
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
 from nestbook.report.run_plan import coverage_table, items_table, plan_table
+from nestbook.run_plan.entries import find_coverage, list_entries
 
 check_parameters(In)
 
 # %%
-page, entries = Page("evidence", budget), run_plan.list_entries()
+page, entries = Page("evidence", budget), list_entries()
 
 # %% [markdown]
 # ## How much of the paper has a record
 
 # %% tags=["hide-input"]
-page.show(coverage_table(run_plan.find_coverage(page.store)))
+page.show(coverage_table(find_coverage(page.store)))
 
 # %% [markdown]
 # ## By item

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from nestbook import run_plan
 from nestbook.recipes.rows import TABLE1
 from nestbook.report.run_plan import coverage_table, items_table, plan_table
 from nestbook.report.tables import NOT_RUN
-from nestbook.run_plan import Entry, find_coverage, list_entries, run_entries
+from nestbook.run_plan import entries as run_plan
+from nestbook.run_plan.entries import Entry, find_coverage, list_entries, run_entries
 from nestlib.records import Record
 
 

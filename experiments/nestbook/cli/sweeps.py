@@ -105,7 +105,7 @@ def evidence(
 ) -> None:
     """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
     from nestbook.report.run_plan import plan_table
-    from nestbook.run_plan import list_entries, run_entries
+    from nestbook.run_plan.entries import list_entries, run_entries
 
     store = open_store()
     complete = not run or run_entries(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from nestbook.report.tables import NOT_RUN, Number, Table
-from nestbook.run_plan import ASSUMED_TFLOPS, BENCH_MINUTES, Entry
+from nestbook.run_plan.entries import ASSUMED_TFLOPS, BENCH_MINUTES, Entry
 from nestlib.records import Record, Store
 
 ASSUMED = f"assumed, not measured: {ASSUMED_TFLOPS} TFLOP/s in bf16, {BENCH_MINUTES} min a bench"
