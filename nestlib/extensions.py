@@ -19,13 +19,20 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 GROUP = "nestlib.extensions"
+_REGISTERED: list[ModuleType] = []
+
+
+def register(module: ModuleType) -> None:
+    """Add an extension that is not installed, as where it is imported from a checkout."""
+    _REGISTERED.append(module)
+    extensions.cache_clear()
 
 
 @cache
 def extensions() -> tuple[ModuleType, ...]:
-    """The modules of all installed extensions, in the order of their names."""
+    """The modules of all extensions, each once: the installed ones by name, then the registered."""
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return tuple(point.load() for point in points)
+    return tuple(dict.fromkeys([*(point.load() for point in points), *_REGISTERED]))
 
 
 def extended(own: dict, what: str) -> dict:

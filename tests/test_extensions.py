@@ -4,9 +4,11 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
+from nestlib import extensions as holder
 from nestlib.cli.runs import describe_reached
 from nestlib.extensions import extended, extensions
 from nestlib.models import create_model, list_models
@@ -109,3 +111,17 @@ def test_its_command_and_its_recipe_are_there_where_it_is_installed(tmp_path):
     assert nest("greet", "Ada") == "hello Ada\n"
     assert "digits/linear" in nest("recipes", "linear")
     assert nest("recipes", "linear").rstrip().endswith("a linear model; paper 12 %; budget quick")
+
+
+def test_an_extension_that_is_not_installed_is_registered(monkeypatch):
+    module = ModuleType("beside")
+    module.recipes = lambda: {"digits/beside": ("beside", {})}
+    monkeypatch.setattr(holder, "_REGISTERED", [])
+    try:
+        holder.register(module)
+        holder.register(module)  # twice is once
+        assert extensions().count(module) == 1
+        assert "digits/beside" in extended({}, "recipes")
+    finally:
+        holder._REGISTERED.clear()
+        extensions.cache_clear()

@@ -106,7 +106,7 @@ def test_a_failing_run_stops_no_other(tiny_recipe, store, how, monkeypatch):
     def diverge(self, images, labels):
         step(self, images, labels)
         if self.recipe.seed == 0:
-            self.bad_step.fill_(0)
+            self.first_bad.fill_(0)
 
     monkeypatch.setattr(Trainer, "train_step", diverge)
     plan = {"NesT": seeds(tiny_recipe, 2)}

@@ -86,6 +86,9 @@ def train(
     micro_batch: Annotated[
         int | None, typer.Option(help="so many images at once; their gradients are added")
     ] = None,
+    step: Annotated[
+        str, typer.Option(help="how a GPU gets it: eager, compiled, graph or compiled_graph")
+    ] = "",
     rank_timeout: Annotated[
         str, typer.Option(help="ranks wait so long for one another, then all are lost")
     ] = "10m",
@@ -106,8 +109,8 @@ def train(
         chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=seconds_left(max_time),
         checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
-        download=download, micro_batch=micro_batch, rank_timeout=parse_seconds(rank_timeout),
-        again=again,
+        download=download, micro_batch=micro_batch, step=step,
+        rank_timeout=parse_seconds(rank_timeout), again=again,
     )  # fmt: skip
     if record is None:
         typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")

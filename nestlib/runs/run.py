@@ -34,8 +34,8 @@ def carry_out(
     recipe: Recipe | GanRecipe, store: Store, *, data_dir: Path | None = None,
     runs_dir: Path | None = None, device: str = "auto", max_seconds: float | None = None,
     checkpoint_seconds: float = 300, progress_bar: bool = True, committed: bool = False,
-    download: bool = False, micro_batch: int | None = None, rank_timeout: float = RANK_TIMEOUT,
-    again: bool = False,
+    download: bool = False, micro_batch: int | None = None, step: str = "",
+    rank_timeout: float = RANK_TIMEOUT, again: bool = False,
 ) -> Record | None:  # fmt: skip
     """Train a recipe to its end and write its record; go on where an earlier call stopped.
 
@@ -48,6 +48,7 @@ def carry_out(
     Args:
         again: train though there is a record, as where it is stale.
         micro_batch: at most so many images of a step go through a classifier at once.
+        step: how a GPU gets a classifier's step (nestlib.training.classifier.STEPS).
         rank_timeout: seconds that ranks wait for one another before the group is lost.
 
     Returns:
@@ -71,9 +72,11 @@ def carry_out(
         "progress_bar": progress_bar,
     }  # fmt: skip
     if isinstance(recipe, Recipe):
-        how["micro_batch"] = micro_batch
-    elif micro_batch:
-        raise ValueError("micro_batch is for classifiers; a GAN's ranks take their whole share")
+        how |= {"micro_batch": micro_batch, "step": step}
+    elif micro_batch or step:
+        raise ValueError(
+            "micro_batch and step are for classifiers; a GAN's ranks take their whole share, eager"
+        )
     ranks = Ranks.join(where, rank_timeout)
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
@@ -110,7 +113,7 @@ def _run(
         torch.cuda.reset_peak_memory_stats(device)
     run_dir, ranks = runs_dir / recipe.run_id, Ranks.join(device)
     environment = describe_environment(device) | {
-        "ranks": ranks.size, "micro_batch": how.get("micro_batch")
+        "ranks": ranks.size, "micro_batch": how.get("micro_batch"), "step": how.get("step") or None
     }  # fmt: skip
     is_gan = isinstance(recipe, GanRecipe)
     if not is_gan and recipe.distillation:

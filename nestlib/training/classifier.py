@@ -10,6 +10,7 @@ rank's parts.
 
 import inspect
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,21 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nestlib.choices import check_choice
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
 from nestlib.metrics.accuracy import pack_right, score
 from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe
+from nestlib.training.capture import CapturedStep
 from nestlib.training.distill import Teacher
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
-from nestlib.training.optim import build_optimizer, compute_lr, set_lr
+from nestlib.training.optim import build_optimizer, compute_lr, make_capturable, set_lr
 from nestlib.training.seeding import seed_step
 
 __all__ = ["NonFiniteLoss", "TrainResult", "Trainer", "train"]
 
+STEPS = ("eager", "compiled", "graph", "compiled_graph")
 EVALUATION_BATCH = 250  # at most 65,535 blocks even at depth 5: a limit of fused attention kernels
 
 
@@ -40,6 +44,7 @@ def train(
     test_set: ImageSet | FolderSet, *, run_dir: Path, device: torch.device,
     teacher: nn.Module | None = None, deadline: float | None = None,
     checkpoint_seconds: float = 300, progress_bar: bool = True, micro_batch: int | None = None,
+    step: str = "",
 ) -> TrainResult:  # fmt: skip
     """Train a classifier by a recipe, from the newest checkpoint in `run_dir` if there is one.
 
@@ -53,14 +58,19 @@ def train(
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
         micro_batch: at most so many images go through the model at once; the step's other images
             follow, and their gradients are added.
+        step: one of STEPS, how the device gets a step's work: kernel by kernel, of a compiled
+            model, as one CUDA graph, or both. It changes nothing but rounding, and the compiled
+            model's draws of stochastic depth. Default: as the recipe's `compile` says.
 
     Raises:
         NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
         CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
-        ValueError: fewer training images than one batch, fewer images in it than ranks, or a
-            teacher for a recipe without distillation, or the reverse.
+        ValueError: fewer training images than one batch, fewer images in it than ranks, a teacher
+            for a recipe without distillation, or the reverse, or a graph of what can be none.
     """
-    trainer = Trainer(recipe, model, train_set, test_set, run_dir, device, teacher, micro_batch)
+    trainer = Trainer(
+        recipe, model, train_set, test_set, run_dir, device, teacher, micro_batch, step
+    )  # fmt: skip
     trainer.resume()
     return trainer.run(deadline, checkpoint_seconds, progress_bar)
 
@@ -90,9 +100,11 @@ class Trainer(Loop):
     def __init__(
         self, recipe: Recipe, model: nn.Module, train_set: ImageSet | FolderSet,
         test_set: ImageSet | FolderSet, run_dir: Path, device: torch.device,
-        teacher: nn.Module | None = None, micro_batch: int | None = None,
+        teacher: nn.Module | None = None, micro_batch: int | None = None, step: str = "",
     ):  # fmt: skip
         super().__init__(recipe, train_set, run_dir, device)
+        step = step or ("compiled" if recipe.compile else "eager")
+        check_choice("form of a step", step, STEPS)
         self.test_set = test_set.to(device)
         self.parts = count_parts(recipe.batch_size, self.ranks.size, micro_batch)
         self.steps_per_row = self.steps_per_epoch * recipe.evaluate_every
@@ -106,7 +118,7 @@ class Trainer(Loop):
             self.model, recipe.optimizer, weight_decay=recipe.weight_decay
         )
         self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
-        self.forward = torch.compile(self.replica) if recipe.compile else self.replica
+        self.forward = torch.compile(self.replica) if "compiled" in step else self.replica
         self.takes_targets = "targets" in inspect.signature(model.forward).parameters
         if (teacher is None) != (recipe.distillation is None) or (teacher and self.takes_targets):
             raise ValueError(
@@ -115,6 +127,24 @@ class Trainer(Loop):
             )
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
+        self.captured = self._capture() if "graph" in step else None
+
+    def _capture(self) -> CapturedStep:
+        if self.device.type != "cuda" or self.parts > 1:
+            raise ValueError(
+                f"a step of {self.parts} parts on {self.device} cannot be one graph: that takes a "
+                "GPU and the whole batch at once; choose eager or compiled"
+            )
+        return CapturedStep(self._step, self._changed, [self.generator])
+
+    def _changed(self) -> Iterator[Tensor]:
+        """All that a step changes."""
+        yield from self.model.state_dict().values()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+        if self.ema:
+            yield from self.ema.module.state_dict().values()
+        yield from (self.sums, self.counted, self.first_bad)
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One step by this rank's share of the batch, part by part.
@@ -122,8 +152,17 @@ class Trainer(Loop):
         Args:
             images, labels: (B, 3, H, W) uint8 and (B,) int64.
         """
-        recipe, own = self.recipe, self.ranks.own_parts(self.parts)
+        if self.captured:
+            make_capturable(self.optimizer, self.device)
+            self.captured.prepare(images, labels)
+            self._seed(0)  # the recording cannot
         set_lr(self.optimizer, self.lr)
+        (self.captured or self._step)(images, labels)
+        self.progress.step += 1
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        """The device's work of a step."""
+        recipe, own = self.recipe, self.ranks.own_parts(self.parts)
         loss = torch.zeros((), device=self.device)
         # A batch that lacks unreadable images is split as evenly as it goes; of fewer images than
         # parts the last are empty, and left out.
@@ -142,12 +181,15 @@ class Trainer(Loop):
             self.ema.update(self.model)
         self.add({"loss": loss, "steps": 1})
         self.note_loss(loss)
-        self.progress.step += 1
+
+    def _seed(self, part: int) -> None:
+        seed_step(self.recipe.seed, self.progress.step, part, self.generator)
 
     def _backward(self, images: Tensor, labels: Tensor, part: int) -> Tensor:
         """Add a part's gradients; its share of the rank's loss, of which ranks take the mean."""
         recipe = self.recipe
-        seed_step(recipe.seed, self.progress.step, part, self.generator)
+        if not self.captured:
+            self._seed(part)
         images, targets = augment(
             images, labels, recipe.augmentation, num_classes=self.train_set.num_classes,
             mean=self.train_set.mean, std=self.train_set.std, generator=self.generator,

@@ -93,6 +93,10 @@ class Loop(ABC):
         self.progress = Progress()
         self.saved_step: int | None = None
         self.right: str | None = None  # TrainResult's
+        self.sums = torch.zeros(len(self.sum_names), device=device, dtype=torch.float64)
+        # Steps since the last row, and which of them was the first whose loss was not finite: both
+        # counted on the device, which a captured step could not be told.
+        self.counted, self.first_bad = (torch.zeros((), device=device) for _ in range(2))
         self._reset_sums()
 
     @abstractmethod
@@ -217,7 +221,7 @@ class Loop(ABC):
         if self.ranks.is_main:  # all ranks' sums; the others begin with none
             self.sums.copy_(state["sums"])
         self.progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
-        self.saved_step = self.progress.step
+        self.saved_step = self.sums_from = self.progress.step
 
     def _save(self, clock: Clock) -> None:
         self.raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
@@ -256,9 +260,10 @@ class Loop(ABC):
     # Sums of a row, kept on the device
 
     def _reset_sums(self) -> None:
-        self.sums = torch.zeros(len(self.sum_names), device=self.device, dtype=torch.float64)
-        # The first step whose loss was not finite.
-        self.bad_step = torch.full((), -1, device=self.device)
+        self.sums_from = self.progress.step
+        self.sums.zero_()
+        self.counted.zero_()
+        self.first_bad.fill_(-1)
 
     def add(self, values: Mapping[str, Tensor | int]) -> None:
         """Add values () to the row's sums of these names; the host does not wait."""
@@ -270,15 +275,17 @@ class Loop(ABC):
 
     def note_loss(self, loss: Tensor) -> None:
         """Remember the step if its loss () is not finite; the host does not wait."""
-        first_bad = ~torch.isfinite(loss) & (self.bad_step < 0)
-        self.bad_step = torch.where(first_bad, self.progress.step, self.bad_step)
+        is_first = ~torch.isfinite(loss) & (self.first_bad < 0)
+        self.first_bad.copy_(torch.where(is_first, self.counted, self.first_bad))
+        self.counted += 1
 
     def raise_if_not_finite(self) -> None:
         """
         Raises:
             NonFiniteLoss: a loss since the last row, or the weights now, are not finite.
         """
-        step = int(self.bad_step)
+        first = int(self.first_bad)
+        step = first if first < 0 else self.sums_from + first
         if step < 0 and not self._weights_are_finite():  # lost in the last step's backward pass
             step = self.progress.step
         if step >= 0:
@@ -294,7 +301,7 @@ class Loop(ABC):
         return autocast(self.recipe.precision, self.device)
 
     def _look(self, bar: tqdm) -> None:
-        if int(self.bad_step) >= 0:
+        if int(self.first_bad) >= 0:
             self.raise_if_not_finite()
         bar.set_postfix(self.describe_sums(self._by_name(self.sums)), refresh=False)
 

@@ -4,7 +4,7 @@ libml/), and the GAN's (appendix A.4)."""
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MOMENTUM = 0.9
 GAN_BETAS = (0.0, 0.99)
@@ -58,4 +58,15 @@ def compute_lr(epoch: float, *, peak: float, epochs: int, warmup_epochs: float) 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def make_capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Keep on the device what a captured step reads anew at each replay: the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+        if "capturable" in group:
+            group["capturable"] = device.type == "cuda"
