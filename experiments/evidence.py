@@ -16,20 +16,27 @@
 # %% [markdown]
 # # The run plan
 #
-# What one GPU should measure and train, most wanted first, and what of it has a record. This is the list that a
-# GPU lent for minutes works through:
+# What one GPU should measure and train, most wanted first, in parts that each fit a quarter of an hour of it, and
+# what of that has a record. It is for whoever has a GPU for minutes, and for whoever asks which of the paper's
+# results are not measured here yet.
 #
 #     nest evidence                                        # this plan, in a terminal
 #     nest evidence --run --max-time 9m --data-dir DATA    # from the top: runs what has no record of a GPU
 #
 # `DATA` holds one folder a data set (`DATA/cifar10`, `DATA/tiny_imagenet`). A run stops cleanly before the limit,
-# and the same command goes on from its checkpoint; a run that fails is said and passed over. Records go to
-# `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a copy without
-# git, `NESTLIB_COMMIT` names the commit that it is a copy of.
+# and the same command goes on from its checkpoint; a run that fails is said and passed over.
 #
-# A record counts when it was made on a GPU. Reported is always the last epoch, never the best on test. Runs
-# shorter than the paper's stand under their own ids and in no cell of the paper's schedule. CIFAR-100 is left out
-# until its images are at hand.
+# A GPU that is lent for a quarter of an hour is best given to these two calls, each of at most nine minutes. The first
+# looks at the machine, runs the tests that ask for a GPU, and times NesT against timm's. The second trains NesT3-T on
+# CIFAR-10, by the longest of five schedules that ends in time:
+#
+#     nest evidence --minutes 12 --stage 1
+#     nest evidence --minutes 12 --stage 2 --data-dir DATA
+#     nest evidence --minutes 3 --device cpu               # a rehearsal of both without a GPU, on digits
+#     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers, for a machine without a network
+#     PYTHONPATH=.:experiments python -m nestbook evidence --minutes 12 --stage 1    # from a checkout, not installed
+#
+# `--take FOLDER/1` keeps a transfer there. Each part writes its result when it has it, so a killed call loses one part.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -46,13 +53,28 @@ budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run eithe
 # %%
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
+from nestbook.report.estimates import estimates_table, find_machine
 from nestbook.report.run_plan import coverage_table, items_table, plan_table
-from nestbook.run_plan.entries import find_coverage, list_entries
+from nestbook.run_plan.entries import find_coverage, list_entries, list_left_out
 
 check_parameters(In)
 
 # %%
 page, entries = Page("evidence", budget), list_entries()
+
+# %% [markdown]
+# ## By item
+
+# %% tags=["hide-input"]
+page.show(items_table(entries, page.store, list_left_out()))
+
+# %% [markdown]
+# ## What the machine should reach
+#
+# Before anything is measured on a GPU: bounds from counted FLOPs and bytes, by which the first figures are judged.
+
+# %% tags=["hide-input"]
+page.show(estimates_table(*find_machine(page.store)))
 
 # %% [markdown]
 # ## How much of the paper has a record
@@ -61,15 +83,16 @@ page, entries = Page("evidence", budget), list_entries()
 page.show(coverage_table(find_coverage(page.store)))
 
 # %% [markdown]
-# ## By item
-
-# %% tags=["hide-input"]
-page.show(items_table(entries, page.store))
-
-# %% [markdown]
 # ## Run by run
+#
+# Records go to `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a
+# copy without git, `NESTLIB_COMMIT` names the commit that it is a copy of.
+#
+# A record counts when it was made on a GPU. Reported is always the last epoch, never the best on test. Runs
+# shorter than the paper's stand under their own ids and in no cell of the paper's schedule. CIFAR-100 is left out
+# until its images are at hand.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 page.show(plan_table(entries, page.store))
 
 # %%

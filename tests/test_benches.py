@@ -9,7 +9,7 @@ from nestbook.benchmarks.bench import bench_id, choose_rows, find_or_run_bench, 
 from nestbook.benchmarks.rates import MATMUL_SIZES
 from nestbook.benchmarks.rivals import MODELS, RIVALS, Model, Rival, measure_differences
 from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLES
-from nestbook.report.speed import MIN_ROUNDS
+from nestbook.report.speed import MIN_ROUNDS, TARGETS
 from nestlib.metrics.cost import count_gflops, count_params
 from nestlib.models import create_generator
 
@@ -177,10 +177,25 @@ def test_forms_of_the_speed_bench():
     assert choose_rows("speed", "full") == choose_rows("speed", "quick") == list(RIVALS)
     light = {RIVALS[name].model for name in choose_rows("speed", "light")}
     assert light == set(PAIRS) == {"nest_tiny", "nest_tiny_cifar"}
-    for form in ("full", "quick", "light"):
+    for form in ("full", "quick", "light", "session"):
         how = bench.SPEED_FORMS[form]
         assert how.rounds >= MIN_ROUNDS and how.time_limit_s is None
-    assert bench.SPEED_FORMS.keys() == bench.FORMS.keys()
+    assert bench.SPEED_FORMS.keys() == {*bench.FORMS, "session"}
+    with pytest.raises(ValueError, match="no form of a bench 'session'"):
+        bench.check_bench("table1", "session", "bf16", "cuda")
+
+
+def test_a_session_times_ours_timms_and_a_yardstick_eager_and_compiled():
+    """Forward alone, which decides the targets of nestbook.report.speed for a GPU."""
+    rows = [RIVALS[contender.name] for contender in bench.check_bench(
+        "speed", "session", "bf16", "cuda"
+    )]  # fmt: skip
+    assert {rival.name for rival in rows} == set(bench.SESSION_ROWS["cuda"])
+    targets = [
+        target for target in TARGETS if (target.device_kind, target.precision) == ("cuda", "bf16")
+    ]
+    needed = {name for target in targets for name in (target.contender, target.against)}
+    assert needed and needed <= {rival.name for rival in rows}
 
 
 @pytest.mark.parametrize("model", PAIRS)

@@ -220,8 +220,8 @@ def test_times(text, seconds):
 
 
 def test_profiles_are_named(monkeypatch, capsys):
-    code, _ = run(monkeypatch, capsys, "profile", "heat")
-    assert code == f"nest: no profile 'heat'; valid: {', '.join(PROFILES)}"
+    code, _ = run(monkeypatch, capsys, "profile", "xyz")
+    assert code == f"nest: no profile 'xyz'; valid: {', '.join(PROFILES)}"
 
 
 def test_sweep_takes_one_name_or_all_of_small(monkeypatch, capsys, tmp_path):

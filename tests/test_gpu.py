@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tiny_recipe, tmp_path, form, mon
 
 def test_every_trainer_trains(tiny_recipe, store, tmp_path):
     """The classifier's, a pupil's of a teacher, and the GAN's, by runs of seconds."""
-    teacher = get_recipe("digits/pyramid_narrow").run_id
+    teacher = get_recipe("digits/nest_narrow").run_id
     pupil = replace(tiny_recipe, distillation=Distillation(teacher, "hard", weight=0.5))
     gan = get_recipe("digits/gan_nest_narrow")
     how = {"runs_dir": tmp_path, "device": str(DEVICE), "progress_bar": False}

@@ -88,7 +88,7 @@ def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch
     assert decoders["decode", "simplejpeg"][4].value == 0
     assert decoders["resize", "torch, uint8"][4].value <= 1
     with pytest.raises(ValueError, match="loader is measured on the CPU alone"):
-        registry._refuse_gpu("loader", torch.device("cuda"))
+        registry.check_profile("loader", "fp32", "cuda")
 
 
 @pytest.mark.parametrize(("rounds", "word"), [

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from nestbook import paper
 from nestbook.cli.benchmarks import bench, profile
 from nestbook.cli.evaluations import evaluate, explain, score
-from nestbook.cli.sweeps import SWEEP_NAMES, evidence, queue_sweep, sweep
+from nestbook.cli.run_plan import evidence
+from nestbook.cli.sweeps import SWEEP_NAMES, queue_sweep, sweep
 from nestbook.recipes.narrow import NARROW_RECIPES
 from nestbook.recipes.rivals import RIVALS
 from nestbook.recipes.rows import TABLE1, TABLE2

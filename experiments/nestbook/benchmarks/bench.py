@@ -6,18 +6,19 @@ There is one for each table, of its rows; `small`, of Table 1's narrow relatives
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from nestbook.benchmarks.rivals import MODELS, RIVALS, Rival, measure_differences
-from nestbook.benchmarks.speed import Contender, bench
+from nestbook.benchmarks.speed import Contender, bench, prepare_alone
 from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLE1, TABLES
 from nestbook.records import add_record
 from nestlib.choices import check_choice, choose
 from nestlib.data.datasets import dataset_info
-from nestlib.precision import resolve_precision
+from nestlib.precision import check_precision, resolve_precision
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment, device_name
 from nestlib.training.devices import resolve_device
@@ -27,7 +28,7 @@ from nestlib.training.devices import resolve_device
 class Form:
     """How long a bench takes: what is timed, how often, for how many seconds each time."""
 
-    rows: str  # "all", "light" or "one"
+    rows: str  # "all", "light", "one" or "session"
     rounds: int
     seconds_per_round: float
     warmup: int
@@ -46,8 +47,17 @@ SPEED_FORMS = {
     "full": Form("all", rounds=7, seconds_per_round=1.0, warmup=3),
     "quick": Form("all", rounds=5, seconds_per_round=0.5, warmup=2),  # on a CPU none is compiled
     "light": Form("light", rounds=5, seconds_per_round=0.5, warmup=1),
+    "session": Form("session", rounds=7, seconds_per_round=0.5, warmup=3),
     "smoke": FORMS["smoke"],
 }
+# Of `speed` in a session of minutes (nestbook.run_plan.session), forward alone; on a CPU, where one
+# is rehearsed, small models.
+SESSION_ROWS = {
+    "cuda": ("nestlib nest_tiny", "nestlib nest_tiny compiled", "timm nest_tiny",
+             "timm nest_tiny tuned", "timm nest_tiny tuned compiled", "timm deit_small tuned",
+             "timm deit_small tuned compiled"),
+    "cpu": ("nestlib nest_tiny_cifar", "nestlib nest_tiny_cifar compiled", "timm nest_tiny_cifar"),
+}  # fmt: skip
 SMALL_ROWS = {row: entry.small for row, entry in TABLE1.items() if entry.small}
 ROWS = {**TABLES, "small": SMALL_ROWS, "figure7": FIGURE7_GENERATORS, "speed": RIVALS}
 # Rows that two cores time while a reader waits.
@@ -74,7 +84,8 @@ def bench_id(name: str, form: str, device: torch.device, precision: str) -> str:
 
 def run_bench(
     name: str, store: Store, *, form: str = "full", device: str = "auto", precision: str = "fp32",
-    committed: bool = False, progress: bool = True,
+    committed: bool = False, progress: bool = True, without: Collection[str] = (),
+    time_limit_s: float | None = None,
 ) -> Record:  # fmt: skip
     """Time models in turn and write the record.
 
@@ -83,28 +94,28 @@ def run_bench(
             generators at 64x64) or "speed" (NesT here against timm's; on a CPU compiled ones in the
             full form alone).
         form: "full" (every row, five rounds or more), "quick" (every row, minutes on two cores),
-            "light" (LIGHT_ROWS, two minutes) or "smoke" (one row, no result).
+            "light" (LIGHT_ROWS, two minutes), "session" (SESSION_ROWS of `speed`, forward alone) or
+            "smoke" (one row, no result).
+        without: rows to leave out.
+        time_limit_s: begin no round that would probably end later; default: the form's own.
 
     Raises:
         ValueError: an unknown bench or form, or rivals of `speed` that are not one function.
     """
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
-    rows = _rows_on(where, name, form, precision)
-    how = (SPEED_FORMS if name == "speed" else FORMS)[form]
+    contenders = check_bench(name, form, precision, where.type)
+    contenders = [contender for contender in contenders if contender.name not in without]
+    how, checks = _form_of(name, form), {}
     environment = describe_environment(where)
     if name == "speed":
-        rivals = [RIVALS[row] for row in rows]
-        models = dict.fromkeys(rival.model for rival in rivals)
+        models = dict.fromkeys(RIVALS[contender.name].model for contender in contenders)
         checks = {"logit_differences": measure_differences(models, where)}
-        contenders = [_rival(rival, how, where) for rival in rivals]
-    else:
-        checks = {}
-        contenders = [_table_row(name, row, how, where) for row in rows]
     measured = bench(
         contenders, device=where, precision=precision, rounds=how.rounds,
-        seconds_per_round=how.seconds_per_round, warmup=how.warmup, time_limit_s=how.time_limit_s,
-        train=name != "figure7", progress=progress,
+        seconds_per_round=how.seconds_per_round, warmup=how.warmup, progress=progress,
+        time_limit_s=time_limit_s or how.time_limit_s,
+        train=name != "figure7" and form != "session",
     )  # fmt: skip
     return add_record(
         store, environment, committed=committed, kind="bench",
@@ -112,6 +123,21 @@ def run_bench(
         recipe={"table": name, "budget": form, **checks, **measured["settings"]},
         summary={row["name"]: row for row in measured["rows"]},
     )  # fmt: skip
+
+
+def check_bench(name: str, form: str, precision: str, device_type: str) -> list[Contender]:
+    """What a bench would time on a device of this type ("cpu" or "cuda"), which need not be here.
+
+    Raises:
+        ValueError: an unknown bench, form, precision or type of device.
+    """
+    check_precision(precision)
+    check_choice("type of device", device_type, ("cpu", "cuda"))
+    device = torch.device(device_type)
+    rows, how = _rows_on(device, name, form, precision), _form_of(name, form)
+    if name == "speed":
+        return [_rival(RIVALS[row], how, device) for row in rows]
+    return [_table_row(name, row, how, device) for row in rows]
 
 
 def find_or_run_bench(
@@ -157,14 +183,27 @@ def _has_committed(
 def choose_rows(name: str, form: str) -> list[str]:
     """Names of the rows that a form of a bench times."""
     check_choice("bench", name, ROWS)
-    how = choose("form of a bench", form, FORMS)
+    how = choose("form of a bench", form, SPEED_FORMS if name == "speed" else FORMS)
     rows = {"all": ROWS[name], "light": LIGHT_ROWS[name], "one": [SMOKE_ROW.get(name, "NesT-T")]}
     return list(rows[how.rows])
+
+
+def prepare_rival(name: str, device: torch.device) -> str:
+    """Build a row of `speed` as a session does, to its first pass, which compiles it; "" or why it
+    cannot be."""
+    contender = _rival(RIVALS[name], SPEED_FORMS["session"], device)
+    return prepare_alone(contender, device, "bf16")
+
+
+def _form_of(name: str, form: str) -> Form:
+    return (SPEED_FORMS if name == "speed" else FORMS)[form]
 
 
 def _rows_on(device: torch.device, name: str, form: str, precision: str) -> list[str]:
     """As `choose_rows`. On a CPU compiled rivals, which take minutes to compile, run in the full
     form alone, and in bf16 timm as it comes in fp32 is one more."""
+    if (name, form) == ("speed", "session"):
+        return list(SESSION_ROWS[device.type])
     rows = choose_rows(name, form)
     if name != "speed":
         return rows

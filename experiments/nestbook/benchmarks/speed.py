@@ -265,6 +265,17 @@ def bench(
     return {"settings": settings, "rows": [runner.row for runner in runners]}
 
 
+def prepare_alone(contender: Contender, device: torch.device, precision: str) -> str:
+    """Bring a contender to its first timed pass, as `bench` does, forward alone; "" or its error.
+
+    What torch compiles for it stays in torch's cache.
+    """
+    runner = _Runner(contender, device, precision, train=False)
+    with equal_tf32():
+        runner.attempt(runner.prepare, 1)
+    return runner.row.get("error", "")
+
+
 def _in_turn(runners: Sequence[_Runner], bar: tqdm, action: Callable, *args) -> None:
     """One turn of `action` for every contender, in order."""
     for runner in runners:

@@ -1,7 +1,6 @@
-"""The runs behind figures, and the plan of what one GPU should measure."""
+"""The runs behind figures and tables."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -93,25 +92,3 @@ def queue_sweep(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
     for recipe in {recipe.run_id: recipe for row in bars.values() for recipe in row}.values():
         if state_of(recipe, store, runs_dir) in ("waiting", "begun"):
             yield recipe, ("sweep", what, *more, "--only", recipe.run_id, "--processes", "1")
-
-
-def evidence(
-    run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
-    only: Annotated[int, typer.Option(help="one item of the plan, by its number; 0: all")] = 0,
-    data_dir: Annotated[Path | None, typer.Option(help="one folder a data set is here")] = None,
-    runs_dir: RunsDir = None,
-    max_time: MaxTime = "",
-    device: Device = "cuda",
-) -> None:
-    """Show the plan of one GPU's runs, or carry on with it from the top; records are committed."""
-    from nestbook.report.run_plan import plan_table
-    from nestbook.run_plan.entries import list_entries, run_entries
-
-    store = open_store()
-    complete = not run or run_entries(
-        store, data_root=data_dir, runs_dir=runs_dir, device=device, only=only, say=typer.echo,
-        max_seconds=seconds_left(max_time),
-    )  # fmt: skip
-    typer.echo(str(plan_table(list_entries(), store)))
-    if not complete:
-        raise typer.Exit(STOPPED)

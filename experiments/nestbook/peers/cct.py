@@ -7,7 +7,6 @@ src/cct.py). `Attention` replaces vit-pytorch's, which multiplies unfused; the f
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vit_pytorch.cct import CCT
 
 from nestbook.peers.sizes import check_multiple
 
@@ -52,6 +51,8 @@ def build(
     Raises:
         ValueError: embed_dim is no multiple of num_heads, or an even kernel_size.
     """
+    from vit_pytorch.cct import CCT  # taken where a CCT is built: other models do without it
+
     check_multiple("embed_dim", embed_dim, "num_heads", num_heads)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size {kernel_size} has no middle pixel; use {kernel_size + 1}")

@@ -5,8 +5,6 @@ gives out four times as many. The paper's Pyramid-164-48 is depth 164, alpha 48;
 teacher is the same with alpha 270.
 """
 
-from pytorchcv.models.pyramidnet_cifar import CIFARPyramidNet
-from pytorchcv.models.wrn_cifar import CIFARWRN
 from torch import nn
 
 LIBRARY = "pytorchcv"
@@ -29,6 +27,10 @@ def build(
     Raises:
         ValueError: another depth, img_size is no multiple of 4, or drop_path_rate is not 0.
     """
+    # Taken where one is built: other models do without the library.
+    from pytorchcv.models.pyramidnet_cifar import CIFARPyramidNet
+    from pytorchcv.models.wrn_cifar import CIFARWRN
+
     if img_size % 4:
         raise ValueError(
             f"img_size {img_size} does not halve twice; use a multiple of 4: "

@@ -1,6 +1,7 @@
 """What NesT's time goes into, and how it grows with its input."""
 
 PROFILES = {
+    "rates": "the machine's own: a large matrix product and a large copy",
     "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",
     "step": "training steps of NesT here and in timm, by kinds of operators",
     "growth": "time and memory against batch, pixels and depth; DeiT-S beside it",

@@ -16,6 +16,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 aten = torch.ops.aten
+# Beside views: they only make a tensor, which nothing reads or writes yet.
+ALLOCATIONS = (
+    aten._unsafe_view.default, aten.empty.memory_format, aten.empty_like.default,
+    aten.empty_strided.default, aten.new_empty.default, aten.new_empty_strided.default,
+)  # fmt: skip
 # What an aten operator does, by its name without a trailing underscore; the first that fits.
 KINDS = {
     "matrix products": r"mm|addmm",
@@ -63,7 +68,8 @@ class OperatorTimer(TorchDispatchMode):
     """Notes every operator below autograd, with the module that runs it (the model itself, in a
     backward pass and in an optimizer's step).
 
-    Views are run, but not noted: they move nothing. Their time, the host's, is in the whole pass.
+    Views and allocations are run, but not noted: they move nothing. Their time, the host's, is in
+    the whole pass.
     """
 
     def __init__(self, model: nn.Module, device: torch.device):
@@ -96,7 +102,7 @@ class OperatorTimer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func.is_view or func is aten._unsafe_view.default:
+        if func.is_view or func in ALLOCATIONS:
             return func(*args, **kwargs)
         begin = _mark(self.device)
         out = func(*args, **kwargs)

@@ -7,20 +7,21 @@ import torch
 
 from nestbook.benchmarks.bench import SPEED_BATCH_SIZES, bench_id
 from nestbook.benchmarks.loader import measure_loader, measure_streaming
+from nestbook.benchmarks.rates import measure_machine
 from nestbook.benchmarks.rivals import MODELS, Rival
 from nestbook.profiles import PROFILES
 from nestbook.profiles.choices import Product, Shape, attention_choices, product_choices
 from nestbook.profiles.explaining import explaining_costs
 from nestbook.profiles.growth import growth, nest_series
 from nestbook.profiles.input_rate import input_rates, make_noise
-from nestbook.profiles.roofline import roofline
+from nestbook.profiles.roofline import describe_rates, roofline
 from nestbook.profiles.step import step_kinds
 from nestbook.records import add_record
 from nestlib.choices import check_choice
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.datasets import dataset_info
 from nestlib.models import create_model
-from nestlib.precision import resolve_precision
+from nestlib.precision import check_precision, resolve_precision
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, describe_environment
@@ -28,6 +29,7 @@ from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
 ON_CPU = ("products", "loader", "streaming")  # measured nowhere else
+IN_FP32 = ("explaining",)  # in no other precision
 MODEL = "nest_tiny_imagenet"
 STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
@@ -58,13 +60,13 @@ def run_profile(
     """Measure a profile (one of PROFILES) and write its record.
 
     Raises:
-        ValueError: an unknown profile.
+        ValueError: an unknown profile, or a precision or device that it is not measured in.
     """
-    check_choice("profile", name, PROFILES)
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
-    _refuse_gpu(name, where)
+    check_profile(name, precision, where.type)
     measure = {
+        "rates": lambda *_: describe_rates(measure_machine(where, precision)),
         "roofline": _roofline, "step": _step, "growth": _growth, "attention": _attention,
         "products": _products, "input": _input, "explaining": _explaining,
         "loader": lambda *_: measure_loader(progress),
@@ -75,6 +77,17 @@ def run_profile(
         name, partial(measure, where, precision, progress), store, device=where,
         precision=precision, committed=committed, **model,
     )  # fmt: skip
+
+
+def check_profile(name: str, precision: str, device_type: str) -> None:
+    """Raise ValueError where a profile cannot be measured in a precision on a type of device
+    ("cpu" or "cuda"), which need not be here."""
+    check_choice("profile", name, PROFILES)
+    check_precision(precision)
+    if name in IN_FP32 and precision != "fp32":
+        raise ValueError(f"{name} is measured in fp32, not {precision}; give --precision fp32")
+    if name in ON_CPU and device_type != "cpu":
+        raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")
 
 
 def add_profile(
@@ -161,12 +174,5 @@ def _input_rates(
 
 
 def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
-    if precision != "fp32":
-        raise ValueError(f"explaining is measured in fp32, not {precision}")
     models = {name: create_model(name) for name in EXPLAINED}
     return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
-
-
-def _refuse_gpu(name: str, device: torch.device) -> None:
-    if name in ON_CPU and device.type != "cpu":
-        raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")

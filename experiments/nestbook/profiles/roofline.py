@@ -7,7 +7,7 @@ in the same process. A part far above both loses time that better code could win
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 
 import torch
@@ -71,6 +71,14 @@ def roofline(
     return {"settings": settings, **_summarize(machine, timed["whole"], timed["parts"])}
 
 
+MACHINE_RATES = ("matmul_gflop_per_second", "copy_gbyte_per_second")
+
+
+def describe_rates(machine: Machine) -> dict[str, float]:
+    """A machine's rates as records keep them."""
+    return {key: rate / 1e9 for key, rate in zip(MACHINE_RATES, astuple(machine), strict=True)}
+
+
 @dataclass
 class Part:
     """Totals of the operators that run in one part of a model, in one pass."""
@@ -114,10 +122,7 @@ def _summarize(machine: Machine, whole: list[float], by_parts: list[Mapping[str,
         })  # fmt: skip
     sums = [sum(part.seconds for part in parts.values()) for parts in by_parts]
     return {
-        "machine": {
-            "matmul_gflop_per_second": machine.flops_per_second / 1e9,
-            "copy_gbyte_per_second": machine.bytes_per_second / 1e9,
-        },
+        "machine": describe_rates(machine),
         "whole_seconds": statistics.median(whole),
         "whole_rounds": whole,
         "parts_seconds": sum(row["seconds"] for row in rows),

@@ -6,6 +6,7 @@ A table function takes what its profile measured, the summary of a record, and t
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
+from nestbook.profiles.roofline import MACHINE_RATES
 from nestbook.profiles.step import PRODUCTS
 from nestbook.report.cost import describe_machine, describe_settings
 from nestbook.report.growth import growth_table, plot_growth
@@ -18,6 +19,7 @@ from nestbook.report.tables import (
     Table,
     median_of,
     median_ratio,
+    significant,
 )
 from nestlib.records import Record, Store
 
@@ -60,6 +62,15 @@ def draw_growth(records: Sequence[Record]) -> Picture | Table:
     return plot_growth(records[0].summary, describe_machine(records[0]))
 
 
+def rates_table(measured: Mapping, source: str) -> Table:
+    """What a machine can do at best."""
+    titles = ("a large matrix product (GFLOP/s)", "a large copy (GB/s, read and written)")
+    rows = [
+        (title, significant(measured[key], source)) for title, key in zip(titles, MACHINE_RATES)
+    ]
+    return Table("The machine's own rates", ("What", "At best"), rows, [source])
+
+
 def roofline_table(measured: Mapping, source: str) -> Table:
     """A row a part, in the order in which they run; the sum and the whole pass at the end."""
     settings, machine, parts = (measured[key] for key in ("settings", "machine", "parts"))
@@ -79,7 +90,7 @@ def roofline_table(measured: Mapping, source: str) -> Table:
     rows.append(_part_row(total, sum(floors), parts_seconds, source))
     whole = Number(measured["whole_seconds"] * 1e3, source, 1)
     rows.append(("whole pass, timed at once", "", whole, *[""] * 5))
-    rates = machine["matmul_gflop_per_second"], machine["copy_gbyte_per_second"]
+    rates = [machine[key] for key in MACHINE_RATES]
     edge, share = settings["image_size"], measured["copy_seconds"] / parts_seconds
     return Table(
         "NesT-T at 224: time of a forward pass, and its floors",
@@ -308,6 +319,7 @@ def _explaining_row(row: Mapping, ways: list[str], source: str) -> tuple:
 
 
 _TABLES = {
+    "rates": rates_table,
     "roofline": roofline_table,
     "step": step_table,
     "growth": growth_table,

@@ -1,0 +1,88 @@
+"""What a machine should reach at most in steps of the plan, by its two rates."""
+
+from nestbook.benchmarks.rates import Machine
+from nestbook.profiles.roofline import MACHINE_RATES
+from nestbook.report.tables import Cell, Table, significant
+from nestbook.run_plan.estimates import (
+    ADAMW_BYTES,
+    FORWARD,
+    H200,
+    H200_SOURCE,
+    TRAINING,
+    Estimate,
+    TrainingEstimate,
+    estimate_forward,
+    estimate_training,
+)
+from nestlib.recipes.named import get_recipe
+from nestlib.records import Store
+
+MACHINE_OF = "rates"  # the profile whose newest record of a GPU takes the assumption's place
+COUNTED = "counted on the meta device"
+
+
+def find_machine(store: Store) -> tuple[Machine, str]:
+    """A GPU's rates, and where they are from: the newest record of one, else what is assumed."""
+    for record in store.find_benches(MACHINE_OF):
+        if record.environment["device_kind"] == "cuda":
+            product, copy = (1e9 * record.summary[key] for key in MACHINE_RATES)
+            return Machine(product, copy), f"{record.run_id} ({record.environment['device']})"
+    return H200, H200_SOURCE
+
+
+def estimates_table(machine: Machine, source: str) -> Table:
+    """Forward passes and a training run: images/s at most and minutes at least, by two bounds.
+
+    source: where the machine's rates are from.
+    """
+    recipe = get_recipe(TRAINING)
+    training = estimate_training(recipe, machine)
+    forward = [(rival.name, estimate_forward(rival, machine)) for rival in FORWARD]
+    computed = f"computed from FLOPs and bytes {COUNTED}; rates {source}"
+    return Table(
+        "What the machine should reach at most, in bf16",
+        ("Step", "Batch", "GFLOPs an image", "Images/s at most, products alone",
+         "each operator by itself", f"Minutes of {recipe.epochs} epochs at least, products alone",
+         "each operator by itself"),
+        [
+            *((f"{name}, forward", *_speeds(found, computed), "", "") for name, found in forward),
+            *_training_rows(f"{recipe.name}, training", training, computed),
+        ],
+        _notes(training, machine, source),
+    )  # fmt: skip
+
+
+def _training_rows(name: str, training: TrainingEstimate, source: str) -> list[tuple[Cell, ...]]:
+    whole = [significant(seconds / 60, source) for seconds in training.run_seconds]
+    update = training.num_steps * training.optimizer.operator_seconds / 60
+    return [
+        (name, *_speeds(training.step, source), *whole),
+        ("of which AdamW", *[""] * 5, significant(update, source)),
+    ]
+
+
+def _notes(training: TrainingEstimate, machine: Machine, source: str) -> list[str]:
+    return [
+        f"Rates: {machine.flops_per_second / 1e12:,.3g} TFLOP/s and "
+        f"{machine.bytes_per_second / 1e12:,.3g} TB/s, read and written; {source}",
+        "Products alone: FLOPs at the first rate, which perfect fusion could at best reach. "
+        "Each operator by itself: the larger of its FLOPs at the first rate and its bytes at "
+        "the second, summed; eager code is faster only by what a cache holds between operators",
+        f"GFLOPs = multiply-adds, {COUNTED}: matrix products and convolutions; in training "
+        "with the scores that fused attention computes again. Bytes: each operator's inputs, "
+        "weights and outputs once",
+        "Everything is counted in bf16. Autocast keeps norms and the additions behind them in "
+        "fp32 and casts between, so eager code under it moves more and stays further below",
+        "Attention is the fused operator where a GPU's kernels take it; as timm's NesT comes, "
+        "they refuse its five dimensions, so it stands as products and a softmax in fp32. "
+        "Without fused_attn it moves less",
+        f"Training: forward, backward and fused AdamW ({ADAMW_BYTES} bytes a parameter), "
+        f"{training.num_steps:,} steps, {training.run_flops:.2g} FLOP. Not counted: launching "
+        "kernels, loading and augmenting images, evaluation, checkpoints",
+    ]
+
+
+def _speeds(estimate: Estimate, source: str) -> list[Cell]:
+    """Batch, GFLOPs and images/s by both bounds."""
+    speeds = [significant(speed, source) for speed in estimate.images_per_second]
+    return [str(estimate.num_images), significant(estimate.gflops, COUNTED), *speeds]

@@ -1,0 +1,413 @@
+"""A quarter of an hour of one GPU, in two calls, for what is most worth measuring.
+
+nest evidence --stage 1 --minutes 12    # the machine, the tests that ask for a GPU, NesT's speed
+nest evidence --stage 2 --minutes 12    # a row of the paper: NesT3-T on CIFAR-10
+
+Each part writes its result when it has it, and notes what it took in a state file, so that a
+killed call loses the part that it was at. What the first parts measured decides how long the later
+are: the longest schedule is trained that ends in time, and what does not fit is left out and said.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from nestbook.benchmarks.bench import SESSION_ROWS, run_bench
+from nestbook.benchmarks.rivals import RIVALS
+from nestbook.profiles.registry import run_profile
+from nestbook.profiles.roofline import MACHINE_RATES
+from nestbook.run_plan.compile_ahead import Compilations
+from nestbook.run_plan.schedule import (
+    StepTime,
+    choose_epochs,
+    choose_form,
+    measure_step,
+)
+from nestlib.data.datasets import find_dataset
+from nestlib.files import write_atomically
+from nestlib.project import find_project_root
+from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe
+from nestlib.records import Record, Store, describe_environment
+from nestlib.runs.run import carry_out
+from nestlib.runs.weights import commit_weights
+from nestlib.training.devices import resolve_device
+
+LEAST_MINUTES = 2
+CALL_SECONDS = 9 * 60  # that one call may take
+TESTS_SECONDS, BENCH_SECONDS, RESERVE_SECONDS = 60, 150, 60  # of twelve minutes; fewer of fewer
+LEAST_TESTS_SECONDS = 40  # torch's import alone takes ten on a busy machine
+TESTS = ("tests/test_gpu.py", "tests/test_augment.py", "tests/test_speed.py")
+PRECISION = "bf16"
+STATE, TESTS_LOG, RESULTS = "state.json", "tests.txt", "results.tar.gz"  # in its folder
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a session measures and trains on a kind of device.
+
+    epochs: to choose from. On a CPU, where the script is rehearsed, the run is one of seconds.
+    """
+
+    recipe: str
+    epochs: tuple[int, ...]
+    forms: tuple[str, ...]
+
+
+PROGRAMS = {
+    "cuda": Program(
+        "cifar10/nest_tiny_s2_depth3", (300, 200, 100, 60, 30), ("eager", "graph", "compiled_graph")
+    ),
+    "cpu": Program("digits/nest_narrow", (5, 4, 3, 2, 1), ("eager", "graph")),
+}
+
+
+@dataclass
+class Session:
+    """One device's time, and what was done in it.
+
+    Args:
+        folder: the state file, logs, caches and results; it outlives a call.
+        minutes: of both stages together.
+        data_root: holds one folder a data set; default: the project's data/.
+        out: results are copied here too, whenever a part has ended.
+        age: seconds that this call took before.
+        again: do also what an earlier call has done.
+        now: seconds of a clock.
+    """
+
+    store: Store
+    folder: Path
+    device: torch.device
+    minutes: float = 12
+    data_root: Path | None = None
+    out: Path | None = None
+    age: float = 0.0
+    again: bool = False
+    say: Callable[[str], None] = print
+    now: Callable[[], float] = time.monotonic
+    parts: dict[str, dict] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.minutes < LEAST_MINUTES:
+            raise ValueError(
+                f"--minutes {self.minutes:g} holds no session; give {LEAST_MINUTES} or more (12 of "
+                "a GPU that is lent for 15)"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / STATE
+        if path.is_file():
+            self.parts = json.loads(path.read_text())
+        self.began, self.began_on = self.now() - self.age, time.time() - self.age
+
+    @property
+    def program(self) -> Program:
+        return PROGRAMS[self.device.type]
+
+    @property
+    def recipe(self) -> Recipe:
+        return get_recipe(self.program.recipe)
+
+    @property
+    def data_dir(self) -> Path | None:
+        return self.data_root and self.data_root / self.recipe.dataset
+
+    def share(self, seconds: float) -> float:
+        """Of the seconds that a part has in twelve minutes, what it has in this session."""
+        return seconds * min(1, self.minutes / 12)
+
+    def left(self) -> float:
+        """Seconds that this call may still take."""
+        elapsed = self.now() - self.began
+        earlier = sum(part["seconds"] for part in self.parts.values() if not part["this_call"])
+        return min(CALL_SECONDS, 60 * self.minutes - earlier) - elapsed
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Callable[[str], None] | None]:
+        """Time a part and note in the state file what it says; None if an earlier call did it.
+
+        An error ends this part alone.
+        """
+        if not self.again and self.parts.get(name, {}).get("done"):
+            self.say(f"{name}: done before: {self.parts[name]['said']}")
+            yield None
+            return
+        begin, said = self.now(), []
+        outcome = {"done": False, "this_call": True, "seconds": 0.0, "said": "killed"}
+        self._note(name, outcome)
+        try:
+            yield said.append
+            outcome["done"] = True
+        except Exception as error:  # what one part lacks must not cost the others their time
+            said.append(f"failed: {type(error).__name__}: {error}")
+        outcome |= {"seconds": round(self.now() - begin, 2), "said": "; ".join(said)}
+        self._note(name, outcome)
+        self.say(f"{name}: {outcome['seconds']:.1f} s: {outcome['said']}")
+
+    def _note(self, name: str, outcome: dict) -> None:
+        self.parts[name] = outcome
+        kept = {name: {**part, "this_call": False} for name, part in self.parts.items()}
+        write_atomically(self.folder / STATE, json.dumps(kept, indent=1).encode())
+        pack_results(self)
+
+
+def run_stage(session: Session, stage: int) -> bool:
+    """Do one stage; whether all of its parts were done.
+
+    Raises:
+        FileNotFoundError: stage 2 without the images of its recipe; nothing is begun.
+    """
+    names = {1: _first_stage, 2: _second_stage}[stage](session)
+    total = sum(session.parts[name]["seconds"] for name in names if name in session.parts)
+    session.say(f"stage {stage}: {total:.0f} s of {60 * session.minutes:.0f}")
+    return all(session.parts.get(name, {}).get("done") for name in names)
+
+
+# Stage 1: the machine, its tests, its speed
+
+
+def _first_stage(session: Session) -> list[str]:
+    with session.part("environment") as say:
+        if say:
+            say(_describe_machine(session))
+    rows = SESSION_ROWS[session.device.type]
+    compiled = [("row", row) for row in rows if RIVALS[row].compile]
+    steps = [("step", session.program.recipe)] if session.device.type == "cuda" else []
+    compilations = Compilations(compiled + steps, session.folder / "compiled", str(session.device))
+    try:
+        with session.part("tests") as say:
+            if say:
+                seconds = max(LEAST_TESTS_SECONDS, session.share(TESTS_SECONDS))
+                say(_run_tests(session.folder / TESTS_LOG, seconds))
+        with session.part("rates") as say:
+            if say:
+                say(_measure_rates(session))
+        with session.part("speed") as say:
+            if say:
+                say(_measure_speed(session, compilations))
+    finally:
+        compilations.end()
+    return ["environment", "tests", "rates", "speed"]
+
+
+def _describe_machine(session: Session) -> str:
+    found = describe_environment(session.device)
+    if found["commit"] is None:
+        raise ValueError(
+            "records made here would name no commit: set NESTLIB_COMMIT to the one that this is a "
+            "copy of"
+        )
+    words = [found["device"], f"torch {torch.__version__}", f"Python {found['python']}"]
+    if session.device.type == "cuda":
+        seen = torch.cuda.get_device_properties(session.device)
+        words += [f"capability {seen.major}.{seen.minor}", f"CUDA {torch.version.cuda}",
+                  f"{seen.total_memory / 2**30:.0f} GiB", f"driver {_find_driver()}"]  # fmt: skip
+    return ", ".join(words)
+
+
+def _find_driver() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return "unknown: no nvidia-smi"
+
+
+def _run_tests(log: Path, seconds: float) -> str:
+    """The tests that ask for a GPU, in a process of their own; its last line.
+
+    Raises:
+        RuntimeError: some failed, or they did not end in time.
+    """
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rf", "-p", "no:cacheprovider"]
+    with log.open("wb") as out:
+        try:
+            code = subprocess.run(
+                [*pytest, *TESTS], stdout=out, stderr=subprocess.STDOUT, timeout=seconds,
+                cwd=find_project_root(), stdin=subprocess.DEVNULL,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"not done in {seconds:.0f} s; {log} says how far they came"
+            ) from error
+    last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    if code:
+        raise RuntimeError(f"{last}; see {log}")
+    return last
+
+
+def _measure_rates(session: Session) -> str:
+    record = run_profile(
+        "rates", session.store, device=str(session.device), precision=PRECISION, committed=True
+    )
+    product, copy = (record.summary[key] for key in MACHINE_RATES)
+    return f"{product / 1e3:.4g} TFLOP/s of a {PRECISION} matrix product, {copy:.4g} GB/s of a copy"
+
+
+def _measure_speed(session: Session, compilations: Compilations) -> str:
+    seconds = min(session.share(BENCH_SECONDS), session.left() - session.share(RESERVE_SECONDS))
+    begin = session.now()
+    lacking = {job: why for job, why in compilations.wait(seconds / 2).items() if why}
+    record = run_bench(
+        "speed", session.store, form="session", device=str(session.device), precision=PRECISION,
+        committed=True, progress=False, without=[name for _, name in lacking],
+        time_limit_s=seconds - (session.now() - begin),
+    )  # fmt: skip
+    speeds = [
+        f"{name} {row['images_per_second']['forward']['median']:,.0f} images/s"
+        if "error" not in row else f"{name} failed: {row['error']}"
+        for name, row in record.summary.items()
+    ]  # fmt: skip
+    return ", ".join([record.run_id, *speeds, *(f"{job[1]} {why}" for job, why in lacking.items())])
+
+
+# Stage 2: a row of the paper
+
+
+def _second_stage(session: Session) -> list[str]:
+    recipe = session.recipe
+    find_dataset(recipe.dataset, "train", data_dir=session.data_dir)  # raises where it is missing
+    reading = _read_ahead(session)
+    times: list[StepTime] = []
+    try:
+        with session.part("steps") as say:
+            if say:
+                times += _measure_steps(session)
+                say("; ".join(map(_describe_step, times)))
+    finally:
+        reading.wait()
+    with session.part("training") as say:
+        if say:
+            say(_train(session, times or _measure_steps(session)))
+    return ["steps", "training"]
+
+
+def _read_ahead(session: Session) -> subprocess.Popen:
+    """Decode the images into their cache while the device measures: a process of its own."""
+    recipe, where = session.recipe, session.data_dir and str(session.data_dir)
+    call = (
+        "from nestlib.data.datasets import load_dataset\n"
+        f"for split in ('train', 'test'):\n    load_dataset({recipe.dataset!r}, split, "
+        f"data_dir={where!r}, image_size={recipe.image_size}, **{recipe.dataset_options!r})\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", call], stdin=subprocess.DEVNULL)
+
+
+def _measure_steps(session: Session) -> list[StepTime]:
+    """Every form that is worth its time: a compiled one where that is over."""
+    recipe, times = session.recipe, []
+    limit = session.left() / 10
+    for form in session.program.forms:
+        if "compiled" in form and _longest_fits(session, times):
+            session.say(f"{form}: not tried: the longest schedule fits without")
+            continue
+        times.append(measure_step(recipe, form, session.device, limit, session.now))
+        if session.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return times
+
+
+def _longest_fits(session: Session, times: list[StepTime]) -> bool:
+    longest = max(session.program.epochs)
+    found = _choose(session, choose_form(times))
+    return found is not None and found.epochs == longest
+
+
+def _choose(session: Session, step: StepTime) -> Recipe | None:
+    seconds = session.left() - session.share(RESERVE_SECONDS)
+    return choose_epochs(session.recipe, step, seconds, session.program.epochs)
+
+
+def _describe_step(one: StepTime) -> str:
+    if one.error:
+        return f"{one.form}: {one.error}"
+    return (
+        f"{one.form}: {1e3 * one.seconds:.3g} ms a step, {one.evaluation_seconds:.2g} s an "
+        f"evaluation, first loss {one.first_loss:.4f}"
+    )
+
+
+def _train(session: Session, times: list[StepTime]) -> str:
+    step = choose_form(times)
+    recipe = _choose(session, step)
+    if recipe is None:
+        raise RuntimeError(
+            f"no schedule of {', '.join(map(str, session.program.epochs))} epochs ends in the "
+            f"{session.left():.0f} s left at {1e3 * step.seconds:.3g} ms a step"
+        )
+    begin, limit = session.now(), session.left() - session.share(RESERVE_SECONDS) / 4
+    record = carry_out(
+        recipe, session.store, data_dir=session.data_dir, runs_dir=session.folder / "runs",
+        device=str(session.device), max_seconds=limit, checkpoint_seconds=120, committed=True,
+        step=step.form, progress_bar=False, again=session.again,
+    )  # fmt: skip
+    if record is None:
+        raise RuntimeError(
+            f"{recipe.run_id} was stopped after {session.now() - begin:.0f} s, before its last "
+            "epoch; the same call goes on from its checkpoint"
+        )
+    weights = commit_weights(recipe, session.store, runs_dir=session.folder / "runs")
+    return _describe_training(record, recipe, step, weights)
+
+
+def _describe_training(record: Record, recipe: Recipe, step: StepTime, weights: Path) -> str:
+    top1, split = record.top1
+    seconds = record.summary["train_seconds"]
+    return (
+        f"{record.run_id}: {recipe.epochs} epochs by step {step.form}, {top1:.2f} % top-1 of "
+        f"{split}, {seconds:.0f} s; weights in {weights.name}"
+    )
+
+
+# What goes home
+
+
+def pack_results(session: Session) -> None:
+    """Write records and weights of this call, its state and the tests' log as one archive: unpacked
+    in the root of a checkout, each lies where it belongs."""
+    root, committed = find_project_root(), session.store.committed
+    made = [
+        path for folder in (committed, committed.parent / "weights")
+        for path in sorted(folder.rglob("*.*")) if path.stat().st_mtime >= session.began_on
+    ]  # fmt: skip
+    with tarfile.open(session.folder / RESULTS, "w:gz") as archive:
+        for path in made:
+            inside = path.is_relative_to(root)
+            archive.add(path, path.relative_to(root) if inside else path.name)
+        for name in (STATE, TESTS_LOG):
+            if (session.folder / name).is_file():
+                archive.add(session.folder / name, f"runs/gpu/{name}")
+    if session.out:
+        session.out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(session.folder / RESULTS, session.out / RESULTS)
+
+
+def run_session(
+    store: Store, stages: Sequence[int], *, folder: Path, device: str = "cuda", **how
+) -> bool:  # fmt: skip
+    """Do stages in turn; whether all of their parts were done.
+
+    On a CPU it is a rehearsal: its records go to `folder`, never to those of the project.
+
+    Args:
+        how: for `Session`.
+
+    Raises:
+        DeviceError: the device cannot be used; nothing is begun.
+        ValueError: too few minutes.
+    """
+    where = resolve_device(device)
+    if where.type == "cpu":
+        folder = folder / "rehearsal"
+        store = Store(folder / "records", folder / "local")
+    session = Session(store, folder, where, **how)
+    return all([run_stage(session, stage) for stage in stages])
