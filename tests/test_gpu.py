@@ -74,15 +74,6 @@ def test_bf16_is_near_fp32():
 
 
 @needs_gpu
-def test_compiled_is_eager():
-    model = build(embed_dim=48, patch_size=2, num_hierarchies=3)
-    with torch.inference_mode():
-        torch.testing.assert_close(
-            torch.compile(model)(images()), model(images()), rtol=1e-3, atol=1e-3
-        )
-
-
-@needs_gpu
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_graph_trains_as_eager_steps_do(tiny_recipe, tmp_path, optimizer):
     """The same draws at each replay: crops, mixes and stochastic depth are others at every step."""
@@ -92,13 +83,6 @@ def test_a_graph_trains_as_eager_steps_do(tiny_recipe, tmp_path, optimizer):
     assert_same_weights(graph, eager)
     other = steps(replace(recipe, seed=1), tmp_path / "other", "graph")
     assert abs(other.sums[0] - graph.sums[0]) > 1e-4
-
-
-@needs_gpu
-def test_a_compiled_graph_learns_as_eager_steps_do(tiny_recipe, tmp_path):
-    recipe = replace(tiny_recipe, precision="bf16", drop_path_rate=0.0)
-    eager, graph = (steps(recipe, tmp_path / form, form) for form in ("eager", "compiled_graph"))
-    torch.testing.assert_close(graph.sums, eager.sums, rtol=0.02, atol=0)
 
 
 @needs_gpu
@@ -142,3 +126,22 @@ def test_every_trainer_trains(tiny_recipe, store, tmp_path):
         assert record.environment["device_kind"] == DEVICE.type
         values = [v for v in record.epochs[-1].values() if isinstance(v, float)]
         assert values and torch.isfinite(torch.tensor(values)).all()
+
+
+# What compiles takes longest
+
+
+@needs_gpu
+def test_compiled_is_eager():
+    model = build(embed_dim=48, patch_size=2, num_hierarchies=3)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            torch.compile(model)(images()), model(images()), rtol=1e-3, atol=1e-3
+        )
+
+
+@needs_gpu
+def test_a_compiled_graph_learns_as_eager_steps_do(tiny_recipe, tmp_path):
+    recipe = replace(tiny_recipe, precision="bf16", drop_path_rate=0.0)
+    eager, graph = (steps(recipe, tmp_path / form, form) for form in ("eager", "compiled_graph"))
+    torch.testing.assert_close(graph.sums, eager.sums, rtol=0.02, atol=0)

@@ -168,9 +168,17 @@ def test_a_killed_part_is_done_again_and_a_done_one_is_not(store, tmp_path):
         with second.part(name) as say:
             ran += [name] if say else []
     assert ran == ["speed"]
-    again = Session(store, tmp_path, CPU, again=True, **how)
-    with again.part("rates") as say:
-        assert say
+
+
+def test_again_forgets_a_stage_and_what_follows_it(store, tmp_path, monkeypatch):
+    for name in ("_first_stage", "_second_stage"):
+        monkeypatch.setattr(session, name, lambda _: None)
+    every = [name for names in session.STAGES.values() for name in names]
+    for stage, kept in ((1, []), (2, ["environment", "tests", "rates", "speed"])):
+        made = Session(store, tmp_path, CPU, again=True, say=lambda _: None)
+        made.parts = {name: {"done": True, "this_call": False, "seconds": 1.0} for name in every}
+        run_stage(made, stage)
+        assert list(made.parts) == kept
 
 
 def test_a_failed_part_costs_the_others_nothing(store, tmp_path):

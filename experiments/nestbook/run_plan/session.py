@@ -46,8 +46,9 @@ LEAST_MINUTES = 2
 CALL_SECONDS = 9 * 60  # that one call may take
 TESTS_SECONDS, BENCH_SECONDS, RESERVE_SECONDS = 60, 150, 60  # of twelve minutes; fewer of fewer
 LEAST_TESTS_SECONDS = 40  # torch's import alone takes ten on a busy machine
-TESTS = ("tests/test_gpu.py", "tests/test_augment.py", "tests/test_speed.py")
+TESTS = ("tests/test_augment.py", "tests/test_speed.py", "tests/test_gpu.py")  # compiling ones last
 PRECISION = "bf16"
+STAGES = {1: ("environment", "tests", "rates", "speed"), 2: ("steps", "training")}
 STATE, TESTS_LOG, RESULTS = "state.json", "tests.txt", "results.tar.gz"  # in its folder
 
 
@@ -81,7 +82,7 @@ class Session:
         data_root: holds one folder a data set; default: the project's data/.
         out: results are copied here too, whenever a part has ended.
         age: seconds that this call took before.
-        again: do also what an earlier call has done.
+        again: forget what earlier calls have done of a stage that is begun, and of what follows it.
         now: seconds of a clock.
     """
 
@@ -137,8 +138,8 @@ class Session:
 
         An error ends this part alone.
         """
-        if not self.again and self.parts.get(name, {}).get("done"):
-            self.say(f"{name}: done before: {self.parts[name]['said']}")
+        if self.parts.get(name, {}).get("done"):
+            self.say(f"{name}: done before (--again does it anew): {self.parts[name]['said']}")
             yield None
             return
         begin, said = self.now(), []
@@ -166,7 +167,11 @@ def run_stage(session: Session, stage: int) -> bool:
     Raises:
         FileNotFoundError: stage 2 without the images of its recipe; nothing is begun.
     """
-    names = {1: _first_stage, 2: _second_stage}[stage](session)
+    names = STAGES[stage]
+    if session.again:
+        later = {name for number, parts in STAGES.items() if number >= stage for name in parts}
+        session.parts = {k: part for k, part in session.parts.items() if k not in later}
+    {1: _first_stage, 2: _second_stage}[stage](session)
     total = sum(session.parts[name]["seconds"] for name in names if name in session.parts)
     session.say(f"stage {stage}: {total:.0f} s of {60 * session.minutes:.0f}")
     return all(session.parts.get(name, {}).get("done") for name in names)
@@ -175,7 +180,7 @@ def run_stage(session: Session, stage: int) -> bool:
 # Stage 1: the machine, its tests, its speed
 
 
-def _first_stage(session: Session) -> list[str]:
+def _first_stage(session: Session) -> None:
     with session.part("environment") as say:
         if say:
             say(_describe_machine(session))
@@ -196,7 +201,6 @@ def _first_stage(session: Session) -> list[str]:
                 say(_measure_speed(session, compilations))
     finally:
         compilations.end()
-    return ["environment", "tests", "rates", "speed"]
 
 
 def _describe_machine(session: Session) -> str:
@@ -273,7 +277,7 @@ def _measure_speed(session: Session, compilations: Compilations) -> str:
 # Stage 2: a row of the paper
 
 
-def _second_stage(session: Session) -> list[str]:
+def _second_stage(session: Session) -> None:
     recipe = session.recipe
     find_dataset(recipe.dataset, "train", data_dir=session.data_dir)  # raises where it is missing
     reading = _read_ahead(session)
@@ -288,7 +292,6 @@ def _second_stage(session: Session) -> list[str]:
     with session.part("training") as say:
         if say:
             say(_train(session, times or _measure_steps(session)))
-    return ["steps", "training"]
 
 
 def _read_ahead(session: Session) -> subprocess.Popen:
