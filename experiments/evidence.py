@@ -20,8 +20,8 @@
 # what of that has a record. It is for whoever has a GPU for minutes, and for whoever asks which of the paper's
 # results are not measured here yet.
 #
-#     nest evidence                                        # this plan, in a terminal
-#     nest evidence --run --max-time 9m --data-dir DATA    # from the top: runs what has no record of a GPU
+#     nest evidence                                        # this plan
+#     nest evidence --run --max-time 9m --data-dir DATA    # runs what has no record
 #
 # `DATA` holds one folder a data set (`DATA/cifar10`, `DATA/tiny_imagenet`). A run stops cleanly before the limit,
 # and the same command goes on from its checkpoint; a run that fails is said and passed over.
@@ -32,11 +32,12 @@
 #
 #     nest evidence --minutes 12 --stage 1
 #     nest evidence --minutes 12 --stage 2 --data-dir DATA
-#     nest evidence --minutes 3 --device cpu               # a rehearsal of both without a GPU, on digits
-#     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers, for a machine without a network
-#     PYTHONPATH=.:experiments python -m nestbook evidence --minutes 12 --stage 1    # from a checkout, not installed
+#     nest evidence --minutes 3 --device cpu               # both, rehearsed without a GPU
+#     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers
 #
-# `--take FOLDER/1` keeps a transfer there. Each part writes its result when it has it, so a killed call loses one part.
+# Each part writes its result when it has it, so a killed call loses one part. On a machine that files reach with the
+# checkout alone, send one folder of `--pack` with each call, whose `--take FOLDER/1` keeps it. Where nestlib is not
+# installed, `PYTHONPATH=.:experiments python -m nestbook` stands for `nest`.
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec

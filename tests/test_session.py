@@ -143,7 +143,7 @@ def test_a_rehearsal_runs_whole_from_a_checkout(tmp_path):
     with tarfile.open(tmp_path / "results.tar.gz") as archive:
         names = [Path(name).name for name in archive.getnames()]
         state = json.load(archive.extractfile("runs/gpu/state.json"))
-    assert list(state) == ["environment", "tests", "rates", "speed", "steps", "training"]
+    assert list(state) == [name for names in session.STAGES.values() for name in names]
     assert all(part["done"] and part["said"] for part in state.values())
     kinds = ("rates-full-", "speed-session-", "nest_narrow-s0-")
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
@@ -174,7 +174,7 @@ def test_again_forgets_a_stage_and_what_follows_it(store, tmp_path, monkeypatch)
     for name in ("_first_stage", "_second_stage"):
         monkeypatch.setattr(session, name, lambda _: None)
     every = [name for names in session.STAGES.values() for name in names]
-    for stage, kept in ((1, []), (2, ["environment", "tests", "rates", "speed"])):
+    for stage, kept in ((1, []), (2, list(session.STAGES[1]))):
         made = Session(store, tmp_path, CPU, again=True, say=lambda _: None)
         made.parts = {name: {"done": True, "this_call": False, "seconds": 1.0} for name in every}
         run_stage(made, stage)
@@ -189,6 +189,14 @@ def test_a_failed_part_costs_the_others_nothing(store, tmp_path):
         say("fast")
     assert made.parts["tests"]["said"] == "failed: RuntimeError: 2 failed"
     assert [part["done"] for part in made.parts.values()] == [False, True]
+
+
+def test_a_bench_without_time_is_dropped(store, tmp_path):
+    now = SimpleNamespace(seconds=0.0)
+    made = Session(store, tmp_path, CPU, now=lambda: now.seconds, say=lambda _: None)
+    now.seconds = 460.0  # of 540; 60 are kept for the end
+    with pytest.raises(RuntimeError, match="20 s left, of 150 that it should have"):
+        session._measure_speed(made, [])
 
 
 def test_earlier_calls_and_the_limit_of_one_are_counted(store, tmp_path):
@@ -221,6 +229,10 @@ def test_results_lie_where_they_belong(tmp_path, monkeypatch):
 def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="--minutes 1 holds no session; give 2 or more"):
         run_session(store, [1], folder=tmp_path, device="cpu", minutes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "describe_environment", lambda _: {"commit": None})
+        with pytest.raises(ValueError, match="name no commit; set NESTLIB_COMMIT"):
+            run_session(store, [1], folder=tmp_path, device="cpu")
     program = session.PROGRAMS["cuda"]
     monkeypatch.setitem(session.PROGRAMS, "cpu", program)
     with pytest.raises(FileNotFoundError, match=r"cifar10: no train images in .*nowhere/cifar10"):

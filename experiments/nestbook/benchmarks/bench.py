@@ -114,7 +114,7 @@ def run_bench(
     measured = bench(
         contenders, device=where, precision=precision, rounds=how.rounds,
         seconds_per_round=how.seconds_per_round, warmup=how.warmup, progress=progress,
-        time_limit_s=time_limit_s or how.time_limit_s,
+        time_limit_s=how.time_limit_s if time_limit_s is None else time_limit_s,
         train=name != "figure7" and form != "session",
     )  # fmt: skip
     return add_record(

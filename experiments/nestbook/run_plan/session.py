@@ -48,7 +48,7 @@ TESTS_SECONDS, BENCH_SECONDS, RESERVE_SECONDS = 60, 150, 60  # of twelve minutes
 LEAST_TESTS_SECONDS = 40  # torch's import alone takes ten on a busy machine
 TESTS = ("tests/test_augment.py", "tests/test_speed.py", "tests/test_gpu.py")  # compiling ones last
 PRECISION = "bf16"
-STAGES = {1: ("environment", "tests", "rates", "speed"), 2: ("steps", "training")}
+STAGES = {1: ("environment", "tests", "compile", "rates", "speed"), 2: ("steps", "training")}
 STATE, TESTS_LOG, RESULTS = "state.json", "tests.txt", "results.tar.gz"  # in its folder
 
 
@@ -193,23 +193,24 @@ def _first_stage(session: Session) -> None:
             if say:
                 seconds = max(LEAST_TESTS_SECONDS, session.share(TESTS_SECONDS))
                 say(_run_tests(session.folder / TESTS_LOG, seconds))
+        lacking: list[str] = []
+        session.parts.pop("compile", None)  # another call reads the cache anew
+        with session.part("compile") as say:
+            ended = compilations.wait(session.share(BENCH_SECONDS) / 2)
+            lacking += [name for (_, name), why in ended.items() if why]
+            say("; ".join(f"{name}: {why or 'done'}" for (_, name), why in ended.items()))
         with session.part("rates") as say:
             if say:
                 say(_measure_rates(session))
         with session.part("speed") as say:
             if say:
-                say(_measure_speed(session, compilations))
+                say(_measure_speed(session, lacking))
     finally:
         compilations.end()
 
 
 def _describe_machine(session: Session) -> str:
     found = describe_environment(session.device)
-    if found["commit"] is None:
-        raise ValueError(
-            "records made here would name no commit: set NESTLIB_COMMIT to the one that this is a "
-            "copy of"
-        )
     words = [found["device"], f"torch {torch.__version__}", f"Python {found['python']}"]
     if session.device.type == "cuda":
         seen = torch.cuda.get_device_properties(session.device)
@@ -257,21 +258,26 @@ def _measure_rates(session: Session) -> str:
     return f"{product / 1e3:.4g} TFLOP/s of a {PRECISION} matrix product, {copy:.4g} GB/s of a copy"
 
 
-def _measure_speed(session: Session, compilations: Compilations) -> str:
-    seconds = min(session.share(BENCH_SECONDS), session.left() - session.share(RESERVE_SECONDS))
-    begin = session.now()
-    lacking = {job: why for job, why in compilations.wait(seconds / 2).items() if why}
+def _measure_speed(session: Session, without: Sequence[str]) -> str:
+    """Time the rows but for those that are not compiled.
+
+    Raises:
+        RuntimeError: too little time is left.
+    """
+    most = session.share(BENCH_SECONDS)
+    seconds = min(most, session.left() - session.share(RESERVE_SECONDS))
+    if seconds < most / 4:
+        raise RuntimeError(f"{seconds:.0f} s left, of {most:.0f} that it should have")
     record = run_bench(
         "speed", session.store, form="session", device=str(session.device), precision=PRECISION,
-        committed=True, progress=False, without=[name for _, name in lacking],
-        time_limit_s=seconds - (session.now() - begin),
+        committed=True, progress=False, without=without, time_limit_s=seconds,
     )  # fmt: skip
     speeds = [
         f"{name} {row['images_per_second']['forward']['median']:,.0f} images/s"
         if "error" not in row else f"{name} failed: {row['error']}"
         for name, row in record.summary.items()
     ]  # fmt: skip
-    return ", ".join([record.run_id, *speeds, *(f"{job[1]} {why}" for job, why in lacking.items())])
+    return ", ".join([record.run_id, *speeds])
 
 
 # Stage 2: a row of the paper
@@ -279,7 +285,8 @@ def _measure_speed(session: Session, compilations: Compilations) -> str:
 
 def _second_stage(session: Session) -> None:
     recipe = session.recipe
-    find_dataset(recipe.dataset, "train", data_dir=session.data_dir)  # raises where it is missing
+    for split in ("train", "test"):  # raises where they are missing
+        find_dataset(recipe.dataset, split, data_dir=session.data_dir)
     reading = _read_ahead(session)
     times: list[StepTime] = []
     try:
@@ -406,9 +413,14 @@ def run_session(
 
     Raises:
         DeviceError: the device cannot be used; nothing is begun.
-        ValueError: too few minutes.
+        ValueError: too few minutes, or a copy of the project that names no commit.
     """
     where = resolve_device(device)
+    if describe_environment(where)["commit"] is None:
+        raise ValueError(
+            "records made here would name no commit; set NESTLIB_COMMIT to the one that this is a "
+            "copy of"
+        )
     if where.type == "cpu":
         folder = folder / "rehearsal"
         store = Store(folder / "records", folder / "local")
