@@ -16,6 +16,7 @@ import torch
 from browsing import ROOT
 
 from nestbook.run_plan import session
+from nestbook.run_plan.compile_ahead import Compilations
 from nestbook.run_plan.schedule import StepTime, choose_epochs, choose_form, measure_step
 from nestbook.run_plan.session import Session, pack_results, run_session, run_stage
 from nestlib.cli import main as cli
@@ -149,6 +150,19 @@ def test_a_rehearsal_runs_whole_from_a_checkout(tmp_path):
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     assert sum(name.endswith(".safetensors") for name in names) == 1
     assert not open_store().find_committed("bench/rates-full-")  # nothing of it is the project's
+
+
+@pytest.mark.slow
+def test_processes_that_compile_ahead_say_what_came_of_them(tmp_path, monkeypatch):
+    """By a row that is not compiled, which takes seconds."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "experiments")]))
+    done, unknown = ("row", "nestlib nest_tiny_cifar"), ("row", "no such row")
+    compilations = Compilations([done, unknown], tmp_path / "cache", "cpu")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache")
+    assert compilations.wait(120) == {done: "", unknown: "its process ended with 1"}
+    slow = Compilations([done], tmp_path / "cache", "cpu")
+    assert slow.wait(0.0) == {done: "not compiled within 0 s"}
 
 
 # What a call leaves

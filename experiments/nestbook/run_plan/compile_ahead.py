@@ -76,4 +76,4 @@ if __name__ == "__main__":
     from nestlib.extensions import register
 
     register(extension)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]) or 0)  # a text is printed, and the code is 1
