@@ -28,7 +28,7 @@
 #
 # A GPU that is lent for a quarter of an hour is best given to these two calls, each of at most nine minutes. The first
 # looks at the machine, runs the tests that ask for a GPU, and times NesT against timm's. The second trains NesT3-T on
-# CIFAR-10, by the longest of five schedules that ends in time:
+# CIFAR-10, or where that has a record the next of items 3 and 4, by the longest of five schedules that ends in time:
 #
 #     nest evidence --minutes 12 --stage 1
 #     nest evidence --minutes 12 --stage 2 --data-dir DATA

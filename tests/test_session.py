@@ -165,6 +165,21 @@ def test_processes_that_compile_ahead_say_what_came_of_them(tmp_path, monkeypatc
     assert slow.wait(0.0) == {done: "not compiled within 0 s"}
 
 
+def test_the_next_session_trains_the_next_recipe(store, monkeypatch):
+    names = session.PROGRAMS["cuda"].recipes
+    assert names[:2] == (RECIPE.name, "cifar10/nest_tiny")
+    for number, name in enumerate(names[:3]):
+        assert session.choose_recipe(names, store, "cuda") == get_recipe(name)
+        for kind in ("cpu", "cuda"):  # a CPU's record is none of a GPU
+            assert session.choose_recipe(names, store, "cuda").name == name
+            run_id = f"{name}-s0-0000000{number}"
+            environment = {"device_kind": kind, "finished": "2026"}
+            store.add(Record(run_id, "train", {}, environment, {}), committed=True)
+    assert names[3] == "cifar10/cct7_3x1"
+    monkeypatch.setitem(sys.modules, "vit_pytorch.cct", None)  # as where it is not installed
+    assert session.choose_recipe(names, store, "cuda").name == names[4]
+
+
 # What a call leaves
 
 

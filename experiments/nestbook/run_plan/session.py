@@ -1,7 +1,7 @@
 """A quarter of an hour of one GPU, in two calls, for what is most worth measuring.
 
 nest evidence --stage 1 --minutes 12    # the machine, the tests that ask for a GPU, NesT's speed
-nest evidence --stage 2 --minutes 12    # a row of the paper: NesT3-T on CIFAR-10
+nest evidence --stage 2 --minutes 12    # a row of the paper: NesT3-T on CIFAR-10, then others
 
 Each part writes its result when it has it, and notes what it took in a state file, so that a
 killed call loses the part that it was at. What the first parts measured decides how long the later
@@ -22,17 +22,19 @@ from pathlib import Path
 import torch
 
 from nestbook.benchmarks.bench import SESSION_ROWS, run_bench
-from nestbook.benchmarks.rivals import RIVALS
+from nestbook.benchmarks.rivals import RIVALS as SPEED_RIVALS
 from nestbook.profiles.registry import run_profile
 from nestbook.profiles.roofline import MACHINE_RATES
+from nestbook.recipes.rows import TABLE1
 from nestbook.run_plan.compile_ahead import Compilations
+from nestbook.run_plan.entries import HEADLINE, RIVALS, SCHEDULES
 from nestbook.run_plan.schedule import (
     StepTime,
     choose_epochs,
     choose_form,
     measure_step,
 )
-from nestlib.data.datasets import find_dataset
+from nestlib.data.datasets import dataset_info, find_dataset
 from nestlib.files import write_atomically
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
@@ -56,20 +58,22 @@ STATE, TESTS_LOG, RESULTS = "state.json", "tests.txt", "results.tar.gz"  # in it
 class Program:
     """What a session measures and trains on a kind of device.
 
-    epochs: to choose from. On a CPU, where the script is rehearsed, the run is one of seconds.
+    recipes: the first that has no record of such a device is trained. epochs: to choose from. On a
+    CPU, where the script is rehearsed, the run is one of seconds.
     """
 
-    recipe: str
+    recipes: tuple[str, ...]
     epochs: tuple[int, ...]
     forms: tuple[str, ...]
 
 
 PROGRAMS = {
     "cuda": Program(
-        "cifar10/nest_tiny_s2_depth3", (300, 200, 100, 60, 30), ("eager", "graph", "compiled_graph")
+        (HEADLINE, "cifar10/nest_tiny", *(TABLE1[row].on("cifar10") for row in RIVALS)),
+        SCHEDULES["epochs"], ("eager", "graph", "compiled_graph"),
     ),
-    "cpu": Program("digits/nest_narrow", (5, 4, 3, 2, 1), ("eager", "graph")),
-}
+    "cpu": Program(("digits/nest_narrow",), (5, 4, 3, 2, 1), ("eager", "graph")),
+}  # fmt: skip
 
 
 @dataclass
@@ -109,14 +113,11 @@ class Session:
         if path.is_file():
             self.parts = json.loads(path.read_text())
         self.began, self.began_on = self.now() - self.age, time.time() - self.age
+        self.recipe = choose_recipe(self.program.recipes, self.store, self.device.type)
 
     @property
     def program(self) -> Program:
         return PROGRAMS[self.device.type]
-
-    @property
-    def recipe(self) -> Recipe:
-        return get_recipe(self.program.recipe)
 
     @property
     def data_dir(self) -> Path | None:
@@ -161,6 +162,29 @@ class Session:
         pack_results(self)
 
 
+def choose_recipe(names: Sequence[str], store: Store, device_type: str) -> Recipe:
+    """The first recipe that can be built here and has no record of such a device, of any schedule.
+
+    The last where all have one.
+    """
+    for name in names:
+        recipe, found = get_recipe(name), store.find_committed(f"{name}-s0-")
+        has_record = any(one.environment["device_kind"] == device_type for one in found)
+        if not has_record and _can_be_built(recipe):
+            break
+    return recipe
+
+
+def _can_be_built(recipe: Recipe) -> bool:
+    """Is the library there that its model is from?"""
+    try:
+        with torch.device("meta"):
+            recipe.build_model(dataset_info(recipe.dataset).num_classes)
+    except ImportError:
+        return False
+    return True
+
+
 def run_stage(session: Session, stage: int) -> bool:
     """Do one stage; whether all of its parts were done.
 
@@ -185,8 +209,8 @@ def _first_stage(session: Session) -> None:
         if say:
             say(_describe_machine(session))
     rows = SESSION_ROWS[session.device.type]
-    compiled = [("row", row) for row in rows if RIVALS[row].compile]
-    steps = [("step", session.program.recipe)] if session.device.type == "cuda" else []
+    compiled = [("row", row) for row in rows if SPEED_RIVALS[row].compile]
+    steps = [("step", session.recipe.name)] if session.device.type == "cuda" else []
     compilations = Compilations(compiled + steps, session.folder / "compiled", str(session.device))
     try:
         with session.part("tests") as say:
