@@ -256,8 +256,11 @@ def test_results_lie_where_they_belong(tmp_path, monkeypatch):
 
 
 def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="--minutes 1 holds no session; give 2 or more"):
-        run_session(store, [1], folder=tmp_path, device="cpu", minutes=1)
+    for minutes in (1, math.nan, math.inf):
+        with pytest.raises(
+            ValueError, match=f"--minutes {minutes} holds no session; give 2 or more"
+        ):
+            run_session(store, [1], folder=tmp_path, device="cpu", minutes=minutes)
     with monkeypatch.context() as patch:
         patch.setattr(session, "describe_environment", lambda _: {"commit": None})
         with pytest.raises(ValueError, match="name no commit; set NESTLIB_COMMIT"):

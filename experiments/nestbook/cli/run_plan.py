@@ -24,7 +24,10 @@ def evidence(
     run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
     only: Annotated[int, typer.Option(help="of --run: one item of the plan, by its number")] = 0,
     stage: Annotated[
-        int, typer.Option(help="1 or 2 of a session of minutes; both where only --minutes is given")
+        int,
+        typer.Option(
+            min=0, max=2, help="1 or 2 of a session of minutes; 0: both, where --minutes is given"
+        ),
     ] = 0,
     minutes: Annotated[float, typer.Option(help="that the session has, both stages together")] = 12,
     take: Annotated[

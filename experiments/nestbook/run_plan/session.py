@@ -9,6 +9,7 @@ are: the longest schedule is trained that ends in time, and what does not fit is
 """
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ class Session:
     parts: dict[str, dict] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.minutes < LEAST_MINUTES:
+        if not LEAST_MINUTES <= self.minutes < math.inf:  # nan neither
             raise ValueError(
                 f"--minutes {self.minutes:g} holds no session; give {LEAST_MINUTES} or more (12 of "
                 "a GPU that is lent for 15)"
