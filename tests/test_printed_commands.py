@@ -27,6 +27,7 @@ NOT_RUN = {
     "make test": "runs this very test",
     "make pdf": "tests/test_pdf.py builds it, into _build/",
     "make book": "tests/conftest.py builds it, into _build/",
+    "nest evidence --minutes 3 --device cpu": "tests/test_session.py runs it",
     "make notebooks": "the one command that may write them",
     "make notebooks NOTEBOOKS=experiments/records.ipynb": "likewise",
 }
