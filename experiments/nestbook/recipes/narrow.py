@@ -138,7 +138,8 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         SMALL | _with(CCT, depth=6) | dict(lr_per_256=8e-3),
     ),
     "small/wrn_narrow": (
-        "ours: WRN28-1, by SGD, likewise", SMALL_CONVNET | _with(WRN, depth=28, width=1),
+        "ours: WRN28-1, by SGD, likewise",
+        SMALL_CONVNET | _with(WRN, depth=28, width=1) | dict(lr_per_256=0.4),
     ),
     "small/pyramid_narrow": (
         "ours: Pyramid-11-96, by SGD, likewise", SMALL_CONVNET | _with(PYRAMID, alpha=96),
