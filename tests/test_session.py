@@ -15,10 +15,12 @@ import pytest
 import torch
 from browsing import ROOT
 
-from nestbook.run_plan import session
+from nestbook.run_plan import session, stages
 from nestbook.run_plan.compile_ahead import Compilations
+from nestbook.run_plan.entries import keep_weights
 from nestbook.run_plan.schedule import StepTime, choose_epochs, choose_form, measure_step
-from nestbook.run_plan.session import Session, pack_results, run_session, run_stage
+from nestbook.run_plan.session import Session, pack_results
+from nestbook.run_plan.stages import run_session, run_stage
 from nestlib.cli import main as cli
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store, open_store
@@ -44,12 +46,10 @@ class FakeGpu:
         }
         self.tried, self.trained = [], None
         for name in ("measure_step", "carry_out"):
-            monkeypatch.setattr(session, name, getattr(self, name))
-        monkeypatch.setattr(session, "find_dataset", lambda *args, **how: None)
-        monkeypatch.setattr(session, "_read_ahead", lambda _: SimpleNamespace(wait=lambda: None))
-        monkeypatch.setattr(
-            session, "commit_weights", lambda *args, **how: SimpleNamespace(name="")
-        )
+            monkeypatch.setattr(stages, name, getattr(self, name))
+        monkeypatch.setattr(stages, "find_dataset", lambda *args, **how: None)
+        monkeypatch.setattr(stages, "_read_ahead", lambda _: SimpleNamespace(wait=lambda: None))
+        monkeypatch.setattr(stages, "keep_weights", lambda *_: None)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
     def now(self) -> float:
@@ -147,7 +147,7 @@ def test_a_rehearsal_runs_whole_from_a_checkout(tmp_path):
     with tarfile.open(tmp_path / "results.tar.gz") as archive:
         names = [Path(name).name for name in archive.getnames()]
         state = json.load(archive.extractfile("runs/gpu/state.json"))
-    assert list(state) == [name for names in session.STAGES.values() for name in names]
+    assert list(state) == [name for names in stages.STAGES.values() for name in names]
     assert all(part["done"] and part["said"] for part in state.values())
     kinds = ("rates-full-", "speed-session-", "nest_narrow-s0-")
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
@@ -204,9 +204,9 @@ def test_a_killed_part_is_done_again_and_a_done_one_is_not(store, tmp_path):
 
 def test_again_forgets_a_stage_and_what_follows_it(store, tmp_path, monkeypatch):
     for name in ("_first_stage", "_second_stage"):
-        monkeypatch.setattr(session, name, lambda _: None)
-    every = [name for names in session.STAGES.values() for name in names]
-    for stage, kept in ((1, []), (2, list(session.STAGES[1]))):
+        monkeypatch.setattr(stages, name, lambda _: None)
+    every = [name for names in stages.STAGES.values() for name in names]
+    for stage, kept in ((1, []), (2, list(stages.STAGES[1]))):
         made = Session(store, tmp_path, CPU, again=True, say=lambda _: None)
         made.parts = {name: {"done": True, "this_call": False, "seconds": 1.0} for name in every}
         run_stage(made, stage)
@@ -228,7 +228,15 @@ def test_a_bench_without_time_is_dropped(store, tmp_path):
     made = Session(store, tmp_path, CPU, now=lambda: now.seconds, say=lambda _: None)
     now.seconds = 460.0  # of 540; 60 are kept for the end
     with pytest.raises(RuntimeError, match="20 s left, of 150 that it should have"):
-        session._measure_speed(made, [])
+        stages._measure_speed(made, [])
+
+
+def test_weights_too_large_to_be_kept_fail_no_run(store):
+    large = Record("cifar10/wrn", "train", {}, {}, {"num_params": 36_479_194})
+    assert keep_weights(RECIPE, large, store, None) is None
+    small = Record(RECIPE.run_id, "train", {}, {}, {"num_params": 1_000})
+    with pytest.raises(FileNotFoundError, match="no finished run"):  # it is looked for
+        keep_weights(RECIPE, small, store, None)
 
 
 def test_earlier_calls_and_the_limit_of_one_are_counted(store, tmp_path):
@@ -265,7 +273,7 @@ def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
         ):
             run_session(store, [1], folder=tmp_path, device="cpu", minutes=minutes)
     with monkeypatch.context() as patch:
-        patch.setattr(session, "describe_environment", lambda _: {"commit": None})
+        patch.setattr(stages, "describe_environment", lambda _: {"commit": None})
         with pytest.raises(ValueError, match="name no commit; set NESTLIB_COMMIT"):
             run_session(store, [1], folder=tmp_path, device="cpu")
     program = session.PROGRAMS["cuda"]

@@ -50,7 +50,7 @@ SPEED_FORMS = {
     "session": Form("session", rounds=7, seconds_per_round=0.5, warmup=3),
     "smoke": FORMS["smoke"],
 }
-# Of `speed` in a session of minutes (nestbook.run_plan.session), forward alone; on a CPU, where one
+# Of `speed` in a session of minutes (nestbook.run_plan.stages), forward alone; on a CPU, where one
 # is rehearsed, small models.
 SESSION_ROWS = {
     "cuda": ("nestlib nest_tiny", "nestlib nest_tiny compiled", "timm nest_tiny",

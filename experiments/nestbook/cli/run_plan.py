@@ -98,7 +98,7 @@ def _show_plan(
 
 
 def _run_session(stage: int, *, take: Path | None, device: str, data_root, **how) -> None:
-    from nestbook.run_plan.session import run_session
+    from nestbook.run_plan.stages import run_session
 
     if take:
         _take(take, data_root)

@@ -286,9 +286,18 @@ def _carry_out(
         entry.recipe, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=seconds, checkpoint_seconds=120, committed=True,
     )  # fmt: skip
-    if record and record.summary["num_params"] * 2 <= LARGEST_MB * 2**20:
-        commit_weights(entry.recipe, store, runs_dir=runs_dir)
+    if record:
+        keep_weights(entry.recipe, record, store, runs_dir)
     return record
+
+
+def keep_weights(
+    recipe: Recipe | GanRecipe, record: Record, store: Store, runs_dir: Path | None
+) -> Path | None:
+    """Round a run's weights to fp16 beside the committed records; None of a model too large."""
+    if record.summary["num_params"] * 2 > LARGEST_MB * 2**20:
+        return None
+    return commit_weights(recipe, store, runs_dir=runs_dir)
 
 
 def _planned(figure: str, seeds: int = 1, *others: str) -> list[Recipe | GanRecipe]:

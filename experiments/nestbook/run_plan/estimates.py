@@ -28,8 +28,8 @@ from nestlib.recipes.recipe import Recipe
 # In bf16; a session on a GPU measures its own (nestbook.benchmarks.rates.measure_machine).
 H200 = Machine(flops_per_second=790e12, bytes_per_second=4.3e12)
 H200_SOURCE = (
-    "assumed: large bf16 matrix products and copies as measured on machines of this kind "
-    "elsewhere; the session measures its own first"
+    "assumed of an H200, no record of this project: large bf16 matrix products and copies; a "
+    "session on a GPU measures its own first"
 )
 FORWARD = (
     Rival("nest_tiny", "nestlib"), Rival("nest_tiny", "timm"), Rival("deit_small", "timm"),
