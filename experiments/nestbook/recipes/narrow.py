@@ -142,7 +142,8 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         SMALL_CONVNET | _with(WRN, depth=28, width=1) | dict(lr_per_256=0.4),
     ),
     "small/pyramid_narrow": (
-        "ours: Pyramid-11-96, by SGD, likewise", SMALL_CONVNET | _with(PYRAMID, alpha=96),
+        "ours: Pyramid-11-96, by SGD, likewise",
+        SMALL_CONVNET | _with(PYRAMID, alpha=96) | dict(lr_per_256=0.4),
     ),
     "cifar10/nest_narrow": (
         "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU",
