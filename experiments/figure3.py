@@ -46,7 +46,7 @@ canvas: int = 0  # which of the 128 canvases with four digits
 image: str = ""  # a photo's path: walked by the published NesT-S, fetched by timm; none: the canvas
 
 # %%
-from nestbook.evaluations import blanking, examples
+from nestbook.evaluations import blanking, examples, planted
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
 from nestbook.report import grounding, profiles, tree
@@ -74,7 +74,7 @@ page.show(tree.draw_trees(walks.images[0], walks.traversal, walks.class_names, "
 
 # %% tags=["hide-input"]
 store = page.store
-page.show(grounding.grounding_table(store.find_committed("planted/nest_planted-")))
+page.show(grounding.grounding_table(planted.find_planted(store)))
 
 # %% [markdown]
 # On four digits most variants with the positive gradient find the quadrant asked for in two cases of three or

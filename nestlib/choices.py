@@ -1,11 +1,13 @@
 """The error of a name that is none of those to choose from: it lists near ones."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 MANY = 20  # valid names that a message lists in full
+LONG = 100  # characters of a name that near ones are looked for: the search is slow
 
 
 def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -> None:
@@ -18,11 +20,12 @@ def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -
     valid = list(valid)
     if name in valid:
         return
-    near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.4)
+    shown, names = reprlib.repr(name), list(map(str, valid))
+    near = difflib.get_close_matches(str(name)[:LONG], names, n=3, cutoff=0.4)
     hints = [f"did you mean {', '.join(near)}?"] if near else []
     if len(valid) <= MANY or not (near or remedy):
-        hints.append(f"valid: {', '.join(valid) or 'none'}")
-    raise ValueError(" ".join([f"no {what} {name!r};", *hints, *([remedy] if remedy else [])]))
+        hints.append(f"valid: {', '.join(names) or 'none'}")
+    raise ValueError(" ".join([f"no {what} {shown};", *hints, *([remedy] if remedy else [])]))
 
 
 def choose(what: str, name: str, choices: Mapping[str, T], remedy: str = "") -> T:

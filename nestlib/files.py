@@ -1,14 +1,33 @@
 """Files that are whole or absent, and locks that die with their process."""
 
 import contextlib
-import fcntl
+import errno
 import os
 import platform
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    from filelock import lock_descriptor, unlock_descriptor
+except ImportError:  # before 3.30, as machines have it where nestlib runs without being installed
+    import fcntl
+
+    def lock_descriptor(fd: int, *, blocking: bool = True, poll_interval: float = 0) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+            return True
+        return False
+
+    def unlock_descriptor(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))  # Windows has no quotas
+MAX_BYTES = 2**29  # no image of as many pixels as are decoded has more
 
 
 class Held(BlockingIOError):
@@ -16,47 +35,89 @@ class Held(BlockingIOError):
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock `path` while the block runs; the kernel frees it however the process ends.
 
-    The file stays: to delete it would let two processes hold two files of one name. Processes
-    forked meanwhile (a DataLoader's workers) hold it with this one, to their end.
+    The file stays: to delete it would let two processes hold two files of one name. A process that
+    is killed leaves the lock to those that it forked meanwhile (a DataLoader's workers), to their
+    end.
+
+    Args:
+        wait: for another holder's end, however long that takes.
 
     Raises:
         Held: another process, or another block of this one, has it.
+        OSError: its file system has no such locks; the message names the file and the remedy.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        for wait in (0.05, 0.1, None):  # `is_held` takes it for a moment
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if wait is None:
-                    holder = os.pread(handle, 200, 0).decode(errors="replace")
-                    raise Held(f"{path} is held by {holder or 'another process'}") from error
-                time.sleep(wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
-        yield
+        if not _lock(handle, path, wait):
+            raise Held(f"{path} is held by {_read_holder(handle) or 'another process'}")
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+        try:
+            yield
+        finally:
+            unlock_descriptor(handle)
     finally:
         os.close(handle)
 
 
 def is_held(path: Path) -> bool:
-    """Does any process hold the lock `path` now?"""
+    """Does any process hold the lock `path` now?
+
+    Raises:
+        OSError: as `hold`.
+    """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _lock(handle, path)
     finally:
         os.close(handle)
-    return False
+
+
+def _lock(handle: int, path: Path, wait: bool = False) -> bool:
+    """Lock the open file, unless another process has; looks (`is_held`) have it for a moment."""
+    try:
+        if wait:
+            return lock_descriptor(handle, poll_interval=0.02)
+        for pause in (0.05, 0.1):
+            if lock_descriptor(handle, blocking=False):
+                return True
+            time.sleep(pause)
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be locked: its file system refuses flock ({error.strerror}); mount it "
+            "with flock (an option of Lustre's mount), or give a folder on another one"
+        ) from error
+
+
+def _read_holder(handle: int) -> str:
+    try:
+        return os.read(handle, 200).decode(errors="replace")
+    except PermissionError:  # on Windows nobody else can read a locked file
+        return ""
+
+
+def read_regular(path: Path | str) -> bytes:
+    """A file's bytes; a pipe, which could block for ever, or a device is not opened.
+
+    Raises:
+        OSError: it is not there, cannot be read, is not a regular file, or has more than MAX_BYTES.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is not a regular file")
+    if found.st_size > MAX_BYTES:
+        raise OSError(f"{path} has {found.st_size:,} bytes, at most {MAX_BYTES:,} are read")
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -72,7 +133,8 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     It has its name when the block ends.
 
     Raises:
-        OSError: the write failed (a full disk, say); nothing is left behind.
+        OSError: the write failed (a full disk, say), the message names the file; nothing is left
+            behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -83,16 +145,20 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
         raise
-    # The rename itself must reach the disk before anything older is deleted.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    # The rename itself must reach the disk before anything older is deleted. Windows and some
+    # mounts cannot do that; the file is there nevertheless.
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def remove_unfinished(folder: Path) -> None:

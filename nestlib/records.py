@@ -50,6 +50,17 @@ class Record:
         splits = [split for split in ("test", "held_out") if f"{split}/top1" in self.summary]
         return (self.summary[f"{splits[0]}/top1"], splits[0]) if splits else None
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """The classes of a run's training images, by number; older records have none."""
+        return self.environment.get("data", {}).get("train", {}).get("class_names")
+
+
+_TYPES = {
+    "run_id": str, "kind": str, "recipe": dict, "environment": dict, "summary": dict,
+    "epochs": list,
+}  # fmt: skip
+
 
 class RecordError(ValueError):
     """A record file that cannot be read; the message names it."""
@@ -150,16 +161,61 @@ def load_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        RecordError: no JSON, fields missing or unknown, another schema; the file is named.
+        RecordError: it is of a newer nestlib; or it is no JSON, fields are missing, unknown or of
+            another type; or it is of another run than the file is named after. The file is named.
     """
     try:
-        values = json.loads(path.read_text())
-        record = Record(**values)
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is no record ({error}); delete it or restore it") from error
-    if record.schema != SCHEMA:
-        raise RecordError(f"{path} has schema {record.schema}, this nestlib reads {SCHEMA}")
+        values = read_json(path)
+        if (schema := _schema_of(values)) == SCHEMA:
+            record = _build(values)
+    except (ValueError, TypeError) as error:
+        raise RecordError(
+            f"{path} is not a record ({error}); restore the file, or move it away and run it again"
+        ) from error
+    if schema > SCHEMA:
+        raise RecordError(
+            f"{path} was made by a newer nestlib, schema {schema}; this one reads {SCHEMA}: update "
+            "nestlib"
+        )
+    if not f"/{path.as_posix()}".endswith(f"/{record.run_id}.json"):
+        raise RecordError(
+            f"{path} holds the record of another run, {record.run_id}; give the file its run's "
+            "name, or restore it"
+        )
     return record
+
+
+def _schema_of(values: Any) -> int:
+    if not isinstance(values, dict):
+        raise TypeError(f"it holds a {type(values).__name__}")
+    schema = values.get("schema", SCHEMA)
+    if type(schema) is not int or schema < SCHEMA:
+        raise ValueError(f"its schema is {schema!r:.40}, this nestlib reads {SCHEMA}")
+    return schema
+
+
+def _build(values: dict[str, Any]) -> Record:
+    record = Record(**values)
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(record, name), kind):
+            raise TypeError(f"its {name} is {getattr(record, name)!r:.40}")
+    return record
+
+
+def read_json(path: Path) -> Any:
+    """What a file of ours holds.
+
+    Raises:
+        ValueError: no JSON, or a number that is not finite.
+    """
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("its lists are nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, which is not a number")
 
 
 def describe_environment(device: "torch.device") -> dict[str, Any]:

@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Ctrl-C; preemption; a terminal that is closed; what `sbatch --signal` is often told to send before
-# a job's time is over.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# a job's time is over. Windows has the first two.
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
 # Launchers hand on a Ctrl-C that the terminal has sent to all processes already: a second one so
 # soon after the first asks for nothing more.
 SAME_CTRL_C_SECONDS = 2.0
 _CTRL_C = (
-    b"\nStopping after this step; its checkpoint is kept. Ctrl-C once more stops at once and loses "
-    b"the steps since the last checkpoint.\n"
+    b"\nStopping after this step, with a checkpoint unless it is a smoke run. Ctrl-C once more "
+    b"stops at once and loses the steps since the last checkpoint.\n"
 )
 
 _LISTENERS: list[Callable[[], None]] = []  # of the blocks that are open, the outermost first
@@ -100,25 +104,3 @@ def _call(listeners: list[Callable[[], None]]) -> None:
             listener()
     finally:
         _CALLING.clear()
-
-
-@contextmanager
-def held_signals() -> Iterator[None]:
-    """Stop signals wait for its end; in processes started meanwhile, for the next function."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def outlive_stop_signals(*_: object) -> None:
-    """For worker processes, whose main process decides when to stop; a second SIGTERM ends them.
-
-    A terminal or a scheduler signals all processes of a run at once. Workers that die would take
-    the main process with them before it has saved anything.
-    """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

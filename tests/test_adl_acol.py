@@ -130,13 +130,13 @@ def test_wrong_classes_are_named(name):
         ({"output_stride": 4}, r"output_stride 4 is not one of \(8, 16, 32\)"),
         ({"output_stride": 32, "img_size": 32}, "one place .* output_stride 8"),
     )] + [
-        ("resnet50_adl", {"drop_rate": 1.5}, "drop_rate 1.5 is not within"),
-        ("resnet50_adl", {"gamma": -0.1}, "gamma -0.1 is not within"),
+        ("resnet50_adl", {"drop_rate": 1.5}, "drop_rate is 1.5, must be .*at most 1"),
+        ("resnet50_adl", {"gamma": -0.1}, "gamma is -0.1, must be .*at least 0"),
         ("resnet50_adl", {"places": ((4, 1),)}, r"\(4, 1\); stages 1 to 4 have \[1, 1, 1, 1\]"),
         ("resnet50_adl", {"places": ((5, 0),)}, r"\(5, 0\); stages 1 to 4"),
-        ("resnet50_acol", {"delta": 0.0}, "delta 0.0 is not above 0"),
-        ("resnet50_acol", {"delta": 1.1}, "delta 1.1 is not"),
-        ("resnet50_acol", {"hidden": -1}, "hidden -1 is negative"),
+        ("resnet50_acol", {"delta": 0.0}, "delta is 0.0, must be .*more than 0"),
+        ("resnet50_acol", {"delta": 1.1}, "delta is 1.1, must be .*at most 1"),
+        ("resnet50_acol", {"hidden": -1}, "hidden is -1, must be .*at least 0"),
     ],
 )  # fmt: skip
 def test_misfit_names_what_fits(name, changes, remedy):

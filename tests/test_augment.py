@@ -568,7 +568,7 @@ def test_invalid_field_raises_with_its_name_and_value(field, value):
     with pytest.raises(ValueError) as error:
         Augmentation(**{field: value})
     message = str(error.value)
-    assert message.startswith(f"{field} = {value!r} must be ")
+    assert message.startswith(f"augmentation: {field} is {value!r}, must be ")
 
 
 def test_invalid_batches_raise(samples):

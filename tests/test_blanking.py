@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_scores import train_again
 
 from nestbook.evaluations.blanking import BLANKED_WAYS, find_blanking, run_blanking
 from nestbook.evaluations.planted import WAYS
@@ -54,8 +55,20 @@ def test_wins_are_those_of_a_plain_loop(store, tmp_path):
     assert 0 <= low < found["rate"] == found["wins"] / len(images) < high <= 1
     # A second call finds its record, and the page shows it.
     assert run_blanking(NAME, store, progress=False) == record
-    (row,) = blanking_table(find_blanking(store, [NAME])).rows
+    table = blanking_table(find_blanking(store, [NAME]))
+    (row,) = table.rows
+    assert not any("SHA-256" in note for note in table.notes)
     assert row[0] == f"{NAME}, seed 0" and row[4].value == pytest.approx(100 * found["rate"])
+
+
+def test_a_run_that_is_trained_again_is_blanked_again(store, tmp_path):
+    old = run_blanking(NAME, store, runs_dir=tmp_path, progress=False)
+    sha256 = train_again(get_recipe(NAME), store, tmp_path)
+    with pytest.warns(UserWarning, match=f"{old.run_id} is of weights .* was trained again"):
+        assert find_blanking(store, [NAME]) == []
+    new = run_blanking(NAME, store, runs_dir=tmp_path, progress=False)
+    assert new.environment["weights"] == {get_recipe(NAME).run_id: sha256}
+    assert new.summary["ways"] != old.summary["ways"] and find_blanking(store, [NAME]) == [new]
 
 
 def test_what_has_no_run_or_no_tree_is_said(store, tmp_path):

@@ -320,7 +320,7 @@ def test_the_live_notebook_takes_uploads_and_survives_bad_ones(browser, lab):
     assert "transparency laid over white" in caption()
 
     send("broken.png", png(GOOD)[:2000])
-    expect(message).to_contain_text("Broken.png is damaged", timeout=30_000)
+    expect(message).to_contain_text("Broken.png cannot be decoded", timeout=30_000)
     assert "clear.png" in caption()  # what stood there stands
     send("notes.png", b"no picture at all")
     expect(message).to_contain_text("is no picture that can be read; choose", timeout=30_000)

@@ -57,6 +57,22 @@ def test_quotes_are_the_papers_words(claim):
     )
 
 
+def test_every_fresh_seed_counts_whichever_are_missing_or_stale(store):
+    add_runs(store, TINY, [90.0, 91.0, 92.0])
+    claim = Claim("x", "0", "", "", (Comparison(((1, TINY),), 80.0),))
+    first = TINY.recipe()
+    (store.local / f"{first.run_id}.json").unlink()  # as where a sweep was stopped
+    outcome = examine(claim, store)
+    assert [run.recipe["seed"] for run in outcome.ruling.runs] == [1, 2]
+    assert outcome.status == "supported"
+    last = replace(first, seed=2)
+    record = store.find(last.run_id)
+    stale = record.environment | {"probe": [1.0] * 8}
+    store.add(replace(record, environment=stale))
+    with pytest.warns(UserWarning, match=f"the record of {last.run_id} is stale"):
+        assert [run.recipe["seed"] for run in examine(claim, store).ruling.runs] == [1]
+
+
 def test_no_verdict_is_typed():
     """A claim has no field that could hold one, and without records none is decided."""
     fields = {field.name for field in dataclasses.fields(Claim)}

@@ -350,6 +350,61 @@ def test_cam_is_refused_where_it_would_not_be_exact():
         assert class_maps("gradcam", model, images).shape == (2, 2, 3)
 
 
+class Tempered(ResNet):
+    def forward(self, images):
+        return super().forward(images) / 2
+
+
+def test_maps_of_a_model_that_is_called_otherwise_than_its_parts_are_refused():
+    model = build_resnet()
+    model.__class__ = Tempered
+    for method in ("cam", "gradcam", "gradcam++"):
+        with pytest.raises(TypeError, match="Tempered gives other outputs when called"):
+            class_maps(method, model, images_for(model), 1)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_bad_images_and_classes_are_named(family):
+    build, methods = CASES[family]
+    model = build()
+    images = images_for(model)[..., :64]
+    spoilt = images.clone()
+    spoilt[2, 0, 5, 7] = float("nan")
+    bad = {
+        r"shape \(0, 3, \d+, \d+\); give": images[:0],
+        r"shape \(3, 1, \d+, \d+\); give": images[:, :1],
+        "of torch.float32; .*torch.float64": images.float(),
+        "of torch.uint8": images.byte(),
+        "image 2 gives logits that are NaN": spoilt,
+    }
+    for method in methods:
+        for error, wrong in bad.items():
+            with pytest.raises(ValueError, match=error):
+                class_maps(method, model, wrong, 1)
+        for classes in (1.5, True, [1.2, 1.9, 0.1], torch.tensor([True] * 3), float("nan")):
+            with pytest.raises(ValueError, match="is not a whole number"):
+                class_maps(method, model, images, classes)
+    model.reset_classifier(0)
+    for method in methods:
+        with pytest.raises(ValueError, match="has no classes"):
+            class_maps(method, model, images, 1)
+    if family == "deit":  # a map that is the same for all classes needs none
+        assert class_maps("rollout", model, images).isfinite().all()
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_inference_mode_changes_nothing(family):
+    build, methods = CASES[family]
+    model = build()
+    images = images_for(model)[..., :64]
+    for method in methods:
+        expected = class_maps(method, model, images, [1, 2, 3])
+        with torch.inference_mode():
+            made, classes = images.clone(), torch.tensor([1, 2, 3])
+            assert torch.equal(class_maps(method, model, made, classes), expected)
+        assert torch.equal(class_maps(method, model, made, classes), expected)
+
+
 def test_without_the_package_grad_cam_the_rest_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     model = build_nest()

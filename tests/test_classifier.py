@@ -1,5 +1,6 @@
 """The trainer: what a run leaves is a function of its recipe alone, however often it is stopped."""
 
+import copy
 import json
 import os
 import resource
@@ -11,18 +12,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nestlib.data import rand_augment
 from nestlib.data.augment import normalize
 from nestlib.data.augmentation import Augmentation
-from nestlib.data.datasets import load_dataset
+from nestlib.data.datasets import FolderSet, load_dataset
+from nestlib.models.weights import hash_weights
 from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_sets
-from nestlib.training.checkpoint import CheckpointError
+from nestlib.training.checkpoint import CheckpointError, save_checkpoint
 from nestlib.training.classifier import NonFiniteLoss, Trainer, train
 from nestlib.training.seeding import epoch_order
 
@@ -286,7 +290,7 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
 
 
 def test_lost_loss_stops_with_step_and_rate(tiny_recipe, tmp_path):
-    wild = replace(tiny_recipe, lr_per_256=1e6, epochs=6)
+    wild = replace(tiny_recipe, lr_per_256=1000.0, epochs=6)
     with pytest.raises(NonFiniteLoss, match=r"not finite at step \d+ .*learning rate .*warm-up"):
         run(wild, tmp_path)
 
@@ -298,6 +302,210 @@ def test_checkpoints_of_another_recipe_are_refused(tiny_recipe, tmp_path):
     other = replace(tiny_recipe, weight_decay=0.1)
     with pytest.raises(CheckpointError, match="holds a checkpoint of digits/tiny-s0"):
         train(other, other.build_model(10), *sets, **options)
+
+
+@pytest.fixture
+def stopped(tiny_recipe, tmp_path):
+    """(build, states): trainers of a folder that holds checkpoints of steps 3 and 4, and these.
+
+    The first epoch ends at step 3.
+    """
+
+    def build(recipe=tiny_recipe, change=lambda images: images):
+        torch.manual_seed(0)
+        train_set, test_set = load_sets(recipe)
+        return Trainer(
+            recipe, recipe.build_model(10), change(train_set), test_set, tmp_path,
+            torch.device("cpu"),
+        )  # fmt: skip
+
+    trainer, step = build(), Trainer.train_step
+
+    def stop(self, images, labels):
+        if self.progress.step == 4:
+            raise KeyboardInterrupt
+        step(self, images, labels)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "train_step", stop)
+        trainer.run(None, 0, False)
+    paths = sorted((tmp_path / "checkpoints").iterdir())
+    return build, {int(path.name[5:13]): torch.load(path) for path in paths}
+
+
+def rewrite(folder, state, step=4):
+    """Put another state in the place of a checkpoint, under its own digest and step."""
+    (old,) = (folder / "checkpoints").glob(f"step-{step:08d}-*.pt")
+    old.unlink()
+    named = step if type(state.get("step")) is not int else max(state["step"], step)
+    return save_checkpoint(folder / "checkpoints", named, state)
+
+
+def drop(key):
+    return lambda state: {name: value for name, value in state.items() if name != key}
+
+
+def put(value, *path):
+    """The state with a value at `path`; without the place where the value is None."""
+
+    def change(state):
+        state = copy.deepcopy(state)
+        place = state
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value(place[path[-1]]) if callable(value) else value
+        return state
+
+    return change
+
+
+EMBEDDING = "model", "pos_embeds.0"
+MOMENTS = "optimizer", "state"
+WRONG = {
+    "it lacks optimizer": drop("optimizer"),
+    "it lacks step": drop("step"),
+    "it has unknown keys news": lambda state: state | {"news": 1},
+    "format 'one'": put("one", "format"),
+    "run None": put(None, "run_id"),
+    "content -1": put(-1, "step"),
+    "content True": put(True, "step"),
+    "step 10 is not a whole number from 0 to 9": put(10, "step"),
+    "nan seconds": put(float("nan"), "train_seconds"),
+    "history does not hold the 1 rows": put([], "history"),
+    "history does not hold": put(lambda rows: rows * 2, "history"),
+    "row 0 of its history": put(["epoch"], "history"),
+    "row 0 .*numbers": put("high", "history", 0, "test/top1"),
+    "sums is .*shape": put(torch.zeros((), dtype=torch.float64), "sums"),
+    "model lacks norm.weight": put(drop("norm.weight"), "model"),
+    "model has unknown keys more": put(torch.zeros(1), "model", "more"),
+    "model, pos_embeds.0 is .*shape": put(lambda x: x[:, :1], *EMBEDDING),  # would be resized
+    "model, pos_embeds.0 is torch.int64": put(lambda x: x.long(), *EMBEDDING),
+    "model, pos_embeds.0 is a str": put("text", *EMBEDDING),
+    "ema is a list": put([], "ema"),
+    "optimizer is of other parameters": put(lambda groups: groups[:1], "optimizer", "param_groups"),
+    "optimizer has moments of 0": put({}, *MOMENTS),
+    "parameter 0 lacks exp_avg": put(drop("exp_avg"), *MOMENTS, 0),
+    "parameter 0, exp_avg_sq is": put(lambda x: x[:1], *MOMENTS, 0, "exp_avg_sq"),
+    "parameter 0, has taken": put(torch.tensor(-1.0), *MOMENTS, 0, "step"),
+    "0 bytes do not say": put("", "right"),
+    "faults are": put([1], "faults"),
+    "data is a list": put([], "data"),
+    "total_steps is a str": put("9", "total_steps"),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_wrong_states_are_named_and_the_one_before_taken(stopped, tmp_path, reason):
+    build, states = stopped
+    rewrite(tmp_path, WRONG[reason](states[4]))
+    trainer = build()
+    with pytest.warns(UserWarning, match=f"step-000000.* is damaged .*{reason}"):
+        trainer.resume()
+    assert trainer.progress.step == 3
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, states[3]["model"][name])
+
+
+def test_a_wrong_state_alone_is_an_error(stopped, tmp_path):
+    build, states = stopped
+    rewrite(tmp_path, states[3] | {"history": []}, step=3).rename(tmp_path / "elsewhere")
+    path, before = rewrite(tmp_path, states[4] | {"history": []}), build()
+    expected = hash_weights(before.model)
+    with pytest.raises(CheckpointError, match=f"{path.name}: its history does not hold the 1"):
+        before.resume()
+    assert hash_weights(before.model) == expected and path.is_file()
+
+
+def test_the_state_before_a_wrong_one_leads_to_the_same_weights(stopped, tmp_path, tiny_recipe):
+    build, states = stopped
+    rewrite(tmp_path, states[4] | {"step": 10**6})  # it would wait for ever
+    with pytest.warns(UserWarning, match="using the one before it"):
+        (resumed := build()).resume()
+    assert resumed.run(None, 300, False).weights_sha256 == whole_weights(build, tmp_path)
+
+
+def whole_weights(build, folder):
+    (folder / "checkpoints").rename(folder / "aside")
+    return build().run(None, 300, False).weights_sha256
+
+
+def test_checkpoints_of_before_they_kept_their_data_go_on(stopped, tmp_path):
+    build, states = stopped
+    old = {"data", "total_steps", "faults", "right"}
+    rewrite(tmp_path, {key: value for key, value in states[4].items() if key not in old})
+    (trainer := build()).resume()
+    assert trainer.progress.step == 4
+    assert trainer.run(None, 300, False).weights_sha256 == whole_weights(build, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept", "here"),
+    [
+        (lambda s: s.select(torch.arange(64)), "96 train images", "64 train images"),
+        (lambda s: replace(s, images=s.images ^ 1), "96 train images", "96 train images"),
+        (lambda s: replace(s, labels=s.labels.flip(0)), "96 train images", "96 train images"),
+        (lambda s: replace(s, class_names=tuple("abcdefghij")), "0, 1, 2", "a, b, c"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_images(stopped, tmp_path, change, kept, here):
+    """With fewer it would never end."""
+    build, _ = stopped
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    message = rf"on other images \(.*{kept}.*9 steps\), here are .*{here}.* steps: give the same"
+    with pytest.raises(CheckpointError, match=message):
+        build(change=change).resume()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+    build().resume()
+
+
+def test_a_newer_nestlibs_checkpoint_is_answered_with_an_update(stopped, tmp_path):
+    build, _ = stopped
+    rewrite(tmp_path, {"format": 2, "step": 4, "news": 1})
+    with pytest.raises(CheckpointError, match="newer nestlib, format 2; this one reads 1: update"):
+        build().resume()
+
+
+def test_a_folders_files_are_looked_at_once_a_call(tmp_path, monkeypatch):
+    """However many checkpoints a call writes."""
+    recipe = small_folder_recipe(tmp_path)
+    looked, sizes = [], FolderSet.sizes
+    monkeypatch.setattr(FolderSet, "sizes", lambda self: looked.append(self.split) or sizes(self))
+    run(recipe, tmp_path, data_dir=tmp_path / "data", checkpoint_seconds=0)
+    assert sorted(looked) == ["test", "train"]
+
+
+def small_folder_recipe(folder, classes="ab"):
+    for split, count in (("train", 8), ("val", 2)):
+        for name in classes:
+            for number in range(count):
+                path = folder / "data" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (40, 40), (9 * number, 50, 50)).save(path)
+    return Recipe(
+        "folder/tiny", "nest_tiny_cifar", "imagenet", image_size=32, epochs=2, batch_size=8,
+        model_options={"embed_dim": 12, "num_hierarchies": 2, "patch_size": 4}, warmup_epochs=1,
+        dataset_options={"partial": True, "num_workers": 0}, augmentation=Augmentation.none(),
+    )  # fmt: skip
+
+
+def test_a_stopped_run_refuses_a_folder_that_has_changed(tmp_path, monkeypatch):
+    recipe, step = small_folder_recipe(tmp_path), Trainer.train_step
+
+    def step_then_terminate(self, images, labels):
+        step(self, images, labels)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
+    where = {"data_dir": tmp_path / "data"}
+    assert run(recipe, tmp_path, **where) is None
+    monkeypatch.setattr(Trainer, "train_step", step)
+    (tmp_path / "data" / "train" / "a").rename(tmp_path / "data" / "train" / "c")
+    (tmp_path / "data" / "val" / "a").rename(tmp_path / "data" / "val" / "c")
+    with pytest.raises(CheckpointError, match=r"2 classes \(a, b.*here are .*\(b, c"):
+        run(recipe, tmp_path, **where)
+    (tmp_path / "data" / "train" / "c").rename(tmp_path / "data" / "train" / "a")
+    (tmp_path / "data" / "val" / "c").rename(tmp_path / "data" / "val" / "a")
+    assert run(recipe, tmp_path, **where).summary["reported_epoch"] == 2
 
 
 def test_batch_larger_than_the_set_is_refused(tiny_recipe, tmp_path):

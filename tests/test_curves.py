@@ -6,16 +6,71 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nestbook.report.all_records import headline_of, records_table
+from nestbook.report.all_records import WAY, headline_of, records_table
 from nestbook.report.curves import METRICS, curves_table, family_of, find_trained, plot_curves
 from nestbook.report.tables import Link, Table
-from nestlib.records import Store, open_store
+from nestlib.metrics.features import FeatureNetwork, InceptionFeatures
+from nestlib.records import Record, Store, open_store
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "experiments" / "records"
 FILES = {
     path.relative_to(RECORDS).with_suffix("").as_posix(): path for path in RECORDS.rglob("*.json")
 }
+
+
+def made(kind, recipe, **summary):
+    environment = {
+        "device": "CPU", "commit": None, "dirty": None,
+        "started": "2026-11-28T15:28:52+00:00", "finished": "2026-11-28T15:30:52+00:00",
+    }  # fmt: skip
+    return Record(f"{kind}/{len(summary)}", kind, recipe, environment, summary)
+
+
+def test_every_kind_of_record_has_a_headline(tmp_path):
+    """One of each that any code writes, Inception's names of scores and failed runs included."""
+    cut = {"best": {"error": 12.5}}
+    hit = {"rate": 0.75, "wins": 3, "interval": [0.2, 0.9]}
+    records = {
+        "71.50 % test top-1, epoch 3": made(
+            "train", {"name": "a", "seed": 0}, **{"test/top1": 71.5, "reported_epoch": 3}
+        ),
+        "generator after 20 steps": made(
+            "gan", {"seed": 0}, status="finished", reported_step=20, num_params=1
+        ),
+        "generator after 0 steps, failed": made(
+            "gan", {"seed": 0}, status="failed", reported_step=None
+        ),
+        "inception score 9.00, FID 12.00, network inception": made(
+            "score", {"run": "b", "network": "inception"}, num_samples=50_000,
+            **dict(zip(InceptionFeatures.score_names, (12.0, 9.0, 0.1), strict=True)),
+        ),
+        "classifier score 9.00, Fréchet distance 12.00, network digits": made(
+            "score", {"run": "b", "network": "digits"}, num_samples=50_000, seed=0,
+            **dict(zip(FeatureNetwork.score_names, (12.0, 9.0, 0.1), strict=True)),
+        ),
+        "81.40 % top-1": made("evaluate", {"name": "c"}, images=10, top1=81.4),
+        "12.5 % top-1 localization error, best cut": made(
+            "explain", {"name": "d"}, images=10, top1=cut, gt_known=cut
+        ),
+        "GradCAT finds 75.0 % of quadrants": made(
+            "explain", {}, together={"four": {"queries": 8, "ways": {WAY: {"quadrant": hit}}}}
+        ),
+        "blanking GradCAT's block costs more in 75.0 %": made(
+            "explain", {}, images=4, ways={WAY: hit}
+        ),
+        "2 rows timed": made("bench", {"profile": "e"}, rows=[1, 2]),
+        "1 models timed": made("bench", {"rounds": 5}, a={"params": 3}, b=0, c=0),
+        "see its page": made("faults", {}, a={"lost": 0}),
+    }  # fmt: skip
+    store = Store(tmp_path, None)
+    for record in records.values():
+        Store(tmp_path, tmp_path).add(record, committed=True)
+    assert len(store.all_committed()) == len(records)
+    found = {row[0].text: row[2] for row in records_table(store).rows}
+    assert found == {record.run_id: headline for headline, record in records.items()}
+    kinds = {record.kind for record in open_store(ROOT).all_committed()}
+    assert kinds <= {record.kind for record in records.values()}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,13 @@ import torch
 from PIL import Image
 
 from nestlib.data.containers import ImageSet
-from nestlib.data.datasets import dataset_info, list_datasets, load_dataset
+from nestlib.data.datasets import (
+    check_same_classes,
+    dataset_info,
+    list_datasets,
+    load_dataset,
+)
+from nestlib.data.shard_maker import make_shards
 
 
 @pytest.fixture(scope="session")
@@ -173,3 +179,105 @@ def test_a_part_of_imagenet_must_be_asked_for(tmp_path, imagenet_tree):
         load_dataset("imagenet", "test", data_dir=tmp_path, image_size=32)
     part = load_dataset("imagenet", "test", data_dir=tmp_path, image_size=32, partial=True)
     assert len(part) == 3 and part.labels.tolist() == [0, 1, 2]
+
+
+def put(root: Path, split: str, *names: str) -> None:
+    """One image a class, as red as its place in `names`."""
+    for red, name in enumerate(names):
+        path = root / split / name / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (red, 0, 0)).save(path)
+
+
+def load_part(root: Path, split: str, **options):
+    options = {"image_size": 8, "num_workers": 0, "partial": True} | options
+    return load_dataset("imagenet", split, data_dir=root, **options)
+
+
+def reds(images, label: int) -> list[int]:
+    """The red of a class's images."""
+    batches = images.iterate(torch.arange(len(images)), 8, seed=0)
+    return [int(image[0, 0, 0]) for pixels, labels in batches
+            for image, own in zip(pixels, labels.tolist()) if own == label]  # fmt: skip
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_split_takes_the_numbers_of_another(tmp_path, sharded):
+    put(tmp_path, "train", "cat", "dog", "owl")
+    put(tmp_path, "val", "owl", "dog")
+    root = tmp_path / "shards" if sharded else tmp_path
+    if sharded:
+        make_shards("imagenet", tmp_path, root, splits=["test"], processes=1, progress=False)
+    train = load_part(tmp_path, "train")
+    test = load_part(root, "test", class_names=train.identifiers)
+    assert test.class_names == ("cat", "dog", "owl") and test.num_classes == 3
+    assert [reds(test, label) for label in range(3)] == [[], [1], [0]]
+    assert test.fingerprint == load_part(root, "test").fingerprint
+    with pytest.raises(ValueError, match=r"test images .* have not: owl; .*: cat") as e:
+        load_part(root, "test", class_names=("cat", "dog"))
+    assert str(root) in str(e.value)
+
+
+def test_folders_called_by_numbers_stand_for_the_classes_of_train(tmp_path):
+    """ImageNetV2 beside ImageNet's own train."""
+    names = [f"n{number:02}" for number in range(11)]
+    put(tmp_path, "train", *names)
+    put(tmp_path, "val", *map(str, range(11)))
+    test = load_part(tmp_path, "test", class_names=load_part(tmp_path, "train").identifiers)
+    assert test.class_names == tuple(names)
+    assert [reds(test, label) for label in range(11)] == [[red] for red in range(11)]
+    with pytest.raises(
+        ValueError, match=r"have not: 0, 1, 2, 3, 4, \.\.\. \(11 in all\); in train"
+    ):
+        load_part(tmp_path, "test", class_names=names[:10])
+
+
+def test_words_and_boxes_follow_the_numbers():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    boxes = torch.zeros(2, 2, 4, dtype=torch.int16)
+    box_labels = torch.tensor([[0, -1], [1, 1]])
+    half = (0.5, 0.5, 0.5)
+    data = ImageSet("toy", "test", images, torch.tensor([0, 1]), ("a cat", "an owl"), half, half,
+                    boxes, box_labels, ("n1", "n3"))  # fmt: skip
+    assert data.identifiers == ("n1", "n3")
+    other = data.renumber([2, 0], ("n3", "n2", "n1"))
+    assert other.labels.tolist() == [2, 0] and other.box_labels.tolist() == [[2, -1], [0, 0]]
+    assert other.class_names == ("an owl", "n2", "a cat")
+    assert other.identifiers == other.class_ids == ("n3", "n2", "n1")
+
+
+def test_other_classes_than_a_runs_are_named():
+    digits = load_dataset("digits", "test", num_images=10)
+    check_same_classes(digits, [str(digit) for digit in range(10)], "run x")
+    with pytest.raises(
+        ValueError, match=r"than run x, 2 in all: 0 is 0, not 1; 1 is 1, not 0; give"
+    ):
+        check_same_classes(digits, list("1023456789"), "run x")
+    with pytest.raises(ValueError, match=r"test images of digits .* 1 in all: 9 is 9, not none"):
+        check_same_classes(digits, list("012345678"), "run x")
+    check_same_classes(digits, list("abcdefghij"), "run x")  # folders 0 ... 9 are these classes
+
+
+def test_a_file_that_is_gone_counts_in_the_fingerprint(tmp_path):
+    put(tmp_path, "train", "cat", "dog")
+    whole = load_part(tmp_path, "train").fingerprint
+    (tmp_path / "train" / "dog" / "0.png").unlink()
+    os.symlink("/nowhere", tmp_path / "train" / "dog" / "0.png")
+    gone = load_part(tmp_path, "train", skip_limit=1)
+    assert gone.fingerprint != whole
+    assert [len(labels) for _, labels in gone.iterate(torch.arange(2), 2, seed=0)] == [1]
+    assert gone.faults.describe()["names"] == ["train/dog/0.png"]
+    with pytest.raises(OSError, match=r"cannot read 1 of 2 images .*dog.*remove"):
+        make_shards("imagenet", tmp_path, tmp_path / "shards", processes=1, progress=False)
+
+
+def test_shards_take_every_option_of_folders(tmp_path):
+    put(tmp_path, "train", "cat", "dog")
+    make_shards("imagenet", tmp_path, tmp_path / "out", splits=["train"], processes=1,
+                progress=False)  # fmt: skip
+    given = {"num_workers": 1, "partial": True, "skip_limit": 7, "squeeze": True}
+    assert set(given) == set(dataset_info("imagenet").options)
+    for root in (tmp_path, tmp_path / "out"):
+        images = load_part(root, "train", **given)
+        assert (images.num_workers, images.squeeze, images.faults.limit) == (1, True, 7)
+        assert reds(images, 1) == [1]

@@ -2,17 +2,32 @@
 
 import io
 import math
+import os
+import struct
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy.stats import ks_2samp
-from torchvision.transforms import RandomResizedCrop
+from test_uploads import chunk, png_of
+from torchvision.transforms import CenterCrop, Compose, RandomResizedCrop, Resize
 from torchvision.transforms.v2 import functional as v2
 
+from nestbook.explorer.uploads import read_upload
 from nestlib.data import decoding
-from nestlib.data.decoding import CROP_AREA, decode_image, decode_pixels, draw_crop, random_crop
+from nestlib.data.datasets import load_dataset
+from nestlib.data.decoding import (
+    CROP_AREA,
+    centre_crop,
+    decode_image,
+    decode_pixels,
+    draw_crop,
+    random_crop,
+    squeeze,
+)
+from nestlib.data.folders import Entry, decode_entries
+from nestlib.data.shard_maker import make_shards
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -111,3 +126,222 @@ def test_a_narrow_image_gives_its_centre():
     rng = np.random.Generator(np.random.PCG64(0))
     assert draw_crop(2000, 2, rng) is None
     assert random_crop(pixels[:, :2], 16, rng).shape == (3, 16, 16)
+
+
+# Every kind of file
+
+
+DEEP = np.linspace(0, 65535, 64 * 64 * 4).reshape(64, 64, 4).astype(np.uint16)
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return np.rint(255 + (colour - 255.0) * (alpha / 255.0)[..., None])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of(DEEP[..., :1], 0),
+        encode(Image.fromarray(DEEP[..., 0]), "tiff"),
+        encode(Image.fromarray(DEEP[..., 0].astype(">u2")), "tiff"),
+        encode(Image.fromarray(DEEP[..., 0].astype(np.int32)), "tiff"),
+        png_of(np.stack([DEEP[..., 0], np.full((64, 64), 65535)], 2), 4),  # and opaque
+    ],
+    ids=["I;16 png", "I;16 tiff", "I;16B tiff", "I tiff", "grey and alpha"],
+)
+def test_of_16_bit_greys_the_upper_eight_are_kept(data):
+    expected = np.repeat((DEEP[..., :1] >> 8).astype(np.uint8), 3, 2)
+    np.testing.assert_array_equal(decode_image(data, "x"), expected)
+    np.testing.assert_array_equal(decode_pixels(data, "x").permute(1, 2, 0), expected)
+
+
+def test_of_16_bit_colours_the_upper_eight_are_kept():
+    np.testing.assert_array_equal(decode_image(png_of(DEEP[..., :3], 2), "x"), DEEP[..., :3] >> 8)
+    found = np.asarray(decode_image(png_of(DEEP, 6), "x"), dtype=int)
+    expected = over_white((DEEP[..., :3] >> 8), (DEEP[..., 3] >> 8))
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_a_transparent_value_of_16_bits_is_that_one_alone():
+    values = np.uint16([[[1000], [1001], [40_000]]])
+    found = decode_image(png_of(values, 0, extra=chunk(b"tRNS", struct.pack(">H", 1000))), "x")
+    assert np.asarray(found)[0, :, 0].tolist() == [255, 1001 >> 8, 40_000 >> 8]
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
+def test_transparency_is_laid_over_white(photo, kind):
+    colour = np.asarray(photo.crop((0, 0, 64, 64)))
+    alpha = np.arange(4096).reshape(64, 64).astype(np.uint8)
+    image = Image.fromarray(np.dstack([colour, alpha]))
+    options = {"lossless": True, "exact": True} if kind == "webp" else {}
+    found = np.asarray(decode_image(encode(image, kind, **options), "x"), dtype=int)
+    assert np.abs(found - over_white(colour, alpha)).max() <= 1
+    opaque = encode(image.convert("RGB").convert("RGBA"), kind, **options)
+    np.testing.assert_array_equal(decode_image(opaque, "x"), colour)
+    grey = np.asarray(decode_image(encode(image.convert("LA"), kind, **options), "x"), dtype=int)
+    expected = over_white(np.asarray(image.convert("L"))[..., None], alpha)
+    assert np.abs(grey - expected).max() <= 1
+
+
+def test_a_transparent_entry_of_a_palette_is_white(photo):
+    image = photo.crop((0, 0, 64, 64)).quantize(8)
+    colours = np.asarray(image.convert("RGB"))
+    expected = np.where((np.asarray(image) == 3)[..., None], 255, colours)
+    for kind in ("png", "gif"):
+        found = decode_image(encode(image, kind, transparency=3), "x")
+        np.testing.assert_array_equal(found, expected)
+
+
+def kinds_of(photo: Image.Image) -> dict[str, bytes]:
+    image = photo.crop((0, 0, 64, 64))
+    alpha = image.convert("RGBA")
+    alpha.putalpha(image.convert("L"))
+    return {
+        "0.png": png_of(DEEP[..., :1], 0),
+        "1.png": png_of(DEEP[..., :3], 2),
+        "2.png": encode(image.quantize(8), "png", transparency=3),
+        "3.png": encode(alpha.convert("LA"), "png"),
+        "4.png": encode(alpha, "png"),
+        "5.JPEG": encode(image.convert("CMYK")),
+        "6.JPEG": encode(image.convert("L")),
+        "7.JPEG": encode(image, "png"),  # as one of ImageNet's files
+        "8.png": encode(image.convert("1"), "png"),
+        "9.webp": encode(alpha, "webp"),
+    }
+
+
+def test_a_file_gives_the_same_pixels_by_every_way_in(photo, tmp_path):
+    """Folders and shards, read for training and test; packs; uploads."""
+    kinds, folder = kinds_of(photo), tmp_path / "tree"
+    for split in ("train", "val"):
+        (folder / split / "n1").mkdir(parents=True)
+        for name, data in kinds.items():
+            (folder / split / "n1" / name).write_bytes(data)
+    make_shards("imagenet", folder, tmp_path / "shards", processes=1, progress=False)
+    expected = np.stack([np.asarray(decode_image(data, "x")) for data in kinds.values()])
+    uploads = np.stack([np.asarray(read_upload(data, name).image) for name, data in kinds.items()])
+    np.testing.assert_array_equal(uploads, expected)
+    entries = [Entry("n1", name, name, data) for name, data in kinds.items()]
+    packed = decode_entries(entries, 64, len(entries), "x")["images"]
+    np.testing.assert_array_equal(packed.transpose(0, 2, 3, 1), expected)
+    for place in (folder, tmp_path / "shards"):
+        for split, squeezed in (("train", True), ("test", True), ("test", False)):
+            images = load_dataset(
+                "imagenet", split, data_dir=place, partial=True, num_workers=0, image_size=64,
+                squeeze=squeezed,
+            )  # fmt: skip
+            for index in range(len(kinds)):
+                np.testing.assert_array_equal(images.read_image(index), expected[index])
+            if squeezed:  # 64 x 64 as they are
+                ((pixels, _),) = images.iterate(torch.arange(len(kinds)), len(kinds), seed=0)
+                np.testing.assert_array_equal(pixels.permute(0, 2, 3, 1), expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode(Image.fromarray(np.float32(DEEP[..., 0])), "tiff"), "float32 values from 0 to"),
+        (encode(Image.fromarray(np.int32(DEEP[..., 0]) * 9), "tiff"), "int32 values from 0 to"),
+        (encode(Image.fromarray(-np.int32(DEEP[..., 0])), "tiff"), "int32 values from -65522 to 0"),
+    ],
+)
+def test_values_of_more_than_16_bits_are_refused(data, reason):
+    with pytest.raises(OSError, match=rf"cannot read image x\.tiff \(it holds {reason}"):
+        decode_image(data, "x.tiff")
+
+
+@pytest.mark.parametrize("kind", ["eps", "ppm", "ico", "jpeg2000", "pdf", "tga"])
+def test_other_formats_are_not_opened(photo, kind, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)  # calling it would fail otherwise
+    with pytest.raises(OSError, match=r"cannot read image x\.jpg \(it is not a PNG, JPEG, WebP"):
+        decode_pixels(encode(photo.resize((60, 40)), kind), "x.jpg")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    """A pipe's reader would wait for ever."""
+    (tmp_path / "val" / "n1").mkdir(parents=True)
+    os.mkfifo(tmp_path / "val" / "n1" / "a.png")
+    images = load_dataset("imagenet", "test", data_dir=tmp_path, partial=True, num_workers=0)
+    with pytest.raises(OSError, match=r"cannot read image .*a\.png .*not a regular file"):
+        images.read_bytes(0)
+
+
+# Bounds
+
+
+def declare(jpeg: bytes, width: int, height: int) -> bytes:
+    """The same file with another size in its header."""
+    frame = jpeg.index(b"\xff\xc0")
+    return jpeg[: frame + 5] + struct.pack(">HH", height, width) + jpeg[frame + 9 :]
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(photo, monkeypatch):
+    def decode(*_args, **_options):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(decoding.simplejpeg, "decode_jpeg", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    small = encode(photo.resize((60, 40)))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 8000, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"")
+    for data in (declare(small, 9000, 8000), png):
+        for read in (decode_image, decode_pixels):
+            with pytest.raises(
+                OSError, match=r"x\.jpg \(it has 9000 x 8000 pixels, at most 64,000"
+            ):
+                read(data, "x.jpg")
+    with pytest.raises(OSError, match=r"x\.jpg \(Image size \(4225000000 pixels\)"):
+        decode_pixels(declare(small, 65_000, 65_000), "x.jpg")
+
+
+def test_centre_crops_are_torchvisions():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        width, height = rng.integers(8, 300, 2)
+        if max(width, height) > 10 * min(width, height):
+            continue
+        size, share = int(rng.choice([16, 64])), float(rng.choice([1, 224 / 256, 0.9]))
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        theirs = Compose([Resize(math.floor(size / share)), CenterCrop(size)])(image)
+        found = centre_crop(image, size, share)
+        np.testing.assert_array_equal(found.permute(1, 2, 0), theirs)
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (3, 401), (331, 7), (20, 999), (60, 60)])
+def test_narrow_images_and_small_shares_are_cut_first_to_the_same_pixels(shape):
+    """Nearly: the ends of the part that is resized are rounded to 32 bits."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8))
+    size, share = 32, 0.2 if shape[0] == shape[1] else 224 / 256
+    theirs = Compose([Resize(math.floor(size / share)), CenterCrop(size)])(image)
+    found = centre_crop(image, size, share).permute(1, 2, 0)
+    assert np.abs(found.int().numpy() - np.asarray(theirs, dtype=int)).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 30_000), (30_000, 1), (3, 500_000), (800_000, 2)])
+def test_narrow_images_need_no_more_memory_than_a_photo(shape, monkeypatch):
+    """In pixels of the images that Pillow makes; the whole was once enlarged to 2.6 GB."""
+    made = []
+    whole = Image.Image._new
+    monkeypatch.setattr(
+        Image.Image,
+        "_new",
+        lambda self, core: made.append(math.prod(core.size)) or whole(self, core),
+    )
+
+    def most(image: Image.Image) -> int:
+        made.clear()
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        for cut in (
+            centre_crop(image, 224),
+            centre_crop(image, 224, 0.9, "bicubic"),
+            squeeze(image, 224),
+            random_crop(pixels, 224, np.random.default_rng(0)),
+        ):
+            assert cut.shape == (3, 224, 224) and (cut == cut[:, :1, :1]).all()
+        return max(made)
+
+    photo = most(Image.new("RGB", (500, 375), "red"))
+    assert most(Image.new("RGB", shape, "red")) <= 20 * photo

@@ -43,9 +43,41 @@ def test_hidden_gpus_mean_the_cpu(monkeypatch, hidden):
     assert resolve_device("auto").type == "cpu"
 
 
-def test_unknown_device_lists_valid_ones():
-    with pytest.raises(DeviceError, match="'gpu' is not one of auto, cpu, cuda"):
-        resolve_device("gpu")
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:one", "cuda:-1", "cudax", ""])
+def test_unknown_device_lists_valid_ones(name):
+    with pytest.raises(DeviceError, match=f"'{name}' is not one of auto, cpu, cuda"):
+        resolve_device(name)
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """By names alone; the list of those that were made the current one."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+@pytest.mark.parametrize(
+    ("name", "local_rank", "index"),
+    [("auto", None, 0), ("auto", "2", 2), ("cuda", "3", 3), ("cuda", None, 0), ("cuda:1", "2", 1)],
+)
+def test_a_rank_makes_its_own_gpu_the_current_one(monkeypatch, four_gpus, name, local_rank, index):
+    """NCCL sends objects from the current GPU, which would be the first on every rank; a recorded
+    step runs on its stream."""
+    if local_rank:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert resolve_device(name) == torch.device("cuda", index)
+    assert four_gpus == [torch.device("cuda", index)]
+
+
+@pytest.mark.parametrize(("name", "local_rank"), [("cuda:4", "0"), ("auto", "4"), ("cuda", "5")])
+def test_more_ranks_than_gpus_are_told(monkeypatch, four_gpus, name, local_rank):
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    with pytest.raises(DeviceError, match=r"cuda:[45] is not there; .*cuda:0 to cuda:3.*one rank"):
+        resolve_device(name)
+    assert not four_gpus
 
 
 def test_ranks_share_each_batch():

@@ -127,10 +127,10 @@ def test_default_sizes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"digits_per_image": 5}, "digits_per_image=5.*choose 1 to 4"),
-        ({"num_images": 0}, "num_images=0.*at least 1"),
-        ({"seed": -1}, "seed=-1.*at least 0"),
-        ({"canvas": "wood"}, "canvas='wood'.*'textured' or 'plain'"),
+        ({"digits_per_image": 5}, "digits_per_image is 5, must be .* 1 and at most 4"),
+        ({"num_images": 0}, "num_images is 0, must be .*at least 1"),
+        ({"seed": -1}, "seed is -1, must be .*at least 0"),
+        ({"canvas": "wood"}, "no canvas 'wood'; .*textured, plain"),
         ({"image_size": 48}, "image_size=48.*32 or 64"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_lone_digit_takes_the_edges_asked_for():
         (dict(digit_edges=(0.2, 0.3), digits_per_image=2), "one digit a canvas"),
         (dict(digit_edges=(0.3, 0.2)), "smaller first"),
         (dict(digit_edges=(0.2, 1.5)), "within 0.1 to 0.9"),
-        (dict(digit_edges=(0.2,)), "two shares"),
+        (dict(digit_edges=(0.2,)), "a list of 2 items"),
     ],
 )
 def test_edges_that_do_not_fit_are_refused(options, error):

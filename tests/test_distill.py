@@ -12,13 +12,14 @@ import torch.nn.functional as F
 
 from nestbook.sweeps.plans import hard, soft
 from nestlib.data.augmentation import Augmentation
-from nestlib.models.weights import hash_weights
+from nestlib.models.weights import hash_weights, save_weights
 from nestlib.recipes.distillation import Distillation
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import from_dict, to_dict, with_overrides
 from nestlib.records import Record, Store
 from nestlib.runs.run import build_teacher, carry_out
 from nestlib.runs.subsets import load_sets
+from nestlib.runs.weights import weights_path
 from nestlib.training.classifier import Trainer
 from nestlib.training.distill import distillation_loss
 
@@ -171,6 +172,26 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
         build_teacher(recipe, store, tmp_path)
 
 
+def test_a_teacher_of_a_part_of_the_classes_knows_which(tmp_path):
+    """Its record names them: as many are not the same."""
+    store = Store(tmp_path / "committed", tmp_path / "local")
+    teacher = get_recipe("digits/pyramid_narrow")
+    trained = {"data": {"train": {"class_names": ["a", "b", "c"]}}}
+    summary = {"weights_sha256": "0" * 64}
+    store.add(Record(teacher.run_id, "train", to_dict(teacher), trained, summary))
+    recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id))
+    with pytest.raises(ValueError, match=r"has 10 classes, its teacher .* 3; take"):
+        build_teacher(recipe, store, tmp_path)
+    with pytest.raises(ValueError, match=r"has 3 classes, its teacher .* 3 others; take"):
+        build_teacher(recipe, store, tmp_path, ("a", "b", "d"))
+    save_weights(teacher.build_model(3), weights_path(teacher, tmp_path))
+    with pytest.raises(OSError, match="holds weights"):  # of the right shape, all the same
+        build_teacher(recipe, store, tmp_path, ("a", "b", "c"))
+    smoke = recipe.at_budget("smoke")
+    model, _ = build_teacher(smoke, store, tmp_path, ("a", "b"))
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+
+
 def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path):
     train_set, test_set = load_sets(tiny_recipe)
     model = tiny_recipe.build_model(10)
@@ -184,11 +205,17 @@ def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"teacher": "pyramid"}, "'pyramid' is no run id; .*<recipe>-s<seed>-<8 hex digits>"),
+        (
+            {"teacher": "pyramid"},
+            "'pyramid', must be .* a run id .*<recipe>-s<seed>-<8 hex digits>",
+        ),
         ({"kind": "medium"}, "no kind of distillation 'medium'; valid: hard, soft"),
-        ({"weight": 1.5}, r"weight 1.5 of distillation must be in \[0, 1\]"),
+        ({"weight": 1.5}, "weight is 1.5, must be a number of at least 0 and at most 1"),
         ({"temperature": 3.0}, "the hard kind has none, leave it at 1.0"),
-        ({"kind": "soft", "temperature": 0.0}, "temperature 0.0 must be more than 0"),
+        (
+            {"kind": "soft", "temperature": 0.0},
+            "temperature is 0.0, must be a number of more than 0",
+        ),
     ],
 )
 def test_impossible_distillations_say_what_would_do(fields, message):

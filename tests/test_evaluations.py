@@ -21,7 +21,7 @@ from nestlib.data.datasets import load_dataset
 from nestlib.models.weights import hash_weights
 from nestlib.recipes import named as recipes
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Store
+from nestlib.records import Record, Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import take
 from nestlib.runs.weights import commit_weights
@@ -269,6 +269,38 @@ def test_a_store_that_is_read_only_scores_nothing(tiny, store, tmp_path):
     assert score_run(committed, tmp_path / "runs") == classifiers.NO_RECORD
 
 
+def test_a_run_that_is_trained_again_has_no_score_and_says_why(tiny, store, tmp_path):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    trained = carry_out(tiny, store, committed=True, **how)
+    old = score_run(store, tmp_path / "runs", committed=True)
+    committed = Store(store.committed, None)
+    assert score_run(committed, tmp_path / "runs") == store.find(old.run_id)
+    summary = trained.summary | {"weights_sha256": "0" * 64}
+    store.add(replace(trained, summary=summary), committed=True)
+    reason = score_run(committed, tmp_path / "runs")
+    assert old.run_id in reason and f"{trained.run_id} has no more: it was trained again" in reason
+
+
+def test_classes_are_those_of_the_runs_record(tiny, store, tmp_path):
+    """Other classes are refused and named."""
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    trained = carry_out(tiny, store, **how)
+    data = trained.environment["data"]
+
+    def rename(names):
+        train = data["train"] | {"class_names": names}
+        environment = trained.environment | {"data": data | {"train": train}}
+        store.add(replace(trained, environment=environment))
+        return score_run(store, tmp_path / "runs", limit=32)
+
+    assert isinstance(rename(list("0123456789")), Record)
+    strange = rename(["1", *map(str, range(2, 10)), "ten"])
+    assert isinstance(strange, Failure) and "0" in strange and "classes" in strange
+    environment = {k: v for k, v in trained.environment.items() if k != "data"}
+    store.add(replace(trained, environment=environment))  # older records keep no names
+    assert isinstance(score_run(store, tmp_path / "runs", limit=32), Record)
+
+
 def test_run_is_scored_as_its_trainer_did(tiny, store, tmp_path):
     how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
     trained = carry_out(tiny, store, **how)
@@ -279,7 +311,8 @@ def test_run_is_scored_as_its_trainer_did(tiny, store, tmp_path):
     assert record.summary["loss"] == pytest.approx(last["test/loss"], rel=1e-6)
     assert record.summary["weights_sha256"] == trained.summary["weights_sha256"]
     assert record.recipe["weights"] == trained.run_id
-    assert record.environment["data"]["test"] == trained.environment["data"]["test"]
+    then = trained.environment["data"]["test"]
+    assert record.environment["data"]["test"].items() <= then.items()
     shutil.rmtree(tmp_path / "runs")  # a committed record is found where its run is not
     assert score_run(store, tmp_path / "runs").summary == record.summary
     reason = score_run(store, tmp_path / "runs", limit=9)

@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nestbook.benchmarks import bench, rates
@@ -35,6 +36,7 @@ from nestbook.sweeps.plans import hard, soft
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides
 from nestlib.records import Record
+from nestlib.runs.run import carry_out
 
 
 def test_the_plan_is_the_issues():
@@ -117,6 +119,23 @@ def test_what_has_no_record_is_run_in_order_and_failures_are_passed_over(
     assert entries[2].find(store) == gpu
     said.clear()
     assert run_entries(store, only=3, **how) and said == []
+
+
+@pytest.mark.parametrize(("device", "again"), [("cpu", False), ("cuda", True)])
+def test_a_record_of_a_cpu_is_not_taken_for_a_gpus(
+    tiny_recipe, store, tmp_path, monkeypatch, device, again
+):
+    """The plan asks for a GPU's: the run is made, though a fresh record of it is there."""
+    cpu = carry_out(tiny_recipe, store, runs_dir=tmp_path, device="cpu", progress_bar=False)
+    asked = []
+    monkeypatch.setattr(run_plan, "resolve_device", torch.device)  # as where there is a GPU
+    monkeypatch.setattr(run_plan, "carry_out", lambda *_, **how: asked.append(how["again"]))
+    run_plan._carry_out(Entry(1, "", tiny_recipe), store, None, tmp_path, 60, device)
+    assert asked == [again]
+    gpu = replace(cpu, environment=cpu.environment | {"device_kind": "cuda"})
+    store.add(cpu, committed=True)
+    store.add(gpu)  # found behind the committed one
+    assert Entry(1, "", tiny_recipe).find(store) == gpu
 
 
 def test_a_bench_has_its_record_in_full_form_and_its_own_precision(store):

@@ -1,5 +1,7 @@
 """The figures' examples are what GradCAT and the maps give on the images that they name."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,8 @@ from nestbook.evaluations.examples import (
 )
 from nestbook.evaluations.planted import load_canvases
 from nestlib.data.augment import normalize
+from nestlib.data.datasets import load_dataset
+from nestlib.data.shard_maker import make_shards
 from nestlib.explain import gradcat
 from nestlib.records import Store
 from nestlib.runs.weights import load_trained
@@ -118,3 +122,28 @@ def test_figure_a4_maps_the_first_image_of_each_of_its_classes(imagenet):
     }  # fmt: skip
     assert (maps.boxes == [0, 0, 111, 223]).all()
     assert [round(int(image[0, 0, 0]) / 30) for image in maps.images] == [4, 5, 6]
+
+
+@pytest.mark.usefixtures("hub")
+def test_figures_of_shards_are_those_of_the_folder(imagenet, tmp_path):
+    """Images, names and boxes alike, though shards find an image by its place, not its name."""
+    shards = tmp_path / "shards"
+    whole, maps = walk_imagenet(imagenet), map_imagenet(imagenet)
+    (imagenet / "train").mkdir()
+    for folder in (imagenet / "val").iterdir():
+        shutil.copytree(folder, imagenet / "train" / folder.name)
+    make_shards("imagenet", imagenet, shards, shard_mb=0.01, processes=1, progress=False)
+    shutil.copytree(imagenet / "bbox", shards / "bbox")
+    shutil.rmtree(imagenet)
+    walked, found = walk_imagenet(shards), map_imagenet(shards)
+    assert (walked.images == whole.images).all() and walked.class_names == whole.class_names
+    assert (found.images == maps.images).all() and found.titles == maps.titles
+    assert (found.boxes == maps.boxes).all()
+    for row in FIGURE_A4:
+        assert np.array_equal(found.maps[row], maps.maps[row])
+    images = load_dataset("imagenet", "test", data_dir=shards, partial=True)
+    picked = images.select(torch.tensor([9, 2]))
+    for row, index in enumerate((9, 2)):  # every column moves with its image
+        assert picked.where(row) == images.where(index)
+        assert picked.read_bytes(row) == images.read_bytes(index)
+        assert picked.labels[row] == images.labels[index]

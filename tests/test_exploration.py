@@ -46,6 +46,17 @@ def test_of_many_classes_the_likeliest_come_first_then_those_asked_for():
     assert seen.probabilities.shape == (30,) and seen.probabilities.argmax() == order[0]
 
 
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_inference_mode_changes_nothing(made_inside):
+    model, image = build(), IMAGE
+    seen = explore_image(model, image)
+    with torch.inference_mode():
+        image = image.clone() if made_inside else image
+        inside = explore_image(model, image)
+    assert np.array_equal(inside.traversal.activations, seen.traversal.activations)
+    assert np.array_equal(inside.maps, seen.maps)
+
+
 def test_what_cannot_be_explored_is_refused():
     with pytest.raises(ValueError, match="class 5 is not one of the model's 5: 0 to 4"):
         explore_image(build(), IMAGE, [5])
@@ -53,5 +64,23 @@ def test_what_cannot_be_explored_is_refused():
         explore_image(build(), IMAGE[None])
     with pytest.raises(TypeError, match="Linear has no hierarchies of blocks"):
         explore_image(nn.Linear(2, 2), IMAGE)
+    for likeliest in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match=f"likeliest is {likeliest}; give .* 1 or more"):
+            explore_image(build(), IMAGE, likeliest=likeliest)
+    for classes in (1.5, True, [1.2, 1.9], torch.tensor([True])):
+        with pytest.raises(ValueError, match="is not a whole number, one of the model's 5"):
+            explore_image(build(), IMAGE, classes)
+    for image in (IMAGE.float(), IMAGE.byte(), IMAGE[:1]):
+        with pytest.raises(ValueError, match=r"give a tensor \(B, 3, H, W\) .*torch.float64"):
+            explore_image(build(), image)
+    with pytest.raises(ValueError, match="logits that are NaN"):
+        explore_image(build(), IMAGE * float("nan"))
+    headless, mlp = build(), build()
+    headless.reset_classifier(0)
+    with pytest.raises(ValueError, match="has no classes"):
+        explore_image(headless, IMAGE)
+    mlp.head = nn.Sequential(nn.Linear(8, 9), nn.GELU(), nn.Linear(9, 5)).double()
+    with pytest.raises(TypeError, match="no exact CAM"):
+        explore_image(mlp, IMAGE)
     with pytest.raises(ValueError, match="18"):
         explore_image(build(), torch.zeros(3, 18, 18).double())

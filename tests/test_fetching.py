@@ -1,14 +1,16 @@
 """Shards over the network: a real HTTP server on loopback, the cache, retries, checksums."""
 
+import gzip
 import http.server
 import importlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,6 +36,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path):
         self.folder, self.counts, self.failures, self.cut = folder, Counter(), 0, 0
+        self.redirect_to = self.encoding = ""
+        self.sends_length, self.ends = True, True
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -47,14 +51,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(503)
         if name.startswith("private"):
             return self.send_error(403)
+        if server.redirect_to and not name.startswith("moved/"):
+            self.send_response(302)
+            self.send_header("Location", f"{server.redirect_to}/moved/{name}")
+            return self.end_headers()
+        path = server.folder / name.removeprefix("moved/")
         if not path.is_file():
             return self.send_error(404)
         data = path.read_bytes()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
+        if server.encoding:
+            self.send_header("Content-Encoding", server.encoding)
+            data = gzip.compress(data)
+        if server.sends_length:
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         # A connection that breaks off within the file.
         self.wfile.write(data[: len(data) // 2] if server.counts[name] <= server.cut else data)
+
+        with suppress(OSError):  # until the other side has had enough
+            while not server.ends:
+                self.wfile.write(b" " * 2**16)
 
     def log_message(self, *_):
         pass
@@ -188,6 +205,85 @@ def test_failures_are_tried_again(server, shards):  # noqa: F811
     server.failures, server.cut = 2, 4
     assert equal(read(load(server.url)), read(load(shards)))
     assert max(server.counts.values()) == 5  # two refusals and two broken connections before
+
+
+def test_a_reply_cut_without_a_length_is_read_at_the_second_try(server, shards):  # noqa: F811
+    server.sends_length, server.cut = False, 1
+    assert equal(read(load(server.url)), read(load(shards)))
+    assert set(server.counts.values()) == {2}
+
+
+def test_a_server_that_never_ends_a_reply(server, shards, monkeypatch):  # noqa: F811
+    """What is longer than the index says is not read; an index has a limit."""
+    server.sends_length = False
+    data = load(server.url)
+    server.ends = False
+    assert equal(read(data), read(load(shards)))
+    monkeypatch.setattr(fetching, "INDEX_BYTES", 10**6)
+    with pytest.raises(OSError, match=r"train\.json does not end within 1000000 bytes"):
+        load(server.url)
+    assert server.counts["train.json"] == 2
+    monkeypatch.setattr(fetching, "INDEX_BYTES", 10**12)
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
+    with pytest.raises(Unreachable, match=r"train\.json is not at its end after 0 s"):
+        load(server.url)
+
+
+def test_a_server_that_falls_silent_is_asked_twice(shards, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.1)
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"train\.json could not be fetched in 2 tries"):
+            load(url)
+
+
+def test_redirects_are_followed_within_a_host_alone(server, shards):  # noqa: F811
+    server.redirect_to = server.url
+    assert equal(read(load(server.url)), read(load(shards)))
+    with serve(shards) as other:
+        server.redirect_to = other.url
+        with pytest.raises(Unreachable, match=rf"redirects to another host, {other.url}/moved/"):
+            load(server.url)
+        server.redirect_to = other.url.replace("http", "file")
+        with pytest.raises(Unreachable, match=r"train\.json is refused"):
+            load(server.url)
+        assert not other.counts
+    assert server.counts["train.json"] == 3  # asked once each time
+
+
+def test_a_compressed_reply_is_named(server):
+    server.encoding = "gzip"
+    with pytest.raises(Unreachable, match=r"train\.json comes with Content-Encoding gzip"):
+        load(server.url)
+    assert server.counts["train.json"] == 1
+
+
+def test_addresses_that_nobody_knows_are_named_at_once():
+    pytest.importorskip("fsspec")
+    with pytest.raises(Unreachable, match=r"foo://bucket/train\.json cannot be read"):
+        load("foo://bucket")
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_split_that_is_not_there_is_said_and_the_other_checked(
+    shards, tmp_path, monkeypatch, caplog, remote  # noqa: F811
+):  # fmt: skip
+    out = copy(shards, tmp_path / "out")
+    for path in out.glob("val*"):
+        path.unlink()
+    with serve(out) as server:
+        place = server.url if remote else out
+        assert verify_shards(place, progress=False) == []
+        assert "holds no val.json; the other split alone is checked" in caplog.text
+        damage(out / "train-000001.tar", 3000)
+        if remote:  # as another machine would see it
+            monkeypatch.setenv("NESTLIB_CACHE", str(tmp_path / "another"))
+        (fault,) = verify_shards(place, progress=False)
+        assert "train-000001.tar has SHA-256" in fault
+        with pytest.raises(FileNotFoundError, match=r"holds no train\.json and no val\.json"):
+            verify_shards(f"{place}/nowhere", progress=False)
 
 
 def test_a_dead_server_is_an_error_not_a_damaged_image(server, monkeypatch):

@@ -21,7 +21,7 @@ from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_split
 from nestlib.training import gan
-from nestlib.training.checkpoint import CheckpointError
+from nestlib.training.checkpoint import CheckpointError, save_checkpoint
 from nestlib.training.gan import PATIENCE, Diverged, Trainer, raise_if_diverged
 
 
@@ -262,11 +262,11 @@ def test_bf16_leaves_weights_and_penalty_in_fp32(tiny_nest, tmp_path, monkeypatc
 
 
 def test_lost_run_ends_and_its_record_says_so(tiny_nest, tmp_path):
-    record = run(replace(tiny_nest, lr=1e30), tmp_path)
+    record = run(replace(tiny_nest, lr=1000.0), tmp_path)
     assert record.summary["status"] == "failed"
     assert "not finite at step" in record.summary["failure"]
     assert not list(tmp_path.rglob("weights.safetensors"))
-    again = run(replace(tiny_nest, lr=1e30), tmp_path)  # its record is found
+    again = run(replace(tiny_nest, lr=1000.0), tmp_path)  # its record is found
     assert again == record
 
 
@@ -299,6 +299,56 @@ def test_checkpoints_of_another_recipe_are_refused(tiny_nest, tmp_path):
     build_trainer(tiny_nest, tmp_path).run(None, 300, False)
     with pytest.raises(CheckpointError, match="holds a checkpoint of digits/tiny_gan-s0"):
         build_trainer(replace(tiny_nest, lr=1e-4), tmp_path).resume()
+
+
+def swap(state, *names):
+    return state | dict(zip(names, (state[name] for name in reversed(names)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: swap(s, "generator_optimizer", "discriminator_optimizer"), "other parameters"),
+        (lambda s: swap(s, "generator", "discriminator"), "generator lacks"),
+        (lambda s: s | {"history": []}, "history does not hold the 2 rows"),
+        (lambda s: s | {"history": [{"step": 0}, {"step": 3}]}, "row 0 .*sample/pixel_distance"),
+        (lambda s: s | {"ema": s["generator"]}, "ema lacks module"),
+    ],
+)
+def test_a_wrong_state_is_named_and_the_one_before_taken(
+    tiny_nest, tmp_path, change, reason, monkeypatch
+):
+    trainer, step = build_trainer(tiny_nest, tmp_path), Trainer.train_step
+
+    def stop(self, images):
+        if self.progress.step == 5:
+            raise KeyboardInterrupt
+        step(self, images)
+
+    monkeypatch.setattr(Trainer, "train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(None, 0, False)
+    _, newest = sorted((tmp_path / "checkpoints").iterdir())
+    state = torch.load(newest)
+    newest.unlink()
+    path = save_checkpoint(tmp_path / "checkpoints", 5, change(state))
+    resumed = build_trainer(tiny_nest, tmp_path)
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged .*{reason}"):
+        resumed.resume()
+    assert resumed.progress.step == 4
+    save_checkpoint(tmp_path / "checkpoints", 5, state)
+    resumed = build_trainer(tiny_nest, tmp_path)
+    resumed.resume()
+    assert resumed.progress.step == 5
+
+
+def test_a_gan_does_not_go_on_with_other_images(tiny_nest, tmp_path):
+    build_trainer(tiny_nest, tmp_path).run(time.monotonic(), 300, False)
+    other = build_trainer(tiny_nest, tmp_path)
+    other.image_sets = [replace(other.train_set, images=other.train_set.images ^ 1)]
+    with pytest.raises(CheckpointError, match=r"other images .*40 train images"):
+        other.resume()
+    build_trainer(tiny_nest, tmp_path).resume()
 
 
 def test_half_of_the_real_images_are_mirrored():

@@ -1,6 +1,7 @@
 """Scores of generated images: closed forms, the library on the same features, and what is told."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def gaussian(mean, covariance):
     return Statistics(torch.tensor(mean, dtype=double), torch.tensor(covariance, dtype=double), 2)
 
 
+@pytest.mark.filterwarnings("ignore:Fréchet distance of")
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -48,6 +50,7 @@ def test_frechet_distance_of_gaussians_known_by_hand(first, second, expected):
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:Fréchet distance of")
 @pytest.mark.parametrize("count", [200, 20])  # with 20 of 32 dimensions both are singular
 def test_frechet_distance_is_torch_fidelitys(count):
     torch.manual_seed(0)
@@ -60,6 +63,21 @@ def test_frechet_distance_is_torch_fidelitys(count):
     assert got == pytest.approx(expected, rel=1e-6)
     statistics = compute_statistics(a.float())
     np.testing.assert_allclose(statistics.covariance, np.cov(a.float().double().T), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("count", "warns"), [(4, True), (5, False)])
+def test_too_few_images_for_a_distance_are_warned_of(count, warns):
+    """A covariance of n images has the rank n - 1 at most: 4 images leave 4 features singular."""
+    torch.manual_seed(0)
+    few, many = compute_statistics(torch.randn(count, 4)), compute_statistics(torch.randn(50, 4))
+    assert (torch.linalg.matrix_rank(few.covariance) < 4) == warns
+    for pair in ((few, many), (many, few)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frechet_distance(*pair)
+        said = [str(warning.message) for warning in caught]
+        assert len(said) == warns
+        assert all("by 4 features: with fewer than 5 of each" in text for text in said)
 
 
 def test_one_image_has_no_covariance():
@@ -133,6 +151,18 @@ def test_a_score_tells_its_whole_pipeline_and_is_no_fid(digits):
     assert other["frechet_distance"] != result["frechet_distance"]
 
 
+class ManyPixels(FirstPixels):
+    def compute(self, images):
+        return images[:, 0, :2].flatten(1).float() / 255, super().compute(images)[1]
+
+
+def test_a_score_of_too_few_images_says_so_in_its_record(digits):
+    with pytest.warns(UserWarning, match="of 40 and 200 images by 64 features"):
+        few = score_samples(one_hot(40), digits, ManyPixels())
+    assert "fewer than 65 of each" in few["note"]
+    assert "note" not in score_samples(one_hot(70), digits, ManyPixels())
+
+
 def test_the_data_is_nearer_to_itself_than_samples_are(digits):
     distances = [
         score_samples(x, digits, FirstPixels())["frechet_distance"]
@@ -184,12 +214,13 @@ def test_generated_images_follow_from_the_seed():
 def test_a_classifiers_features_are_what_its_head_sees():
     torch.manual_seed(0)
     model = create_model("nest_tiny_cifar", num_classes=10, embed_dim=12)
+    model.head_drop.p = 0.5  # which acts in training alone
     network = ClassifierFeatures("narrow", model, (0.5,) * 3, (0.25,) * 3)
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     features, logits = network(images)
     torch.testing.assert_close(model.head(features), logits)
-    torch.testing.assert_close(model((images.float() / 255 - 0.5) / 0.25), logits)
-    assert network.resize == "none" and not model.training
+    assert network.resize == "none" and model.training  # left as it was
+    torch.testing.assert_close(model.eval()((images.float() / 255 - 0.5) / 0.25), logits)
 
 
 def test_lite0_knows_a_cat():

@@ -207,14 +207,14 @@ def test_noise_can_be_reshaped_alone():
         (lambda: narrow(unsampling="bilinear"), "no unsampling 'bilinear'; .*valid: PS, PS-C3"),
         (lambda: narrow(embed_dim=40), "embed_dim 40 does not fall by four 2 times.*of 16"),
         (lambda: narrow(depths=(1, 1)), "one entry a hierarchy each"),
-        (lambda: narrow(latent_dim=0), "latent_dim 0 must be 1 or more, or None for 4096"),
+        (lambda: narrow(latent_dim=0), "latent_dim is 0, must be .*at least 1 .*or None"),
         (lambda: narrow(num_heads=3), "width 4 does not divide into 3 heads"),
         (lambda: NesTDecoder(16, (8, 16), (2, 2), (1, 1)), "width 16 a quarter of it, not 8"),
         (lambda: NesTDecoder(31), "images of 31x31 pixels do not divide"),
         (lambda: create_generator("transgan", img_size=48), "img_size 48: choose 16, 32, 64"),
         (lambda: narrow("transgan", depths=(1,)), "32 pixels take 3 stages"),
         (lambda: create_generator("sagan_convnet", img_size=48), "choose 8, 16, 32, 64, 128"),
-        (lambda: narrow("sagan_convnet", base_channels=0), "must be 1 or more"),
+        (lambda: narrow("sagan_convnet", base_channels=0), "base_channels is 0, must be"),
     ],
 )  # fmt: skip
 def test_bad_options_say_what_would_be_valid(build, message):

@@ -206,3 +206,202 @@ def test_models_and_sizes_that_do_not_fit_are_refused():
     for option in ("sign", "weighting", "maps"):
         with pytest.raises(ValueError, match=f"no {option} 'up'; .*valid: "):
             gradcat(build(), images, **{option: "up"})
+
+
+class Tempered(NesT):
+    def forward(self, images):
+        return super().forward(images) / 2
+
+
+class MaxPooled(NesT):
+    def forward_head(self, x, pre_logits=False):
+        x = x.amax((2, 3))
+        return x if pre_logits else self.head(x)
+
+
+class TwicePooled(NesT):
+    """Mean and maximum side by side, so the head takes twice the channels."""
+
+    def forward_head(self, x, pre_logits=False):
+        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+
+
+def with_head(head: nn.Module) -> NesT:
+    model = build()
+    model.head = head.double()
+    return model
+
+
+def of_class(kind: type, head: nn.Module | None = None) -> NesT:
+    model = build() if head is None else with_head(head)
+    model.__class__ = kind
+    return model
+
+
+def hooked() -> NesT:
+    model = build()
+    model.register_forward_hook(lambda module, inputs, logits: logits.square())
+    return model
+
+
+def prehooked_head() -> NesT:
+    model = build()
+    model.head.register_forward_pre_hook(lambda module, inputs: (inputs[0].relu(),))
+    return model
+
+
+def patched() -> NesT:
+    model = build()
+    model.forward = lambda images: NesT.forward(model, images) + 1
+    return model
+
+
+NOT_LINEAR = {  # the logits are not the means of the head's maps, but gradients explain them
+    "mlp": lambda: with_head(nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5))),
+    "norm": lambda: with_head(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 5))),
+    "softmax": lambda: with_head(nn.Sequential(nn.Linear(8, 5), nn.Softmax(-1))),
+    "max pooling": lambda: of_class(MaxPooled),
+    "two poolings": lambda: of_class(TwicePooled, nn.Linear(16, 5)),
+    "hook on the head": prehooked_head,
+}
+NOT_ITS_PARTS = {  # a call gives something else than the parts that are looked into
+    "temperature": lambda: of_class(Tempered),
+    "hook": hooked,
+    "patched forward": patched,
+}
+LINEAR = {
+    "no bias": lambda: with_head(nn.Linear(8, 5, bias=False)),
+    "dropout": lambda: with_head(nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 5))),
+    "two layers": lambda: with_head(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 5))),
+    "batch norm": lambda: with_head(nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 5))),
+    "harmless hook": lambda: (m := build(), m.register_forward_hook(lambda *args: None))[0],
+}
+
+
+@pytest.mark.parametrize("case", NOT_LINEAR | NOT_ITS_PARTS)
+def test_cam_is_refused_where_its_mean_would_not_be_the_logit(case):
+    model, images = (NOT_LINEAR | NOT_ITS_PARTS)[case](), torch.randn(3, 3, 16, 16).double()
+    with pytest.raises(TypeError, match=r"no exact CAM|other outputs when called"):
+        cam(model, images, 1)
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_any_head_that_is_one_linear_map_has_a_cam(case):
+    model, images = LINEAR[case]().train(), torch.randn(3, 3, 16, 16).double()
+    maps = cam(model, images, 1)
+    torch.testing.assert_close(maps.mean((1, 2)), model.eval()(images)[:, 1].detach())
+
+
+@pytest.mark.parametrize("case", NOT_LINEAR)
+def test_gradcat_explains_the_logits_of_a_call_whatever_the_head(case):
+    model, images = NOT_LINEAR[case](), torch.randn(2, 3, 16, 16).double()
+    found = gradcat(model, images, 2, maps="outputs")
+    np.testing.assert_allclose(found.logits, model.eval()(images).detach(), rtol=1e-5)
+    for i in range(2):
+        path, _ = algorithm1(
+            model, images[i], 2, sign="positive", weighting="place", maps="outputs"
+        )
+        assert found.path[i].tolist() == path
+
+
+@pytest.mark.parametrize("case", NOT_ITS_PARTS)
+def test_gradcat_refuses_a_model_that_is_called_otherwise_than_its_parts(case):
+    with pytest.raises(TypeError, match="other outputs when called than forward_head"):
+        gradcat(NOT_ITS_PARTS[case](), torch.randn(1, 3, 16, 16).double())
+
+
+WHOLE = r"one of the model's 5: 0 to 4"
+
+
+@pytest.mark.parametrize(
+    ("classes", "error"),
+    [
+        (1.5, f"class 1.5 is not a whole number, {WHOLE}"),
+        (2.0, "class 2.0 is not a whole number"),
+        (True, "class True is not a whole number"),
+        ([1.2, 1.9], r"class 1\.2\d* is not a whole number"),
+        (float("nan"), "class nan is not a whole number"),
+        (torch.tensor([True, False]), "class True is not a whole number"),
+        (np.array([0.0, 1.0]), "class 0.0 is not a whole number"),
+        (2**70, f"classes {2**70} are not whole numbers, each {WHOLE}"),
+        ("cat", "classes 'cat' are not whole numbers"),
+        ([[0, 1], [2]], "are not whole numbers"),
+        ([], r"classes have shape \(0,\)"),
+        (np.array([0, 255], np.uint8), "class 255 is not one"),
+    ],
+)
+def test_classes_that_are_not_whole_numbers_are_named(classes, error):
+    for explain in (gradcat, cam):
+        with pytest.raises(ValueError, match=error):
+            explain(build(), torch.randn(2, 3, 16, 16).double(), classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_whole_numbers_of_any_width_are_classes(dtype):
+    model, images = build(), torch.randn(2, 3, 16, 16).double()
+    assert torch.equal(
+        cam(model, images, torch.tensor([4, 1], dtype=dtype)), cam(model, images, [4, 1])
+    )
+
+
+ONE_NAN = torch.zeros(2, 3, 16, 16).double()
+ONE_NAN[1, 2, 15, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        (torch.zeros(0, 3, 16, 16).double(), r"shape \(0, 3, 16, 16\); give .*one image or more"),
+        (torch.zeros(2, 1, 16, 16).double(), r"shape \(2, 1, 16, 16\); give a tensor \(B, 3, H, W"),
+        (torch.zeros(3, 16, 16).double(), r"shape \(3, 16, 16\)"),
+        (torch.zeros(2, 3, 16, 16), "of torch.float32; .*torch.float64"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "of torch.uint8; .*normalised"),
+        (np.zeros((2, 3, 16, 16)), "a ndarray of float64; give a tensor"),
+        (ONE_NAN, "image 1 gives logits that are NaN or infinite"),
+        (torch.full((2, 3, 16, 16), float("inf")).double(), "image 0 gives logits"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(images, error):
+    for explain in (gradcat, cam):
+        with pytest.raises(ValueError, match=error):
+            explain(build(), images, 0)
+
+
+def test_a_model_without_classes_is_named():
+    model = build()
+    model.reset_classifier(0)
+    for explain in (gradcat, cam):
+        with pytest.raises(ValueError, match=r"this NesT has no classes .*reset_classifier"):
+            explain(model, torch.randn(1, 3, 16, 16).double())
+
+
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_inference_mode_changes_nothing(made_inside):
+    model, images, classes = build(), torch.randn(2, 3, 16, 16).double(), torch.tensor([1, 3])
+    walk, maps = gradcat(model, images, classes), cam(model, images, classes)
+    with torch.inference_mode():
+        if made_inside:
+            images, classes = images.clone(), classes.clone()
+        inside = gradcat(model, images, classes)
+        assert torch.equal(cam(model, images, classes), maps)
+    assert np.array_equal(inside.activations, walk.activations)
+    assert np.array_equal(gradcat(model, images, classes).activations, walk.activations)
+    assert not images.requires_grad
+
+
+def test_weights_made_in_inference_mode_are_named():
+    with torch.inference_mode():
+        model = build()
+    with pytest.raises(ValueError, match=r"made inside torch.inference_mode\(\).*outside of it"):
+        gradcat(model, torch.randn(1, 3, 16, 16).double())
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.float16, torch.bfloat16])
+def test_autocast_takes_images_of_any_narrow_type(given):
+    model = build().float()
+    images = torch.randn(2, 3, 16, 16)
+    exact = cam(model, images, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps, walk = cam(model, images.to(given), 1), gradcat(model, images.to(given), 1)
+    assert (maps - exact).abs().max() < 0.15 * exact.abs().max()
+    assert np.isfinite(walk.activations).all()

@@ -86,3 +86,41 @@ def test_what_is_missing_or_damaged_is_named(images):
     write_boxes(folder, "05", ("", 200), [(wnid_of(images, 5), (0, 0, 9, 9))])
     with pytest.raises(ValueError, match=r"05\.xml is no annotation"):
         load_imagenet_boxes(images, 50)
+
+
+def read_one(images, edges, size=(100, 200), image_size=100):
+    write_all(images, images.root / "bbox" / "val", edges, size)
+    return load_imagenet_boxes(images, image_size)[0, 0].tolist()
+
+
+def test_exchanged_corners_are_put_in_order_and_what_lies_outside_is_cut_off(images):
+    assert read_one(images, (30, 60, 10, 20)) == read_one(images, (10, 20, 30, 60))
+    assert read_one(images, (-50, -1, 1e300, 70_000)) == [0, 0, 99, 99]
+    assert read_one(images, (90, 20, 101, 60)) == [90, 10, 99, 29]
+    assert read_one(images, (10.4, 20.9, 29.6, 60.2)) == [10, 10, 29, 29]
+
+
+@pytest.mark.parametrize(
+    ("edges", "size", "reason"),
+    [
+        ((101, 0, 120, 9), (100, 200), "101, 0, 120, 9 lies outside of its image, 0 to 100 across"),
+        ((0, -9, 5, -1), (100, 200), "lies outside"),
+        (("nan", 0, 5, 9), (100, 200), "not a finite number"),
+        (("five", 0, 5, 9), (100, 200), "'five'"),
+        ((0, 0, 5, 9), ("nan", 200), "an image of nan x 200 pixels"),
+        ((0, 0, 5, 9), (100, "inf"), "an image of 100 x inf pixels"),
+        ((0, 0, 5, 9), ("1e300", 200), "an image of 1e300 x 200 pixels"),
+        ((0, 0, 5, 9), (0, 200), "an image of 0 x 200 pixels"),
+        ((0, 0, 5, 9), (-100, -200), "an image of -100 x -200 pixels"),
+    ],
+)
+def test_what_is_no_box_or_size_is_named(images, edges, size, reason):
+    with pytest.raises(ValueError, match=rf"00\.xml is no annotation of boxes \(.*{reason}"):
+        read_one(images, edges, size)
+
+
+def test_a_file_of_an_unknown_encoding_is_named(images):
+    write_all(images, images.root / "bbox" / "val")
+    (images.root / "bbox" / "val" / "03.xml").write_text('<?xml version="1.0" encoding="no"?><a/>')
+    with pytest.raises(ValueError, match=r"03\.xml is no annotation of boxes"):
+        load_imagenet_boxes(images, 50)

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 from types import MappingProxyType
@@ -11,10 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
+from torchvision.datasets.folder import find_classes
 
+from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestlib.data import layouts
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import find_dataset, load_dataset
+from nestlib.data.folders import class_order, list_tree
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -74,6 +78,90 @@ def test_packs_and_nested_folder_equal_the_tree(cifar_tree, tmp_path):
     nested.mkdir()
     (nested / "cifar10").symlink_to(cifar_tree)
     assert same(tree, load_dataset("cifar10", "train", data_dir=nested))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["10", "9", "100", "0"], ["0", "9", "10", "100"]),
+        (["007", "10", "0001"], ["0001", "007", "10"]),
+        (["10", "9", "cat"], ["10", "9", "cat"]),
+        (["b", "B", "a", "a"], ["B", "a", "b"]),
+    ],
+)
+def test_classes_are_numbered_by_value_or_by_text(names, expected, tmp_path):
+    assert class_order(names) == expected
+    if not all(map(str.isdigit, names)):  # torchvision numbers all of them by text
+        for name in names:
+            (tmp_path / name).mkdir(exist_ok=True)
+        assert find_classes(tmp_path)[0] == expected
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_folders_called_by_numbers_are_these_classes(packed, tmp_path):
+    for number in range(100):
+        save(tmp_path / "test" / str(number) / "0.png", number)
+    if packed:
+        pack(tmp_path, tmp_path / "test.tar.xz", "test")
+        shutil.rmtree(tmp_path / "test")
+    data = load_dataset("cifar100", "test", data_dir=tmp_path)
+    assert data.labels.tolist() == list(range(100))
+    np.testing.assert_array_equal(data.images[10], pixels(10).transpose(2, 0, 1))
+
+
+def test_an_image_or_pack_that_is_there_twice_is_named(cifar_tree, tmp_path):
+    packs = tmp_path / "packs"
+    packs.mkdir()
+    pack(cifar_tree, packs / "test.tar.xz", "test")
+    shutil.copy(packs / "test.tar.xz", packs / "test (1).tar.xz")
+    with pytest.raises(
+        ValueError, match=r"airplane comes twice, in .*test \(1\).* and in .*test\."
+    ):
+        load_dataset("cifar10", "test", data_dir=packs)
+    (packs / "test (1).tar.xz").unlink()
+    pack(cifar_tree, packs / "test.tar.xz", "test", "test/cat/cat_s_000001.png")
+    with pytest.raises(ValueError, match=r"cat_s_000001\.png of class cat comes twice.*remove one"):
+        load_dataset("cifar10", "test", data_dir=packs)
+
+
+def test_what_is_left_out_is_counted_once_with_its_reason(tmp_path, caplog):
+    for name in ("a/1.JPG", "b/images/1.png", "b/2.png"):
+        save(tmp_path / name, 0)
+    assert len(list_tree(tmp_path)) == 2
+    assert caplog.messages == [
+        f"{tmp_path}: files left out, 1 in all: 1 beside a folder images, which is read in their "
+        f"place ({tmp_path}/b/2.png)"
+    ]
+    caplog.clear()
+    for name in ("a/x/y/1.png", "a/x/2.jpg", "3.png", "a/4.gif", "b/images/5.bmp"):
+        save(tmp_path / name, 0)
+    for name in (".DS_Store", "a/Thumbs.db", "a/boxes.txt", "b/1.xml", "a/x/notes"):
+        (tmp_path / name).touch()
+    for name in ("._a", "a/._1.JPG"):
+        (tmp_path / name).touch()
+    assert len(list_tree(tmp_path)) == 2
+    (message,) = caplog.messages
+    assert "files left out, 8 in all" in message
+    for count, reason in (
+        (1, "not directly in a class folder"), (2, "hidden"), (2, "of another kind than .jpeg,"),
+        (2, "in folders that are not read"), (1, "beside a folder images"),
+    ):  # fmt: skip
+        assert f"{count} {reason}" in message
+
+
+def test_what_is_left_out_of_a_pack_is_counted(cifar_tree, tmp_path, caplog):
+    save(cifar_tree / "test" / "cat" / "more" / "1.png", 0)
+    save(cifar_tree / "test" / "cat" / "2.gif", 0)
+    pack(cifar_tree, tmp_path / "test.tar.xz", "test")
+    assert len(load_dataset("cifar10", "test", data_dir=tmp_path)) == 20
+    assert "files left out, 2 in all" in caplog.text
+    assert "cat/2.gif" in caplog.text and "cat/more/1.png" in caplog.text
+
+
+def test_a_link_to_nowhere_is_named(cifar_tree):
+    (cifar_tree / "test" / "cat" / "gone.png").symlink_to("/nowhere/1.png")
+    with pytest.raises(OSError, match=r"cannot read .*gone\.png .*fetch it again, or remove it"):
+        load_dataset("cifar10", "test", data_dir=cifar_tree)
 
 
 def test_data_dir_comes_from_the_environment(cifar_tree, tmp_path, monkeypatch):
@@ -197,6 +285,30 @@ def test_official_files_equal_the_tree(cifar_tree, tmp_path, monkeypatch):
         load_dataset("cifar10", "train", data_dir=root)
 
 
+def test_official_archive_is_read_as_it_is(cifar_tree, tmp_path, monkeypatch):
+    """No network, and a folder that may not be written to."""
+    official = official_cifar(tmp_path / "remote" / CIFAR10.base_folder, cifar_tree)
+    monkeypatch.setitem(layouts.OFFICIAL_CIFAR, "cifar10", official)
+    monkeypatch.setattr(official, "download", None)
+    root = tmp_path / "at_hand"
+    root.mkdir()
+    archive = root / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "remote" / CIFAR10.base_folder, CIFAR10.base_folder)
+    for split in ("train", "test"):
+        tree = load_dataset("cifar10", split, data_dir=cifar_tree)
+        assert same(tree, load_dataset("cifar10", split, data_dir=root, download=True))
+    assert list(root.iterdir()) == [archive]
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:-3000])
+    with pytest.raises(OSError, match=r"cifar-10-python\.tar\.gz is damaged.*remove it"):
+        load_dataset("cifar10", "test", data_dir=root)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(cifar_tree / "test", "test")
+    with pytest.raises(OSError, match=r"test_batch is missing or damaged.*remove"):
+        load_dataset("cifar10", "test", data_dir=root)
+
+
 def test_download_is_whole_or_leaves_nothing(cifar_tree, tmp_path, monkeypatch, capsys):
     official = official_cifar(tmp_path / "remote" / CIFAR10.base_folder, cifar_tree)
     root, broken = tmp_path / "fetched", [True]
@@ -256,6 +368,97 @@ def test_tiny_imagenet_from_the_official_folder(tiny_official):
     assert len(load_dataset("tiny_imagenet_200", "train", data_dir=tiny_official)) == 400
 
 
+@pytest.mark.parametrize("place", ["{wnid}", "{wnid}/images", "images/{wnid}"])
+@pytest.mark.parametrize("left", ["table", "folder", "table and folder", "nothing"])
+def test_tiny_imagenet_val_is_read_as_scripts_sort_it(tiny_official, place, left):
+    official = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    val = tiny_official / "val"
+    for line in (val / "val_annotations.txt").read_text().splitlines():
+        file, wnid, *_ = line.split("\t")
+        target = val / place.format(wnid=wnid)
+        target.mkdir(parents=True, exist_ok=True)
+        (val / "images" / file).rename(target / file)
+    if "folder" not in left and not place.startswith("images"):
+        (val / "images").rmdir()
+    if "table" not in left:
+        (val / "val_annotations.txt").unlink()
+    data = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    assert same(official, data)
+    assert ("table" in left) == (data.boxes is not None and torch.equal(data.boxes, official.boxes))
+
+
+def test_copied_val_images_may_stay_beside_their_folders(tiny_official):
+    official = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    val = tiny_official / "val"
+    for line in (val / "val_annotations.txt").read_text().splitlines():
+        file, wnid, *_ = line.split("\t")
+        (val / wnid).mkdir()
+        shutil.copy(val / "images" / file, val / wnid / file)
+    assert same(official, load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official))
+    (val / "val_annotations.txt").unlink()
+    assert same(official, load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official))
+
+
+def test_faults_of_tiny_imagenets_table_are_named(tiny_official, caplog):
+    table = tiny_official / "val" / "val_annotations.txt"
+    rows = table.read_text().splitlines()
+
+    def load(lines):
+        table.write_text("\n".join(lines))
+        return load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+
+    whole = load(rows)
+    assert same(whole, load(["", *(row.replace("\t", "  ") for row in rows), " "]))
+    with pytest.raises(ValueError, match=r"line 3, is 'val_7\.JPEG', not a file and its wnid"):
+        load([*rows[:2], "val_7.JPEG", *rows[2:]])
+    with pytest.raises(
+        ValueError, match=r"val_annotations\.txt, line 201, names val_\d+\.JPEG again"
+    ):
+        load([*rows, rows[5]])
+    save(tiny_official / "val" / "images" / "other.JPEG", 0, (64, 64))
+    assert same(whole, load(rows))
+    assert "1 not named in" in caplog.text and "other.JPEG" in caplog.text
+    table.unlink()
+    with pytest.raises(FileNotFoundError, match=r"val_annotations\.txt, which is not in .*val"):
+        load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+
+
+@pytest.mark.parametrize("given", ["", "ILSVRC", "ILSVRC/Data/CLS-LOC"])
+def test_imagenet_is_read_as_kaggles_archive_unpacks(given, tmp_path):
+    root = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    truth, rows = {3: "n02", 1: "n10", 2: "n02"}, ["ImageId,PredictionString"]
+    for wnid in ("n02", "n10"):
+        save(root / "train" / wnid / f"{wnid}_1.JPEG", 5)
+    for number, wnid in truth.items():
+        name = f"ILSVRC2012_val_{number:08}"
+        save(root / "val" / f"{name}.JPEG", number)
+        rows.append(f"{name},{wnid} 1 2 30 31 {wnid} 4 5 6 7 ")
+        box = tmp_path / "ILSVRC" / "Annotations" / "CLS-LOC" / "val" / f"{name}.xml"
+        box.parent.mkdir(parents=True, exist_ok=True)
+        box.write_text(
+            "<annotation><size><width>32</width><height>32</height></size><object>"
+            f"<name>{wnid}</name><bndbox><xmin>{number}</xmin><ymin>2</ymin><xmax>30</xmax>"
+            "<ymax>31</ymax></bndbox></object></annotation>"
+        )
+    options = {"data_dir": tmp_path / given, "partial": True, "num_workers": 0}
+    with pytest.raises(FileNotFoundError, match=r"LOC_val_solution\.csv .*, which is not in .*put"):
+        load_dataset("imagenet", "test", **options)
+    table = tmp_path / "LOC_val_solution.csv"
+    table.write_text("\n".join(rows))
+    test = load_dataset("imagenet", "test", **options)
+    names = [Path(file.decode()).name for file in test.files]
+    assert names == [f"ILSVRC2012_val_{number:08}.JPEG" for number in (2, 3, 1)]
+    assert (test.labels.tolist(), test.class_names) == ([0, 0, 1], ("n02", "n10"))
+    assert load_imagenet_boxes(test, 32)[:, 0, 0].tolist() == [2, 3, 1]
+    assert load_dataset("imagenet", "train", **options).labels.tolist() == [0, 1]
+    table.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001")
+    with pytest.raises(OSError, match=r"LOC_val_solution\.csv, line 2, .*fetch it again"):
+        load_dataset("imagenet", "test", **options)
+    table.write_text("ImageId,PredictionString\nILSVRC2012_val_00000009,n02 1 2 3 4")
+    with pytest.raises(ValueError, match=r"names none of the images in .*val"):
+        load_dataset("imagenet", "test", **options)
+
+
 def test_tiny_imagenet_pack_equals_its_tree(tmp_path, monkeypatch):
     tree = tmp_path / "tree"
     lines = ["split,wnid,file,x0,y0,x1,y1"]
@@ -275,6 +478,27 @@ def test_tiny_imagenet_pack_equals_its_tree(tmp_path, monkeypatch):
     assert one.box_labels[:2].tolist() == [[-1], [1]]
     assert one.boxes[12].tolist() == [[3, 1, 20, 12]]
     assert one.class_names[6:8] == ("n00000006", "seven of them")
+
+
+def test_tables_of_tiny_imagenet_are_read_as_people_save_them(tiny_official):
+    before = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    table, words = tiny_official / "val" / "val_annotations.txt", tiny_official / "words.txt"
+    lines = [line.split("\t") for line in table.read_text().splitlines()]
+    exchanged = [[*start, x1, y1, x0, f"{y0}.2"] for *start, x0, y0, x1, y1 in lines]
+    table.write_bytes("\r\n\r\n".join(map(" ".join, exchanged)).encode())
+    words.write_bytes(b"\r\n" + words.read_bytes().replace(b"thing", "caf\xe9".encode("latin-1")))
+    after = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    assert after.fingerprint == before.fingerprint and torch.equal(after.boxes, before.boxes)
+    assert after.class_names[7] == "caf\xe9 007"
+
+
+def test_faults_in_tables_of_boxes_are_named(tiny_official):
+    table = tiny_official / "train" / "n00000150" / "n00000150_boxes.txt"
+    table.write_text("n00000150_0.JPEG\t90\t1\t95\t9\n")
+    fault = r"n00000150_boxes\.txt, line 1: the box 90, 1, 95, 9 lies outside .*correct the line"
+    for name in ("tiny_imagenet", "tiny_imagenet_200"):
+        with pytest.raises(ValueError, match=fault):
+            load_dataset(name, "train", data_dir=tiny_official)
 
 
 @pytest.mark.parametrize(

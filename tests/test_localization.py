@@ -29,6 +29,22 @@ def test_iou_is_torchvisions():
     np.testing.assert_allclose(iou(a[:, None], b[None]), theirs.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16"]
+)
+def test_iou_is_the_same_for_every_type(dtype):
+    rng = np.random.default_rng(0)
+    a, b = random_boxes(rng, 50), random_boxes(rng, 60)
+    found = iou(a.astype(dtype)[:, None], b.astype(dtype)[None])
+    assert np.array_equal(found, iou(a[:, None], b[None]))
+    assert (iou(a.astype(dtype), a.astype(dtype)) == 1).all()
+
+
+def test_iou_of_large_coordinates_does_not_wrap_around():
+    box = np.array([0, 0, 69_999, 69_999], np.uint32)  # more than 2**32 pixels
+    assert iou(box, box) == 1 and iou(box, [0, 0, 69_999, 34_999]) == 0.5
+
+
 def test_boxes_of_one_pixel_have_an_area():
     assert iou([3, 3, 3, 3], [3, 3, 3, 3]) == 1
     assert iou([3, 3, 3, 3], [4, 3, 4, 3]) == 0
@@ -112,6 +128,12 @@ BOX = [[[0, 0, 9, 9]], [[0, 0, 9, 9]]]
         ([[[5, 0, 4, 9]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box"),
         (BOX, [[[0, 0, 9, 9]], [[0, -3, 9, 9]]], [True, True], r"truth_boxes\[1, 0\] is no box"),
         (BOX, [[[0, 0, 9, 9]], [[-1] * 4]], [True, True], "image 1 has no true box"),
+        ([[[np.nan] * 4]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box.*nan"),
+        ([[[0, 0, 9, np.inf]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box.*inf"),
+        (BOX, [[[0, 0, 9, 9]], [[0, 0, np.nan, 9]]], [True, True], r"truth_boxes\[1, 0\] is no"),
+        (BOX, [[[0, 0, 9, 9]], [[-1, -1, -1, 5]]], [True, True], r"truth_boxes\[1, 0\] is no"),
+        (np.ones((2, 1, 4), complex), BOX, [True, True], "of complex128; give real numbers"),
+        (BOX, BOX, True, r"predicted_right is bool \(\); give bool"),
     ],
 )
 def test_bad_input_is_named(boxes, truth, right, message):
@@ -119,9 +141,48 @@ def test_bad_input_is_named(boxes, truth, right, message):
         score_localization(np.array(boxes), np.array(truth), np.array(right), [0.5])
 
 
+def test_no_thresholds_are_said():
+    with pytest.raises(ValueError, match="give one or more, from 0 to 1"):
+        score_localization(np.zeros((2, 0, 4)), np.array(BOX), np.array([True, True]), [])
+
+
+def test_what_is_no_box_has_no_iou():
+    with pytest.raises(ValueError, match=r"boxes is no box .*\[5\.0, 0\.0, nan, 9\.0\]"):
+        iou([5, 0, np.nan, 9], [0, 0, 9, 9])
+    with pytest.raises(ValueError, match=r"truth\[1\] is no box .*\[9, 0, 0, 9\]"):
+        iou([0, 0, 9, 9], [[0, 0, 9, 9], [9, 0, 0, 9]])
+    with pytest.raises(ValueError, match=r"shape \(3,\)"):
+        iou([0, 0, 9], [0, 0, 9])
+
+
 def test_nothing_to_compare_is_said():
-    with pytest.raises(ValueError, match="no masks"):
+    with pytest.raises(ValueError, match="one map or more"):
         count_contour_disagreements(np.zeros((0, 7, 7)), (64, 64))
+    with pytest.raises(ValueError, match="one or more, from 0 to 1"):
+        count_contour_disagreements(np.zeros((1, 7, 7)), (64, 64), [])
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ([[[0, 0, 64, 9]]], r"truth_boxes\[0, 0\] is no box .*inside an image of \(64, 64\)"),
+        ([[[0, 0, 9, 9], [-3, 0, 9, 9]]], r"truth_boxes\[0, 1\] is no box"),
+        ([[[9, 0, 0, 9]]], r"truth_boxes\[0, 0\] is no box"),
+        ([[[0, 0, np.nan, 9]]], r"truth_boxes\[0, 0\] is no box"),
+        ([[[-1, -1, -1, -1]]], "image 0 has no true box"),
+        ([[0, 0, 9, 9]], r"shape \(1, 4\); give \(N, K, 4\)"),
+    ],
+)
+def test_truth_that_does_not_fit_the_image_is_named(truth, message):
+    with pytest.raises(ValueError, match=message):
+        maps_of_boxes(np.array(truth), (64, 64), (8, 8))
+    with pytest.raises(ValueError, match=message):
+        share_higher_inside(np.eye(8)[None], np.array(truth), (64, 64))
+
+
+def test_maps_without_boxes_are_not_counted():
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 4\); give \(N, K, 4\), here N = 3"):
+        share_higher_inside(np.stack([np.eye(8)] * 3), np.array(BOX), (64, 64))
 
 
 def test_maps_of_boxes_are_the_covered_shares():

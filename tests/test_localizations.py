@@ -1,5 +1,8 @@
 """Figure 8's records: each error is that of a plain loop; what cannot be had is one line."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -7,6 +10,8 @@ import torch
 from PIL import Image
 from plain_boxes import boxes_one_by_one
 from test_accuracy import CLASSES, MEAN, STD, save_classes
+from test_fetching import serve
+from test_scores import train_again
 from timm.data import ImageNetInfo
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.ops import box_iou
@@ -16,10 +21,13 @@ from nestbook.evaluations import localizers
 from nestbook.evaluations.classifiers import HubUnreachable, NotScored, stop_at_failures
 from nestbook.evaluations.localizers import METHODS, localize, localize_figure8, localize_imagenet
 from nestbook.records import Failure
+from nestbook.report.localization import localization_table
 from nestbook.sweeps.plans import FIGURE8, plan_figure8
+from nestlib.data.shard_maker import make_shards
 from nestlib.explain.cam import cam
 from nestlib.models.nest import NesT
 from nestlib.recipes.named import get_recipe
+from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.weights import train_command, weights_path
 
@@ -77,6 +85,49 @@ def test_a_trained_row_is_measured_once_and_then_found(store, tmp_path, monkeypa
     reason = localize_figure8(store, **how)["DeiT RollOut"]
     assert reason.startswith(f"the weights of {recipe.run_id} are neither at")
     assert not isinstance(reason, Failure)  # not trained yet
+
+
+@pytest.fixture
+def scored(store, tmp_path, monkeypatch):
+    """(store, recipe, how to ask, the record of a trained row)."""
+    options = {"canvas": "plain", "num_images": 32, "digit_edges": [0.18, 0.43]}
+    changes = {"epochs": 1, "warmup_epochs": 0, "dataset_options": options}
+    recipe = get_recipe("digits/deit_planted", **changes)
+    monkeypatch.setattr(localizers, "plan_figure8", lambda *_: {"DeiT RollOut": recipe})
+    carry_out(recipe, store, device="cpu", runs_dir=tmp_path, progress_bar=False)
+    how = {"runs_dir": tmp_path, "device": "cpu", "progress": False}
+    (record,) = localize_figure8(store, **how).values()
+    return store, recipe, how, store.find(record.run_id)
+
+
+def test_a_run_that_is_trained_again_is_measured_again(scored):
+    store, recipe, how, old = scored
+    now = store.find(recipe.run_id).summary["weights_sha256"]
+    assert old.environment["weights"] == {recipe.run_id: now}
+    sha256 = train_again(recipe, store, how["runs_dir"])
+    (shown,) = localize_figure8(Store(store.local, None), **how).values()  # as a page of committed
+    assert f"{old.run_id} is of weights {now[:12]}" in shown and "was trained again" in shown
+    (new,) = localize_figure8(store, **how).values()
+    assert new.environment["weights"] == {recipe.run_id: sha256} and new.run_id == old.run_id
+    assert new.summary["gt_known"] != old.summary["gt_known"]
+    assert localize_figure8(store, **how) == {"DeiT RollOut": store.find(new.run_id)}
+    train_again(recipe, store, how["runs_dir"])
+    weights_path(recipe, how["runs_dir"]).unlink()
+    (reason,) = localize_figure8(store, **how).values()
+    assert "was trained again" in reason and "are neither at" in reason
+    assert not isinstance(reason, Failure)
+
+
+def test_a_record_without_the_sum_of_its_weights_stands_and_the_table_says_so(scored):
+    store, recipe, how, record = scored
+    assert not any("SHA-256" in n for n in localization_table("digits", {"x": record}).notes)
+    environment = {k: v for k, v in record.environment.items() if k != "weights"}
+    old = replace(record, environment=environment)
+    store.add(old)
+    train_again(recipe, store, how["runs_dir"])
+    assert localize_figure8(store, **how) == {"DeiT RollOut": old}
+    note = localization_table("digits", {"DeiT RollOut": old}).notes[-1]
+    assert "keep no SHA-256" in note and note.endswith(old.run_id)
 
 
 def test_quick_rows_are_of_one_size():
@@ -177,6 +228,17 @@ def test_imagenets_errors_are_those_of_a_plain_loop(store, imagenet, hub):
     assert summary["gt_known"]["errors"] == pytest.approx(gt_known)
     assert summary["top1"]["errors"] == pytest.approx(top1)
     assert 0 < min(gt_known) < min(top1) < 100  # to compare 100 with 100 would say little
+
+
+def test_shards_at_a_url_give_what_the_folder_gives(store, imagenet, hub, tmp_path, monkeypatch):
+    make_shards("imagenet", imagenet, tmp_path / "shards", splits=["test"], progress=False)
+    shutil.copytree(imagenet / "bbox", tmp_path / "cache" / "bbox")
+    monkeypatch.setenv("NESTLIB_CACHE", str(tmp_path / "cache"))
+    how = {"dataset": "imagenet", "device": "cpu", "limit": 12, "progress": False}
+    here = localize(store, data_dir=imagenet, **how)["NesT CAM"].summary
+    with serve(tmp_path / "shards") as server:
+        there = localize(store, data_dir=server.url, **how)["NesT CAM"].summary
+    assert there | {"seconds": None} == here | {"seconds": None}
 
 
 def test_a_part_of_the_images_leaves_no_committed_record(store, imagenet, hub):

@@ -72,18 +72,22 @@ def test_a_constant_map_gives_the_whole_image():
     assert (scale_map(np.full((7, 7), 0.3, np.float32), (50, 40)) == 1).all()
 
 
-def test_no_maps_give_no_boxes():
-    assert find_boxes(np.zeros((0, 7, 7)), (64, 64)).shape == (0, 21, 4)
-
-
 @pytest.mark.parametrize(
     "maps, image_size, thresholds, message",
     [
-        (np.zeros((7, 7)), (64, 64), THRESHOLDS, r"shape \(7, 7\); give \(N, h, w\)"),
+        (np.zeros((7, 7)), (64, 64), THRESHOLDS, r"shape \(7, 7\).*; give \(N, h, w\)"),
         (np.zeros((2, 0, 7)), (64, 64), THRESHOLDS, r"give \(N, h, w\)"),
         (np.array([[[0.0, np.nan]]]), (64, 64), THRESHOLDS, "map 0 has NaN or infinite"),
         (np.array([[[0.0, np.inf]]]), (64, 64), THRESHOLDS, "map 0 has NaN or infinite"),
         (np.array([[[-1e300, 1e300]]]), (64, 64), THRESHOLDS, "a range that float32"),
+        (np.zeros((0, 7, 7)), (64, 64), THRESHOLDS, "one map or more"),
+        (np.ones((1, 7, 7), complex), (64, 64), THRESHOLDS, "of complex128; give .* real"),
+        (np.array([[["a"]]]), (64, 64), THRESHOLDS, "give .* real numbers"),
+        (np.zeros((1, 7, 7)), (64, 64), [], "one or more, from 0 to 1"),
+        (np.zeros((1, 7, 7)), (64, 64), 0.5, r"thresholds 0\.5 are no list"),
+        (np.zeros((1, 7, 7)), (64, 64), [0.5, np.nan], "threshold nan .* give 0 to 1"),
+        (np.zeros((1, 7, 7)), (64.5, 64), THRESHOLDS, "in whole pixels"),
+        (np.zeros((1, 7, 7)), 64, THRESHOLDS, "image_size 64 is no size"),
         (np.zeros((1, 7, 7)), (0, 64), THRESHOLDS, r"image_size \(0, 64\) is no size"),
         (np.zeros((1, 7, 7)), (64, 64), [0.5, 1.5], r"threshold 1\.5 .* give 0 to 1"),
     ],

@@ -6,9 +6,11 @@ from torch import nn
 
 from nestbook.benchmarks.memory import measure_memory_mb
 from nestbook.class_maps import class_maps
+from nestbook.evaluations.localizers import maps_of
 from nestbook.explorer.answer import explore_image
 from nestlib.explain import cam, gradcat
 from nestlib.metrics.cost import count_gflops
+from nestlib.metrics.features import ClassifierFeatures
 from nestlib.metrics.generation import generate
 from nestlib.models import NesT, create_generator, create_model
 from nestlib.models.mode import running_mode
@@ -31,6 +33,14 @@ USERS = {
     "explore_image": (build_nest, lambda model: explore_image(model, IMAGES[0])),
     "count_gflops": (build_nest, lambda model: count_gflops(model, 16)),
     "measure_memory_mb": (build_nest, lambda model: measure_memory_mb(model, IMAGES, train=True)),
+    "maps_of": (
+        build_nest,
+        lambda model: maps_of("cam", model, [(IMAGES, torch.tensor([0, 1]))], 2, progress=False),
+    ),
+    "ClassifierFeatures": (
+        build_nest,
+        lambda model: ClassifierFeatures("narrow", model, (0.5,) * 3, (0.25,) * 3)(IMAGES.byte()),
+    ),
     "generate": (
         lambda: create_generator("nest_decoder", img_size=16, embed_dim=16, latent_dim=4),
         lambda model: generate(model, 2, seed=0),
@@ -56,6 +66,7 @@ def test_frozen_parts_stay_frozen(user):
     use(model)
     assert [module.training for module in model.modules()] == before
     assert model.training and not frozen.training
+    assert all(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("training", [True, False])

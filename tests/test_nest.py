@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 
 import nestlib
 from nestbook.benchmarks.rivals import MODELS, Rival
+from nestlib.models import create_generator
 from nestlib.models.nest import NEST_MODELS, NesT, trunc_normal_
 
 
@@ -199,9 +201,9 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
         ),
         ({"num_heads": (2, 5, 4)}, "width 24 does not divide into 5 heads; heads that fit"),
         ({"depths": (1, 1)}, "one entry a hierarchy each"),
-        ({"block_size": 0}, "block_size 0 .*must be 1 or more"),
-        ({"patch_size": 0}, "patch_size 0.*must be 1 or more"),
-        ({"drop_path_rate": 1.5}, r"drop_path_rate 1.5 must be in \[0, 1\)"),
+        ({"block_size": 0}, "block_size is 0, must be .*at least 1"),
+        ({"patch_size": 0}, "patch_size is 0, must be .*at least 1"),
+        ({"drop_path_rate": 1.5}, "drop_path_rate is 1.5, must be .*less than 1"),
     ],
 )
 def test_bad_options_say_what_would_be_valid(options, message):
@@ -307,3 +309,83 @@ def test_bf16_errs_no_more_than_timms(model):
         errors[library] = [(a - b).abs().mean().item() for a, b in zip(*found)]
     for mine, theirs in zip(errors["nestlib"], errors["timm"]):
         assert 0 < mine <= 1.2 * theirs
+
+
+def traced(model: torch.nn.Module, example: torch.Tensor):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes of the image are constants
+        return torch.jit.trace(model, example, check_trace=False)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"attention": "multi_query"}, {"aggregation_plane": "block"},
+    {"aggregation": "query_sampling2x2"}, {"img_size": 8},
+])  # fmt: skip
+def test_a_trace_takes_any_batch_size(options):
+    """Also at another size than the model's, where position embeddings are resized."""
+    model = small(**options).eval()
+    graph = traced(model, torch.randn(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="images of 20x16 pixels"):
+        traced(model, torch.randn(1, 3, 20, 16))
+    for B in (1, 3):
+        images = torch.randn(B, 3, 16, 16)
+        torch.testing.assert_close(graph(images), model(images))
+    model = small(drop_path_rate=0.5).train()
+    assert traced(model, images[:1])(images).shape == (3, 5)
+
+
+@pytest.mark.parametrize("unsampling", ["PS", "C3-NN"])
+def test_a_trace_of_the_decoder_takes_any_batch_size(unsampling):
+    decoder = create_generator(
+        "nest_decoder", img_size=16, embed_dim=16, latent_dim=4, unsampling=unsampling
+    ).eval()
+    graph, noise = traced(decoder, torch.randn(1, 4)), torch.randn(3, 4)
+    torch.testing.assert_close(graph(noise), decoder(noise))
+
+
+def forward_order(model: NesT) -> list[str]:
+    """Prefixes of all parameters as figure 1 runs them."""
+    order = ["patch_embed."]
+    for level, hierarchy in enumerate(model.hierarchies):
+        order += [f"pos_embeds.{level}"]
+        order += [f"hierarchies.{level}.{i}." for i in range(len(hierarchy))]
+        order += [f"aggregations.{level}."]
+    return [*order, "norm.", "head."]
+
+
+@pytest.mark.parametrize("name", NEST_MODELS)
+def test_timms_layer_decay_follows_the_forward_pass(name):
+    with torch.device("meta"):
+        model = timm.create_model(f"nestlib_{name}", num_classes=7)
+    groups = timm.optim.param_groups_layer_decay(model, layer_decay=0.5)
+    scales = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    parts = [
+        [scales.pop(id(p)) for n, p in model.named_parameters() if n.startswith(prefix)]
+        for prefix in forward_order(model)
+    ]
+    assert not scales and all(len(set(part)) <= 1 for part in parts)  # all, each part of one scale
+    in_order = [part[0] for part in parts if part]
+    assert in_order == sorted(in_order)
+    layers = sum(len(hierarchy) for hierarchy in model.hierarchies)
+    # Patch embedding, every layer, head; a layer nearer to the image learns half as fast.
+    assert sorted(set(in_order)) == [0.5 ** (layers + 1 - i) for i in range(layers + 2)]
+
+
+def test_timms_coarse_groups_are_hierarchies():
+    model = small()
+    groups = timm.models.group_parameters(model, model.group_matcher(coarse=True))
+    names = [{".".join(n.split(".")[:2]) for n in groups[i]} for i in range(5)]
+    assert names[1] == {"pos_embeds.0", "hierarchies.0", "aggregations.0"}
+    assert names[3] == {"pos_embeds.2", "hierarchies.2", "norm.weight", "norm.bias"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_new_head_keeps_device_and_type(dtype):
+    model = small().to(dtype)
+    model.reset_classifier(3)
+    assert model(torch.randn(2, 3, 16, 16, dtype=dtype)).shape == (2, 3)
+    model = small().to("meta")
+    model.reset_classifier(3)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    with pytest.raises(ValueError, match=r"num_classes is -1, .*at least 0"):
+        model.reset_classifier(-1)

@@ -9,6 +9,7 @@ import pytest
 from papermill.translators import PythonTranslator
 
 from nestbook.notebook import RULES, ParameterError, check_parameters, declared_parameters
+from nestbook.report.tables import Table, save
 from nestlib import project, records
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -58,6 +59,12 @@ def test_known_parameters_pass():
         ("seeds = True", r"parameter 'seeds' must be int, got True \(bool\)"),
         ('ema = "yes"', r"parameter 'ema' must be bool, got 'yes' \(str\)"),
         ("budget = 1", r"parameter 'budget' must be str, got 1 \(int\)"),
+        # As papermill writes what is no literal; a number without a rule of its own has this one.
+        ("budget = float('nan')", "parameter 'budget' must be str, got nan"),
+        ("seeds = float('inf')", "parameter 'seeds' must be int, got inf"),
+        ("rate = float('nan')", "parameter 'rate' is nan, which must be 0 or more"),
+        ("rate = float('-inf')", "parameter 'rate' is -inf, which must be 0 or more"),
+        ("rate = -0.5", "parameter 'rate' is -0.5, which must be 0 or more"),
     ],
 )
 def test_others_stop_with_the_valid_ones(text, message):
@@ -121,6 +128,22 @@ def test_from_another_folder_the_records_are_the_clones(monkeypatch, tmp_path):
     check_parameters(["", DECLARED])
     assert project.find_project_root() == EXPERIMENTS.parent
     assert records.open_store().committed == EXPERIMENTS / "records"
+
+
+def test_from_another_folder_figures_are_written_beside_the_clones_own(monkeypatch, tmp_path):
+    """`papermill /elsewhere/experiments/x.ipynb` run in a folder that is no project."""
+    clone, here = tmp_path / "clone", tmp_path / "here"
+    (clone / "experiments" / "records").mkdir(parents=True)
+    (clone / "_config.yml").touch()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv(project.PROJECT, "")
+    monkeypatch.setattr("nestbook.notebook.__file__", str(clone / "experiments" / "x.py"))
+    check_parameters(["", DECLARED])
+    save("table", "quick", [Table("c", ("a",), [("1",)])])
+    assert (clone / "runs" / "figures" / "table.md").is_file()
+    assert records.open_store().local == clone / "runs" / "records"
+    assert not list(here.iterdir())
 
 
 def test_where_no_clone_is_it_is_said(monkeypatch, tmp_path):

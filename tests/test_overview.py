@@ -94,6 +94,25 @@ def test_narrow_rows_show_their_records(store, results):
     assert ours[title][1] == "-"  # the paper's number is of another data set
 
 
+def test_boxes_of_other_weights_than_the_runs_stand_nowhere(store, tmp_path):
+    """The newest record's run was trained again, so the one before is shown, then none."""
+    made = Store(tmp_path, tmp_path)
+    found = store.find("localize/tiny_imagenet/nest_narrow_depth2-s0-50ee4f0e")
+    error = found.summary["top1"]["best"]["error"]
+    run_id = found.run_id.removeprefix("localize/")
+    made.add(replace(store.find(run_id), summary={"weights_sha256": "0" * 64}))
+
+    def shown():
+        return next(row[2] for row in results_table(made).rows if "Tiny ImageNet" in row[0])
+
+    made.add(found)
+    assert shown().value == error  # an old record keeps no sum
+    made.add(replace(found, environment=found.environment | {"weights": {run_id: "1" * 64}}))
+    assert shown() == "not run yet"
+    made.add(replace(found, environment=found.environment | {"weights": {run_id: "0" * 64}}))
+    assert shown().value == error
+
+
 @pytest.mark.parametrize("stem", PAGES)
 def test_every_page_says_how_to_run_it_and_what_differs(stem):
     """The frame of a page: what the paper shows, what stands here, how to run it, what differs."""

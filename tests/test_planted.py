@@ -1,18 +1,45 @@
 """The planted-truth runner and its table, on a smoke run."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
-from nestbook.evaluations.planted import CANVASES, WAYS, load_canvases, run_planted
+from nestbook.evaluations.planted import (
+    CANVASES,
+    WAYS,
+    find_planted,
+    load_canvases,
+    record_id,
+    run_planted,
+)
 from nestbook.report.grounding import grounding_table
 from nestlib.cli.main import app
-from nestlib.records import Store
+from nestlib.records import Record, Store
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     return run_planted(Store(folder, folder), budget="smoke", progress=False)
+
+
+def test_models_that_are_trained_again_do_not_get_the_old_record(record, store):
+    """A record of three runs, one of which has other weights now."""
+    runs = {f"digits/nest_planted-s{seed}-0": str(seed) * 64 for seed in range(3)}
+    for run_id, sha256 in runs.items():
+        store.add(Record(run_id, "train", {}, {}, {"weights_sha256": sha256}))
+    environment = record.environment | {"weights": runs}
+    whole = replace(record, run_id=record_id("quick"), environment=environment)
+    store.add(whole)
+    assert find_planted(store) == [whole]
+    assert not any("SHA-256" in note for note in grounding_table([whole]).notes)
+    store.add(Record(run_id, "train", {}, {}, {"weights_sha256": "f" * 64}))
+    with pytest.warns(UserWarning, match=f"{run_id} has no more: it was trained again"):
+        assert find_planted(store) == []
+    old = replace(whole, environment=record.environment)  # of before sums were kept
+    store.add(old)
+    assert find_planted(store) == [old] and old.run_id in grounding_table([old]).notes[-1]
 
 
 def test_every_way_is_judged_on_every_canvas(record):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +14,8 @@ import torch
 
 from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.recipe import to_dict
+from nestlib.records import Store
+from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer, count_parts, train
 from nestlib.training.devices import Ranks
@@ -31,6 +35,66 @@ rank = Ranks.join(torch.device("cpu")).rank
 Path(f"rank{rank}.json").write_text(json.dumps(result.history))
 Path(f"right{rank}").write_text(result.right)
 """
+
+
+RUN = """
+import json, os, shutil, sys, time
+from pathlib import Path
+from nestlib.files import hold
+from nestlib.recipes.recipe import from_dict
+from nestlib.records import Store
+from nestlib.runs import run
+recipe, what, root = from_dict(json.loads(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
+rank = int(os.environ["RANK"])
+store, runs = Store(root / "committed", root / "local"), root / "runs"
+made = root / "made" / f"{recipe.run_id}.json"
+
+def end_elsewhere():
+    path = store.local / made.relative_to(root / "made")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(made, path)
+
+def hold_late(path):
+    end_elsewhere()
+    return hold(path)
+
+def look(*args):
+    if rank == 0:
+        found = find(*args)
+        end_elsewhere()
+        return found
+    while not store.find_all(recipe.run_id):
+        time.sleep(0.1)
+    return find(*args)
+
+if what == "ended at the lock":
+    run.hold = hold_late
+elif what == "ended between two looks":  # the main rank finds none, the other one does
+    find, run.find_fresh = run.find_fresh, look
+elif what == "held" and rank == 0:
+    lock = hold(runs / recipe.run_id / run.LOCK)
+    lock.__enter__()
+elif what == "own disks":
+    runs = root / f"node{rank}"
+try:
+    record = run.carry_out(recipe, store, runs_dir=runs, device="cpu", progress_bar=False,
+                           rank_timeout=120)
+    said = f"record {record.environment['finished']}" if record else "stopped"
+except (OSError, RuntimeError) as error:
+    said = f"{type(error).__name__}: {error}"
+(root / f"said{rank}").write_text(said)
+"""
+
+
+def carry_out_together(recipe, folder, what):
+    """What each of two ranks says in the end."""
+    (folder / "run.py").write_text(RUN)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "run.py", json.dumps(to_dict(recipe)), what, str(folder)],
+        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=110,
+    )  # fmt: skip
+    return [(folder / f"said{rank}").read_text() for rank in range(2)]
 
 
 def train_alone(recipe, folder, **how):
@@ -73,6 +137,62 @@ def test_two_ranks_give_the_curve_of_one_that_adds_up_gradients(tiny_recipe, tmp
     assert whole.history[-1]["train/loss"] != pytest.approx(
         alone.history[-1]["train/loss"], rel=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "what", ["ended at the lock", pytest.param("ended between two looks", marks=pytest.mark.slow)]
+)
+def test_a_run_that_another_process_ends_meanwhile_is_found_by_all_ranks(
+    tiny_recipe, store, tmp_path, what
+):
+    """None goes on alone, to wait for the others until the group is lost."""
+    elsewhere = Store(tmp_path / "made", tmp_path / "made")
+    record = carry_out(tiny_recipe, elsewhere, runs_dir=tmp_path / "a", device="cpu")
+    said = carry_out_together(tiny_recipe, tmp_path, what)
+    assert said == [f"record {record.environment['finished']}"] * 2
+
+
+def test_a_run_in_other_hands_ends_all_ranks(tiny_recipe, tmp_path):
+    said = carry_out_together(tiny_recipe, tmp_path, "held")
+    assert all(text.startswith("Held: ") and "/lock is held by process" in text for text in said)
+
+
+@pytest.mark.parametrize("owner", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_ranks_that_would_resume_apart_say_which_has_what(tiny_recipe, store, tmp_path, owner):
+    """Nodes whose run folder is on a disk of their own; by whichever rank the main one was."""
+    runs = tmp_path / f"node{owner}"
+    assert carry_out(tiny_recipe, store, runs_dir=runs, device="cpu", max_seconds=0) is None
+    (checkpoint,) = runs.rglob("step-*.pt")
+    said = carry_out_together(tiny_recipe, tmp_path, "own disks")
+    step = int(checkpoint.stem.split("-")[1])
+    for text in said:
+        assert text.startswith("CheckpointError: ranks would go on from different checkpoints: ")
+        assert f"rank {owner} on {platform.node()} has step {step}, weights" in text
+        assert f"rank {1 - owner} on {platform.node()} has none" in text
+        assert "all of them share, or copy" in text
+    assert checkpoint.is_file()
+
+
+@pytest.mark.slow
+def test_ranks_with_copies_of_one_checkpoint_go_on_together(tiny_recipe, store, tmp_path):
+    how = {"device": "cpu", "progress_bar": False}
+    assert carry_out(tiny_recipe, store, runs_dir=tmp_path / "node0", max_seconds=0, **how) is None
+    shutil.copytree(tmp_path / "node0", tmp_path / "node1")
+    said = carry_out_together(tiny_recipe, tmp_path, "own disks")
+    assert all(text.startswith("record ") for text in said)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_rank_raises_all_do(monkeypatch, rank):
+    def fail():
+        raise FileNotFoundError("no images on this node")
+
+    monkeypatch.setattr(Ranks, "gather", lambda self, own: [(1, None), (None, FileNotFoundError())])
+    with pytest.raises(FileNotFoundError):
+        Ranks(rank, 2).together(fail if rank else lambda: 1)
+    monkeypatch.setattr(Ranks, "gather", lambda self, own: [(1, None), own])
+    assert Ranks(1, 2).together(lambda: 2) == [1, 2]
+    assert Ranks().together(lambda: 3) == [3]
 
 
 @pytest.mark.slow  # half a minute each

@@ -12,6 +12,7 @@ from nestlib.records import (
     describe_environment,
     device_name,
     load_record,
+    open_store,
 )
 
 
@@ -46,19 +47,69 @@ def test_committed_record_comes_first(store):
     assert [r.summary for r in store.find_seeds(recipe)] == [{"top1": 2.0}]
 
 
-@pytest.mark.parametrize("text", ["{", '{"run_id": 1}', "[]"])
+@pytest.mark.parametrize(
+    "text", ["{", '{"run_id": 1}', "[]", "3", "", "\0", "[" * 100_000, '{"summary": NaN}']
+)
 def test_broken_record_is_named(tmp_path, text):
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(RecordError, match=r"broken.json is no record"):
+    with pytest.raises(RecordError, match=r"broken.json is not a record .*; restore the file"):
         load_record(path)
 
 
-def test_other_schema_is_refused(store):
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_newer_nestlibs_record_is_answered_with_an_update(store):
+    """Whatever fields it has beside."""
     path = store.add(record(get_recipe("cifar10/nest_tiny")))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
-    with pytest.raises(RecordError, match="has schema 99, this nestlib reads 1"):
+    change(path, schema=2, news=1, recipe="another form")
+    message = "made by a newer nestlib, schema 2; this one reads 1: update nestlib"
+    with pytest.raises(RecordError, match=message):
         load_record(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"schema": 0}, "its schema is 0, this nestlib reads 1"),
+        ({"schema": True}, "its schema is True"),
+        ({"schema": "1"}, "its schema is '1'"),
+        ({"news": 1}, "unexpected keyword argument 'news'"),
+        ({"recipe": []}, r"its recipe is \[\]"),
+        ({"summary": None}, "its summary is None"),
+        ({"epochs": {}}, "its epochs is {}"),
+        ({"run_id": 7}, "its run_id is 7"),
+    ],
+)
+def test_wrong_fields_are_named_and_nothing_is_to_be_deleted(store, changes, reason):
+    path = store.add(record(get_recipe("cifar10/nest_tiny")))
+    change(path, **changes)
+    with pytest.raises(RecordError, match=f"{path.name} is not a record .*{reason}") as raised:
+        store.find(get_recipe("cifar10/nest_tiny").run_id)
+    assert "delete" not in str(raised.value)
+
+
+def test_a_file_that_names_another_run_is_refused(store):
+    """As where one is copied to another's name."""
+    own, other = (get_recipe("cifar10/nest_tiny", seed=seed) for seed in (0, 1))
+    path = store.add(record(own))
+    copy = path.with_name(path.name.replace("-s0-", "-s1-"))
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(RecordError, match=f"{copy.name} holds the record of .*{own.run_id}"):
+        store.find(other.run_id)
+    with pytest.raises(RecordError, match="another run"):
+        store.find_seeds(own)
+    assert store.find(own.run_id) == record(own)
+
+
+def test_every_committed_record_is_under_its_runs_name():
+    store = open_store()
+    found = store.all_committed()
+    assert found
+    for one in found:
+        assert (store.committed / f"{one.run_id}.json").is_file()
 
 
 def test_a_number_that_is_none_is_not_written(store):

@@ -1,11 +1,13 @@
 """Tables say where each number is from; what did not run says so."""
 
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from nestbook import paper
 from nestbook.recipes.rows import TABLE1, TABLES
@@ -16,7 +18,17 @@ from nestbook.report.rows import rows_table, settings_table
 from nestbook.report.table1 import plot_table1, table1, table1_quick, table1_real
 from nestbook.report.table2 import plot_table2, table2, table2_own
 from nestbook.report.table_a1 import table_a1
-from nestbook.report.tables import HERE, NOT_RUN, PAPER, Link, Number, Table, mean_of, save
+from nestbook.report.tables import (
+    HERE,
+    NOT_RUN,
+    PAPER,
+    Link,
+    Number,
+    Table,
+    mean_of,
+    save,
+    significant,
+)
 from nestlib.project import PROJECT, PUBLISH
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
@@ -81,6 +93,44 @@ def test_records_show_mean_spread_n_and_ids(store):
     assert cell(table, "NesT-S", "C10, our record") == NOT_RUN
 
 
+def stale(record):
+    """As where the code of its model has changed since."""
+    return replace(record, environment=record.environment | {"probe": [1.0] * 8})
+
+
+@pytest.mark.filterwarnings("ignore:the record of")
+def test_stale_records_stand_in_no_table_and_no_picture(store):
+    """Of three seeds the middle one is stale: bars refuse it, so all tables do."""
+    for name in ("cifar10/nest_tiny", "imagenet/nest_tiny", "cifar10/nest_narrow"):
+        for seed, top1 in ((0, 95.0), (1, 50.0), (2, 97.0)):
+            record = train_record(name, seed, top1)
+            store.add(stale(record) if seed == 1 else record, committed=True)
+    shown = cell(table1(store), "NesT-T", "C10, our record")
+    assert (shown.value, shown.n) == (96.0, 2)
+    assert cell(table2(store, {}), "NesT-T", "Top-1, trained here").value == 96.0
+    assert table1_real(store, ["cifar10/nest_narrow"]).rows[0][1].value == 96.0
+    bench = [bench_record("bench/table1-full-y")]
+    assert "96.00" in plot_table1(store, None, bench).tooltips["here-speed-nest-t"]
+    tips = plot_table2(store, {}, bench_record("bench/table2-full-y"), []).tooltips
+    assert "96.00" in tips["here-speed-nest-t"]
+    rows = {row[0]: row for row in overview.results_table(store).rows}
+    assert rows["NesT-T, CIFAR-10 top-1 (%)"][2].value == 96.0
+    assert rows["NesT-T, ImageNet top-1 (%)"][2].value == 96.0
+    (narrow,) = (row for name, row in rows.items() if "epochs, CIFAR-10" in name)
+    assert narrow[2].value == 96.0
+    name = "tiny_imagenet/nest_narrow"
+    store.add(stale(train_record(name, 0, 10.0)))
+    table = table2_own(store, {name: evaluation_record(name, 10.0)})
+    assert table.rows[0][1] == NOT_RUN
+
+
+def test_a_fresh_record_of_this_checkout_stands_for_a_stale_committed_one(store):
+    record = train_record("cifar10/nest_tiny", 0, 95.0)
+    store.add(stale(record), committed=True)
+    store.add(replace(record, summary=record.summary | {"test/top1": 94.0}))
+    assert cell(table1(store), "NesT-T", "C10, our record").value == 94.0
+
+
 def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     store.add(train_record("digits/nest_narrow", 0, 50.0))
     store.add(train_record("cifar10/nest_narrow", 0, 70.0))
@@ -105,6 +155,32 @@ def test_own_bench_comes_before_committed_ones_and_names_its_source():
     assert any("bench/table1-full-y" in note for note in other.notes)
     speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
     assert str(speed) == "100 ± 8" and speed.n == 3
+
+
+def test_a_bar_in_a_cell_splits_no_row():
+    """As a parser of GitHub's tables reads it."""
+    words = ["a|b", "\\|", "x\\\\|y", "two\nlines", "|"]
+    table = Table("caption", ("p|q", "n"), [(word, Number(1.0, PAPER)) for word in words])
+    tokens = MarkdownIt("commonmark").enable("table").parse(table.to_markdown())
+    cells = ["".join(part.content for part in t.children) for t in tokens if t.type == "inline"]
+    shown = [word.replace("\n", " ") for word in words]
+    assert cells[1:] == ["p|q", "n", *(cell for word in shown for cell in (word, "1.0"))]
+    assert html.escape("a|b") in table._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (significant(1.3e-5, HERE), "1.3e-05"), (significant(-1.3e-5, HERE), "-1.3e-05"),
+        (Number(1.3e-5, HERE, 4), "1.3e-05"), (Number(0.04, HERE, 1), "0.04"),
+        (significant(0.00123, HERE, 2, 1e-4), "0.00123 ± 0.00010"), (Number(0.0, HERE, 2), "0.00"),
+        (significant(1.3e-5, HERE, 2, 2e-6), "1.3e-05 ± 2e-06"),
+        (significant(123456, HERE), "123,456"),
+    ],
+)  # fmt: skip
+def test_a_small_number_is_not_shown_as_nought(number, text):
+    assert str(number) == text
+    assert float(text.split(" ±")[0].replace(",", "")) == pytest.approx(number.value, rel=5e-3)
 
 
 def failed_row(name):

@@ -1,12 +1,16 @@
+import json
+import resource
 from dataclasses import replace
 
 import pytest
 import torch
 
 from nestlib.data.datasets import load_dataset
+from nestlib.records import Store
 from nestlib.runs import run as runs
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import take
+from nestlib.training import loop
 
 
 def test_finished_run_keeps_its_record(tiny_recipe, store, tmp_path, monkeypatch):
@@ -26,6 +30,43 @@ def test_record_of_a_resumed_run_names_every_machine(tiny_recipe, store, tmp_pat
     assert environment["device"] == "second machine"
     (earlier,) = environment["earlier_calls"]
     assert earlier["device"] == "first machine" and earlier["ranks"] == environment["ranks"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "[{", "[NaN]", "\0", "[" * 100_000])
+def test_a_damaged_list_of_calls_is_set_aside(tiny_recipe, store, tmp_path, text):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    recipe = replace(tiny_recipe, epochs=1, warmup_epochs=0)
+    assert carry_out(recipe, store, max_seconds=0, **how) is None
+    path = tmp_path / "runs" / recipe.run_id / "calls.json"
+    path.write_text(text)
+    with pytest.warns(UserWarning, match=r"calls.json is damaged .*kept as calls.json.damaged"):
+        record = carry_out(recipe, store, **how)
+    assert record.environment["earlier_calls"] == []
+    assert path.with_name("calls.json.damaged").read_text() == text
+    assert len(json.loads(path.read_text())) == 1
+
+
+@pytest.mark.parametrize(("room", "name"), [(4_000, "weights.safetensors"), (0, ".json")])
+def test_a_full_disk_names_the_file(tiny_recipe, store, tmp_path, monkeypatch, room, name):
+    """At the run's end; then there is room again and the same call goes on."""
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    recipe, limit = replace(tiny_recipe, epochs=1, warmup_epochs=0), resource.RLIMIT_FSIZE
+    soft, hard = resource.getrlimit(limit)
+    where = (loop, "save_weights") if room else (Store, "add")
+    write = getattr(*where)
+
+    def write_on_a_full_disk(*args, **options):
+        resource.setrlimit(limit, (room, hard))
+        try:
+            return write(*args, **options)
+        finally:
+            resource.setrlimit(limit, (soft, hard))
+
+    monkeypatch.setattr(*where, write_on_a_full_disk)
+    with pytest.raises(OSError, match=rf"File too large: '.*{recipe.run_id}.*{name}'"):
+        carry_out(recipe, store, **how)
+    monkeypatch.undo()
+    assert carry_out(recipe, store, **how).summary["reported_epoch"] == 1
 
 
 def test_smoke_run_always_runs(tiny_recipe, store):

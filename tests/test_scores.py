@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_generation import FirstPixels
 
 from nestbook.evaluations import generators
@@ -12,7 +12,8 @@ from nestbook.evaluations.generators import score_figure7, score_id, score_run
 from nestbook.evaluations.samples import compare_with_training, draw_samples, walk_noise
 from nestbook.sweeps.plans import plan
 from nestlib.metrics.generation import generate, score_samples
-from nestlib.models.weights import hash_weights
+from nestlib.models.weights import hash_weights, load_weights
+from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Store, open_store
 from nestlib.runs.run import carry_out
@@ -93,6 +94,60 @@ def test_committed_weights_are_scored_where_the_run_is_not(run, tmp_path):
     assert record.summary["generator_weights_sha256"] != full  # and says that it is rounded
 
 
+def train_again(recipe, store, runs_dir):
+    """As where another machine or library trains a run to other weights; returns their SHA-256."""
+    path = weights_path(recipe, runs_dir)
+    tensors = load_file(path)
+    save_file({k: x + 0.1 if x.is_floating_point() else x for k, x in tensors.items()}, path)
+    is_gan = isinstance(recipe, GanRecipe)
+    model = recipe.build_generator() if is_gan else recipe.build_model(10)
+    sha256 = hash_weights(load_weights(model, path))
+    record = store.find(recipe.run_id)
+    store.add(replace(record, summary=record.summary | {"weights_sha256": sha256}))
+    return sha256
+
+
+def find_shown(recipe, store, monkeypatch):
+    """What figure 7 shows of a plan of this one run."""
+    monkeypatch.setattr(generators, "plan", lambda *_: {("NesT",): [recipe]})
+    return generators.find_figure7(store, "quick", "first")["NesT"]
+
+
+def test_a_run_that_is_trained_again_does_not_get_the_old_score(run, monkeypatch):
+    recipe, store, where = run
+    old = score(run)
+    assert find_shown(recipe, store, monkeypatch) == [old]
+    sha256 = train_again(recipe, store, **where)
+    with pytest.warns(UserWarning, match=f"{old.run_id} is of weights .* was trained again"):
+        assert find_shown(recipe, store, monkeypatch) == []
+    new = score(run)
+    assert new.run_id == old.run_id and new.summary["generator_weights_sha256"] == sha256
+    assert new.summary["frechet_distance"] != old.summary["frechet_distance"]
+    assert find_shown(recipe, store, monkeypatch) == [new]
+    failed = store.find(recipe.run_id)
+    store.add(replace(failed, summary={"status": "failed"}))  # now it left no weights at all
+    with pytest.warns(UserWarning, match="was trained again"):
+        assert find_shown(recipe, store, monkeypatch) == []
+
+
+def test_scores_of_rounded_weights_stand_for_the_run_that_these_are_of(run, tmp_path, monkeypatch):
+    recipe, store, where = run
+    commit_weights(recipe, store, **where)
+    record = score(run, runs_dir=tmp_path / "elsewhere")
+    assert score(run, runs_dir=tmp_path / "elsewhere") == record
+    assert find_shown(recipe, store, monkeypatch) == [record]
+    train_again(recipe, store, **where)
+    assert score(run) != record
+
+
+def test_samples_beside_other_weights_are_no_curve(run):
+    """A run that is being trained again: its folder has samples, but the weights are committed."""
+    recipe, store, where = run
+    commit_weights(recipe, store, **where)
+    weights_path(recipe, **where).unlink()
+    assert score(run).epochs == []
+
+
 def test_unknown_networks_and_missing_runs_are_refused(run):
     with pytest.raises(ValueError, match="no feature network 'vgg'; valid: digits, lite0"):
         score(run, network="vgg")
@@ -149,7 +204,7 @@ def test_nearest_training_image_is_found(run):
 
 def test_real_images_of_other_sets_are_not_shown(run, monkeypatch):
     recipe, store, where = run
-    other = replace(recipe, dataset="tiny_imagenet")
+    other = get_recipe("tiny_imagenet/gan_nest")
     digits = {"train": load_split(recipe, "train"), "test": load_split(recipe, "test")}
     monkeypatch.setattr(
         "nestbook.evaluations.samples.load_split", lambda _, split, **__: digits[split]

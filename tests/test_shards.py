@@ -4,10 +4,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
+import sys
 import tarfile
 import time
 import zlib
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import ImageFolder
 
-from nestlib.data import archives, shard_maker
+from nestlib.cli import main as cli
+from nestlib.data import archives, imagenet_val, shard_maker
 from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.shard_maker import make_shards, verify_shards
@@ -110,13 +114,137 @@ def test_images_are_image_folders(tree, shards):
 def test_webdatasets_own_reader_reads_them(tree, shards):
     wds = pytest.importorskip("webdataset")
     urls = [str(path) for path in sorted(shards.glob("train-*.tar"))]
-    read = {}
-    for sample in wds.WebDataset(urls, shardshuffle=False):
-        read[sample["__key__"]] = sample["jpeg"], sample["cls"].decode()
-    assert len(read) == CLASSES * EACH
-    for key, (data, class_name) in read.items():
-        assert data == (tree / "train" / f"{key}.JPEG").read_bytes()
+    theirs = ImageFolder(tree / "train").class_to_idx
+    raw, decoded = (wds.WebDataset(urls, shardshuffle=False) for _ in range(2))
+    for sample in raw:
+        key, class_name = sample["__key__"], sample["txt"].decode()
+        assert sample["jpg"] == (tree / "train" / f"{key}.JPEG").read_bytes()
         assert key.startswith(f"{class_name}/")
+    read = {sample["__key__"]: sample for sample in decoded.decode("pil")}
+    assert len(read) == CLASSES * EACH
+    for key, sample in read.items():
+        assert sample["cls"] == theirs[sample["txt"]] == theirs[key.partition("/")[0]]
+        with Image.open(tree / "train" / f"{key}.JPEG") as image:
+            np.testing.assert_array_equal(sample["jpg"], image)
+
+
+def test_timms_reader_takes_them_as_they_are(shards):
+    pytest.importorskip("webdataset")
+    reader = pytest.importorskip("timm.data.readers.reader_wds").ReaderWds
+    last = sorted(shards.glob("train-*.tar"))[-1].stem.rpartition("-")[2]
+    split = f"train-{{000000..{last}}}.tar|{CLASSES * EACH}"
+    labels = [label for _, label in reader(str(shards), split=split)]
+    assert np.bincount(labels).tolist() == [EACH] * CLASSES
+
+
+def test_shards_of_before_with_names_in_cls_are_read(tree, tmp_path):
+    """As nestlib 2026-11 wrote them: one file for the class, and it held the name."""
+    files = sorted((tree / "train").rglob("*.JPEG"))
+    wnids = sorted({path.parent.name for path in files})
+    places = []
+    with tarfile.open(tmp_path / "train-000000.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for path in files:
+            for suffix, data in ((".jpeg", path.read_bytes()), (".cls", path.parent.name.encode())):
+                info = tarfile.TarInfo(f"{path.parent.name}/{path.stem}{suffix}")
+                info.size = len(data)
+                offset = tar.offset + 512
+                tar.addfile(info, io.BytesIO(data))
+                if suffix == ".jpeg":
+                    places.append((0, offset, len(data), zlib.crc32(data)))
+    np.savez_compressed(
+        tmp_path / "train.npz", files=np.array([os.fsencode(p.relative_to(tree)) for p in files]),
+        labels=np.array([wnids.index(p.parent.name) for p in files], np.int32),
+        places=np.array(places),
+    )  # fmt: skip
+    index = {
+        "format": 1, "name": "imagenet", "split": "train", "plan": "0" * 16,
+        "images": len(files), "class_names": wnids, "table": described(tmp_path / "train.npz"),
+        "shards": [described(tmp_path / "train-000000.tar") | {"images": len(files)}],
+    }  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(index))
+    ours = load_dataset("imagenet", "train", data_dir=tmp_path, **OPTIONS)
+    theirs = ImageFolder(tree / "train")
+    assert ours.labels.tolist() == theirs.targets and ours.class_names == tuple(theirs.classes)
+    for index, (path, _) in enumerate(theirs.samples):
+        np.testing.assert_array_equal(ours.read_image(index), theirs.loader(path))
+    assert verify_shards(tmp_path, progress=False) == []
+
+
+def described(path: Path) -> dict:
+    data = path.read_bytes()
+    return {"name": path.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def write_tree(root: Path, names, split: str = "train", each: int = 2) -> Path:
+    for k, name in enumerate(names):
+        folder = os.path.join(os.fsencode(root / split), os.fsencode(name))
+        os.makedirs(folder)
+        for i in range(each):
+            with open(os.path.join(folder, b"se\xf1or%d.jpg" % i), "wb") as file:
+                file.write(jpeg(10 * k + i))
+    return root
+
+
+@pytest.mark.parametrize(
+    "names", [(b"caf\xe9", b"dog", "Käse"), [*"0123456789", "10", "11"], ("with space", "a'b")]
+)
+def test_names_and_numbers_of_classes_are_the_folders(tmp_path, names):
+    """Names that are not UTF-8, and folders that are numbers, which go by value."""
+    source = write_tree(tmp_path / "source", names)
+    out = make(source, tmp_path / "out", splits=["train"])
+    folder, sharded = (
+        load_dataset("imagenet", "train", data_dir=place, **OPTIONS) for place in (source, out)
+    )
+    assert sharded.class_names == folder.class_names
+    assert sharded.files.tolist() == folder.files.tolist()
+    assert sharded.labels.tolist() == folder.labels.tolist()
+    assert sharded.fingerprint == folder.fingerprint
+    if names[0] == "0":
+        assert sharded.class_names == tuple(map(str, range(12)))
+    for path in out.glob("*.tar"):  # as another reader sees it: bytes, not text
+        with tarfile.open(path, encoding="latin-1") as tar:
+            texts = [(m.name, tar.extractfile(m).read()) for m in tar if m.name.endswith(".txt")]
+        assert texts and all(name.encode("latin-1").startswith(text + b"/") for name, text in texts)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_splits_of_other_classes_are_refused_before_anything_is_packed(tmp_path, at_once):
+    """A class that val lacks would shift all behind it."""
+    write_tree(tmp_path, "abcd")
+    write_tree(tmp_path, "abd", "val")
+    out = tmp_path / "out"
+    if not at_once:
+        make(tmp_path, out, splits=["train"])
+    before = sorted(path.name for path in out.glob("*"))
+    with pytest.raises(ValueError, match=r"their 4 and 3 classes differently: 2 is 'c' and 'd'"):
+        make(tmp_path, out, **{} if at_once else {"splits": ["test"]})
+    assert sorted(path.name for path in out.glob("*")) == before or at_once
+    assert not list(out.glob("val*"))
+    other = make(tmp_path, tmp_path / "other", splits=["test"])
+    make(tmp_path, out, splits=["train"])
+    for path in other.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    (fault,) = verify_shards(out, progress=False)
+    assert "differently: 2 is 'c' and 'd'" in fault
+
+
+@pytest.mark.parametrize("option", ["--source", "--out"])
+def test_shards_are_made_in_folders_alone(tree, tmp_path, monkeypatch, capsys, option):
+    """Path("s3://bucket") would be a folder called s3: here."""
+    monkeypatch.chdir(tmp_path)
+    words = {"--source": str(tree), "--out": str(tmp_path / "out")} | {option: "s3://bucket/x"}
+    monkeypatch.setattr(sys, "argv", ["nest", "shard", "imagenet", *chain(*words.items())])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "s3://bucket/x is not a folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shard_mb", [0, -1, float("nan"), float("inf"), 1e300, 1e-9])
+def test_senseless_sizes_of_shards_are_refused(tree, tmp_path, shard_mb):
+    with pytest.raises(ValueError, match=r"shard_mb is .*; give 0\.001 to 10,000 megabytes"):
+        make(tree, tmp_path / "out", shard_mb=shard_mb)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_shard_is_a_fair_sample_in_training_and_in_order_in_testing(shards):
@@ -160,15 +288,15 @@ def test_official_tars_give_the_folders_shards(tree, shards, tmp_path, monkeypat
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     os.symlink(tree / "train", renamed / "train")
-    _write_devkit(official / archives.DEVKIT, dict(enumerate(reversed(wnids), 1)), numbers)
+    _write_devkit(official / imagenet_val.DEVKIT, dict(enumerate(reversed(wnids), 1)), numbers)
     with pytest.raises(OSError, match="is damaged; fetch it again"):  # its MD5 is another
         make(official, tmp_path / "a", splits=["test"])
     monkeypatch.setattr("torchvision.datasets.imagenet._verify_archive", lambda *_: None)
     assert digest(make(official, tmp_path / "a")) == digest(make(renamed, tmp_path / "b"))
     truth = [wnids[CLASSES - number] for number in numbers]
-    assert archives.read_ground_truth(official / archives.DEVKIT) == truth
-    (official / archives.DEVKIT).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{archives.DEVKIT}, which is not in"):
+    assert imagenet_val.read_ground_truth(official / imagenet_val.DEVKIT) == truth
+    (official / imagenet_val.DEVKIT).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{imagenet_val.DEVKIT}, which is not in"):
         make(official, tmp_path / "c", splits=["test"])
 
 
@@ -254,6 +382,67 @@ def test_two_images_of_one_name_are_refused(tmp_path):
         (tmp_path / "train" / "c" / name).write_bytes(jpeg(0))
     with pytest.raises(ValueError, match=r"train/c/a\.b\.jpg and train/c/a_b\.png would be one"):
         make(tmp_path, tmp_path / "out", splits=["train"])
+
+
+def test_files_that_cannot_be_read_are_named_before_anything_is_packed(tmp_path):
+    write_tree(tmp_path, "ab")
+    for name in ("x", "y"):
+        (tmp_path / "train" / "a" / f"{name}.jpg").symlink_to("gone")
+    os.mkfifo(tmp_path / "train" / "b" / "z.jpg")  # to open it would wait for ever
+    with pytest.raises(OSError, match=r"3 of 7 .*x\.jpg.*y\.jpg.*z\.jpg is not a regular file"):
+        make(tmp_path, tmp_path / "out", splits=["train"])
+    assert not list((tmp_path / "out").glob("train*"))
+
+
+def test_an_image_that_goes_away_while_shards_are_made_costs_none_of_them(tmp_path, monkeypatch):
+    write_tree(tmp_path, "abcd", each=20)
+    cut = shard_maker.cut
+
+    def cut_then_lose(*how):
+        jobs = cut(*how)
+        Path(jobs[3].sources[0].path).rename(tmp_path / "away")
+        return jobs
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_maker, "cut", cut_then_lose)
+        with pytest.raises(OSError, match=r"cannot read image .*; see to it and run") as caught:
+            make(tmp_path, tmp_path / "out", splits=["train"], processes=1)
+    whole = {path: path.stat().st_ino for path in (tmp_path / "out").glob("*.tar")}
+    assert len(whole) >= 3 and not list((tmp_path / "out").glob("*.json"))
+    (tmp_path / "away").rename(re.search(r"image (\S+)", str(caught.value))[1])
+    make(tmp_path, tmp_path / "out", splits=["train"])
+    assert {path: path.stat().st_ino for path in whole} == whole
+    assert verify_shards(tmp_path / "out", progress=False) == []
+
+
+def test_a_process_that_is_killed_is_one_line_and_costs_no_shard(
+    tree, shards, tmp_path, monkeypatch
+):
+    """As Linux does where memory ends."""
+    inner, out = shard_maker._read, tmp_path / "out"
+
+    def read(one):
+        if len(list(out.glob("*.tar"))) == 2:
+            os.kill(os.getpid(), 9)
+        return inner(one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_maker, "_read", read)  # the pool's processes are forked
+        with pytest.raises(OSError, match="was killed, for want of memory perhaps; run this again"):
+            make(tree, out, processes=1)
+    whole = {path: path.stat().st_ino for path in out.glob("*.tar")}
+    assert digest(make(tree, out)) == digest(shards) and len(whole) == 2
+    assert {path: path.stat().st_ino for path in whole} == whole
+
+
+def test_a_shard_with_another_label_is_made_anew(tree, shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    (out / "train.json").unlink()  # as after a kill
+    path = out / "train-000001.tar"
+    with tarfile.open(path) as tar:
+        offset = next(m.offset_data for m in tar if m.name.endswith(".cls"))
+    damage(path, offset, b"9")
+    assert digest(make(tree, out)) == digest(shards)
 
 
 def test_verify_names_the_shard_that_changed(shards, tmp_path):
@@ -433,7 +622,98 @@ def test_damaged_index_is_named(shards, tmp_path):
     with pytest.raises(ValueError, match="has format 9, this nestlib reads 1"):
         load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
     (out / "train.json").write_text("{}")
-    with pytest.raises(OSError, match=r"train\.json is no index of shards"):
+    with pytest.raises(OSError, match=r"train\.json is not an index of shards"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+
+
+def test_every_byte_of_the_table_is_checked(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    path, whole = out / "train.npz", (shards / "train.npz").read_bytes()
+    for offset in np.random.default_rng(0).integers(0, len(whole), 40).tolist():
+        damaged = bytearray(whole)
+        damaged[offset] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(OSError, match=r"train\.npz has SHA-256 \w+, the index says"):
+            load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    (out / "val-000000.tar").write_bytes(b"")
+    table, shard = verify_shards(out, progress=False)  # the other split is still checked
+    assert "train.npz has SHA-256" in table and "val-000000.tar is 0 bytes" in shard
+
+
+JUNK = {
+    "no classes": lambda index: index.pop("class_names"),
+    "null classes": lambda index: index.update(class_names=None),
+    "classes a word": lambda index: index.update(class_names="abcde"),
+    "classes of numbers": lambda index: index.update(class_names=[0, 1, 2, 3, 4]),
+    "fewer classes": lambda index: index["class_names"].pop(),
+    "a class twice": lambda index: index.update(class_names=["a", "b", "c", "d", "a"]),
+    "null table": lambda index: index.update(table=None),
+    "size a word": lambda index: index["table"].update(size="1"),
+    "size true": lambda index: index["table"].update(size=True),
+    "negative size": lambda index: index["shards"][0].update(size=-1),
+    "huge size": lambda index: index["shards"][0].update(size=10**30),
+    "small size": lambda index: index["shards"][0].update(size=600),
+    "null name": lambda index: index["shards"][0].update(name=None),
+    "another folder": lambda index: index["shards"][0].update(name="../train-000000.tar"),
+    "another table": lambda index: index["table"].update(name="/etc/passwd"),
+    "no sum": lambda index: index["table"].update(sha256=""),
+    "no shards": lambda index: index.update(shards=[]),
+    "shards a number": lambda index: index.update(shards=3),
+    "no plan": lambda index: index.pop("plan"),
+    "format null": lambda index: index.pop("format"),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_a_wrong_index_is_named(shards, tmp_path, junk):
+    out = copy(shards, tmp_path / "out")
+    index = json.loads((out / "train.json").read_text())
+    JUNK[junk](index)
+    (out / "train.json").write_text(json.dumps(index))
+    with pytest.raises(OSError, match=r"train\.json (is not an index of shards|does not fit)"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    (fault,) = verify_shards(out, progress=False)
+    assert "train.json" in fault
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 99 + b"\xff", b"[" * 100_000, b"null", b"[1]", b'"x"']
+)
+def test_binary_junk_for_an_index_is_named_and_never_overwritten(tree, shards, tmp_path, data):
+    out = copy(shards, tmp_path / "out")
+    (out / "train.json").write_bytes(data)
+    with pytest.raises(OSError, match=r"train\.json is not an index of shards"):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    with pytest.raises(OSError, match=r"not an index .*: delete .*train\.json, and make"):
+        make(tree, out)
+    assert (out / "train.json").read_bytes() == data
+    (out / "train.json").unlink()
+    assert digest(make(tree, out)) == digest(shards)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"labels": np.full(CLASSES * EACH, 5)},
+        {"labels": np.full(CLASSES * EACH, -1)},
+        {"labels": np.zeros(CLASSES * EACH)},
+        {"labels": np.zeros(3, int)},
+        {"files": np.arange(CLASSES * EACH)},
+        {"files": np.array([object()] * CLASSES * EACH)},
+        {"places": np.full((CLASSES * EACH, 4), -1)},
+        {"places": np.full((CLASSES * EACH, 4), 2**62)},
+        {"places": np.zeros((CLASSES * EACH, 3), int)},
+    ],
+)
+def test_a_table_of_nonsense_is_named(shards, tmp_path, arrays):
+    """Its checksum is right."""
+    out = copy(shards, tmp_path / "out")
+    with np.load(out / "train.npz") as whole:
+        np.savez(out / "train.npz", **dict(whole) | arrays)
+    index = json.loads((out / "train.json").read_text())
+    index["table"] = described(out / "train.npz")
+    (out / "train.json").write_text(json.dumps(index))
+    with pytest.raises(OSError, match=r"train\.npz( is not a table of places|: \w+)"):
         load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
 
 

@@ -108,7 +108,7 @@ def test_a_second_ctrl_c_is_pythons_own_but_not_at_once(monkeypatch, capfd):
         monkeypatch.setattr(signals, "SAME_CTRL_C_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert capfd.readouterr().err.count("Stopping after this step; its checkpoint is kept") == 1
+    assert capfd.readouterr().err.count("Stopping after this step, with a checkpoint") == 1
     with stop_signal() as stopped:  # a later run begins anew
         signal.raise_signal(signal.SIGINT)
         assert stopped.is_set()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import SHARED
+from PIL import Image
 
 from nestbook.report.all_records import headline_of
 from nestlib.data.datasets import load_dataset
@@ -74,11 +75,11 @@ def test_a_subset_of_all_images_is_all_of_them():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_subset": 0}, "train_subset is 0, must be at least 1, or None"),
+        ({"train_subset": 0}, "train_subset is 0, must be .*at least 1.*, or None"),
         ({"held_out": 10}, "held_out is 10, must be None without a train_subset"),
         ({"train_subset": 10, "train_limit": 5}, "train_limit is 5, must be None where there is"),
         ({"evaluate_every": 2}, r"evaluate_every is 2, must be a divisor of epochs \(3\)"),
-        ({"evaluate_every": 0}, "evaluate_every is 0, must be at least 1"),
+        ({"evaluate_every": 0}, "evaluate_every is 0, must be .*at least 1"),
     ],
 )
 def test_recipes_refuse_what_no_run_can_be(tiny_recipe, changes, message):
@@ -102,7 +103,8 @@ def test_a_record_keeps_its_subset_and_which_images_were_right(tiny_recipe, tmp_
     record, store = run(recipe, tmp_path)
     train_set, test_set = load_sets(recipe)
     assert record.environment["data"]["train"] == {
-        "fingerprint": train_set.fingerprint, "images": 100
+        "fingerprint": train_set.fingerprint, "images": 100,
+        "class_names": [str(digit) for digit in range(10)],
     }  # fmt: skip
     model = load_run(recipe, store, tmp_path / "runs")
     mean, std = (torch.tensor(v)[:, None, None] for v in (test_set.mean, test_set.std))
@@ -133,6 +135,25 @@ def test_a_held_out_run_never_sees_the_test_set(tiny_recipe, tmp_path, monkeypat
     assert record.environment["data"]["held_out"]["images"] == 50
     changed = replace(small(tiny_recipe, held_out=50), held_out=40)
     assert stale_reasons(record, changed, store) == ["the held_out images of digits are others"]
+    train = record.environment["data"]["train"]
+    data = {"train": train | {"class_names": ["none", *train["class_names"][1:]]}}
+    renamed = replace(record, environment=record.environment | {"data": data})
+    same = small(tiny_recipe, held_out=50)
+    assert stale_reasons(renamed, same, store) == ["the train images of digits are others"]
+
+
+def test_both_sets_have_the_classes_of_train(tmp_path):
+    names = [f"bird {letter}" for letter in "abcdefghij"]
+    for split, folders in (("train", names), ("test", ["car", *names[1:]])):
+        for name in folders:
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(tmp_path / split / name / "0.png")
+    recipe = get_recipe("cifar10/nest_tiny")
+    with pytest.raises(ValueError, match=r"have not: car; in train, not here: bird a; give"):
+        load_sets(recipe, data_dir=tmp_path)
+    (tmp_path / "test" / "car").rename(tmp_path / "test" / "bird a")
+    train, test = load_sets(recipe, data_dir=tmp_path)
+    assert train.class_names == test.class_names == tuple(names)
 
 
 def test_a_rank_without_an_image_joins_in_saying_which_were_right(tiny_recipe, tmp_path):

@@ -1,6 +1,8 @@
 """Pictures of every kind become the pixels that their author saw, and what was done is said."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -22,6 +24,20 @@ def encode(image, kind="PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    whole = name + data
+    return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+
+def png_of(values: np.ndarray, kind: int, depth: int = 16, extra: bytes = b"") -> bytes:
+    """A PNG written by hand from (H, W, C): Pillow writes no 16 bits but grey ones."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2" if depth == 16 else "u1").tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + chunk(b"IEND", b"")
+
+
 def transparent(mode="RGBA"):
     image = RGB.convert("RGBA")
     alpha = np.full((40, 40), 255, np.uint8)
@@ -30,9 +46,9 @@ def transparent(mode="RGBA"):
     return image.convert(mode)
 
 
-def turned(kind):
+def turned(kind, orientation=6):
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # shown after a quarter turn clockwise
+    exif[ExifTags.Base.Orientation] = orientation  # 6 is shown after a quarter turn clockwise
     return encode(RGB.rotate(90), kind, exif=exif)
 
 
@@ -49,6 +65,13 @@ ALREADY = [  # bytes, what must be said, the pixels that must come out
     ("grey and alpha", encode(transparent("LA")), ["transparency laid over white"], None),
     ("16 bits", encode(Image.fromarray((GREY * 257).astype(np.uint16))),
      ["16 bits a channel cut to 8", "grey turned into RGB"], None),
+    ("opaque rgba", encode(RGB.convert("RGBA")), ["RGBA turned into RGB"], QUARTERS),
+    ("grey of 32 bits, 16 used", encode(Image.fromarray((GREY * 257).astype(np.int32)), "TIFF"),
+     ["16 bits a channel cut to 8", "grey turned into RGB"], None),
+    ("colours of 16 bits", png_of((GREY * 257).astype(np.uint16)[..., None].repeat(3, 2), 2),
+     ["16 bits a channel cut to 8"],
+     np.repeat((GREY * 257 // 256).astype(np.uint8)[..., None], 3, 2)),
+    ("orientation unknown", turned("PNG", 0), [], np.asarray(RGB.rotate(90))),
     ("cmyk", encode(RGB.convert("CMYK"), "TIFF"), ["CMYK turned into RGB"], QUARTERS),
     ("exif", turned("PNG"), ["turned upright (EXIF orientation 6)"], QUARTERS),
     ("exif of a tiff", turned("TIFF"), ["turned upright (EXIF orientation 6)"], QUARTERS),
@@ -79,13 +102,20 @@ JPEG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90,
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        (
+            encode(RGB, "EPS"),
+            r"x\.png \([\d,]+ bytes\) is no picture that can be read; choose a PNG",
+        ),
         (b"", r"x\.png is empty \(0 bytes\); choose a PNG"),
         (b"%PDF-1.7 no picture", r"x\.png \(19 bytes\) is no picture that can be read; choose a"),
         (encode(RGB)[:30], r"x\.png"),
-        (JPEG[: len(JPEG) // 2], r"x\.png is damaged \(.*truncated.*\); open and save it anew"),
+        (
+            JPEG[: len(JPEG) // 2],
+            r"x\.png cannot be decoded \(.*truncated.*\); open and save it anew",
+        ),
         (
             encode(Image.new("1", (9000, 9000))),
-            r"x\.png has 9000 x 9000 pixels; choose one of at most 64 million pixels",
+            r"x\.png is too large \(it has 9000 x 9000 pixels.*choose one of at most 64 million",
         ),
         (
             encode(Image.new("1", (14_000, 14_000))),
@@ -97,7 +127,7 @@ JPEG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90,
         ),
         (encode(Image.fromarray(np.int32(GREY) * 999), "TIFF"), "holds int32 values from 0 to"),
     ],
-    ids=["empty", "pdf", "cut header", "cut jpeg", "huge", "bomb", "float", "32 bits"],
+    ids=["eps", "empty", "pdf", "cut header", "cut jpeg", "huge", "bomb", "float", "32 bits"],
 )
 def test_what_is_no_picture_is_refused_in_words(data, message):
     with pytest.raises(UploadError, match=message):
@@ -125,6 +155,20 @@ def test_crops_and_enlargements_are_said():
     pixels, said = fit_to_view(read_upload(encode(RGB), "x"), view)
     assert pixels.shape == (224, 224, 3)
     assert said == ["its middle 87.5 %", "enlarged to 224 x 224 (bicubic)"]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(248, []), (249, ["shrunk to 224 x 224 (bilinear)"]),
+                       (247, ["enlarged to 224 x 224 (bilinear)"])],
+)  # fmt: skip
+def test_a_change_of_size_is_said_where_there_is_one(size, said):
+    """A share of 0.9 takes the middle of 248 pixels."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8))
+    view = View(224, 0.9, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    pixels, found = fit_to_view(read_upload(encode(image), "x"), view)
+    assert found == ["its middle 90 %", *said]
+    untouched = np.array_equal(pixels, np.asarray(image)[12:236, 12:236])
+    assert untouched == (not said)
 
 
 def test_a_strip_of_paper_does_not_become_kilometres():

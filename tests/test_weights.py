@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 import nestlib
 from nestbook.peers import PUBLISHED as PUBLISHED_NAMES
-from nestlib.models.weights import from_flax, from_timm, load_published, load_weights, save_weights
+from nestlib.models.weights import (
+    ForeignWeights,
+    from_flax,
+    from_timm,
+    load_published,
+    load_weights,
+    save_weights,
+)
 
 PUBLISHED = json.loads((Path(__file__).parent / "published" / "nest_logits.json").read_text())
 SHAPES = {
@@ -105,10 +113,75 @@ def test_logits_equal_the_published_code(attention):
 
 def test_foreign_trees_are_refused():
     model = nestlib.NesT(**SHAPES["multi_head"], num_classes=5)
-    with pytest.raises(KeyError, match="no timm NesT state dict"):
+    with pytest.raises(ForeignWeights, match="no timm NesT state dict"):
         from_timm({"blocks.0.weight": torch.zeros(1)}, model)
-    with pytest.raises(KeyError, match="no published NesT tree"):
+    with pytest.raises(ForeignWeights, match="no published NesT tree"):
         from_flax({"Conv_0": {}}, model)
+    assert issubclass(ForeignWeights, KeyError) and issubclass(ForeignWeights, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("levels.0.transformer_encoder.0.attn.proj.weight", torch.zeros(16, 15)),
+        ("levels.0.transformer_encoder.0.attn.proj.weight", torch.zeros(16)),
+        ("levels.7.transformer_encoder.0.attn.proj.weight", torch.zeros(16, 16)),
+    ],
+)
+def test_timms_state_of_another_model_is_refused_by_name(name, tensor):
+    model = nestlib.NesT(**SHAPES["multi_head"], num_classes=5)
+    state = {"levels.0.pos_embed": torch.zeros(1, 4, 9, 16), name: tensor}
+    with pytest.raises(ForeignWeights, match=name):
+        from_timm(state, model)
+
+
+DAMAGES = {
+    "shorter": lambda a: a[..., :-1], "one more axis": lambda a: a[None],
+    "empty": lambda a: a[..., :0], "a number": lambda a: np.float32(1), "a text": lambda a: "1.5",
+    "texts": lambda a: a.astype(str), "objects": lambda a: a.astype(object), "None": lambda a: None,
+    "ragged": lambda a: [[1.0, 2.0], [3.0]], "not finite": lambda a: a * np.nan,
+    "complex": lambda a: a.astype(complex), "switches": lambda a: a > 0,
+    "a branch": lambda a: {"deeper": a},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attention", SHAPES)
+@pytest.mark.parametrize("damage", [*DAMAGES.values(), None], ids=[*DAMAGES, "missing"])
+def test_every_wrong_leaf_of_a_published_tree_is_named(attention, damage):
+    shapes = PUBLISHED["models"][attention]["shapes"]
+    model = nestlib.NesT(**SHAPES[attention], num_classes=5, attention=attention)
+    for path in shapes:
+        tree = published_tree(shapes)
+        *folders, leaf = path.split("/")
+        branch = tree
+        for folder in folders:
+            branch = branch[folder]
+        value = branch.pop(leaf)
+        if damage is not None:
+            branch[leaf] = damage(value)
+        with pytest.raises(ForeignWeights) as raised:
+            load_weights(model, from_flax(tree, model))
+        block = "/".join(folders)  # of a head's kernel that is too short the bias tells
+        assert path in str(raised.value) or block in str(raised.value), raised.value
+
+
+def test_leaves_that_the_model_has_no_place_for_are_named():
+    model = nestlib.NesT(**SHAPES["multi_head"], num_classes=5)
+    tree = published_tree(PUBLISHED["models"]["multi_head"]["shapes"])
+    tree["ConvPool_7"] = {"Conv_0": {"bias": np.zeros(3)}}
+    with pytest.raises(ForeignWeights, match="no place for the tree's ConvPool_7/Conv_0/bias"):
+        from_flax(tree, model)
+    other = nestlib.NesT(**SHAPES["multi_head"], num_classes=5, attention="multi_query")
+    tree = published_tree(PUBLISHED["models"]["multi_head"]["shapes"])
+    with pytest.raises(ForeignWeights, match="MultiQueryAttention_0 and multi-head attention"):
+        from_flax(tree, other)
+
+
+def test_a_tree_of_other_classes_is_converted():
+    """So that its head can be left out, and the rest fine-tuned."""
+    tree = published_tree(PUBLISHED["models"]["multi_head"]["shapes"])
+    state = from_flax(tree, nestlib.NesT(**SHAPES["multi_head"], num_classes=3))
+    assert state["head.weight"].shape == (5, 32)
 
 
 def test_published_tree_of_another_model_is_refused():
@@ -226,6 +299,54 @@ def test_weights_survive_a_file(tmp_path):
         torch.testing.assert_close(again(images), model(images), atol=1e-2, rtol=0)
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load_weights(again, tmp_path / "absent.safetensors")
+
+
+def as_file(header, data=b""):
+    """A .safetensors file of a header as it stands."""
+    text = json.dumps(header).encode() if isinstance(header, dict | list) else header
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(kind, shape, size):
+    return {"a": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x80\x04K\x01.", b"a text, and no weights\n", (2**60).to_bytes(8, "little") + b"{}",
+        as_file(b"{no"), as_file(b'{"\xff": 1}'), as_file([1]),
+        as_file(entry("X9", [1], 4), b"1234"),
+        as_file(entry("F32", [2], 4), b"1234"), as_file(entry("F32", [-1], 4), b"1234"),
+        as_file(entry("F6_E2M3", [16], 12), bytes(12)), as_file(entry("F32", [1], 4), b"123"),
+        as_file(entry("F32", [2**40, 2**40], 4), b"1234"), as_file(entry("F32", [1], 4), b"12345"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_an_oserror_that_names_it(tmp_path, data):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(OSError, match=r"weights.safetensors is not a whole .safetensors file"):
+        load_weights(oblong(), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("norm.weight", lambda t: t[:-1]), ("norm.weight", lambda t: t.int()),
+        ("norm.weight", lambda t: t.to(torch.complex64)), ("pos_embed_size", lambda t: t.float()),
+        ("pos_embed_size", lambda t: t[:1]), ("pos_embed_size", lambda t: t * 0),
+        ("pos_embeds.0", lambda t: t[0]), ("pos_embeds.0", lambda t: t[:, :, :-1]),
+        ("pos_embeds.0", lambda t: t[:, :3]), ("head.bias", None),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_model_is_a_valueerror_that_names_it(tmp_path, name, change):
+    state = oblong().state_dict()
+    value = state.pop(name)
+    if change is not None:
+        state[name] = change(value).contiguous()
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights.safetensors does not fit this NesT"):
+        load_weights(oblong(), tmp_path / "weights.safetensors")
 
 
 def test_hub_round_trip(tmp_path):

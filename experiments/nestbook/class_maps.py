@@ -17,8 +17,17 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from nestlib.choices import choose
-from nestlib.explain.cam import Classes, cam, choose_classes
-from nestlib.models.mode import running_mode
+from nestlib.explain.cam import (
+    Classes,
+    cam,
+    check_classifier,
+    check_finite,
+    check_images,
+    check_logits,
+    choose_classes,
+    exact_maps,
+)
+from nestlib.models.mode import running_mode, taking_gradients
 from nestlib.models.nest import NesT
 
 DISCARDED = 0.9  # of an image's attention values in every layer, by rollout
@@ -36,14 +45,16 @@ def class_maps(method: str, model: nn.Module, images: Tensor, classes: Classes =
         method: one of METHODS.
         model: a nestlib NesT; for the first three also a timm convnet, for "rollout" a timm
             VisionTransformer with a class token.
-        images: (B, 3, H, W), normalised as the model was trained.
+        images: (B, 3, H, W), normalised as the model was trained, of the model's type.
         classes: one for all images or one an image; None takes the predicted ones.
 
     Raises:
-        ValueError: an unknown method, classes that the model has not, or a size it does not take.
+        ValueError: an unknown method, images that do not fit or are not finite, a model without
+            classes, classes that it has not, or weights made in inference mode.
         TypeError: a model that the method cannot explain.
     """
     compute = choose("method", method, METHODS)
+    check_images(model, images)
     with running_mode(model, training=False):
         return compute(model, images, classes)
 
@@ -126,6 +137,9 @@ def _rollout_map(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
         logits, attentions = largest_attentions(model, images)
     except AssertionError as error:  # timm's for a size it was not built for
         raise ValueError(f"images {tuple(images.shape[-2:])} do not fit: {error}") from error
+    check_finite(logits)
+    if classes is not None:
+        check_classifier(model)
     choose_classes(classes, logits)  # the map is the same for all, but a wrong one is a mistake
     row = rollout(attentions)[:, 0, model.num_prefix_tokens :]
     grid = model.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
@@ -133,27 +147,14 @@ def _rollout_map(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
 
 
 def _cam(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
-    """CAM, exact or refused: the mean of every class's map is compared with its logit."""
+    """CAM, exact or refused."""
     if isinstance(model, NesT):
         return cam(model, images, classes)
-    features, name = _last_map(model, images), type(model).__name__
-    head = model.get_classifier()
-    if not isinstance(head, nn.Linear) or head.in_features != features.shape[1]:
-        raise TypeError(
-            f"{name} has no linear head over the {features.shape[1]} channels of its last map, "
-            "so it has no exact CAM; use gradcam"
-        )
+    features = _last_map(model, images)
     with torch.no_grad():
-        maps, logits = head(features.permute(0, 2, 3, 1)), model.forward_head(features)
-    # Loose enough for TF32 and bf16; another pooling or a layer between is far outside.
-    bound = torch.finfo(maps.dtype).eps ** (1 / 3) * maps.abs().max()
-    if (maps.mean((1, 2)) - logits).abs().max() > bound:
-        raise TypeError(
-            f"{name}'s logits are not its head's means over the last map, so it has no exact CAM; "
-            "use gradcam"
-        )
-    chosen = choose_classes(classes, logits)
-    return maps[torch.arange(len(maps), device=maps.device), :, :, chosen]
+        logits = model.forward_head(features)
+        check_logits(model, images, logits)
+        return exact_maps(model, features, logits, classes)
 
 
 def _grad_cam(method: str, model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
@@ -168,9 +169,11 @@ def _grad_cam(method: str, model: nn.Module, images: Tensor, classes: Classes) -
     """
     import pytorch_grad_cam
 
-    features = _last_map(model, images).requires_grad_()
-    with torch.enable_grad():
+    with taking_gradients(model):
+        features = _last_map(model, images).requires_grad_()
         logits = model.forward_head(features)
+        check_logits(model, images, logits)
+        check_finite(logits)
         chosen = choose_classes(classes, logits)
         score = logits.gather(1, chosen[:, None]).sum()
         (gradients,) = torch.autograd.grad(score, features)
@@ -184,6 +187,7 @@ def _last_map(model: nn.Module, images: Tensor) -> Tensor:
 
     Raises:
         TypeError: a model without timm's interface, with tokens, or with channels last.
+        ValueError: a model without classes.
     """
     name = type(model).__name__
     missing = [
@@ -192,6 +196,7 @@ def _last_map(model: nn.Module, images: Tensor) -> Tensor:
     ]  # fmt: skip
     if missing:
         raise TypeError(f"{name} has no {missing[0]}; give a nestlib NesT or a timm convnet")
+    check_classifier(model)
     with torch.no_grad():
         features = model.forward_features(images)
     channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")

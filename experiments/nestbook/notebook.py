@@ -78,13 +78,15 @@ def _is_usable(device: str) -> str:
     return ""
 
 
-# What a parameter of a name may be, in every notebook that has it. What depends on others, such as
+# What a parameter of a name may be, in every notebook that has it; any other number is not negative
+# and finite. What depends on others, such as
 # the data sets of a budget, the functions say that take it.
 RULES: dict[str, Callable[[Any], str]] = {
     "budget": one_of(BUDGETS), "precision": one_of(CHOICES), "weights": one_of(WEIGHTS),
     "network": one_of(NETWORKS, or_empty=True), "device": _is_usable,
     "data_dir": _is_there, "imagenet_dir": _is_there, "image": _is_there,
-    "seed": at_least(0), "seeds": at_least(1), "processes": at_least(1), "limit": at_least(0),
+    "seed": at_least(0, 2**63 - 1), "seeds": at_least(1, 1000), "processes": at_least(1, 1024),
+    "limit": at_least(0),
     "canvas": at_least(0, CANVASES["four"]["num_images"] - 1), "count": at_least(1),
     "images": at_least(1), "nodes": at_least(1), "gpus_per_node": at_least(0),
     "epochs": at_least(1), "loader_cores": at_least(1), "images_per_second": at_least(0),
@@ -140,7 +142,8 @@ def _fault_of(name: str, value: Any, declared: dict[str, Parameter]) -> str:
     fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
     if not fits:
         return f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
-    fault = RULES[name](value) if name in RULES else ""
+    rule = RULES.get(name, at_least(0) if kind in ("int", "float") else None)
+    fault = rule(value) if rule else ""
     return f"parameter {name!r} is {value!r}, which {fault}" if fault else ""
 
 

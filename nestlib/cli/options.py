@@ -33,6 +33,21 @@ CommitRecord = Annotated[
 Again = Annotated[bool, typer.Option("--again", help="run it here though there is a record")]
 
 
+def refuse(given: Iterable[str], where: str) -> None:
+    """Raise ValueError for options, by their names, that would change nothing."""
+    unused = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if unused:
+        raise ValueError(f"{where} takes no {unused}; leave it out")
+
+
+def named_options(context: typer.Context) -> set[str]:
+    """The parameters that the command line itself gives, by their names in the code."""
+    return {
+        name for name in context.params
+        if context.get_parameter_source(name).name == "COMMANDLINE"
+    }  # fmt: skip
+
+
 def seconds_left(max_time: str) -> float | None:
     """Of `--max-time` for the work itself; None without a limit."""
     return parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None
@@ -54,7 +69,7 @@ def parse_seconds(text: str) -> float:
     Raises:
         ValueError: anything else.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
     if not match:
         raise ValueError(f"{text!r} is no time; write seconds, or 90s, 9m, 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlib.choices import check_choice
 from nestlib.cli.options import (
     STOPPED,
     Again,
@@ -18,6 +19,7 @@ from nestlib.cli.options import (
     RunsDir,
     WeightsDir,
     parse_seconds,
+    refuse,
     say_found,
     seconds_left,
 )
@@ -84,7 +86,7 @@ def train(
         str, typer.Option(help="fp32, bf16, or auto: bf16 where the device computes it itself")
     ] = "",
     micro_batch: Annotated[
-        int | None, typer.Option(help="so many images at once; their gradients are added")
+        int | None, typer.Option(min=1, help="so many images at once; their gradients are added")
     ] = None,
     step: Annotated[
         str, typer.Option(help="how a GPU gets it: eager, compiled, graph or compiled_graph")
@@ -99,9 +101,13 @@ def train(
 
     Ctrl-C stops it after its step, with a checkpoint.
     """
-    from nestlib.runs.run import carry_out
+    from nestlib.runs.run import carry_out, describe_stop
 
     chosen, store = _choose(recipe, seed, set_, precision, device), open_store()
+    check_used(
+        chosen, budget=budget, data_dir=data_dir, download=download, runs_dir=runs_dir,
+        micro_batch=micro_batch, step=step,
+    )  # fmt: skip
     if budget:
         chosen = chosen.at_budget(budget)
     began = timestamp()
@@ -113,13 +119,26 @@ def train(
         rank_timeout=parse_seconds(rank_timeout), again=again,
     )  # fmt: skip
     if record is None:
-        typer.echo(f"{chosen.run_id} stopped before its end; the same command goes on from there")
+        following = describe_stop(chosen, "the same command")
+        typer.echo(f"{chosen.run_id} stopped before its end; {following}")
         # At any other code than 0 torch elastic would start the ranks anew at once.
         raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)
     say_found([record], store, began, "trained")
     typer.echo(describe_end(record))
     if record.summary.get("status") == "failed":
         raise typer.Exit(1)
+
+
+def check_used(chosen: Recipe | GanRecipe, *, budget: str = "", **given) -> None:
+    """Raise ValueError for options of `nest train` that this recipe would not use."""
+    if budget:
+        check_choice("budget of train", budget, ["smoke"], "(a recipe has the others itself)")
+    if chosen.dataset == "digits":
+        refuse((name for name in ("data_dir", "download") if given.get(name)), "a run on digits")
+    if budget == "smoke":
+        refuse(["runs_dir"] if given.get("runs_dir") else [], "a smoke run, which keeps nothing,")
+    if isinstance(chosen, GanRecipe):
+        refuse((name for name in ("micro_batch", "step") if given.get(name)), "a GAN's run")
 
 
 def describe_end(record: Record) -> str:
@@ -169,9 +188,11 @@ def export(
 def submit(
     context: typer.Context,
     what: Annotated[str, typer.Argument(help="a recipe; or a figure: a job for each of its runs")],
-    nodes: Annotated[int, typer.Option(help="machines of one run")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(help="a rank each; 0: one rank, on the CPU")] = 1,
-    cpus_per_rank: Annotated[int, typer.Option(help="to decode images")] = 8,
+    nodes: Annotated[int, typer.Option(min=1, help="machines of one run")] = 1,
+    gpus_per_node: Annotated[
+        int, typer.Option(min=0, help="a rank each; 0: one rank, on the CPU")
+    ] = 1,
+    cpus_per_rank: Annotated[int, typer.Option(min=1, help="to decode images")] = 8,
     time: Annotated[str, typer.Option(help="of one job; then it is queued again")] = "12:00:00",
     slurm: Annotated[list[str], typer.Option(help="any option of sbatch: partition=gpu")] = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
@@ -209,4 +230,5 @@ def _queue_run(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
     if asked["precision"] == "auto":
         raise ValueError("the machine of a job is not known yet: name --precision fp32 or bf16")
     recipe = _choose(what, asked["seed"], asked["set_"], asked["precision"], "cpu")
+    check_used(recipe, **asked)
     yield recipe, ("train", what, *more)

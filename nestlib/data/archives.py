@@ -4,19 +4,17 @@ Listed in the order of nestlib.data.folders: by class, then by file name without
 """
 
 import os
+import stat
 import tarfile
-import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.imagenet import ARCHIVE_META, load_meta_file, parse_devkit_archive
-
-from nestlib.data.folders import ImageFile, is_image, sample_order
-from nestlib.data.layouts import list_imagenet, list_tiny_imagenet
-
-TARS = {"train": ARCHIVE_META["train"][0], "test": ARCHIVE_META["val"][0]}
-DEVKIT = ARCHIVE_META["devkit"][0]
+from nestlib.data.folders import ImageFile, class_order, sample_order, split_folder
+from nestlib.data.imagenet_val import find_val_classes
+from nestlib.data.layouts import TARS, list_imagenet, list_tiny_imagenet
+from nestlib.data.left_out import UNSORTED, LeftOut, is_image
 
 
 class Source(NamedTuple):
@@ -30,74 +28,82 @@ class Source(NamedTuple):
 
 
 def list_sources(name: str, split: str, folder: Path) -> list[Source]:
-    """The images of one split, from <split>/<class>/<image> or ImageNet's tars as handed out.
+    """The images of one split, from <split>/<class>/<image> or ImageNet's tars.
+
+    The tars may be packed again: with folders, or with images in place of the tars within.
 
     Raises:
         FileNotFoundError: neither is there; the message says what was looked for.
-        OSError: a tar that breaks off or is damaged.
+        OSError: a tar that breaks off or is damaged, or a file that is not there any more.
+        ValueError: an image that comes twice.
     """
     tar = folder / TARS[split]
     if name == "imagenet" and tar.is_file():
-        found = _list_train_tar(tar) if split == "train" else _list_val_tar(tar, folder / DEVKIT)
+        found = _list_tar(tar, split)
     elif name == "imagenet":
         found = _list_files(*list_imagenet(split, folder))
     else:
         found = _list_files(*list_tiny_imagenet(name, split, folder))
-    try:
-        return sorted(
-            found, key=lambda one: (one.class_name, *sample_order(os.path.basename(one.file)))
+    numbers = {name: k for k, name in enumerate(class_order(one.class_name for one in found))}
+    found.sort(key=lambda one: (numbers[one.class_name], *sample_order(os.path.basename(one.file))))
+    for one, after in pairwise(found):
+        if one.file == after.file:
+            raise ValueError(f"{one.path} holds {one.file} twice; pack it again with one of them")
+    return found
+
+
+def _list_files(root: Path, files: list[ImageFile]) -> list[Source]:
+    sources, unreadable = [], []
+    for class_name, path in files:
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(f"{path} is not a regular file")
+            sources.append(Source(class_name, os.path.relpath(path, root), path, 0, status.st_size))
+        except OSError as error:
+            unreadable.append(f"{error}")
+    if unreadable:
+        raise OSError(
+            f"cannot read {len(unreadable)} of {len(files)} images ({'; '.join(unreadable[:5])}); "
+            "fetch the files again, or remove them"
         )
+    return sources
+
+
+def _list_tar(tar: Path, split: str) -> list[Source]:
+    classes, table = find_val_classes([tar.parent]) if split == "test" else ({}, None)
+    found, left_out = [], LeftOut()
+    for path, offset, size in _walk_tar(tar):
+        folder, file = os.path.split(path)
+        class_name = os.path.basename(folder)
+        if split == "test" and is_image(file):
+            class_name = classes.get(os.path.splitext(file)[0])
+            if class_name is None:
+                raise OSError(f"{tar}: {path} has no class in {table}; fetch both again")
+        if class_name and is_image(file):
+            place = f"{split_folder(split)}/{class_name}/{file}"
+            found.append(Source(class_name, place, str(tar), offset, size))
+        else:
+            left_out.add(path, UNSORTED)
+    left_out.warn(tar)
+    return found
+
+
+def _walk_tar(tar: Path) -> Iterator[tuple[str, int, int]]:
+    """Path, offset and size of each file of a tar, and of the tars in it, taken for folders.
+
+    Each has its place in the whole, so none is unpacked.
+    """
+    try:
+        with tarfile.open(tar, "r:") as outer:
+            for member in filter(tarfile.TarInfo.isfile, outer):
+                folder, suffix = os.path.splitext(member.name)
+                if suffix != ".tar" or os.path.basename(folder).startswith("."):
+                    yield member.name, member.offset_data, member.size
+                    continue
+                with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
+                    for file in filter(tarfile.TarInfo.isfile, inner):
+                        path = f"{folder}/{os.path.basename(file.name)}"
+                        yield path, member.offset_data + file.offset_data, file.size
     except tarfile.TarError as error:
         raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
-
-
-def _list_files(root: Path, files: list[ImageFile]) -> Iterator[Source]:
-    for class_name, path in files:
-        yield Source(class_name, os.path.relpath(path, root), path, 0, os.stat(path).st_size)
-
-
-def _list_train_tar(tar: Path) -> Iterator[Source]:
-    """A tar of tars, one a class: each image has its place in the whole, so none is unpacked."""
-    with tarfile.open(tar, "r:") as outer:
-        for member in outer:
-            class_name = member.name.removesuffix(".tar")
-            with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
-                for image in filter(_holds_image, inner):
-                    offset = member.offset_data + image.offset_data
-                    place = f"train/{class_name}/{image.name}"
-                    yield Source(class_name, place, str(tar), offset, image.size)
-
-
-def _list_val_tar(tar: Path, devkit: Path) -> Iterator[Source]:
-    classes = read_ground_truth(devkit)
-    with tarfile.open(tar, "r:") as archive:
-        for image in filter(_holds_image, archive):
-            number = int(Path(image.name).stem.rpartition("_")[2])
-            if not 1 <= number <= len(classes):
-                raise OSError(f"{tar}: {image.name} has no class in {devkit}; fetch both again")
-            place = f"val/{classes[number - 1]}/{Path(image.name).name}"
-            yield Source(classes[number - 1], place, str(tar), image.offset_data, image.size)
-
-
-def read_ground_truth(devkit: Path) -> list[str]:
-    """The wnids of the val images 1, 2, ..., from the development kit.
-
-    Raises:
-        FileNotFoundError, OSError: it is not there, or damaged.
-    """
-    if not devkit.is_file():
-        raise FileNotFoundError(
-            f"the classes of the val images stand in {devkit.name}, which is not in "
-            f"{devkit.parent}; image-net.org hands it out beside the images"
-        )
-    with tempfile.TemporaryDirectory() as folder:  # torchvision leaves a file beside the kit
-        os.symlink(devkit.absolute(), Path(folder) / DEVKIT)
-        try:
-            parse_devkit_archive(folder)
-        except RuntimeError as error:  # another MD5 than the official kit's
-            raise OSError(f"{devkit} is damaged; fetch it again") from error
-        return load_meta_file(folder)[1]
-
-
-def _holds_image(member: tarfile.TarInfo) -> bool:
-    return member.isfile() and is_image(Path(member.name).name)

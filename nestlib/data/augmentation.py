@@ -1,25 +1,14 @@
 """What a recipe does to its training batches; nestlib.data.augment carries it out."""
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from nestlib.arguments import Matches, Range, Share, check_fields
 
 MAX_MAGNITUDE = 10  # of RandAugment, whose levels are shares of it
+MAX_LAYERS = 16  # of RandAugment: as many as it has operations
 
-_RANGES = {
-    "crop_padding": (0, math.inf),
-    "flip": (0, 1),
-    "rand_augment_ops": (0, math.inf),
-    "rand_augment_magnitude": (0, MAX_MAGNITUDE),
-    "rand_augment_magnitude_std": (0, math.inf),
-    "rand_augment_prob": (0, 1),
-    "color_jitter": (0, 1.25),  # beyond it contrast and saturation could turn negative
-    "erase_prob": (0, 1),
-    "mixup_alpha": (0, math.inf),
-    "cutmix_alpha": (0, math.inf),
-    "mix_prob": (0, 1),
-    "label_smoothing": (0, 1),
-}
-_WHOLE = ("crop_padding", "rand_augment_ops")
+Alpha = Annotated[float, Range(0, 1000)]
 
 
 @dataclass(frozen=True)
@@ -44,31 +33,23 @@ class Augmentation:
         ValueError: a field is outside its range; the message names field, value and range.
     """
 
-    crop_padding: int = 2
-    flip: float = 0.5
-    rand_augment_ops: int = 2
-    rand_augment_magnitude: float = 9.0
-    rand_augment_magnitude_std: float = 0.5
-    rand_augment_prob: float = 0.5
-    color_jitter: float = 0.0
-    erase_prob: float = 0.25
-    mixup_alpha: float = 0.8
-    cutmix_alpha: float = 1.0
-    mix_prob: float = 1.0
-    mix_weights: str = "published"
-    label_smoothing: float = 0.1
+    crop_padding: Annotated[int, Range(0, 4096)] = 2
+    flip: Share = 0.5
+    rand_augment_ops: Annotated[int, Range(0, MAX_LAYERS)] = 2
+    rand_augment_magnitude: Annotated[float, Range(0, MAX_MAGNITUDE)] = 9.0
+    rand_augment_magnitude_std: Annotated[float, Range(0, MAX_MAGNITUDE)] = 0.5
+    rand_augment_prob: Share = 0.5
+    # Beyond 1.25 contrast and saturation could turn negative.
+    color_jitter: Annotated[float, Range(0, 1.25)] = 0.0
+    erase_prob: Share = 0.25
+    mixup_alpha: Alpha = 0.8
+    cutmix_alpha: Alpha = 1.0
+    mix_prob: Share = 1.0
+    mix_weights: Annotated[str, Matches("published", "'published'")] = "published"
+    label_smoothing: Share = 0.1
 
     def __post_init__(self):
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            kinds = int if name in _WHOLE else (int, float)
-            valid = isinstance(value, kinds) and not isinstance(value, bool)
-            if not (valid and math.isfinite(value) and low <= value <= high):
-                number = "a whole number" if name in _WHOLE else "a number"
-                upper = f" and at most {high}" if high < math.inf else ""
-                raise ValueError(f"{name} = {value!r} must be {number} of at least {low}{upper}")
-        if self.mix_weights != "published":
-            raise ValueError(f"mix_weights = {self.mix_weights!r} must be 'published'")
+        check_fields(self, "augmentation")
 
     @classmethod
     def none(cls) -> "Augmentation":

@@ -8,7 +8,7 @@ Shapes: N images, B of them in a batch, K boxes an image, H x W pixels.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, default_collate
 from nestlib.data.decoding import centre_crop, decode_image, decode_pixels, random_crop, squeeze
 from nestlib.data.faults import Faults
 from nestlib.data.fetching import Unreachable
-from nestlib.signals import held_signals, outlive_stop_signals
+from nestlib.data.workers import read_batches
+from nestlib.files import read_regular
 
 Triple = tuple[float, float, float]
 
@@ -56,6 +57,11 @@ class LabelledImages:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """What tells the classes apart: folder names, where class_names may be words for them."""
+        return self.class_ids or self.class_names
+
     def shuffle(self, seed: int, batch_size: int) -> Tensor:
         """An order of all images that is a function of both arguments alone: (N,) int64."""
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
@@ -65,6 +71,18 @@ class LabelledImages:
         names = ("images", "labels", "files", "places", "boxes", "box_labels")
         parts = {name: getattr(self, name, None) for name in names}
         return replace(self, **{k: part[indices] for k, part in parts.items() if part is not None})
+
+    def renumber(self, numbers: Sequence[int], identifiers: tuple[str, ...]) -> Self:
+        """The same images; a class has its number in `numbers` (C,), a place in `identifiers`."""
+        places, names = torch.tensor(numbers), {"class_names": identifiers}
+        if self.class_ids is not None:
+            words = dict(zip(self.class_ids, self.class_names))
+            names |= {"class_names": tuple(words.get(name, name) for name in identifiers)}
+            names |= {"class_ids": identifiers}
+        if self.box_labels is not None:
+            boxed = self.box_labels >= 0
+            names |= {"box_labels": torch.where(boxed, places[self.box_labels], -1)}
+        return replace(self, labels=places[self.labels], **names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +188,9 @@ class FolderSet(LabelledImages):
         return digest.hexdigest()
 
     def sizes(self) -> Iterable[int]:
-        """Bytes of each file."""
+        """Bytes of each file; -1 of one that is not there (any more)."""
         root = os.fsencode(self.root)
-        return (os.stat(os.path.join(root, file)).st_size for file in self.files.tolist())
+        return (_size(os.path.join(root, file)) for file in self.files.tolist())
 
     def to(self, device: torch.device | str) -> "FolderSet":
         """The same set, giving its batches on `device`."""
@@ -189,7 +207,7 @@ class FolderSet(LabelledImages):
             OSError: it cannot be read; the message names it.
         """
         try:
-            return (self.root / os.fsdecode(self.files[index])).read_bytes()
+            return read_regular(self.root / os.fsdecode(self.files[index]))
         except OSError as error:
             raise OSError(
                 f"cannot read image {self.where(index)} ({error}); fetch the file again"
@@ -212,17 +230,15 @@ class FolderSet(LabelledImages):
 
         Raises:
             UnreadableImages: more than `faults` allows.
-            OSError: a batch of which no image can be read; the message names one.
+            OSError: a batch of which no image can be read, and the message names one; or /dev/shm
+                is too small for the workers.
         """
         loader = DataLoader(
             _Crops(self, seed), batch_size, sampler=order.tolist(), num_workers=self.num_workers,
             pin_memory=torch.device(self.device).type == "cuda", collate_fn=_keep,
             generator=torch.Generator(),  # else each epoch would draw from the global one
-            worker_init_fn=outlive_stop_signals,
         )  # fmt: skip
-        with held_signals():
-            batches = iter(loader)
-        for images, labels, unreadable in batches:
+        for images, labels, unreadable in read_batches(loader):
             if unreadable:
                 self.faults.add(unreadable)
             if images is None:
@@ -232,6 +248,14 @@ class FolderSet(LabelledImages):
                 images.to(self.device, non_blocking=True),
                 labels.to(self.device, non_blocking=True),
             )
+
+
+def _size(path: bytes) -> int:
+    # A run that ends must get its record, though a file vanished while it trained.
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 @dataclass(frozen=True)

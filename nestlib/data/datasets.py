@@ -4,17 +4,19 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from nestlib.arguments import Range, check_given
 from nestlib.choices import check_choice, choose
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
 from nestlib.data.faults import ONE_IN, Faults
-from nestlib.data.folders import Arrays
+from nestlib.data.folders import Arrays, number_classes
 from nestlib.data.layouts import (
     DOWNLOAD_MB,
     TINY_PACK,
@@ -95,7 +97,7 @@ def dataset_info(name: str) -> DatasetInfo:
 
 def load_dataset(
     name: str, split: str, *, data_dir: Path | str | None = None, image_size: int | None = None,
-    download: bool = False, **options: Any,
+    download: bool = False, class_names: Sequence[str] | None = None, **options: Any,
 ) -> ImageSet | FolderSet:  # fmt: skip
     """Load one split of a data set by name; `digits` needs no files.
 
@@ -107,6 +109,8 @@ def load_dataset(
             project's folder.
         image_size: edge in pixels; digits 32 or 64, imagenet any, the others their own.
         download: fetch the official files if none are there; CIFAR only.
+        class_names: what numbers the classes, as another split's `identifiers`. Default: the
+            split's own. Folders called 0 ... are then taken for these numbers.
         options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
             takes them;
             imagenet: num_workers, processes that decode (default: one a CPU of this rank, 8 at
@@ -115,19 +119,28 @@ def load_dataset(
             squeeze, which resizes whole images to the square instead of cropping.
 
     Raises:
-        ValueError: an unknown name, split, size or option, or images that do not fit the set.
+        ValueError: an unknown name, split, size or option, images that do not fit the set, or a
+            class that is not among `class_names`.
         FileNotFoundError: no images; the message says which layouts are read and how to get them.
         OSError: a damaged image, pack or download; the message names it.
     """
     info = dataset_info(name)
     _check_request(info, split, image_size, download, options)
     size = info.image_size if image_size is None else image_size
-    if name == "digits":
-        return _load_digits(info, split, size, options)
     place = _default_data_dir(name) if data_dir is None else data_dir
+    images = _load(info, split, place, size, download, options)
+    return images if class_names is None else _number_as(images, tuple(class_names), place)
+
+
+def _load(
+    info: DatasetInfo, split: str, place: Path | str, size: int, download: bool,
+    options: dict[str, Any],
+) -> ImageSet | FolderSet:  # fmt: skip
+    if info.name == "digits":
+        return _load_digits(info, split, size, options)
     if has_shards(place, split):
         return _load_shards(info, split, place, size, **options)
-    if name == "imagenet":
+    if info.name == "imagenet":
         return _load_imagenet(info, split, Path(place), size, **options)
     return _to_set(info, split, Path(place), _find_arrays(info, split, Path(place), download)())
 
@@ -146,6 +159,56 @@ def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> N
         find_imagenet(split, Path(place))
     else:
         _find_arrays(info, split, Path(place), download=False)
+
+
+def check_same_classes(
+    images: ImageSet | FolderSet, class_names: Sequence[str], whose: str
+) -> None:
+    """Compare the classes of a set, by number, with those of a run, say.
+
+    Args:
+        class_names: as `identifiers` of a set, and as records keep them.
+        whose: what has these classes, for the message.
+
+    Raises:
+        ValueError: a class has another number, or is on one side only; the first are named.
+    """
+    own = images.identifiers
+    if own != tuple(class_names) and not _are_numbers(own, class_names):
+        pairs = enumerate(zip_longest(own, class_names, fillvalue="none"))
+        others = [f"{k} is {name}, not {wanted}" for k, (name, wanted) in pairs if name != wanted]
+        raise ValueError(
+            f"the {images.split} images of {images.name} have other classes than {whose}, "
+            f"{len(others)} in all: {'; '.join(others[:5])}; give a folder with the same classes"
+        )
+
+
+def _are_numbers(names: Sequence[str], class_names: Sequence[str]) -> bool:
+    """Are folders called by the numbers of classes with other names, as ImageNetV2's 0 ... 999?"""
+    if not all(map(str.isdecimal, names)) or not set(names).isdisjoint(class_names):
+        return False
+    return [*map(int, names)] == [*range(len(class_names))]
+
+
+def _number_as(
+    images: ImageSet | FolderSet, class_names: tuple[str, ...], place: Path | str
+) -> ImageSet | FolderSet:
+    """The same images, whose labels are places in `class_names`, the classes of other images."""
+    own, numbers = images.identifiers, {name: k for k, name in enumerate(class_names)}
+    strange = [name for name in own if name not in numbers]
+    numbered = _are_numbers(own, class_names)
+    if strange and not numbered:
+        missing = sorted(numbers.keys() - own, key=numbers.get)
+        raise ValueError(
+            f"the {images.split} images of {images.name} in {place} have classes that its training "
+            f"images have not: {_list(strange)}; in train, not here: {_list(missing) or 'none'}; "
+            "give both the same class folders, or remove the folders of other classes"
+        )
+    return images.renumber(range(len(own)) if numbered else [numbers[n] for n in own], class_names)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
 
 
 def _find_arrays(
@@ -170,8 +233,15 @@ def _check_request(
             f"{info.name} cannot be downloaded here, only {' and '.join(DOWNLOAD_MB)} can; fetch "
             "it yourself and pass data_dir=..."
         )
+    check_options(info.name, options)
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raise ValueError where `load_dataset` does not take these options of a data set."""
+    info = dataset_info(name)
     for option in options:
-        check_choice(f"option of {info.name}", option, info.options)
+        check_choice(f"option of {name}", option, info.options)
+    check_given(name, options, make_digits if name == "digits" else _folder_set_facts)
 
 
 def _default_data_dir(name: str) -> Path:
@@ -194,9 +264,9 @@ def _load_imagenet(
     info: DatasetInfo, split: str, data_dir: Path, size: int, **options: Any
 ) -> FolderSet:
     root, files = list_imagenet(split, data_dir)
-    class_names, labels = np.unique([file.class_name for file in files], return_inverse=True)
+    class_names, labels = number_classes([file.class_name for file in files])
     paths = np.array([os.fsencode(os.path.relpath(file.path, root)) for file in files])
-    facts = _folder_set_facts(info, split, root, class_names.tolist(), labels, **options)
+    facts = _folder_set_facts(info, split, root, class_names, labels, **options)
     return FolderSet(root=root, files=paths, crop_size=size, **facts)
 
 
@@ -217,8 +287,9 @@ def _load_shards(
 
 def _folder_set_facts(
     info: DatasetInfo, split: str, place: Path | str, class_names: Sequence[str],
-    labels: np.ndarray, *, num_workers: int | None = None, partial: bool = False,
-    skip_limit: int | None = None, squeeze: bool = False,
+    labels: np.ndarray, *, num_workers: Annotated[int, Range(0, 1024)] | None = None,
+    partial: bool = False, skip_limit: Annotated[int, Range(0, 10**9)] | None = None,
+    squeeze: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """The fields of a FolderSet that follow from its labels and the options of `load_dataset`."""
     if not partial:
@@ -259,11 +330,10 @@ def _check_content(
 ) -> None:
     # A tree half unpacked, or one pack of two, would give the classes other numbers.
     if len(class_names) != info.num_classes:
-        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
         raise ValueError(
             f"{info.name} has {info.num_classes} classes, but the {split} images in {folder} have "
-            f"{len(class_names)} ({shown}); add the class folders or packs that are missing, "
-            "remove those that do not belong there"
+            f"{len(class_names)} ({_list(class_names)}); add the class folders or packs that are "
+            "missing, remove those that do not belong there"
         )
     if count != info.num_images(split):
         log_line.warning(

@@ -5,7 +5,7 @@ the one that was taken. H x W pixels.
 """
 
 import io
-from math import exp, floor, log, sqrt
+from math import ceil, exp, floor, log, sqrt
 
 import numpy as np
 import torch
@@ -22,23 +22,80 @@ except ImportError:  # Pillow gives the same pixels, later
 CROP_AREA = (0.05, 1.0)  # of the image's, uniform
 CROP_ASPECT = (3 / 4, 4 / 3)  # width over height, log-uniform
 
+FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")  # others may start programs, as EPS does
+KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+MAX_PIXELS = 64 * 10**6  # of an image; 256 MB decoded
+MOST_RESIZED = 16  # times the pixels that are cut out; an ordinary photo takes two
+
 Box = tuple[int, int, int, int]  # left, top, width, height
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
-    """An RGB image; grey and CMYK ones are converted.
+    """An RGB image, as `to_rgb` makes it of any other mode.
+
+    EXIF's orientation is left alone, as the published code and torchvision leave it.
 
     Raises:
-        OSError: bytes that are no image, or break off.
+        OSError: bytes that are no image or break off, one of more than MAX_PIXELS, or of more than
+            16 bits a channel.
     """
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        return to_rgb(open_image(data))
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
-        # The words of this one name an object in memory.
-        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else error
+        reason = str(error) or type(error).__name__  # a MemoryError has no words
+        if isinstance(error, UnidentifiedImageError):  # its words name an object in memory
+            reason = f"it is not a {KINDS}"
         raise OSError(
             f"cannot read image {where} ({reason}); fetch the file again, or remove it"
         ) from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An image of FORMATS; its header is read, no pixel is decoded yet.
+
+    Raises:
+        Image.DecompressionBombError: it has more than MAX_PIXELS.
+        Exception: any of Pillow's; the bytes are no image.
+    """
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _check_pixels(*image.size)
+    return image
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Image.DecompressionBombError(
+            f"it has {width} x {height} pixels, at most {MAX_PIXELS:,} are read"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits a channel: the upper eight of 16; what is transparent is laid over white.
+
+    Raises:
+        ValueError: values of more than 16 bits.
+    """
+    if image.mode[0] in "IF":  # "I", "I;16", "I;16B", "F"
+        image = _upper_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of eight. Pillow's own `convert` turns all above 255 white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
+        raise ValueError(
+            f"it holds {values.dtype} values from {values.min():g} to {values.max():g}, but 8 or "
+            "16 bits a channel are read"
+        )
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")  # one of the values of 16 bits
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def decode_pixels(data: bytes, where: str) -> Tensor:
@@ -49,11 +106,14 @@ def decode_pixels(data: bytes, where: str) -> Tensor:
     finds any fault with is left to Pillow to judge: one of ImageNet's files is a PNG.
 
     Raises:
-        OSError: bytes that are no image, or break off.
+        OSError: as `decode_image`.
     """
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        _check_pixels(width, height)
         pixels = simplejpeg.decode_jpeg(data)
-    except (AttributeError, ValueError):  # AttributeError: it is not installed
+    # AttributeError: it is not installed
+    except (AttributeError, ValueError, Image.DecompressionBombError):
         pixels = np.array(decode_image(data, where))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -95,10 +155,35 @@ def centre_crop(
 ) -> Tensor:
     """Resize the short side to size / crop_pct, then cut out the middle: (3, size, size) uint8.
 
-    The defaults are the test protocol of ImageNet. Equal to timm's evaluation, bit for bit.
+    The defaults are the test protocol of ImageNet. Equal to timm's evaluation, bit for bit; very
+    narrow images, of which more than MOST_RESIZED times what is cut out would be resized, are equal
+    within one level (bilinear).
     """
-    image = resize(image, floor(size / crop_pct), InterpolationMode(interpolation))
-    return _to_pixels(center_crop(image, size))
+    edge, mode = floor(size / crop_pct), InterpolationMode(interpolation)
+    width, height = (edge * length // min(image.size) for length in image.size)
+    if width * height <= MOST_RESIZED * size**2:
+        return _to_pixels(center_crop(resize(image, edge, mode), size))
+    return _to_pixels(_resize_middle(image, (width, height), size, mode))
+
+
+def _resize_middle(
+    image: Image.Image, whole: tuple[int, int], size: int, mode: InterpolationMode
+) -> Image.Image:
+    """The middle square of an image resized to `whole`, cut out before it is resized."""
+    (left, right, x0, x1), (top, bottom, y0, y1) = (
+        _middle_part(length, resized, size) for length, resized in zip(image.size, whole)
+    )
+    part = image.crop((left, top, right, bottom))
+    return part.resize((size, size), Image.Resampling[mode.name], box=(x0, y0, x1, y1))
+
+
+def _middle_part(length: int, resized: int, size: int) -> tuple[int, int, float, float]:
+    """Along one edge: the pixels that the middle is made of, and the middle's ends in them."""
+    scale = length / resized
+    start = round((resized - size) / 2) * scale
+    reach = ceil(3 * max(scale, 1))  # of the filters: 2, bicubic
+    first, last = max(0, floor(start) - reach), min(length, ceil(start + size * scale) + reach)
+    return first, last, start - first, min(start + size * scale, length) - first
 
 
 def squeeze(image: Image.Image, size: int, interpolation: str = "bilinear") -> Tensor:

@@ -26,11 +26,13 @@ def parse_policy(text: str) -> list[str]:
     """ "color,cutout" -> ["color", "cutout"]; "" -> [].
 
     Raises:
-        ValueError: a policy that there is not; the message lists those there are.
+        ValueError: a policy that there is not (the message lists those there are), or one twice.
     """
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
         check_choice("augmentation", name, POLICIES, "(the field diff_augment, joined by commas)")
+    if len(set(names)) < len(names):
+        raise ValueError(f"diff_augment {text[:100]!r} names a policy twice; name each once")
     return names
 
 

@@ -12,10 +12,11 @@ Shapes: B canvases at a time, K digits a canvas, S canvas edge in pixels.
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from nestlib.arguments import Range, Seed, checked
 from nestlib.choices import check_choice
 
 NUM_CLASSES = 10
@@ -70,9 +71,11 @@ def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
     return tuple(parts)
 
 
+@checked
 def make_digits(
-    split: str, *, image_size: int = 32, digits_per_image: int = 1, num_images: int | None = None,
-    seed: int = 0, canvas: str = "textured", digit_edges: tuple[float, float] | None = None,
+    split: str, *, image_size: int = 32, digits_per_image: Annotated[int, Range(1, 4)] = 1,
+    num_images: Annotated[int, Range(1, 100_000)] | None = None, seed: Seed = 0,
+    canvas: str = "textured", digit_edges: tuple[float, float] | None = None,
 ) -> DigitCanvases:  # fmt: skip
     """Draw the canvases of one split; a longer set begins with the shorter one's canvases.
 
@@ -81,7 +84,7 @@ def make_digits(
         image_size: edge in pixels, 32 or 64.
         digits_per_image: 1 anywhere on the canvas, or 2 to 4 in quadrants of their own, all of
             different classes and in reading order.
-        num_images: 4,096 for train and 1,024 for test where not given.
+        num_images: up to 100,000; 4,096 for train and 1,024 for test where not given.
         seed: not negative; train and test differ under the same seed.
         canvas: "textured", or "plain" for bright digits on near black.
         digit_edges: least and largest edge of a lone digit, as shares of the canvas's; from 0.40
@@ -92,7 +95,8 @@ def make_digits(
     """
     check_choice("split of digits", split, NUM_IMAGES)
     num_images = NUM_IMAGES[split] if num_images is None else num_images
-    _check(image_size, digits_per_image, num_images, seed, canvas)
+    check_choice("image_size of digits", image_size, IMAGE_SIZES)
+    check_choice("canvas", canvas, CANVASES)
     edges = _check_edges(digit_edges, digits_per_image)
     chunks = [
         _draw_chunk(
@@ -104,20 +108,6 @@ def make_digits(
     return DigitCanvases(*(np.concatenate(parts)[:num_images] for parts in zip(*chunks)))
 
 
-def _check(image_size: int, digits_per_image: int, num_images: int, seed: int, canvas: str) -> None:
-    for name, value, holds, valid in (
-        ("image_size", image_size, image_size in IMAGE_SIZES, "32 or 64"),
-        ("digits_per_image", digits_per_image, digits_per_image in (1, 2, 3, 4),
-         "1 to 4, for a canvas has four quadrants"),
-        ("num_images", num_images, isinstance(num_images, int) and num_images >= 1,
-         "a whole number of at least 1"),
-        ("seed", seed, isinstance(seed, int) and seed >= 0, "a whole number of at least 0"),
-        ("canvas", canvas, canvas in CANVASES, "'textured' or 'plain'"),
-    ):  # fmt: skip
-        if not holds:
-            raise ValueError(f"digits: {name}={value!r} is not possible; choose {valid}")
-
-
 def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tuple[float, float]:
     if edges is None:
         return _LONE_EDGES if digits_per_image == 1 else _QUADRANT_EDGES
@@ -126,7 +116,7 @@ def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tu
             f"digits: digit_edges={edges!r} goes with one digit a canvas; leave it out for "
             f"digits_per_image={digits_per_image}"
         )
-    if len(edges) != 2 or not 0.1 <= edges[0] <= edges[1] <= 0.9:
+    if not 0.1 <= edges[0] <= edges[1] <= 0.9:
         raise ValueError(
             f"digits: digit_edges={edges!r} must be two shares of the canvas's edge, the smaller "
             "first, within 0.1 to 0.9"

@@ -5,7 +5,6 @@ them (s3fs, gcsfs). Any number of processes may share a cache.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import random
@@ -17,13 +16,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
+
+from nestlib.files import hold
 
 T = TypeVar("T")
 
 TRIES, FIRST_DELAY = 8, 0.5  # the delay doubles: a minute in all, as a server's restart takes
 WRONG_TRIES = 2  # of a file that comes whole, but with another checksum
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without a byte, or for an index
+LEAST_RATE = 20_000  # bytes a second, or a reply could last for ever
+INDEX_BYTES = 2**24  # of which ImageNet's index takes a hundredth
 REMEMBER_BAD = 600  # seconds for which a file with a wrong checksum is not fetched again
 CHUNK = 2**20
 STALE_PART = 3600  # seconds after which an unfinished file must be a killed process's
@@ -32,6 +36,10 @@ FREE_SHARE = 0.9  # of what is free on the disk, where no limit is given
 
 class BadFile(OSError):
     """A file that is not there, or is not what the index says; the message names it."""
+
+
+class Missing(BadFile):
+    """A file that is not there; the message names it."""
 
 
 class Unreachable(ConnectionError):
@@ -46,14 +54,18 @@ def read_url(url: str) -> bytes:
     """A small file, whole.
 
     Raises:
-        BadFile, Unreachable, ImportError: as `Cache.get`.
+        BadFile: it does not end within INDEX_BYTES.
+        Missing, Unreachable, ImportError: as `Cache.get`.
     """
 
     def read() -> bytes:
         with _open_url(url) as source:
-            return source.read()
+            return b"".join(_read_reply(source, url, INDEX_BYTES + 1, TIMEOUT))
 
-    return _retry(url, read)
+    data = _retry(url, read)
+    if len(data) > INDEX_BYTES:
+        raise BadFile(f"{url} does not end within {INDEX_BYTES} bytes, so it is not an index")
+    return data
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class Cache:
         if given:
             try:
                 return cls(folder, int(float(given) * 1e9))
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise ValueError(f"NESTLIB_CACHE_GB is {given!r}; give a number of GB") from None
         held = sum(size for _, size, _ in _list_files(folder))
         return cls(folder, int(FREE_SHARE * (shutil.disk_usage(folder).free + held)))
@@ -88,7 +100,8 @@ class Cache:
         A changed file has another name in the cache.
 
         Raises:
-            BadFile: it is not there, or has another checksum even when fetched again.
+            Missing: it is not there.
+            BadFile: it has another checksum even when fetched again.
             Unreachable: the server did not answer for a minute, or refuses.
             ValueError: it is larger than the whole cache.
             ImportError: fsspec's package for such an address is missing.
@@ -102,7 +115,7 @@ class Cache:
                 f"{self.limit_bytes / 1e9:.3g} GB; raise NESTLIB_CACHE_GB, or set NESTLIB_CACHE to "
                 "a folder on a larger disk"
             )
-        with _alone(self.folder / ".locks" / path.name):
+        with hold(self.folder / ".locks" / path.name, wait=True):
             if not path.is_file():  # another process may have fetched it meanwhile
                 self._raise_if_bad(path)
                 self._fetch(url, sha256, size, path)
@@ -121,7 +134,7 @@ class Cache:
             for _ in range(WRONG_TRIES):
                 while not self._make_room(size, part):
                     time.sleep(0.02)  # others fetch; what they have fetched can go
-                found = _retry(url, lambda: _download(url, part))
+                found = _retry(url, lambda: _download(url, part, size))
                 if found == sha256:
                     with self._room():  # under either name it is counted
                         part.replace(path)
@@ -136,7 +149,7 @@ class Cache:
         raise BadFile(reason)
 
     def _room(self) -> contextlib.AbstractContextManager[None]:
-        return _alone(self.folder / ".locks" / "room")
+        return hold(self.folder / ".locks" / "room", wait=True)
 
     def _make_room(self, size: int, part: Path) -> bool:
         """Delete the least recently used until `size` more fit; they count as `part` from now."""
@@ -165,31 +178,70 @@ def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
     return found
 
 
-def _download(url: str, part: Path) -> str:
-    """Write a file in place of what `part` holds; its SHA-256."""
+def _download(url: str, part: Path, size: int) -> str:
+    """Write `size` bytes of a file in place of what `part` holds; their SHA-256."""
     digest = hashlib.sha256()
     with _open_url(url) as source, part.open("r+b") as target:
-        while chunk := source.read(CHUNK):
+        for chunk in _read_reply(source, url, size, TIMEOUT + size / LEAST_RATE):
             digest.update(chunk)
             target.write(chunk)
         target.truncate()
-        if getattr(source, "length", None):  # of http, what it promised and did not give
-            raise ConnectionError(f"it broke off, {source.length} bytes are missing")
     return digest.hexdigest()
 
 
+def _read_reply(source: BinaryIO, url: str, most: int, seconds: float) -> Iterator[bytes]:
+    """A reply in chunks: what comes after `most` bytes is not waited for."""
+    read = getattr(source, "read1", source.read)  # read would wait until a chunk is full
+    end = time.monotonic() + seconds
+    while most and (chunk := read(min(CHUNK, most))):
+        most -= len(chunk)
+        yield chunk
+        if most and time.monotonic() > end:
+            raise Unreachable(f"{url} is not at its end after {seconds:.0f} s; is the server up?")
+    if most and getattr(source, "length", None):  # of http, what it promised and did not give
+        raise ConnectionError(f"it broke off, {source.length} bytes are missing")
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        """Follow a server to itself alone: another one was not asked for, and may be anybody's."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.netloc != old.netloc or new.scheme not in (old.scheme, "https"):
+            fp.close()
+            raise Unreachable(
+                f"{req.full_url} redirects to another host, {newurl}; if the shards are there, "
+                "give the address of that folder"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open_http(url: str) -> BinaryIO:
+    reply = urllib.request.build_opener(_SameHost).open(url, timeout=TIMEOUT)
+    encoding = reply.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        reply.close()
+        raise Unreachable(
+            f"{url} comes with Content-Encoding {encoding}, which was not asked for; let the "
+            "server send its files as they are"
+        )
+    return reply
+
+
 def _open_url(url: str) -> BinaryIO:
-    if url.startswith(("http://", "https://")):
-        return urllib.request.urlopen(url, timeout=TIMEOUT)
+    if url.lower().startswith(("http://", "https://")):
+        return _open_http(url)
     kind = url.partition("://")[0]
     package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(kind)
     try:
         import fsspec  # imported late: a folder or http needs none
 
-        return fsspec.open(url, "rb").open()
+        file = fsspec.open(url, "rb")
     except ImportError as error:
         remedy = f"`pip install {package or 'fsspec'}`"
         raise ImportError(f"{url} cannot be read without a package: {remedy} ({error})") from error
+    except ValueError as error:  # fsspec does not know the kind of address
+        raise Unreachable(f"{url} cannot be read ({error}); give http, https or s3") from error
+    return file.open()
 
 
 def _retry(url: str, act: Callable[[], T]) -> T:
@@ -197,31 +249,23 @@ def _retry(url: str, act: Callable[[], T]) -> T:
     for attempt in range(TRIES):
         try:
             return act()
+        except (ImportError, BadFile, Unreachable):
+            raise
         except (FileNotFoundError, PermissionError, urllib.error.HTTPError) as error:
             code = getattr(error, "code", 404 if isinstance(error, FileNotFoundError) else 403)
             if code in (404, 410):
-                raise BadFile(f"{url} is not there ({error}); copy or make it again") from error
-            if 400 <= code < 500 and code not in (408, 429):
+                raise Missing(f"{url} is not there ({error}); copy or make it again") from error
+            if code < 500 and code not in (408, 429):
                 raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
             last = error
-        except ImportError:
-            raise
         except Exception as error:  # each file system of fsspec has errors of its own
             if isinstance(error, OSError) and error.errno in (28, 122):  # disk or quota is full
                 raise
             last = error
+            if attempt and isinstance(getattr(error, "reason", error), TimeoutError):
+                break  # each lasts a minute
         if attempt + 1 < TRIES:  # jittered, so that a thousand readers do not come back at once
             time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))
-    raise Unreachable(f"{url} could not be fetched in {TRIES} tries ({last}); is the server up?")
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block.
-
-    By record locks, as these are not handed on to processes that are forked meanwhile.
-    """
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
+    raise Unreachable(
+        f"{url} could not be fetched in {attempt + 1} tries ({last}); is the server up?"
+    )

@@ -8,7 +8,7 @@ import logging
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from lzma import LZMAError
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.decoding import decode_image
-from nestlib.files import open_atomically
+from nestlib.data.left_out import BESIDE_IMAGES, DEEPER, SUFFIXES, UNSORTED, LeftOut, is_image
+from nestlib.files import open_atomically, read_regular
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-_CACHE_FORMAT = "2"  # raise it when the cached arrays change their meaning
+_CACHE_FORMAT = "3"  # raise it when the cached arrays change their meaning
 
 log_line = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
@@ -47,77 +47,148 @@ def split_folder(split: str) -> str:
     return "train" if split == "train" else "val"
 
 
-def is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
 def sample_order(name: str) -> tuple[str, str]:
     """Sorting key that orders equal file names alike, whatever format they are stored in."""
     return os.path.splitext(name)[0], name
 
 
+def class_order(names: Iterable[str]) -> list[str]:
+    """The classes of these folder names, each once, in the order that numbers them.
+
+    Names that are all whole numbers, as ImageNetV2's 0 ... 999, go by value. Others go by text, as
+    torchvision's do.
+    """
+    known = sorted(set(names))
+    numbered = all(name.isascii() and name.isdigit() for name in known)
+    return sorted(known, key=int) if numbered else known
+
+
+def number_classes(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The classes in `class_order`, and the number (N,) int64 of each of `names`."""
+    known = class_order(names)
+    numbers = {name: number for number, name in enumerate(known)}
+    return known, np.array([numbers[name] for name in names], dtype=np.int64)
+
+
 def list_tree(split_dir: Path) -> list[ImageFile]:
     """All images of `split_dir`/<class>/ (or <class>/images/), by class and file name.
+
+    One warning counts the files that are left out.
 
     Raises:
         FileNotFoundError: no class folder at all.
         ValueError: a class folder without an image.
     """
-    files = []
-    for folder in sorted(p for p in split_dir.iterdir() if p.is_dir() and p.name[0] != "."):
-        inner = folder / "images" if (folder / "images").is_dir() else folder
-        names = sorted(filter(is_image, os.listdir(inner)), key=sample_order)
-        if not names:
-            raise ValueError(
-                f"class folder {inner} holds no image ({', '.join(SUFFIXES)}); "
-                "fetch its images again, or remove the folder if the class is not meant to be there"
-            )
-        files += [ImageFile(folder.name, os.path.join(inner, name)) for name in names]
+    files, left_out = [], LeftOut()
+    folders = class_folders(split_dir)
+    left_out.add_folder(split_dir, set(os.listdir(split_dir)).difference(folders), UNSORTED)
+    for class_name in folders:
+        paths = _list_class(os.path.join(split_dir, class_name), left_out)
+        files += [ImageFile(class_name, path) for path in paths]
     if not files:
         raise FileNotFoundError(
             f"{split_dir} holds no class folder; expected <class>/<image> in it, one folder a class"
         )
+    left_out.warn(split_dir)
     return files
+
+
+def class_folders(split_dir: Path) -> list[str]:
+    """The folders of a split but hidden ones, and but an empty `images`, in `class_order`.
+
+    Scripts that sort Tiny ImageNet's val leave that behind.
+    """
+    with os.scandir(split_dir) as entries:
+        names = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."}
+    if "images" in names and not any(map(is_image, os.listdir(os.path.join(split_dir, "images")))):
+        names.remove("images")
+    return class_order(names)
+
+
+def _list_class(folder: str, left_out: LeftOut) -> list[str]:
+    """Paths of a class folder's images, or of those in its folder `images`, by file name."""
+    names, inner = os.listdir(folder), os.path.join(folder, "images")
+    if "images" in names and os.path.isdir(inner) and any(map(is_image, os.listdir(inner))):
+        left_out.add_folder(folder, set(names) - {"images"}, BESIDE_IMAGES)
+        folder, names = inner, os.listdir(inner)
+    images = sorted(filter(is_image, names), key=sample_order)
+    if not images:
+        raise ValueError(
+            f"class folder {folder} holds no image ({', '.join(SUFFIXES)}); "
+            "fetch its images again, or remove the folder if the class is not meant to be there"
+        )
+    if len(images) < len(names):
+        left_out.add_folder(folder, set(names).difference(images), DEEPER)
+    return [os.path.join(folder, name) for name in images]
+
+
+def list_flat(folder: Path, classes: dict[str, str], table: Path) -> list[ImageFile]:
+    """The images of one folder, by class and file name.
+
+    Args:
+        classes: the class of each image, by its file name without suffix.
+        table: where they stand, for messages. An image that it does not name is left out.
+
+    Raises:
+        ValueError: the table names none of the images.
+    """
+    names, left_out = os.listdir(folder), LeftOut()
+    known = [n for n in names if is_image(n) and os.path.splitext(n)[0] in classes]
+    left_out.add_folder(folder, set(names).difference(known), f"not named in {table}")
+    if not known:
+        raise ValueError(f"{table} names none of the images in {folder}; fetch both again")
+    left_out.warn(folder)
+    class_names = [classes[os.path.splitext(name)[0]] for name in known]
+    numbers = number_classes(class_names)[1].tolist()
+    order = sorted(range(len(known)), key=lambda i: (numbers[i], *sample_order(known[i])))
+    return [ImageFile(class_names[i], os.path.join(folder, known[i])) for i in order]
 
 
 def read_tree(files: list[ImageFile]) -> Iterator[Entry]:
     for class_name, path in files:
-        yield Entry(class_name, os.path.basename(path), path, Path(path).read_bytes())
+        yield Entry(class_name, os.path.basename(path), path, read_regular(path))
 
 
-def read_packs(packs: list[Path], split_dir: str, tables: dict[str, str]) -> Iterator[Entry]:
+def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> Iterator[Entry]:
     """Images <any>/`split_dir`/<class>/<file> of tar archives, in one pass, nothing unpacked.
 
-    Texts of the archives whose file names are keys of `tables` are filled in there on the way.
+    Files of the archives whose names are keys of `tables` are filled in there on the way.
+
+    One warning counts the files that are left out.
 
     Raises:
         OSError: an archive that breaks off or is damaged.
     """
+    left_out = LeftOut()
     for pack in packs:
         try:
             with tarfile.open(pack, "r|*") as archive:
                 for member in archive:
                     *_, folder, class_name, file = ("", "", *member.name.split("/"))
-                    if file in tables:
-                        tables[file] = archive.extractfile(member).read().decode()
+                    if file in tables and member.isfile():
+                        tables[file] = archive.extractfile(member).read()
                     elif folder == split_dir and is_image(file) and member.isfile():
                         data = archive.extractfile(member).read()
                         yield Entry(class_name, file, f"{pack}:{member.name}", data)
+                    elif member.isfile() and split_dir in member.name.split("/")[:-1]:
+                        left_out.add(f"{pack}:{member.name}", UNSORTED)
         except (tarfile.TarError, LZMAError, zlib.error, EOFError, OSError) as error:
             raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
+    left_out.warn(split_dir)
 
 
 def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title: str) -> Arrays:
     """Decode images that all are `image_size` pixels wide and high.
 
     Returns:
-        images (N, 3, H, W) uint8, labels (N,) int64, class_names (sorted) and files (N,), text.
+        images (N, 3, H, W) uint8, labels (N,) int64, class_names (in `class_order`) and files
+        (N,), text.
 
     Raises:
         OSError: an image that cannot be read.
-        ValueError: one of another size, or none at all.
+        ValueError: one of another size, one that comes twice, or none at all.
     """
-    keys, pixels = [], []
+    keys, pixels = {}, []  # where each image was found, by class and file name
     # The bar shows after two seconds, on a terminal only: logs and notebooks would keep it.
     bar = tqdm(entries, f"decoding {title}", total, False, unit="image", delay=2, disable=None)
     for entry in bar:
@@ -127,17 +198,24 @@ def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title:
                 f"image {entry.where} is {image.width} x {image.height} pixels, expected "
                 f"{image_size} x {image_size}; fetch the file again, or remove it"
             )
-        keys.append((entry.class_name, *sample_order(entry.file)))
+        key = (entry.class_name, *sample_order(entry.file))
+        if key in keys:
+            raise ValueError(
+                f"image {entry.file} of class {entry.class_name} comes twice, in {keys[key]} and "
+                f"in {entry.where}; remove one, or the pack that is there twice"
+            )
+        keys[key] = entry.where
         pixels.append(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
     if not keys:
         raise ValueError(f"{title}: the files found hold no image of this split; fetch them again")
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    class_names, labels = np.unique([keys[i][0] for i in order], return_inverse=True)
+    names, *_, files = zip(*keys)
+    class_names, labels = number_classes(names)
+    order = sorted(range(len(keys)), key=lambda i: (labels[i], sample_order(files[i])))
     return {
         "images": np.stack([pixels[i] for i in order]),
-        "labels": labels.astype(np.int64),
-        "class_names": class_names,
-        "files": np.array([keys[i][2] for i in order]),
+        "labels": labels[order],
+        "class_names": np.array(class_names),
+        "files": np.array([files[i] for i in order]),
     }
 
 
@@ -151,7 +229,10 @@ def load_or_build(
     """
     lines = [_CACHE_FORMAT]
     for path in source:
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise OSError(f"cannot read {path} ({error}); fetch it again, or remove it") from error
         lines.append(f"{os.path.relpath(path, root)} {status.st_size} {status.st_mtime_ns}")
     key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     folders = [Path.home() / ".cache" / "nestlib"]

@@ -4,21 +4,27 @@ Each `find_*` looks where one split's images are and reads none; what reads them
 order of nestlib.data.folders. FileNotFoundError says what was looked for, where, and how to get it.
 """
 
+import hashlib
 import os
 import pickle
 import sys
+import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity
+from torchvision.datasets.imagenet import ARCHIVE_META
 
+from nestlib.data.boxes import Table, arrange_boxes, gather_boxes, read_words
 from nestlib.data.folders import (
     Arrays,
     ImageFile,
+    class_folders,
     decode_entries,
+    list_flat,
     list_tree,
     load_or_build,
     read_packs,
@@ -26,13 +32,16 @@ from nestlib.data.folders import (
     sample_order,
     split_folder,
 )
+from nestlib.data.imagenet_val import DEVKIT, SOLUTION, find_val_classes
+from nestlib.data.left_out import is_image
+from nestlib.files import read_regular
 
+TARS = {"train": ARCHIVE_META["train"][0], "test": ARCHIVE_META["val"][0]}
 OFFICIAL_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 DOWNLOAD_MB = {"cifar10": 170, "cifar100": 169}
+KAGGLE = "ILSVRC/Data/CLS-LOC"
 TINY_PACK = "tiny-imagenet-100.tar.xz"
 TINY_FOLDERS = ("tiny-imagenet-100", "tiny-imagenet-200")
-
-Box = tuple[int, ...]  # x0, y0, x1, y1
 
 
 def _find_root(data_dir: Path, folder: str, *subfolders: str) -> Path | None:
@@ -53,12 +62,13 @@ def _missing(name: str, data_dir: Path, split: str, *layouts: str) -> FileNotFou
 def find_cifar(
     name: str, split: str, data_dir: Path, total: int, download: bool
 ) -> Callable[[], Arrays]:
-    """CIFAR-10 or CIFAR-100 from the official pickles, a tree of class folders, or packs of one.
+    """CIFAR-10 or CIFAR-100 from the official files, a tree of class folders, or packs of one.
 
     `total` is the number of images to expect, for the progress bar. `download` fetches the
     official files only if nothing is there.
     """
     folder = data_dir / OFFICIAL_CIFAR[name].base_folder
+    archive = data_dir / OFFICIAL_CIFAR[name].filename
     if folder.is_dir():
         return lambda: _read_official_cifar(name, split, folder)
     title = f"{name}-{split}"
@@ -71,12 +81,15 @@ def find_cifar(
             title, packs, data_dir,
             lambda: decode_entries(read_packs(packs, split, {}), 32, total, title),
         )  # fmt: skip
+    if archive.is_file():
+        return lambda: _read_official_cifar(name, split, archive)
     if download:
         return lambda: _fetch_cifar(name, split, data_dir)
     raise _missing(
         name, data_dir, split,
-        f"{folder.name}/, the official files; `nest train {name}/nest_tiny --download`, or "
-        f"load_dataset({name!r}, {split!r}, download=True), fetches them ({DOWNLOAD_MB[name]} MB)",
+        f"{folder.name}/ or {archive.name}, the official files; `nest train {name}/nest_tiny "
+        f"--download`, or load_dataset({name!r}, {split!r}, download=True), fetches them "
+        f"({DOWNLOAD_MB[name]} MB)",
         f"{split}/<class>/<image>.png, .jpg or .webp, or {name}/{split}/...",
         f"packs of such a tree, {split}*.tar.xz",
     )  # fmt: skip
@@ -90,18 +103,20 @@ def _read_cifar_tree(title: str, root: Path, split: str) -> Arrays:
     )  # fmt: skip
 
 
-def _read_official_cifar(name: str, split: str, folder: Path) -> Arrays:
+def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
+    """From the folder of the official pickles, or the archive of it, which stays packed."""
     official = OFFICIAL_CIFAR[name]
     parts = official.train_list if split == "train" else official.test_list
     meta = (official.meta["filename"], official.meta["md5"])
+    contents = _read_official(place, {file for file, _ in (*parts, meta)})
     for file, md5 in (*parts, meta):  # before unpickling: a pickle can run anything
-        if not check_integrity(folder / file, md5):
+        if hashlib.md5(contents.get(file, b"")).hexdigest() != md5:
             raise OSError(
-                f"{folder / file} is missing or damaged (its MD5 is not {md5}); remove {folder} "
+                f"{place / file} is missing or damaged (its MD5 is not {md5}); remove {place} "
                 f"and call load_dataset({name!r}, {split!r}, download=True)"
             )
-    batches = [_unpickle(folder / file) for file, _ in parts]
-    class_names = np.array(_unpickle(folder / meta[0])[official.meta["key"]])
+    batches = [_unpickle(contents.pop(file)) for file, _ in parts]
+    class_names = np.array(_unpickle(contents[meta[0]])[official.meta["key"]])
     key = "labels" if name == "cifar10" else "fine_labels"
     labels = np.concatenate([batch[key] for batch in batches]).astype(np.int64)
     files = [file for batch in batches for file in batch["filenames"]]
@@ -110,8 +125,22 @@ def _read_official_cifar(name: str, split: str, folder: Path) -> Arrays:
     return {"images": images[order], "labels": labels[order], "class_names": class_names}
 
 
-def _unpickle(path: Path) -> dict:
-    return pickle.loads(path.read_bytes(), encoding="latin1")
+def _read_official(place: Path, files: set[str]) -> dict[str, bytes]:
+    """Those of the official files that are there."""
+    if place.is_dir():
+        return {file: (place / file).read_bytes() for file in files if (place / file).is_file()}
+    try:
+        with tarfile.open(place) as archive:
+            members = [m for m in archive if m.isfile() and os.path.basename(m.name) in files]
+            return {os.path.basename(m.name): archive.extractfile(m).read() for m in members}
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise OSError(
+            f"{place} is damaged ({error}); remove it, and fetch or copy it again"
+        ) from error
+
+
+def _unpickle(data: bytes) -> dict:
+    return pickle.loads(data, encoding="latin1")
 
 
 def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
@@ -175,19 +204,47 @@ def _tiny_root(name: str, split: str, data_dir: Path) -> Path:
 
 
 def _list_tiny(root: Path, split: str, part: bool) -> list[ImageFile]:
-    annotations = root / "val" / "val_annotations.txt"
-    if split == "test" and (root / "val" / "images").is_dir() and annotations.is_file():
-        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
-        rows.sort(key=lambda row: (row[1], sample_order(row[0])))
-        files = [ImageFile(wnid, str(root / "val" / "images" / file)) for file, wnid in rows]
-    else:
-        files = list_tree(root / split_folder(split))
+    files = _list_tiny_val(root / "val") if split == "test" else list_tree(root / "train")
     wnids = root / "wnids.txt"
     if not (part and wnids.is_file()):
         return files
     kept = set(wnids.read_text().split()[:100])
     files = [file for file in files if file.class_name in kept]
     return [f for f in files if split == "test" or int(Path(f.path).stem.split("_")[-1]) < 300]
+
+
+def _list_tiny_val(val: Path) -> list[ImageFile]:
+    """The val images as handed out, val/images/<image>, or sorted by one of the usual scripts into
+    val/<wnid>/, val/<wnid>/images/ or val/images/<wnid>/."""
+    table, flat = val / "val_annotations.txt", val / "images"
+    if flat.is_dir() and class_folders(flat):
+        return list_tree(flat)
+    if table.is_file() and _holds_images(flat):
+        return list_flat(flat, _read_tiny_classes(table), table)
+    files = [file for file in list_tree(val) if file.class_name != "images"]
+    if not files:
+        raise FileNotFoundError(
+            f"the classes of the images in {flat} stand in {table.name}, which is not in {val}; "
+            "unpack tiny-imagenet-200.zip again"
+        )
+    return files
+
+
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and any(map(is_image, os.listdir(folder)))
+
+
+def _read_tiny_classes(table: Path) -> dict[str, str]:
+    """The wnid of each val image, by its file name without suffix."""
+    classes: dict[str, str] = {}
+    for number, line in enumerate(read_regular(table).decode(errors="replace").splitlines(), 1):
+        file, wnid, *_ = (*line.split(), "", "")
+        if line.strip() and (not wnid or Path(file).stem in classes):
+            fault = f"names {file} again" if wnid else f"is {line!r}, not a file and its wnid"
+            raise ValueError(f"{table}, line {number}, {fault}; unpack tiny-imagenet-200.zip again")
+        if wnid:
+            classes[Path(file).stem] = wnid
+    return classes
 
 
 def _read_tiny_tree(title: str, root: Path, split: str, part: bool) -> Arrays:
@@ -198,58 +255,60 @@ def _read_tiny_tree(title: str, root: Path, split: str, part: bool) -> Arrays:
     def build() -> Arrays:
         arrays = decode_entries(read_tree(files), 64, len(files), title)
         official = "val/val_annotations.txt" if split == "test" else "train/*/*_boxes.txt"
-        if (root / "boxes.csv").is_file():
-            boxes = _parse_csv((root / "boxes.csv").read_text(), split)
-        else:
-            boxes = _parse_boxes(table.read_text() for table in root.glob(official))
-        words = [p for p in (root / "classes.tsv", root / "words.txt") if p.is_file()]
-        return _annotate(arrays, boxes, words[0].read_text() if words else "")
+        boxes = _read_tables(root, "boxes.csv") or _read_tables(root, official)
+        words = _read_tables(root, "classes.tsv") or _read_tables(root, "words.txt")
+        return _annotate(arrays, split, boxes, words, part)
 
     return load_or_build(title, [*(file.path for file in files), *sorted(tables)], root, build)
 
 
+def _read_tables(root: Path, pattern: str) -> list[Table]:
+    return [(str(path), read_regular(path)) for path in sorted(root.glob(pattern))]
+
+
 def _read_tiny_pack(pack: Path, split: str, total: int, title: str) -> Arrays:
-    tables = {"boxes.csv": "", "classes.tsv": ""}
+    tables = {"boxes.csv": b"", "classes.tsv": b""}
     arrays = decode_entries(read_packs([pack], split_folder(split), tables), 64, total, title)
-    return _annotate(arrays, _parse_csv(tables["boxes.csv"], split), tables["classes.tsv"])
+    boxes, words = ((f"{pack}/{name}", data) for name, data in tables.items())
+    return _annotate(arrays, split, [boxes], [words])
 
 
-def _parse_csv(text: str, split: str) -> dict[str, Box]:
-    rows = (line.split(",") for line in text.splitlines())
-    return {row[2]: tuple(map(int, row[3:7])) for row in rows if row[0] == split_folder(split)}
-
-
-def _parse_boxes(texts: Iterable[str]) -> dict[str, Box]:
-    """Official tables: file, in val the wnid, and four edges, between tabs."""
-    rows = (line.split("\t") for text in texts for line in text.splitlines())
-    return {row[0]: tuple(map(int, row[-4:])) for row in rows}
-
-
-def _annotate(arrays: Arrays, boxes: dict[str, Box], words: str) -> Arrays:
-    """Add boxes by file name, and words (wnid, tab, words a line) for wnids, kept as class_ids."""
-    by_wnid = dict(line.split("\t", 1) for line in words.splitlines())
+def _annotate(
+    arrays: Arrays, split: str, boxes: Sequence[Table], words: Sequence[Table], part: bool = False
+) -> Arrays:
+    """Add the images' boxes and the words for their wnids, which are kept as class_ids."""
+    by_wnid = {wnid: name for table in words for wnid, name in read_words(table).items()}
     wnids = arrays["class_ids"] = arrays["class_names"]
-    arrays["class_names"] = np.array([by_wnid.get(w, w) for w in wnids.tolist()])
-    if boxes:
-        rows = [boxes.get(file, (-1, -1, -1, -1)) for file in arrays["files"].tolist()]
-        arrays["boxes"] = np.array(rows, dtype=np.int16)[:, None]
+    arrays["class_names"] = np.array([by_wnid.get(w) or w for w in wnids.tolist()])
+    found = gather_boxes(boxes, split, arrays["images"].shape[-1])
+    if found:
+        stems = (os.path.splitext(file)[0] for file in arrays["files"].tolist())
+        keys = list(zip(wnids[arrays["labels"]].tolist(), stems))
+        arrays["boxes"] = arrange_boxes(found, keys, part)
     return arrays
 
 
 def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
     """The folder that holds {train,val}/, and the images of one split."""
     folder = find_imagenet(split, data_dir)
-    return folder.parent, list_tree(folder)
+    if split == "train" or class_folders(folder) or not _holds_images(folder):
+        return folder.parent, list_tree(folder)
+    # As handed out: the table lies beside val/, or where Kaggle's archive was unpacked.
+    classes, table = find_val_classes([folder.parent, folder, *folder.absolute().parents[1:4]])
+    return folder.parent, list_flat(folder, classes, table)
 
 
 def find_imagenet(split: str, data_dir: Path) -> Path:
     """The folder that holds one split's class folders; to list its images takes minutes."""
     folder = split_folder(split)
-    root = _find_root(data_dir, folder, "imagenet")
+    root = _find_root(data_dir, folder, "imagenet", KAGGLE, KAGGLE.partition("/")[2])
     if root is None:
         raise _missing(
             "imagenet", data_dir, split,
-            f"{folder}/<wnid>/<image>.JPEG, 1,000 class folders; image-net.org hands out "
-            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar on request",
+            f"{folder}/<wnid>/<image>.JPEG, 1,000 class folders",
+            f"{KAGGLE}/{folder}/, as Kaggle's archive unpacks",
+            *([f"val/<image>.JPEG with {SOLUTION} or {DEVKIT} beside val/"] * (split == "test")),
+            f"shards, which `nest shard imagenet --source FOLDER --out OUT` makes of "
+            f"{TARS['train']} and {TARS['test']}; image-net.org hands these out on request",
         )  # fmt: skip
     return root / folder

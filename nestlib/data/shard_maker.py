@@ -9,41 +9,48 @@ they are killed.
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from lzma import LZMAError
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from nestlib.data.archives import TARS, Source, list_sources
+from nestlib.data.archives import TARS, Source
+from nestlib.data.fetching import Missing, is_url, read_url
 from nestlib.data.folders import split_folder
 from nestlib.data.layouts import TINY_PACK
-from nestlib.data.shards import FORMAT, Shard, has_shards, load_index
+from nestlib.data.shard_plan import (
+    Job,
+    Split,
+    compare_classes,
+    cut,
+    labels_beside,
+    list_split,
+    member_name,
+)
+from nestlib.data.shards import FORMAT, Shard, ShardIndex, has_shards, load_index
 from nestlib.files import hold, open_atomically, remove_unfinished, write_atomically
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
+LEAST_MB, MOST_MB = 0.001, 10_000
+GO_ON = "see to it and run this again: the shards that are whole are kept"
+
+log_line = logging.getLogger(__name__)
 
 Places = list[tuple[int, int, int]]  # offset, size and CRC-32 of each image of a shard
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One shard to make: sources, and their numbers in the split's order."""
-
-    folder: Path
-    name: str
-    numbers: tuple[int, ...]
-    sources: tuple[Source, ...]
 
 
 def make_shards(
@@ -53,33 +60,47 @@ def make_shards(
     """Make the shards of a data set's splits, or go on where an earlier call was killed.
 
     Training images are shuffled once and for all before they are cut into shards, so that a few
-    shards are a fair sample; the others keep their order, in which they are read.
+    shards are a fair sample; the others keep their order, in which they are read. Beside each image
+    stand the number of its class (.cls) and the name (.txt), as WebDataset's decoder, DALI and timm
+    take them.
 
     Args:
         name: "imagenet" (a tree of class folders of any kind, or the official tars) or
             "tiny_imagenet" (its pack or folder).
+        shard_mb: megabytes of images in a shard, LEAST_MB to MOST_MB.
         processes: default: one a CPU.
 
     Returns:
         The paths of the indices.
 
     Raises:
-        FileNotFoundError, OSError: as `list_sources`.
-        ValueError: the folder holds shards of other images, or two images would have one name.
+        FileNotFoundError, OSError: as `list_sources`; or an image went away, or a process was
+            killed. The shards that are whole stay for the next call.
+        ValueError: the folder holds shards of other images, two splits number their classes
+            differently, two images would have one name, or an argument out of its range.
         Held: another process is making shards in the folder.
     """
+    _check_request(name, splits, shard_mb, processes)
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out / ".lock"), _unpacked(name, source, out) as folder:
+        found = [list_split(name, folder, out, split, int(shard_mb * 1e6)) for split in splits]
+        _check_classes(out, found)
+        return [_make_split(one, processes, progress) for one in found]
+
+
+def _check_request(
+    name: str, splits: Sequence[str], shard_mb: float, processes: int | None
+) -> None:
     wrong = [split for split in splits if split not in TARS]
     if wrong or not (name == "imagenet" or name.startswith("tiny_imagenet")):
         raise ValueError(
             f"no shards are made of {name} {wrong or ''}; there are imagenet and tiny_imagenet, "
             "train and test"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    with hold(out / ".lock"), _unpacked(name, source, out) as folder:
-        return [
-            _make_split(name, folder, out, split, int(shard_mb * 1e6), processes, progress)
-            for split in splits
-        ]
+    if not LEAST_MB <= shard_mb <= MOST_MB:
+        raise ValueError(f"shard_mb is {shard_mb}; give {LEAST_MB} to {MOST_MB:,} megabytes")
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes is {processes}; give 1 or more")
 
 
 @contextmanager
@@ -91,123 +112,118 @@ def _unpacked(name: str, source: Path, out: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out) as folder:
-        with tarfile.open(pack) as archive:
-            archive.extractall(folder, filter="data")
+        try:
+            with tarfile.open(pack) as archive:
+                archive.extractall(folder, filter="data")
+        except (tarfile.TarError, LZMAError, EOFError) as error:
+            raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
         yield Path(folder)
 
 
-def _make_split(
-    name: str, source: Path, out: Path, split: str, shard_bytes: int, processes: int | None,
-    progress: bool,
-) -> Path:  # fmt: skip
-    sources = list_sources(name, split, source)
-    prefix = split_folder(split)
-    _check_names(sources)
-    plan = _hash_plan(sources, shard_bytes)
-    index = out / f"{prefix}.json"
-    if index.is_file():
-        if json.loads(index.read_text())["plan"] != plan:
-            raise ValueError(
-                f"{out} holds {prefix} shards of other images or another size; give another "
-                f"folder, or delete {prefix}* in it"
-            )
-        return index
-    remove_unfinished(out)
-    jobs, shards = _cut(sources, out, prefix, shard_bytes), []
-    places = np.empty((len(sources), 4), np.int64)
+def _check_classes(out: Path, found: Sequence[Split]) -> None:
+    """Look at all splits that are, or will be, in the folder, before anything is packed."""
+    classes = {one.split: one.class_names for one in found}
+    for split in set(TARS) - set(classes):
+        if has_shards(out, split):
+            classes[split] = load_index(out, split).class_names
+    if differ := compare_classes(classes):
+        raise ValueError(
+            f"{differ}; add the class folders that are missing, remove those that do not belong "
+            "there, or make each split's shards in a folder of their own"
+        )
+
+
+def _make_split(one: Split, processes: int | None, progress: bool) -> Path:
+    if one.index.is_file():
+        _check_made(one)
+        return one.index
+    remove_unfinished(one.index.parent)
+    jobs, shards = cut(one), []
+    places = np.empty((len(one.sources), 4), np.int64)
     # Forked: a fresh interpreter would import torch first.
-    with ProcessPoolExecutor(
+    with _whole_pool(), ProcessPoolExecutor(
         processes or os.cpu_count(), get_context("fork"), _end_with_parent, (os.getpid(),)
     ) as pool, tqdm(
-        desc=f"{name} {split} shards", total=len(sources), unit="image", disable=not progress
+        desc=f"{one.name} {one.split} shards", total=len(one.sources), unit="image",
+        disable=not progress,
     ) as bar:  # fmt: skip
         for number, (job, (shard, of_shard)) in enumerate(zip(jobs, pool.map(_make_shard, jobs))):
             shards.append(shard)
             places[list(job.numbers)] = [(number, *place) for place in of_shard]
             bar.update(shard.images)
-    _write_index(index, name, split, plan, sources, shards, places)
-    return index
+    _write_index(one, shards, places)
+    return one.index
 
 
-def _check_names(sources: Iterable[Source]) -> None:
-    seen: dict[str, str] = {}
-    for one in sources:
-        key = os.path.splitext(_member_name(one))[0]
-        if seen.setdefault(key, one.file) != one.file:
-            raise ValueError(
-                f"{seen[key]} and {one.file} would be one sample {key} of a shard; rename one"
-            )
-
-
-def _member_name(one: Source) -> str:
-    """<class>/<stem>.<suffix>; WebDataset takes what follows the first dot for the suffix."""
-    stem, suffix = os.path.splitext(os.path.basename(one.file))
-    return f"{one.class_name}/{stem.replace('.', '_')}{suffix.lower()}"
-
-
-def _hash_plan(sources: Iterable[Source], shard_bytes: int) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {shard_bytes}".encode())
-    for one in sources:
-        digest.update(f"{one.class_name} {one.file} {one.size}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _cut(sources: Sequence[Source], out: Path, prefix: str, shard_bytes: int) -> list[_Job]:
-    count = len(sources)
-    # RandomState: numpy keeps its draws as they are for ever, so that a later run can go on.
-    order = np.random.RandomState(0).permutation(count) if prefix == "train" else np.arange(count)
-    sizes = np.array([one.size for one in sources])[order]
-    shards = (np.cumsum(sizes) - sizes) // shard_bytes
-    groups = np.split(order, np.flatnonzero(np.diff(shards)) + 1)
-    return [
-        _Job(
-            out, f"{prefix}-{number:06d}.tar", tuple(group.tolist()),
-            tuple(sources[i] for i in group),
+def _check_made(one: Split) -> None:
+    try:
+        made = load_index(one.index.parent, one.split)
+    except OSError as error:
+        raise OSError(f"{error}: delete {one.index}, and make its shards again here") from error
+    if (made.plan, list(made.class_names)) != (one.plan, one.class_names):
+        prefix = one.index.stem
+        raise ValueError(
+            f"{one.index.parent} holds {prefix} shards of other images or another size; give "
+            f"another folder, or delete {prefix}* in it"
         )
-        for number, group in enumerate(groups)
-    ]  # fmt: skip
 
 
-def _make_shard(job: _Job) -> tuple[Shard, Places]:
+@contextmanager
+def _whole_pool() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a process that made shards was killed, for want of memory perhaps; run this again, "
+            "with fewer processes: the shards that are whole are kept"
+        ) from error
+
+
+def _make_shard(job: Job) -> tuple[Shard, Places]:
     """Write a shard, unless an earlier call did; what the index says of it."""
-    path = job.folder / job.name
-    made = _read_back(path, job)
+    made = _read_back(job)
     if made is None:
         with (
-            open_atomically(path) as file,
+            open_atomically(job.path) as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
         ):
-            for one in job.sources:
-                name = _member_name(one)
-                _add_member(tar, name, _read(one))
-                _add_member(tar, f"{os.path.splitext(name)[0]}.cls", one.class_name.encode())
-        made = _read_back(path, job)
+            for one, label in zip(job.sources, job.labels):
+                _add_member(tar, member_name(one), _read(one))
+                for name, text in labels_beside(one, label):
+                    _add_member(tar, name, text)
+        made = _read_back(job)
     return made
 
 
-def _read_back(path: Path, job: _Job) -> tuple[Shard, Places] | None:
-    """What a shard holds; None if it is not there, or not of the job's images."""
+def _read_back(job: Job) -> tuple[Shard, Places] | None:
+    """What a shard holds; None if it is not there, or not of the job's images and labels."""
     try:
-        data = path.read_bytes()
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            images = [member for member in tar if not member.name.endswith(".cls")]
+        with job.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            members = [(m, zlib.crc32(tar.extractfile(m).read())) for m in tar if m.isfile()]
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, tarfile.TarError):
         return None
-    if [(m.name, m.size) for m in images] != [(_member_name(s), s.size) for s in job.sources]:
+    images, notes = members[::3], [one for k, one in enumerate(members) if k % 3]
+    named = [note for each in zip(job.sources, job.labels) for note in labels_beside(*each)]
+    if [(m.name, m.size) for m, _ in images] != [(member_name(s), s.size) for s in job.sources]:
         return None
-    places = [
-        (m.offset_data, m.size, zlib.crc32(data[m.offset_data : m.offset_data + m.size]))
-        for m in images
-    ]
-    return Shard(path.name, len(data), hashlib.sha256(data).hexdigest(), len(images)), places
+    if [(m.name, crc) for m, crc in notes] != [(name, zlib.crc32(text)) for name, text in named]:
+        return None
+    places = [(m.offset_data, m.size, crc) for m, crc in images]
+    return Shard(job.path.name, job.path.stat().st_size, digest, len(images)), places
 
 
 def _read(one: Source) -> bytes:
-    with open(one.path, "rb") as file:
-        data = os.pread(file.fileno(), one.size, one.offset)
-        longer = one.offset == 0 and not one.path.endswith(".tar") and file.seek(0, 2) != one.size
-    if len(data) != one.size or longer:
-        raise OSError(f"{one.path} changed while shards were made of it; begin again")
+    try:
+        with open(one.path, "rb") as file:
+            data = os.pread(file.fileno(), one.size, one.offset)
+            alone = one.offset == 0 and not one.path.endswith(".tar")
+            changed = len(data) != one.size or (alone and file.seek(0, 2) != one.size)
+    except OSError as error:
+        raise OSError(f"cannot read image {one.path} ({error}); {GO_ON}") from error
+    if changed:
+        raise OSError(f"{one.path} changed while shards were made of it; {GO_ON}")
     return data
 
 
@@ -217,23 +233,19 @@ def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def _write_index(
-    index: Path, name: str, split: str, plan: str, sources: Sequence[Source],
-    shards: Sequence[Shard], places: np.ndarray,
-) -> None:  # fmt: skip
-    classes, labels = np.unique([one.class_name for one in sources], return_inverse=True)
-    table = io.BytesIO()
-    files = np.array([os.fsencode(one.file) for one in sources])
-    np.savez_compressed(table, files=files, labels=labels.astype(np.int32), places=places)
-    data, path = table.getvalue(), index.with_suffix(".npz")
+def _write_index(one: Split, shards: Sequence[Shard], places: np.ndarray) -> None:
+    table, path = io.BytesIO(), one.index.with_suffix(".npz")
+    files = np.array([os.fsencode(source.file) for source in one.sources])
+    np.savez_compressed(table, files=files, labels=one.labels.astype(np.int32), places=places)
+    data = table.getvalue()
     write_atomically(path, data)
     text = {
-        "format": FORMAT, "name": name, "split": split, "plan": plan,
-        "images": len(sources), "class_names": classes.tolist(),
+        "format": FORMAT, "name": one.name, "split": one.split, "plan": one.plan,
+        "images": len(one.sources), "class_names": one.class_names,
         "table": {"name": path.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()},
         "shards": [asdict(shard) for shard in shards],
     }  # fmt: skip
-    write_atomically(index, json.dumps(text, indent=1).encode())
+    write_atomically(one.index, json.dumps(text, indent=1).encode())
 
 
 def _end_with_parent(parent: int) -> None:
@@ -250,26 +262,48 @@ def _end_with_parent(parent: int) -> None:
 def verify_shards(place: Path | str, *, progress: bool = True) -> list[str]:
     """Compare the shards of a folder, or at a URL, with their checksums; what is wrong, one a line.
 
+    A split that is not there is no fault, but logged.
+
     Raises:
         FileNotFoundError: no index there.
     """
-    splits = [split for split in ("train", "test") if has_shards(place, split)]
-    if not splits:
-        raise FileNotFoundError(f"{place} holds no train.json and no val.json; no shards are there")
-    faults = []
-    for split in splits:
-        index = load_index(place, split)
-        shards = range(len(index.shards))
-        for number in tqdm(shards, f"{split} shards", unit="shard", disable=not progress):
-            shard = index.shards[number]
-            try:
-                with index.path(number).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                faults.append(str(error))
+    faults, classes, absent = [], {}, []
+    for split in TARS:
+        try:
+            if not _holds_index(place, split):
+                absent.append(f"{split_folder(split)}.json")
                 continue
-            if found != shard.sha256:
-                faults.append(
-                    f"{index.url(shard.name)} has SHA-256 {found}, the index says {shard.sha256}"
-                )
-    return faults
+            index = load_index(place, split)
+        except (OSError, ValueError) as error:  # what is there of the other split is still checked
+            faults.append(str(error))
+            continue
+        classes[split] = index.class_names
+        faults += _compare_sums(index, f"{split} shards", progress)
+    if len(absent) == len(TARS):
+        raise FileNotFoundError(f"{place} holds no train.json and no val.json; no shards are there")
+    for name in absent:
+        log_line.warning("%s holds no %s; the other split alone is checked", place, name)
+    differ = compare_classes(classes)
+    return [*faults, f"{place}: {differ}; make both again"] if differ else faults
+
+
+def _holds_index(place: Path | str, split: str) -> bool:
+    if is_url(place):
+        with suppress(Missing):
+            return bool(read_url(f"{str(place).rstrip('/')}/{split_folder(split)}.json"))
+        return False
+    return has_shards(place, split)
+
+
+def _compare_sums(index: ShardIndex, title: str, progress: bool) -> Iterator[str]:
+    shards = range(len(index.shards))
+    for number in tqdm(shards, title, unit="shard", disable=not progress):
+        shard = index.shards[number]
+        try:
+            with index.path(number).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield str(error)
+            continue
+        if found != shard.sha256:
+            yield f"{index.url(shard.name)} has SHA-256 {found}, the index says {shard.sha256}"

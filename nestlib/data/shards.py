@@ -20,10 +20,12 @@ are done, and shares each global batch out among the ranks. Reading by index mak
 `windowed_order` keeps it near: N images, B of them in a global batch, C streams.
 """
 
+import hashlib
 import io
 import json
 import math
 import os
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -33,13 +35,14 @@ from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nestlib.data.containers import FolderSet
-from nestlib.data.fetching import BadFile, Cache, is_url, read_url
+from nestlib.data.fetching import WRONG_TRIES, BadFile, Cache, is_url, read_url
 from nestlib.data.folders import split_folder
 
 FORMAT = 1
@@ -52,25 +55,58 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar. sha256 is of the whole file."""
+    """One tar, or a split's table of places. sha256 is of the whole file.
+
+    Raises:
+        ValueError, TypeError: a field is of another form, or the name leads out of the folder.
+    """
 
     name: str
     size: int
     sha256: str
-    images: int
+    images: int = 0
+
+    def __post_init__(self):
+        for field, form in (("name", r"[\w.-]+"), ("sha256", "[0-9a-f]{64}")):
+            if not re.fullmatch(form, getattr(self, field)):
+                raise ValueError(f"{field} is {getattr(self, field)!r}")
+        for field in ("size", "images"):
+            number = getattr(self, field)
+            if type(number) is not int or not 0 <= number < 2**63:
+                raise ValueError(f"{field} is {number!r}")
 
 
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
-    """What a split's two index files say, and where they were found; cache is None in a folder."""
+    """What a split's two index files say, and where they were found; cache is None in a folder.
+
+    Raises:
+        ValueError: the two do not fit together.
+    """
 
     place: str
     cache: Cache | None
+    plan: str  # a hash of what decides the shards
     shards: tuple[Shard, ...]
     class_names: tuple[str, ...]
     files: np.ndarray  # (N,) byte strings, paths in a tree of class folders
     labels: np.ndarray  # (N,) int64
     places: np.ndarray  # (N, 4) int64: shard, offset, size, CRC-32
+
+    def __post_init__(self):
+        shapes = self.files.shape, self.labels.shape, self.places.shape
+        N, C = len(self.files), len(self.class_names)
+        if self.files.dtype.kind != "S" or shapes != ((N,), (N,), (N, 4)):
+            raise ValueError(f"files, labels and places are of shapes {shapes}")
+        if len(set(self.class_names)) != C:
+            raise ValueError("two classes have one name")
+        if not ((0 <= self.labels) & (self.labels < C)).all():
+            raise ValueError(f"there are labels outside of its {C} classes")
+        shard, offset, size, _ = self.places.T
+        sizes = np.array([shard.size for shard in self.shards], np.int64)
+        known = (0 <= shard) & (shard < len(sizes)) & (0 <= offset) & (0 <= size)
+        if not (known.all() and (offset <= sizes[shard] - size).all()):
+            raise ValueError("there are places outside of its shards")
 
     def url(self, name: str) -> str:
         """The address of a file beside the index."""
@@ -83,18 +119,17 @@ class ShardIndex:
             BadFile: it is missing or damaged; the message names it.
             Unreachable, ValueError, ImportError: see `Cache.get`.
         """
-        shard = self.shards[number]
-        return _locate(self.place, self.cache, shard.name, shard.sha256, shard.size)
+        return _locate(self.place, self.cache, self.shards[number])
 
 
-def _locate(place: str, cache: Cache | None, name: str, sha256: str, size: int) -> Path:
+def _locate(place: str, cache: Cache | None, file: Shard) -> Path:
     """Where a file of the index can be opened; it is fetched if need be."""
     if cache:
-        return cache.get(f"{place}/{name}", sha256, size)
-    path = Path(place) / name
-    if not path.is_file() or path.stat().st_size != size:
+        return cache.get(f"{place}/{file.name}", file.sha256, file.size)
+    path = Path(place) / file.name
+    if not path.is_file() or path.stat().st_size != file.size:
         found = f"{path.stat().st_size} bytes" if path.is_file() else "not there"
-        raise BadFile(f"{path} is {found}, the index says {size}; make or copy it again")
+        raise BadFile(f"{path} is {found}, the index says {file.size}; make or copy it again")
     return path
 
 
@@ -107,26 +142,61 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
     """Read the index of a split from a folder or a URL.
 
     Raises:
-        OSError: it is not there, or damaged; the message names it.
+        OSError: it or its table of places is not there, or damaged; the message names it.
         ValueError: it is of another format.
     """
     place = str(data_dir).rstrip("/")
     cache = Cache.from_environment() if is_url(place) else None
     url = f"{place}/{split_folder(split)}.json"
-    text = read_url(url) if cache else Path(url).read_bytes()
     try:
-        index = json.loads(text)
-        if index["format"] != FORMAT:
-            raise ValueError(f"{url} has format {index['format']}, this nestlib reads {FORMAT}")
-        table = index["table"]
-        shards = tuple(Shard(**shard) for shard in index["shards"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise OSError(f"{url} is no index of shards ({error!r}); make it again") from error
-    with np.load(_locate(place, cache, **table)) as arrays:
-        return ShardIndex(
-            place, cache, shards, tuple(index["class_names"]),
-            arrays["files"], arrays["labels"].astype(np.int64), arrays["places"].astype(np.int64),
-        )  # fmt: skip
+        index = _read_json(url)
+        parts = _parse_index(index) if index["format"] == FORMAT else None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise OSError(f"{url} is not an index of shards ({error!r}); make it again") from error
+    if parts is None:
+        raise ValueError(f"{url} has format {index['format']}, this nestlib reads {FORMAT}")
+    table, *said = parts
+    arrays = _read_table(_locate(place, cache, table), table.sha256)
+    try:
+        return ShardIndex(place, cache, *said, *arrays)
+    except ValueError as error:
+        raise OSError(f"{url} does not fit {table.name}: {error}; make both again") from error
+
+
+def _read_json(url: str) -> Any:
+    """Read twice where it is not JSON: a reply without a length may break off unseen."""
+    for left in reversed(range(WRONG_TRIES)):
+        try:
+            return json.loads(read_url(url) if is_url(url) else Path(url).read_bytes())
+        except ValueError:
+            if not left:
+                raise
+
+
+def _parse_index(index: dict[str, Any]) -> tuple[Shard, str, tuple[Shard, ...], tuple[str, ...]]:
+    """The table of places; plan, shards and class_names."""
+    names = index["class_names"]
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise TypeError("class_names is not a list of names")
+    shards = tuple(Shard(**shard) for shard in index["shards"])
+    return Shard(**index["table"]), index["plan"], shards, tuple(names)
+
+
+def _read_table(path: Path, sha256: str) -> list[np.ndarray]:
+    """files, labels and places."""
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise OSError(
+            f"{path} has SHA-256 {found}, the index says {sha256}; it is damaged: delete it, and "
+            "copy or make it again"
+        )
+    try:
+        with np.load(io.BytesIO(data)) as arrays:
+            numbers = [arrays[name] for name in ("labels", "places")]
+            return [arrays["files"], *(n.astype(np.int64, casting="same_kind") for n in numbers)]
+    except Exception as error:  # numpy and zipfile raise a dozen types
+        raise OSError(f"{path} is not a table of places ({error!r}); make it again") from error
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -69,7 +69,7 @@ def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
     Raises:
         ValueError: outputs that are neither ImageNet's nor the set's own.
     """
-    ids, known = images.class_ids or images.class_names, imagenet_numbers()
+    ids, known = images.identifiers, imagenet_numbers()
     strange = [name for name in ids if name not in known]
     if num_outputs == len(known) and not strange:
         return torch.tensor([known[name] for name in ids])

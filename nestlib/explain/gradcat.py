@@ -14,9 +14,17 @@ import torch
 from torch import Tensor
 
 from nestlib.choices import check_choice
-from nestlib.explain.cam import Classes, check_nest, choose_classes
+from nestlib.explain.cam import (
+    Classes,
+    check_classifier,
+    check_finite,
+    check_images,
+    check_logits,
+    check_nest,
+    choose_classes,
+)
 from nestlib.models.blocks import block_grids, unblock
-from nestlib.models.mode import running_mode
+from nestlib.models.mode import running_mode, taking_gradients
 from nestlib.models.nest import NesT
 
 SIGNS = {"positive": 1.0, "negative": -1.0}
@@ -61,7 +69,7 @@ def gradcat(
     one image repeat the image.
 
     Args:
-        images: (B, 3, H, W), normalised as the model was trained.
+        images: (B, 3, H, W), normalised as the model was trained, of the model's type.
         classes: one for all images or one an image; None takes the predicted ones.
         sign: of the gradient. The paper writes -dY/dalpha and says that it points where the logit
             grows; it is +dY/dalpha that does ("positive").
@@ -70,11 +78,14 @@ def gradcat(
             the scale of its input, so with "outputs" and "place" the top step compares noughts.
 
     Raises:
-        TypeError: no NesT.
-        ValueError: one hierarchy alone, an odd number of patches to halve, images that do not
-            divide into blocks, a class that the model has not, or an unknown option.
+        TypeError: no NesT, or one that is called otherwise than its parts.
+        ValueError: one hierarchy alone, an odd number of patches to halve, images that do not fit
+            or are not finite, a model without classes, a class that it has not, weights made in
+            inference mode, or an unknown option.
     """
     check_nest(model)
+    check_classifier(model)
+    check_images(model, images)
     check_choice("sign", sign, SIGNS)
     check_choice("weighting", weighting, WEIGHTINGS)
     check_choice("maps", maps, MAPS)
@@ -116,9 +127,12 @@ def _differentiate(
     model: NesT, images: Tensor, classes: Classes, maps: str
 ) -> tuple[Tensor, Tensor, dict[int, Tensor], dict[int, Tensor]]:
     """Logits, classes, maps (B, T, N, C) of the levels above the leaves, and dY/d maps."""
-    with running_mode(model, training=False), torch.enable_grad():
+    with running_mode(model, training=False), taking_gradients(model):
+        images = images.detach().clone()  # a clone of what was made in inference mode is not of it
         # Maps need a graph even where the weights are frozen.
-        logits, layers = model.forward_with_features(images.detach().requires_grad_())
+        logits, layers = model.forward_with_features(images.requires_grad_())
+        check_logits(model, images, logits)
+        check_finite(logits)
         chosen = choose_classes(classes, logits)
         A = dict(enumerate(layers[maps][1:], start=1))
         score = logits.gather(1, chosen[:, None]).sum()

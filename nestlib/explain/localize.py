@@ -36,9 +36,11 @@ def find_boxes(
         thresholds: shares of the range of a map, 0 to 1, in any order.
 
     Raises:
-        ValueError: maps that are no (N, h, w) or not finite, thresholds outside 0 to 1.
+        ValueError: no maps, or maps that are not (N, h, w), real and finite; no thresholds, or
+            thresholds outside 0 to 1; an image_size that is not one.
     """
-    maps = check_maps(maps, image_size, thresholds)
+    maps = check_maps(maps, image_size)
+    check_thresholds(thresholds)
     order = np.argsort(thresholds)
     boxes = np.empty((len(maps), len(thresholds), 4), np.int64)
     ascending = [thresholds[k] for k in order]
@@ -61,17 +63,18 @@ def scale_map(map_: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     return (resized - low) / (high - low)
 
 
-def check_maps(
-    maps: np.ndarray, image_size: tuple[int, int], thresholds: Sequence[float]
-) -> np.ndarray:
+def check_maps(maps: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """The maps as float32.
 
     Raises:
-        ValueError: what `find_boxes` says.
+        ValueError: what `find_boxes` says of maps and of image_size.
     """
     maps = np.asarray(maps)
-    if maps.ndim != 3 or 0 in maps.shape[1:]:
-        raise ValueError(f"maps have shape {maps.shape}; give (N, h, w)")
+    if maps.ndim != 3 or 0 in maps.shape or maps.dtype.kind not in "biuf":
+        raise ValueError(
+            f"maps have shape {maps.shape} of {maps.dtype}; give (N, h, w) of real numbers, of one "
+            "map or more"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         maps = maps.astype(np.float32, copy=False)
         finite = np.isfinite(maps.max((1, 2)) - maps.min((1, 2)))
@@ -80,12 +83,20 @@ def check_maps(
             f"map {np.flatnonzero(~finite)[0]} has NaN or infinite values, or a range that float32 "
             "cannot hold; give finite maps"
         )
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(f"image_size {image_size} is no size; give (H, W) in pixels")
-    outside = [t for t in thresholds if not 0 <= t <= 1]
-    if outside:
-        raise ValueError(f"threshold {outside[0]} is no share of a map's maximum; give 0 to 1")
+    size = np.asarray(image_size)
+    if size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1:
+        raise ValueError(f"image_size {image_size} is no size; give (H, W) in whole pixels")
     return maps
+
+
+def check_thresholds(thresholds: Sequence[float]) -> None:
+    """Raise ValueError for no thresholds, or what is not a share of a map's maximum."""
+    shares = np.asarray(thresholds)
+    if shares.ndim != 1 or not len(shares) or shares.dtype.kind not in "iuf":
+        raise ValueError(f"thresholds {thresholds} are no list; give one or more, from 0 to 1")
+    outside = shares[~((shares >= 0) & (shares <= 1))]
+    if len(outside):
+        raise ValueError(f"threshold {outside[0]} is no share of a map's maximum; give 0 to 1")
 
 
 def _nested_boxes(scaled: np.ndarray, thresholds: Sequence[float]) -> list[tuple[int, ...]]:

@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from nestlib.data.augment import normalize
 from nestlib.data.containers import Triple
+from nestlib.models.mode import running_mode
 from nestlib.models.weights import hash_weights
 
 
 class FeatureNetwork(ABC):
-    """Images (B, 3, H, W) uint8 -> features (B, D), logits (B, K); named, with its resize."""
+    """Images (B, 3, H, W) uint8 -> features (B, D), logits (B, K); named, with its resize.
+
+    The model is run in evaluation mode and left as it was.
+    """
 
     name: str
     resize: str  # what is done to the images first
@@ -25,16 +29,17 @@ class FeatureNetwork(ABC):
     score_names = "frechet_distance", "classifier_score", "kernel_distance"
 
     def __init__(self, model: nn.Module):
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
         self.weights_sha256 = hash_weights(model)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.compute(images.to(self.device))
+        with running_mode(self.model, training=False):
+            return self.compute(images.to(self.device))
 
     @abstractmethod
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor]:

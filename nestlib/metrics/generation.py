@@ -11,6 +11,7 @@ Shapes: N images (N, 3, H, W) uint8; features (N, D), logits (N, K).
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
 
     The last trace is that of the root of C1^(1/2) C2 C1^(1/2), which is symmetric: no complex
     numbers, and nothing is added to singular covariances. Training uses this form, which needs no
-    library and runs where the features are; torch-fidelity's gives the same numbers.
+    library and runs where the features are; torch-fidelity's gives the same numbers. Warns where a
+    covariance has no full rank.
     """
+    _warn_of_few(first.n, second.n, len(first.mean))
     root = _root(first.covariance)
     middle = torch.linalg.eigvalsh(root @ second.covariance @ root).clamp(min=0).sqrt().sum()
     traces = first.covariance.trace() + second.covariance.trace()
@@ -74,6 +77,19 @@ def _root(covariance: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
+def _warn_of_few(first: int, second: int, num_features: int) -> str:
+    """What a Fréchet distance of too few images is worth, also as a warning; "" of enough."""
+    if min(first, second) > num_features:
+        return ""
+    note = (
+        f"Fréchet distance of {first:,} and {second:,} images by {num_features:,} features: with "
+        f"fewer than {num_features + 1:,} of each a covariance is singular, and the distance "
+        "depends on their number; give more, or compare it with distances of as many alone"
+    )
+    warnings.warn(note, stacklevel=3)
+    return note
+
+
 def pixel_features(images: Tensor) -> Tensor:
     """Images (B, 3, H, W) in -1..1, made 8x8 by means and flattened: (B, 192).
 
@@ -83,7 +99,7 @@ def pixel_features(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images.float().clamp(-1, 1), SMALL_EDGE).flatten(1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
     """`count` images of a generator in evaluation mode, (count, 3, H, W) uint8 on the CPU.
 
@@ -118,7 +134,8 @@ def score_samples(
 
     Returns:
         Plain values: the three scores under the network's names for them, with the standard
-        deviations over splits and subsets, and what they were computed with and from.
+        deviations over splits and subsets, and what they were computed with and from. A "note"
+        where there are too few images for a Fréchet distance, which is warned of as well.
 
     Raises:
         ValueError: fewer images than a score needs, or more reference images than there are.
@@ -139,6 +156,7 @@ def score_samples(
     )
     bar = tqdm(samples.split(BATCH), "generated images", disable=not progress_bar, leave=False)
     features, logits = compute_features(bar, network)
+    note = _warn_of_few(len(samples), count, features.shape[1])
     statistics = [fid_features_to_statistics(x.double()) for x in (features, real)]
     subset = min(KID_SUBSET_SIZE, count, len(samples))
     fid = fid_statistics_to_metric(*statistics, verbose=False)
@@ -158,6 +176,7 @@ def score_samples(
         "splits": INCEPTION_SPLITS,
         "subsets": [KID_SUBSETS, subset],
         **describe_reference(reference, network, count, seed),
+        **({"note": note} if note else {}),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nestlib.explain.localize import THRESHOLDS
+from nestlib.explain.localize import THRESHOLDS, check_thresholds
 from nestlib.metrics.intervals import wilson
 
 IOU = 0.5  # at which a box counts as found
@@ -20,12 +20,20 @@ V2_IOUS = (0.3, 0.5, 0.7)  # MaxBoxAccV2's
 
 
 def iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union, (..., 4) and (..., 4) broadcast -> (...)."""
-    boxes, truth = np.asarray(boxes), np.asarray(truth)
+    """Intersection over union, (..., 4) and (..., 4) broadcast -> (...).
+
+    Raises:
+        ValueError: what is not a box.
+    """
+    return _iou(check_boxes(boxes, "boxes"), check_boxes(truth, "truth"))
+
+
+def _iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Of float64, as unsigned and narrow integers would wrap around; whole numbers stay exact."""
     low = np.maximum(boxes[..., :2], truth[..., :2])
     high = np.minimum(boxes[..., 2:], truth[..., 2:])
-    shared = np.maximum(high - low + 1, 0).prod(-1)
-    return shared / (_areas(boxes) + _areas(truth) - shared)
+    shared = _area(np.maximum(high - low + 1, 0))
+    return shared / (_box_area(boxes) + _box_area(truth) - shared)
 
 
 def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
@@ -34,13 +42,13 @@ def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: what `score_localization` says of boxes.
     """
-    boxes, truth_boxes = np.asarray(boxes), np.asarray(truth_boxes)
-    _check_boxes(boxes, truth_boxes)
-    present = (truth_boxes >= 0).all(-1)
+    boxes = check_boxes(boxes, "boxes")
+    truth_boxes = check_truth(truth_boxes, len(boxes))
+    present = truth_boxes[..., 0] >= 0
     best = np.zeros(boxes.shape[:2])
     for k in range(truth_boxes.shape[1]):  # most images have one box: N x T x K would be mostly air
         has = present[:, k]
-        best[has] = np.maximum(best[has], iou(boxes[has], truth_boxes[has, k, None]))
+        best[has] = np.maximum(best[has], _iou(boxes[has], truth_boxes[has, k, None]))
     return best
 
 
@@ -76,17 +84,18 @@ def score_localization(
         max_box_acc: {IoU: accuracy} and max_box_acc_v2, their mean.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than two images, boxes that end before they
-            start, an image without a true box.
+        ValueError: shapes that do not fit, fewer than two images, no thresholds, boxes that are
+            not finite, are negative or end before they start, an image without a true box.
     """
     predicted_right = np.asarray(predicted_right)
-    N, T = len(predicted_right), len(thresholds)
-    if np.shape(boxes) != (N, T, 4):
-        raise ValueError(f"boxes have shape {np.shape(boxes)}; give (N, T, 4), here {(N, T, 4)}")
     if predicted_right.dtype != bool or predicted_right.ndim != 1:
         raise ValueError(
             f"predicted_right is {predicted_right.dtype} {predicted_right.shape}; give bool (N,)"
         )
+    check_thresholds(thresholds)
+    N, T = len(predicted_right), len(thresholds)
+    if np.shape(boxes) != (N, T, 4):
+        raise ValueError(f"boxes have shape {np.shape(boxes)}; give (N, T, 4), here {(N, T, 4)}")
     if N < 2:
         raise ValueError(f"{N} images cannot be halved; give two or more")
     best = best_iou(boxes, truth_boxes)
@@ -102,31 +111,66 @@ def score_localization(
     }
 
 
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2:] - boxes[..., :2] + 1).prod(-1)
+def _box_area(boxes: np.ndarray) -> np.ndarray:
+    return _area(boxes[..., 2:] - boxes[..., :2] + 1)
 
 
-def _check_boxes(boxes: np.ndarray, truth_boxes: np.ndarray) -> None:
-    if truth_boxes.ndim != 3 or len(truth_boxes) != len(boxes) or truth_boxes.shape[2] != 4:
+def _area(sides: np.ndarray) -> np.ndarray:
+    return sides[..., 0] * sides[..., 1]
+
+
+def check_boxes(
+    boxes: np.ndarray, name: str, *, padded: bool = False, image_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Boxes (..., 4) as float64.
+
+    Args:
+        name: what the message calls them.
+        padded: rows of -1 stand for no box.
+        image_size: (H, W), which boxes must not leave; None: any.
+
+    Raises:
+        ValueError: a box that is not finite, is negative, ends before it starts or lies outside.
+    """
+    given = np.asarray(boxes)
+    if given.shape[-1:] != (4,) or given.dtype.kind not in "iuf":
         raise ValueError(
-            f"truth_boxes have shape {truth_boxes.shape}; give (N, K, 4), here N = {len(boxes)}"
+            f"{name} have shape {given.shape} of {given.dtype}; give real numbers, (..., 4)"
         )
-    padding = (truth_boxes == -1).all(-1)
-    for name, given in (("boxes", boxes), ("truth_boxes", truth_boxes)):
-        wrong = (given[..., :2] < 0).any(-1) | (given[..., 2:] < given[..., :2]).any(-1)
-        if name == "truth_boxes":
-            wrong &= ~padding
-        if wrong.any():
-            where = np.argwhere(wrong)[0].tolist()
-            raise ValueError(
-                f"{name}{where} is no box x0, y0, x1, y1 of pixel indices from 0: "
-                f"{given[tuple(where)].tolist()}"
-            )
-    if padding.all(1).any():
+    boxes = given.astype(np.float64, copy=False)
+    x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
+    height, width = (np.inf, np.inf) if image_size is None else image_size
+    right = (0 <= x0) & (x0 <= x1) & (x1 < width) & (0 <= y0) & (y0 <= y1) & (y1 < height)
+    if padded:
+        right |= (boxes == -1).all(-1)
+    if not right.all():
+        where = np.argwhere(~right)[0].tolist()
+        inside = "" if image_size is None else f" inside an image of {image_size} (H, W)"
         raise ValueError(
-            f"image {np.flatnonzero(padding.all(1))[0]} has no true box to be scored by; leave it "
-            "out"
+            f"{name}{where or ''} is no box x0, y0, x1, y1 of pixel indices from 0{inside}: "
+            f"{given[tuple(where)].tolist()}"
         )
+    return boxes
+
+
+def check_truth(
+    truth_boxes: np.ndarray, count: int, image_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """True boxes (N, K, 4), padded with rows of -1, of `count` images, as float64.
+
+    Raises:
+        ValueError: another shape, what `check_boxes` says, or an image without a true box.
+    """
+    shape = np.shape(truth_boxes)
+    if len(shape) != 3 or shape[0] != count or shape[2] != 4:
+        raise ValueError(f"truth_boxes have shape {shape}; give (N, K, 4), here N = {count}")
+    boxes = check_boxes(truth_boxes, "truth_boxes", padded=True, image_size=image_size)
+    missing = (boxes[..., 0] < 0).all(1)
+    if missing.any():
+        raise ValueError(
+            f"image {np.flatnonzero(missing)[0]} has no true box to be scored by; leave it out"
+        )
+    return boxes
 
 
 def _errors(right: np.ndarray, thresholds: Sequence[float]) -> dict:

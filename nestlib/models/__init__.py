@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from nestlib.arguments import UnknownOption
 from nestlib.choices import choose
 from nestlib.extensions import extended
 from nestlib.models.discriminator import Discriminator
@@ -95,7 +96,7 @@ def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None
     takes += [p.name for p in general if p.kind is p.KEYWORD_ONLY and p.name not in own]
     unknown = [option for option in options if option not in takes]
     if unknown:
-        raise TypeError(
+        raise UnknownOption(
             f"{name} has no option {unknown}; it takes {sorted(takes)} "
             "(for other shapes call NesT itself)"
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nestlib.choices import check_choice
-from nestlib.models.blocks import Grid, block, unblock
+from nestlib.models.blocks import Grid, block, edge_of, unblock
 
 PADDINGS = ("same", "symmetric")
 PLANES = ("image", "block")
@@ -127,7 +127,7 @@ class BlockAggregation(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, T, N, C) on `grid` -> (B, T / 4, N, C')."""
-        block_size = round(x.shape[2] ** 0.5)
+        block_size = edge_of(x.shape[2])
         x = unblock(x, grid)  # (B, H, W, C)
         if self.plane == "image":
             return block(self._halve(x), block_size)

@@ -34,13 +34,18 @@ def unblock(x: Tensor, grid: Grid) -> Tensor:
         ValueError: T is not the number of blocks in `grid`, or N is no square.
     """
     B, T, N, C = x.shape
-    block_size = round(N**0.5)
+    block_size = edge_of(N)
     if T != grid[0] * grid[1] or N != block_size**2:
         raise ValueError(
             f"{T} blocks of {N} patches do not fill a grid of {grid[0]}x{grid[1]} square blocks"
         )
     x = x.reshape(B, *grid, block_size, block_size, C)
     return x.transpose(2, 3).reshape(B, grid[0] * block_size, grid[1] * block_size, C)
+
+
+def edge_of(patches: int) -> int:
+    """The edge of a square block of so many patches, which torch.jit.trace gives as a tensor."""
+    return round(int(patches) ** 0.5)
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -85,7 +90,7 @@ def block_grids(
     unit = patch_size * block_size * 2 ** (num_hierarchies - 1)  # pixel edge of one top block
     H, W = img_size
     if H % unit or W % unit or not H or not W:
-        near = "x".join(str(max(unit, round(side / unit) * unit)) for side in img_size)
+        near = "x".join(str(max(unit, round(int(side) / unit) * unit)) for side in img_size)
         raise ValueError(
             f"images of {H}x{W} pixels do not divide into blocks: with patch_size {patch_size}, "
             f"block_size {block_size} and {num_hierarchies} hierarchies each side must be a "
@@ -106,7 +111,7 @@ def resize_pos_embed(pos_embed: Tensor, old: Grid, new: Grid, block_size: int) -
         (1, new[0] * new[1], block_size**2, C)
     """
     _, T, N, C = pos_embed.shape
-    edge = round(N**0.5)
+    edge = edge_of(N)
     x = pos_embed.float().reshape(T, edge, edge, C).permute(0, 3, 1, 2)  # (T, C, edge, edge)
     x = _interpolate(x, (block_size, block_size))
     x = x.reshape(*old, C, -1).permute(3, 2, 0, 1)  # (N, C, down, across)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from nestlib.choices import check_choice
-from nestlib.models.blocks import Grid, block, unblock
+from nestlib.models.blocks import Grid, block, edge_of, unblock
 
 # Figure 7 (middle) compares combinations of pixel shuffle (PS), nearest neighbour (NN) and Conv3x3
 # (C3). A name lists the steps in their order, as figure A1's names of block aggregation do.
@@ -50,7 +50,7 @@ class BlockDeAggregation(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, T, N, C) on `grid` -> (B, 4 T, N, C')."""
-        block_size = round(x.shape[2] ** 0.5)
+        block_size = edge_of(x.shape[2])
         x = unblock(x, grid).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         x = self.layers(x)  # (B, C', 2 H, 2 W)
         return block(x.permute(0, 2, 3, 1), block_size)

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nestlib.arguments import Count, Pixels, Width, checked
+
 SLOPE = 0.2  # of LeakyReLU
 EDGE = 4  # of the last plane, in pixels
 
@@ -65,18 +67,18 @@ class Discriminator(nn.Module):
         ValueError: an edge that does not halve down to 4, or no channels at the widest plane.
     """
 
-    def __init__(self, img_size: int = 64, *, channel_base: int = 16384, max_channels: int = 512):
+    @checked
+    def __init__(
+        self, img_size: Pixels = 64, *, channel_base: Count = 16384, max_channels: Width = 512
+    ):
         super().__init__()
-        halvings = max(1, round(math.log2(max(img_size, 1) / EDGE)))
+        halvings = max(1, round(math.log2(img_size / EDGE)))
         if img_size != EDGE * 2**halvings:
             raise ValueError(
                 f"img_size {img_size} does not halve down to {EDGE}; nearest: {EDGE * 2**halvings}"
             )
-        if channel_base < img_size or max_channels < 1:
-            raise ValueError(
-                f"channel_base {channel_base} must be at least img_size {img_size}, and "
-                f"max_channels {max_channels} at least 1"
-            )
+        if channel_base < img_size:
+            raise ValueError(f"channel_base {channel_base} must be at least img_size {img_size}")
         edges = [img_size // 2**i for i in range(halvings + 1)]
         dims = [min(channel_base // edge, max_channels) for edge in edges]
         self.img_size = img_size

@@ -35,6 +35,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nestlib.arguments import Layers, Pixels, Ratio, Width, checked
 from nestlib.models.blocks import block_grids, fit_block_size, unblock
 from nestlib.models.deaggregation import BlockDeAggregation
 from nestlib.models.nest import (
@@ -60,17 +61,18 @@ class NesTDecoder(nn.Module):
             options, heads that do not divide the width, widths that do not fit the un-sampling.
     """
 
+    @checked
     def __init__(
         self,
-        img_size: int = 64,
-        embed_dims: Sequence[int] = (16, 64, 256, 1024),
-        num_heads: Sequence[int] = (4, 4, 4, 4),
-        depths: Sequence[int] = (2, 3, 3, 5),
+        img_size: Pixels = 64,
+        embed_dims: Sequence[Width] = (16, 64, 256, 1024),
+        num_heads: Sequence[Width] = (4, 4, 4, 4),
+        depths: Sequence[Layers] = (2, 3, 3, 5),
         *,
-        latent_dim: int | None = 256,
+        latent_dim: Width | None = 256,
         unsampling: str = "PS",
         attention: str = "multi_head",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: Ratio = 4.0,
     ):
         super().__init__()
         check_hierarchies(embed_dims, num_heads, depths)
@@ -79,8 +81,6 @@ class NesTDecoder(nn.Module):
         self.block_size = fit_block_size(edges, 1, levels)
         self.grids = block_grids(edges, 1, self.block_size, levels)
         top_values = self.block_size**2 * embed_dims[-1]
-        if latent_dim is not None and latent_dim < 1:
-            raise ValueError(f"latent_dim {latent_dim} must be 1 or more, or None for {top_values}")
         self.latent_dim = latent_dim or top_values
 
         self.embed = nn.Linear(latent_dim, top_values) if latent_dim else nn.Identity()
@@ -114,7 +114,7 @@ class NesTDecoder(nn.Module):
 
     def features(self, noise: Tensor) -> dict[int, Tensor]:
         """Every hierarchy's output in blocks, {level: (B, T, N, C)}, in the order they run."""
-        x = self.embed(noise).reshape(len(noise), 1, self.block_size**2, -1)  # (B, 1, N, C)
+        x = self.embed(noise).reshape(noise.shape[0], 1, self.block_size**2, -1)  # (B, 1, N, C)
         outputs = {}
         for level in reversed(range(self.num_hierarchies)):
             y = self.hierarchies[level](x + self.pos_embeds[level])
@@ -129,9 +129,10 @@ TABLE_A4_DEPTHS = (2, 3, 3, 5)
 TABLE_A4_EDGE = 8  # n = 8 x 8 at every hierarchy
 
 
+@checked
 def build_nest_decoder(
-    *, img_size: int = 64, embed_dim: int = 1024, num_heads: int = 4,
-    depths: Sequence[int] | None = None, **options,
+    *, img_size: Pixels = 64, embed_dim: Width = 1024, num_heads: Width = 4,
+    depths: Sequence[Layers] | None = None, **options,
 ) -> NesTDecoder:  # fmt: skip
     """Table A4, and narrower or smaller ones of its kind.
 

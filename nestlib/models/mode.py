@@ -1,8 +1,9 @@
-"""Evaluation mode for a while, and every part's own mode again."""
+"""A model's mode and its gradients for a while, and then as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -20,3 +21,19 @@ def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
+
+
+@contextmanager
+def taking_gradients(model: nn.Module) -> Iterator[None]:
+    """Gradients inside, also where the caller is in no_grad or inference_mode.
+
+    Raises:
+        ValueError: weights made in inference mode, which torch takes no gradients through.
+    """
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError(
+            f"the weights of this {type(model).__name__} were made inside torch.inference_mode(), "
+            "so torch takes no gradients through them; build or load the model outside of it"
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

@@ -18,12 +18,24 @@ last level here. Where the paper and its published code differ, the defaults fol
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from nestlib.arguments import (
+    MAX_LAYERS,
+    DropRate,
+    Layers,
+    Pixels,
+    Range,
+    Ratio,
+    Share,
+    Width,
+    checked,
+)
 from nestlib.choices import check_choice
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.attention import BlockAttention
@@ -44,6 +56,8 @@ ACTIVATIONS = {
     "relu": nn.ReLU,
 }
 POS_EMBEDS = ("per_block", "shared")
+Size = Pixels | tuple[Pixels, Pixels]
+NumClasses = Annotated[int, Range(0, 10**6)]
 
 
 class PatchEmbed(nn.Conv2d):
@@ -80,7 +94,7 @@ class StochasticDepth(nn.Module):
         """(B, ...) -> (B, ...)."""
         if not self.training or not self.p:
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
         return x * kept.div_(1 - self.p)
 
 
@@ -130,35 +144,32 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             lists of unequal length, unknown options, heads that do not divide the width.
     """
 
+    @checked
     def __init__(
         self,
-        img_size: int | tuple[int, int] = 224,
-        patch_size: int = 4,
-        embed_dims: Sequence[int] = (96, 192, 384),
-        num_heads: Sequence[int] = (3, 6, 12),
-        depths: Sequence[int] = (2, 2, 8),
+        img_size: Size = 224,
+        patch_size: Pixels = 4,
+        embed_dims: Sequence[Width] = (96, 192, 384),
+        num_heads: Sequence[Width] = (3, 6, 12),
+        depths: Sequence[Layers] = (2, 2, 8),
         *,
-        block_size: int | None = None,
-        num_classes: int = 1000,
-        in_chans: int = 3,
+        block_size: Pixels | None = None,
+        num_classes: NumClasses = 1000,
+        in_chans: Width = 3,
         attention: str = "multi_head",
-        mlp_ratio: float = 4.0,
+        mlp_ratio: Ratio = 4.0,
         activation: str = "gelu",
         pos_embed: str = "per_block",
         aggregation: str = DEFAULT,
         aggregation_plane: str = "image",
         aggregation_padding: str = "same",
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        drop_rate: Share = 0.0,
+        drop_path_rate: DropRate = 0.0,
     ):
         super().__init__()
         check_hierarchies(embed_dims, num_heads, depths)
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("pos_embed", pos_embed, POS_EMBEDS)
-        if patch_size < 1 or (block_size is not None and block_size < 1):
-            raise ValueError(f"patch_size {patch_size}, block_size {block_size} must be 1 or more")
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate {drop_path_rate} must be in [0, 1)")
         levels = len(depths)
         self.img_size, self.patch_size, self.num_hierarchies = as_pair(img_size), patch_size, levels
         self.block_size = block_size or fit_block_size(self.img_size, patch_size, levels)
@@ -235,12 +246,12 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             lays them out): "inputs" with their position embeddings, "outputs", and "normed", which
             are the outputs but for the last one, taken after the last LayerNorm.
         """
-        inputs, outputs = zip(*((x, y) for _, x, y, _ in self._run_hierarchies(images)))
+        _, inputs, outputs, grids = zip(*self._run_hierarchies(images))
         normed = self.norm(outputs[-1])
         maps = {
             "inputs": list(inputs), "outputs": list(outputs), "normed": [*outputs[:-1], normed]
         }  # fmt: skip
-        return self.head(self.head_drop(normed.mean((1, 2)))), maps
+        return self.forward_head(unblock(normed, grids[-1]).permute(0, 3, 1, 2)), maps
 
     def _run_hierarchies(self, images: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Grid]]:
         """Figure 1's loop: yields level, what goes in, what comes out (B, T, N, C), the grid."""
@@ -267,16 +278,35 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         """The published code decays every parameter but these."""
         return {f"pos_embeds.{level}" for level in range(self.num_hierarchies)}
 
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Layers in the order of the forward pass, for timm's layer-wise decay of learning rates.
+
+        Position embeddings go with the layer that they are put into, an aggregation and the last
+        norm with the layer before them.
+
+        Args:
+            coarse: a hierarchy is one group, not a layer.
+        """
+        layers = r"^hierarchies\.(\d+)" if coarse else r"^hierarchies\.(\d+)\.(\d+)"
+        first, last = (None, None) if coarse else ((0,), (99999,))  # timm: of the group before
+        parts = [(r"^pos_embeds\.(\d+)", first), (layers, None), (r"^aggregations\.(\d+)", last)]
+        return {"stem": r"^patch_embed", "blocks": [*parts, (r"^norm\.", (99999,))]}
+
     def get_classifier(self) -> nn.Module:
         return self.head
 
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a fresh one; NesT pools by the mean, whatever `global_pool` says."""
+    @checked
+    def reset_classifier(self, num_classes: NumClasses, global_pool: str | None = None) -> None:
+        """Replace the head by a fresh one, of the model's device and type.
+
+        NesT pools by the mean, whatever `global_pool` says.
+        """
         self.num_classes = num_classes
         if getattr(self, "_hub_mixin_config", None):  # what push_to_hub writes beside the weights
             self._hub_mixin_config["num_classes"] = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head.apply(init_weights)
+        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = head.to(self.norm.weight).apply(init_weights)
 
 
 def check_hierarchies(
@@ -288,6 +318,8 @@ def check_hierarchies(
             "embed_dims, num_heads and depths need one entry a hierarchy each, got "
             f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
         )
+    if sum(depths) > MAX_LAYERS:
+        raise ValueError(f"depths has {sum(depths)} layers in all, must be at most {MAX_LAYERS}")
 
 
 def build_hierarchy(
@@ -352,9 +384,10 @@ def init_weights(module: nn.Module) -> None:
 LAYERS_PER_HIERARCHY = {2: 6, 3: 4, 4: 3, 5: 2}
 
 
+@checked
 def build_nest_cifar(
-    embed_dim: int, num_heads: int, num_hierarchies: int = 4, img_size: int = 32,
-    patch_size: int = 1, attention: str = "multi_query", **options,
+    embed_dim: Width, num_heads: Width, num_hierarchies: int = 4, img_size: Size = 32,
+    patch_size: Pixels = 1, attention: str = "multi_query", **options,
 ) -> NesT:  # fmt: skip
     """Table A1's upper half: NesT for small images, S in {1, 2}, depth 2 to 5.
 
@@ -373,9 +406,10 @@ def build_nest_cifar(
     )  # fmt: skip
 
 
+@checked
 def build_nest_imagenet(
-    embed_dim: int, num_heads: int, top_depth: int, img_size: int = 224, patch_size: int = 4,
-    **options,
+    embed_dim: Width, num_heads: Width, top_depth: Layers, img_size: Size = 224,
+    patch_size: Pixels = 4, **options,
 ) -> NesT:  # fmt: skip
     """Table A1's lower half as its authors corrected it: width and heads double a hierarchy."""
     return NesT(

@@ -6,19 +6,30 @@ attention projection are permuted.
 """
 
 import hashlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from nestlib.files import write_atomically
+from nestlib.models.attention import BlockAttention
 from nestlib.models.nest import NesT
 
 State = dict[str, Tensor]
+
+
+class ForeignWeights(KeyError, ValueError):
+    """Weights that are not of the form or of the model that was asked for; the part is named."""
+
+    __str__ = Exception.__str__  # a KeyError would show its message in quotes
+
 
 _TIMM_NAMES = (  # timm's name -> ours
     (r"^patch_embed\.proj\.", "patch_embed."),
@@ -35,11 +46,13 @@ def from_timm(state: Mapping[str, Tensor], model: NesT) -> State:
         model: what the weights are for; its heads fix the permutation.
 
     Raises:
-        KeyError: the state dict is not one of timm's NesT.
+        ForeignWeights: the state dict is not one of timm's NesT, or of another model's heads.
     """
     num_heads = [layers[0].attn.num_heads for layers in model.hierarchies]
     if "levels.0.pos_embed" not in state:
-        raise KeyError(f"no timm NesT state dict: no 'levels.0.pos_embed' among {list(state)[:4]}")
+        raise ForeignWeights(
+            f"no timm NesT state dict: no 'levels.0.pos_embed' among {list(state)[:4]}"
+        )
     out = {}
     for name, tensor in state.items():
         pool = re.match(r"^levels\.(\d+)\.pool\.(.*)$", name)
@@ -50,7 +63,13 @@ def from_timm(state: Mapping[str, Tensor], model: NesT) -> State:
             for pattern, replacement in _TIMM_NAMES:
                 ours = re.sub(pattern, replacement, ours)
         if ours.endswith("attn.proj.weight"):
-            heads = num_heads[int(ours.split(".")[1])]
+            level = int(ours.split(".")[1])
+            heads = num_heads[level] if level < len(num_heads) else 0
+            if not heads or tensor.ndim != 2 or tensor.shape[1] % heads:
+                raise ForeignWeights(
+                    f"{name} of shape {tuple(tensor.shape)} is not of {len(num_heads)} levels with "
+                    f"{num_heads} heads, as the model has them"
+                )
             split = tensor.reshape(len(tensor), -1, heads)  # input columns as (head dim, head)
             out[ours] = split.transpose(1, 2).reshape(tensor.shape)
         else:
@@ -66,74 +85,138 @@ def from_flax(params: Mapping, model: NesT) -> State:
         model: what the weights are for; its layers say which hierarchy a block belongs to.
 
     Raises:
-        KeyError: a module that the tree lacks, named.
-        ValueError: the tree has other layers or heads than the model.
+        ForeignWeights: a leaf is missing, unknown, of another shape, or does not hold finite
+            numbers; or the tree has other layers or heads than the model. The message names it.
     """
     depths = [len(layers) for layers in model.hierarchies]
-    wanted = ("PatchEmbedding_0", "LayerNorm_0", "Dense_0")
-    missing = [name for name in wanted if name not in params]
-    if missing:
-        raise KeyError(f"no published NesT tree: {missing} missing among {sorted(params)[:6]}")
-    out = {
-        **_layer("patch_embed", params["PatchEmbedding_0"]["Conv_0"]),
-        **_layer("norm", params["LayerNorm_0"]),
-        **_layer("head", params["Dense_0"]),
-    }
-    blocks = [name for name in params if name.startswith("EncoderNDBlock_")]
+    wanted = "PatchEmbedding_0", "LayerNorm_0", "Dense_0"
+    if missing := [name for name in wanted if name not in params]:
+        raise ForeignWeights(f"no published NesT tree: {missing} missing among {list(params)[:6]}")
+    blocks = [name for name in params if str(name).startswith("EncoderNDBlock_")]
     if len(blocks) != sum(depths):
-        raise ValueError(
+        raise ForeignWeights(
             f"the tree has {len(blocks)} transformer layers, the model {sum(depths)} ({depths})"
         )
-    layer = 0
+    tree = _FlaxTree(params, model)
+    out = {
+        **tree.take_layer("patch_embed", "PatchEmbedding_0/Conv_0"),
+        **tree.take_layer("norm", "LayerNorm_0"),
+        **tree.take_head("Dense_0"),
+    }
+    paths = (f"EncoderNDBlock_{layer}" for layer in range(sum(depths)))
     for level, depth in enumerate(depths):
-        out[f"pos_embeds.{level}"] = _tensor(params[f"PositionEmbedding_{level}"]["pos_embedding"])
-        for index in range(depth):
-            heads = model.hierarchies[level][index].attn.num_heads
-            block = params[f"EncoderNDBlock_{layer}"]
-            out |= _encoder_layer(f"hierarchies.{level}.{index}", block, heads)
-            layer += 1
+        out[f"pos_embeds.{level}"] = tree.take_pos_embed(level)
+        for index, path in zip(range(depth), paths):
+            attn = model.hierarchies[level][index].attn
+            out |= _encoder_layer(f"hierarchies.{level}.{index}", path, tree, attn)
         if level < len(depths) - 1:
-            pool = params[f"ConvPool_{level}"]
-            out |= _layer(f"aggregations.{level}.conv", pool["Conv_0"])
-            out |= _layer(f"aggregations.{level}.norm", pool["LayerNorm_0"])
+            for part, name in (("conv", "Conv_0"), ("norm", "LayerNorm_0")):
+                out |= tree.take_layer(f"aggregations.{level}.{part}", f"ConvPool_{level}/{name}")
+    if tree.leaves:
+        raise ForeignWeights(f"the model has no place for the tree's {', '.join(tree.leaves)}")
     return out
 
 
-def _tensor(array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+class _FlaxTree:
+    """A parameter tree whose leaves are taken one by one, each checked and named by its path."""
+
+    def __init__(self, params: Mapping, model: NesT):
+        self.leaves, self.patches = dict(_list_leaves(params)), 0
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+    def take(self, path: str, *shape: int | None) -> Tensor:
+        """The leaf as float32; None in a shape is any length."""
+        if path not in self.leaves:
+            raise ForeignWeights(f"the tree has no leaf {path}")
+        try:
+            array = np.asarray(self.leaves.pop(path))
+            if array.dtype.kind not in "fiuV":  # V: JAX's bfloat16
+                raise TypeError(f"its type is {array.dtype}")
+            tensor = torch.from_numpy(array.astype(np.float32))
+        except (TypeError, ValueError) as error:
+            raise ForeignWeights(f"{path} is not an array of numbers: {error}") from error
+        fits = len(shape) == tensor.ndim and all(
+            length in (None, found) for length, found in zip(shape, tensor.shape)
+        )
+        if not fits or not tensor.isfinite().all():
+            wanted = tuple("any" if length is None else length for length in shape)
+            raise ForeignWeights(
+                f"{path} has shape {tuple(tensor.shape)}, must be finite numbers of shape {wanted}"
+            )
+        return tensor
+
+    def shape_of(self, name: str, path: str) -> tuple[int, ...]:
+        """Of the model's tensor for the leaf at `path`."""
+        if name not in self.shapes:
+            raise ForeignWeights(f"the model has no {name}, which is {path} in the tree")
+        return self.shapes[name]
+
+    def take_layer(self, name: str, path: str) -> State:
+        """A norm, a dense layer or a convolution; flax's kernels are (in, out), (h, w, in, out)."""
+        out, *inputs = self.shape_of(f"{name}.weight", path)
+        if not inputs:
+            weight = self.take(f"{path}/scale", out)
+        else:
+            kernel = self.take(f"{path}/kernel", *inputs[1:], inputs[0], out)
+            weight = kernel.movedim((-1, -2), (0, 1)).contiguous()
+        return {f"{name}.weight": weight, f"{name}.bias": self.take(f"{path}/bias", out)}
+
+    def take_head(self, path: str) -> State:
+        """The last layer, which may tell other classes apart than the model's."""
+        weight = self.take(f"{path}/kernel", self.shapes["norm.weight"][0], None).T.contiguous()
+        return {"head.weight": weight, "head.bias": self.take(f"{path}/bias", len(weight))}
+
+    def take_pos_embed(self, level: int) -> Tensor:
+        """(1, T, N, C), of any image size: loading fits them to the model's."""
+        path = f"PositionEmbedding_{level}/pos_embedding"
+        tensor = self.take(path, 1, None, None, self.shape_of(f"pos_embeds.{level}", path)[-1])
+        T, N = tensor.shape[1:3]
+        self.patches = self.patches or N  # of a block: as many in every hierarchy
+        if not T * N or N != self.patches or any(math.isqrt(n) ** 2 != n for n in (T, N)):
+            raise ForeignWeights(
+                f"{path} has {T} blocks of {N} patches; both must be squares, and blocks are of "
+                f"{self.patches} in level 0"
+            )
+        return tensor
 
 
-def _layer(name: str, tree: Mapping) -> State:
-    """A norm, a dense layer or a convolution; flax's kernels are (in, out) and (h, w, in, out)."""
-    if "scale" in tree:
-        weight = _tensor(tree["scale"])
-    else:
-        weight = _tensor(tree["kernel"]).movedim((-1, -2), (0, 1)).contiguous()
-    return {f"{name}.weight": weight, f"{name}.bias": _tensor(tree["bias"])}
+def _list_leaves(tree: Mapping, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _list_leaves(value, f"{path}{name}/")
+        else:
+            yield f"{path}{name}", value
 
 
-def _encoder_layer(name: str, tree: Mapping, num_heads: int) -> State:
-    multi_query = "MultiQueryAttention_0" in tree
-    attention = tree["MultiQueryAttention_0" if multi_query else "MultiHeadAttention_0"]
-    query = attention["DenseGeneral_0"]  # kernel (dim, heads, head dim)
-    if query["kernel"].shape[1] != num_heads:
-        raise ValueError(
-            f"{name} has {query['kernel'].shape[1]} heads in the tree, {num_heads} in the model"
+def _encoder_layer(name: str, path: str, tree: _FlaxTree, attn: BlockAttention) -> State:
+    dim, D = tree.shapes[f"{name}.attn.proj.weight"][0], attn.head_dim
+    inside = f"{path}/MultiQueryAttention_0"
+    multi_query = any(leaf.startswith(f"{inside}/") for leaf in tree.leaves)
+    if multi_query != (attn.num_kv_heads == 1) and attn.num_heads > 1:
+        raise ForeignWeights(f"of {inside} and multi-head attention the tree and {name} differ")
+    inside = inside if multi_query else f"{path}/MultiHeadAttention_0"
+    query = tree.take(f"{inside}/DenseGeneral_0/kernel", dim, None, None)
+    if query.shape[1:] != (attn.num_heads, D):
+        raise ForeignWeights(
+            f"{name} has {query.shape[1]} heads in the tree, {attn.num_heads} in the model, of "
+            f"{query.shape[2]} and {D} numbers each ({inside}/DenseGeneral_0/kernel)"
         )
     # Key and value lie in one array, halved along its last axis: (dim, [heads,] 2 * head dim).
-    key_value = attention["Dense_0" if multi_query else "DenseGeneral_1"]
-    kernels = [_tensor(query["kernel"]), *_tensor(key_value["kernel"]).chunk(2, dim=-1)]
-    biases = [_tensor(query["bias"]), *_tensor(key_value["bias"]).chunk(2, dim=-1)]
-    proj = _tensor(attention["proj_kernel"]).flatten(0, 1)  # (heads * head dim, dim)
+    heads, other = ((), "Dense_0") if multi_query else ((attn.num_heads,), "DenseGeneral_1")
+    key_value = tree.take(f"{inside}/{other}/kernel", dim, *heads, 2 * D)
+    kernels = [query, *key_value.chunk(2, dim=-1)]
+    bias = tree.take(f"{inside}/DenseGeneral_0/bias", attn.num_heads, D)
+    biases = [bias, *tree.take(f"{inside}/{other}/bias", *heads, 2 * D).chunk(2, dim=-1)]
+    proj = tree.take(f"{inside}/proj_kernel", attn.num_heads, D, dim).flatten(0, 1)
     return {
         f"{name}.attn.qkv.weight": torch.cat([k.flatten(1).T for k in kernels]),
         f"{name}.attn.qkv.bias": torch.cat([b.flatten() for b in biases]),
         f"{name}.attn.proj.weight": proj.T.contiguous(),
-        f"{name}.attn.proj.bias": _tensor(attention["bias"]),
-        **_layer(f"{name}.norm1", tree["LayerNorm_0"]),
-        **_layer(f"{name}.norm2", tree["LayerNorm_1"]),
-        **_layer(f"{name}.fc1", tree["MlpBlock_0"]["Dense_0"]),
-        **_layer(f"{name}.fc2", tree["MlpBlock_0"]["Dense_1"]),
+        f"{name}.attn.proj.bias": tree.take(f"{inside}/bias", dim),
+        **tree.take_layer(f"{name}.norm1", f"{path}/LayerNorm_0"),
+        **tree.take_layer(f"{name}.norm2", f"{path}/LayerNorm_1"),
+        **tree.take_layer(f"{name}.fc1", f"{path}/MlpBlock_0/Dense_0"),
+        **tree.take_layer(f"{name}.fc2", f"{path}/MlpBlock_0/Dense_1"),
     }
 
 
@@ -144,15 +227,43 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor] | Path | str) -
 
     Raises:
         FileNotFoundError: the file, and what would be right.
-        RuntimeError: names or shapes that do not belong to this model, as torch lists them.
+        OSError: a cut or damaged file, named.
+        RuntimeError: names or shapes that do not belong to this model, as torch lists them; of a
+            file, ValueError, which names it too.
         ValueError: embeddings of a size that cannot be told.
     """
-    if isinstance(weights, Path | str):
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f"no weights at {weights}; give a .safetensors file")
-        weights = load_file(weights)
-    model.load_state_dict(dict(weights))
+    if not isinstance(weights, Path | str):
+        model.load_state_dict(dict(weights))
+        return model
+    own, state = model.state_dict(), read_tensors(weights)
+    try:
+        for name in own.keys() & state.keys():
+            if state[name].is_floating_point() != own[name].is_floating_point():
+                raise TypeError(f"{name} is {state[name].dtype}, not {own[name].dtype}")
+        model.load_state_dict(state)
+    except Exception as error:  # what a model's own hooks make of wrong shapes is of many types
+        raise ValueError(
+            f"{weights} does not fit this {type(model).__name__}; give the weights of this very "
+            f"model: {error}"
+        ) from error
     return model
+
+
+def read_tensors(path: Path | str) -> State:
+    """The tensors of a .safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: a cut or damaged file, or one of another kind; the message names it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}; give a .safetensors file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise OSError(
+            f"{path} is not a whole .safetensors file ({error}); fetch or make it again"
+        ) from error
 
 
 def save_weights(

@@ -1,13 +1,15 @@
 """Which teacher a recipe learns from, and how; nestlib.training.distill carries it out."""
 
-import math
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
+from nestlib.arguments import NAME, Matches, Range, Share, check_fields
 from nestlib.choices import check_choice
 
 KINDS = ("hard", "soft")
-_RUN_ID = re.compile(r"(.+)-s(\d+)-[0-9a-f]{8}")
+_RUN_ID = rf"({NAME})-s([0-9]{{1,19}})-[0-9a-f]{{8}}"
+_WORDS = "that is a run id as records have it: <recipe>-s<seed>-<8 hex digits>"
 
 
 @dataclass(frozen=True)
@@ -23,22 +25,14 @@ class Distillation:
         ValueError: a field out of its range.
     """
 
-    teacher: str
+    teacher: Annotated[str, Matches(_RUN_ID, _WORDS)]
     kind: str = "hard"
-    weight: float = 0.5
-    temperature: float = 1.0
+    weight: Share = 0.5
+    temperature: Annotated[float, Range(0, 1000, "(]")] = 1.0
 
     def __post_init__(self):
-        if not _RUN_ID.fullmatch(self.teacher):
-            raise ValueError(
-                f"teacher {self.teacher!r} is no run id; give one as records have it: "
-                "<recipe>-s<seed>-<8 hex digits>"
-            )
+        check_fields(self, "distillation")
         check_choice("kind of distillation", self.kind, KINDS)
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight {self.weight!r} of distillation must be in [0, 1]")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature {self.temperature!r} must be more than 0 and finite")
         if self.kind == "hard" and self.temperature != 1:
             raise ValueError(
                 f"temperature {self.temperature!r}: the hard kind has none, leave it at 1.0"
@@ -47,5 +41,5 @@ class Distillation:
     @property
     def teacher_recipe(self) -> tuple[str, int]:
         """Name and seed of the teacher's recipe."""
-        name, seed = _RUN_ID.fullmatch(self.teacher).groups()
+        name, seed = re.fullmatch(_RUN_ID, self.teacher).groups()
         return name, int(seed)

@@ -12,11 +12,21 @@ waiting for torch.
 import dataclasses
 import hashlib
 import json
-import types
+import reprlib
 import typing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
+from nestlib.arguments import (
+    Count,
+    DropRate,
+    Name,
+    Pixels,
+    Range,
+    Seed,
+    UnknownOption,
+    check_fields,
+)
 from nestlib.choices import check_choice
 from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.distillation import Distillation
@@ -43,6 +53,15 @@ BUDGETS = {
     "gpu": "one GPU",
     "paper": "the paper's own schedule and data",
 }
+
+# Numbers of a network's weights, beyond which a step would outlast any time limit.
+MAX_PARAMS = 500_000_000
+# What no network's options of a recipe may be.
+NO_OPTIONS = {"drop_path_rate", "img_size", "in_chans", "num_classes"}
+Epochs = Annotated[int, Range(1, 100_000)]
+Steps = Annotated[int, Range(1, 10**8)]
+Batch = Annotated[int, Range(1, 2**16)]
+Rate = Annotated[float, Range(0, 1000)]  # of learning, of decay
 
 _POSSIBLE: set[str] = set()  # networks that could be built, with their sizes and options
 
@@ -72,39 +91,51 @@ class RunRecipe:
         check_choice("budget", budget, BUDGETS)
         return replace(self, budget="smoke", **self.SMOKE) if budget == "smoke" else self
 
-    def _check_names(self) -> None:
-        from nestlib.data.datasets import dataset_info
+    def _check_fields(self) -> None:
+        """Each field by itself; a last word on those that choose from names."""
+        from nestlib.data.datasets import check_options
         from nestlib.precision import PRECISIONS
 
-        dataset_info(self.dataset)  # an unknown data set raises here
+        check_fields(self, f"recipe {str(self.name)[:100]}")
+        check_options(self.dataset, self.dataset_options)
         check_choice("budget", self.budget, BUDGETS)
         check_choice("precision", self.precision, PRECISIONS)
 
     def _check(self, name: str, holds: bool, valid: str) -> None:
         if not holds:
-            value = getattr(self, name)
-            raise ValueError(f"recipe {self.name}: {name} is {value!r}, must be {valid}")
-
-    def _check_least(self, least: int, *names: str) -> None:
-        for name in names:
-            self._check(name, getattr(self, name) >= least, f"at least {least}")
+            value = reprlib.repr(getattr(self, name))
+            raise ValueError(f"recipe {self.name}: {name} is {value}, must be {valid}")
 
     def _check_builds(self, *fields: str) -> None:
         """Shapes and options of the networks that `fields` decide, each set of values once: the
         recipes of a plan differ in little else."""
         import torch
 
-        asked = [type(self).__name__, *(getattr(self, name) for name in fields)]
-        key = json.dumps(asked, sort_keys=True, default=str)
-        if key in _POSSIBLE:
-            return
+        asked = {name: getattr(self, name) for name in fields}
+        for name in filter(lambda name: name.endswith("_options"), fields):
+            taken = ", ".join(NO_OPTIONS & asked[name].keys())
+            self._check(name, not taken, f"without {taken}, which other fields or the data decide")
         try:
+            key = json.dumps([type(self).__name__, asked], sort_keys=True, default=str)
+            if key in _POSSIBLE:
+                return
             with torch.device("meta"):  # nothing is allocated
-                self._build_all()
-        except TypeError as error:
-            raise ValueError(f"recipe {self.name}: {error}") from error
+                networks = self._build_all()
         except ImportError:
             return  # a peer's library is missing: to name the recipe takes none, to train it does
+        except (ValueError, UnknownOption) as error:
+            raise ValueError(f"recipe {self.name}: {error}") from error
+        except Exception as error:  # libraries answer wrong sizes with errors of many types
+            raise ValueError(
+                f"recipe {self.name}: no network can be built of {reprlib.repr(asked)}: {error}; "
+                "the docstring of its builder says which values are valid"
+            ) from error
+        params = sum(weight.numel() for network in networks for weight in network.parameters())
+        if params > MAX_PARAMS:
+            raise ValueError(
+                f"recipe {self.name}: {reprlib.repr(asked)} has {params:.1e} weights, must be at "
+                f"most {MAX_PARAMS:.0e}; make it narrower or less deep"
+            )
         _POSSIBLE.add(key)
 
 
@@ -127,31 +158,31 @@ class Recipe(RunRecipe):
             size that the model's blocks do not divide; the message says what would be valid.
     """
 
-    name: str
+    name: Name
     model: str
     dataset: str
     model_options: dict[str, Any] = field(default_factory=dict)
     dataset_options: dict[str, Any] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    image_size: int = 32
-    epochs: int = 300
-    batch_size: int = 192
-    lr_per_256: float = 2.5e-4
-    warmup_epochs: float = 5
+    image_size: Pixels = 32
+    epochs: Epochs = 300
+    batch_size: Batch = 192
+    lr_per_256: Rate = 2.5e-4
+    warmup_epochs: Annotated[float, Range(0, 100_000)] = 5
     optimizer: str = "adamw"
-    weight_decay: float = 0.05
-    clip_grad_norm: float | None = None
-    drop_path_rate: float = 0.1
+    weight_decay: Rate = 0.05
+    clip_grad_norm: Annotated[float, Range(0, 10**6, "(]")] | None = None
+    drop_path_rate: DropRate = 0.1
     distillation: Distillation | None = None
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Range(0, 1, "()")] | None = None
     precision: str = "fp32"
     compile: bool = False
-    train_limit: int | None = None
-    test_limit: int | None = None
-    train_subset: int | None = None
-    held_out: int | None = None
-    evaluate_every: int = 1
-    seed: int = 0
+    train_limit: Count | None = None
+    test_limit: Count | None = None
+    train_subset: Count | None = None
+    held_out: Count | None = None
+    evaluate_every: Epochs = 1
+    seed: Seed = 0
     budget: str = "gpu"
 
     SMOKE = dict(
@@ -162,32 +193,25 @@ class Recipe(RunRecipe):
     def __post_init__(self):
         from nestlib.models import list_models
 
-        self._check_names()
+        self._check_fields()
         check_choice("model", self.model, list_models())
         check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        self._check_least(1, "epochs", "batch_size", "image_size", "evaluate_every")
-        self._check_least(0, "lr_per_256", "weight_decay", "warmup_epochs", "seed")
         divides = self.epochs % self.evaluate_every == 0
         self._check("evaluate_every", divides, f"a divisor of epochs ({self.epochs})")
         self._check_subset()
         self._check("warmup_epochs", self.warmup_epochs < self.epochs, "less than epochs")
-        self._check("drop_path_rate", 0 <= self.drop_path_rate < 1, "in [0, 1)")
-        clip, decay = self.clip_grad_norm, self.ema_decay
-        self._check("clip_grad_norm", clip is None or clip > 0, "more than 0, or None")
-        self._check("ema_decay", decay is None or 0 < decay < 1, "in (0, 1)")
+        inside = self.augmentation.crop_padding <= self.image_size
+        self._check("augmentation", inside, f"of a crop_padding up to image_size {self.image_size}")
         self._check_builds("model", "image_size", "drop_path_rate", "model_options")
 
     def _check_subset(self) -> None:
-        for name in ("train_subset", "held_out"):
-            count = getattr(self, name)
-            self._check(name, count is None or count >= 1, "at least 1, or None")
         alone = self.train_subset is None or self.train_limit is None
         self._check("train_limit", alone, "None where there is a train_subset")
         apart = self.held_out is None or self.train_subset is not None
         self._check("held_out", apart, "None without a train_subset, which leaves such images")
 
-    def _build_all(self) -> None:
-        self.build_model(num_classes=2)
+    def _build_all(self) -> list["nn.Module"]:
+        return [self.build_model(num_classes=2)]
 
     def build_model(self, num_classes: int) -> "nn.Module":
         """The model, freshly initialised from torch's global generator."""
@@ -221,26 +245,26 @@ class GanRecipe(RunRecipe):
             networks refuse; the message says what would be valid.
     """
 
-    name: str
+    name: Name
     generator: str
     dataset: str
     generator_options: dict[str, Any] = field(default_factory=dict)
     discriminator_options: dict[str, Any] = field(default_factory=dict)
     dataset_options: dict[str, Any] = field(default_factory=dict)
-    image_size: int = 64
-    steps: int = 50_000
-    batch_size: int = 256
-    lr: float = 1e-4
-    r1_gamma: float = 10.0
-    r1_every: int = 16
-    ema_decay: float = 0.999
+    image_size: Pixels = 64
+    steps: Steps = 50_000
+    batch_size: Batch = 256
+    lr: Rate = 1e-4
+    r1_gamma: Annotated[float, Range(0, 10**6)] = 10.0
+    r1_every: Steps = 16
+    ema_decay: Annotated[float, Range(0, 1, "[)")] = 0.999
     flip: bool = True
     diff_augment: str = ""
-    steps_per_row: int = 1000
-    num_samples: int = 1024
+    steps_per_row: Steps = 1000
+    num_samples: Annotated[int, Range(2, 100_000)] = 1024
     precision: str = "fp32"
-    train_limit: int | None = None
-    seed: int = 0
+    train_limit: Count | None = None
+    seed: Seed = 0
     budget: str = "gpu"
 
     SMOKE = dict(steps=2, steps_per_row=1, batch_size=4, num_samples=8, train_limit=8)
@@ -249,20 +273,15 @@ class GanRecipe(RunRecipe):
         from nestlib.data.diff_augment import parse_policy
         from nestlib.models import list_generators
 
-        self._check_names()
+        self._check_fields()
         check_choice("generator", self.generator, list_generators())
         parse_policy(self.diff_augment)
-        self._check_least(1, "steps", "batch_size", "r1_every", "steps_per_row")
-        self._check_least(0, "lr", "r1_gamma", "seed")
-        self._check_least(2, "num_samples")
-        self._check("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         whole = self.steps % self.steps_per_row == 0
         self._check("steps", whole, "a multiple of steps_per_row")
         self._check_builds("generator", "image_size", "generator_options", "discriminator_options")
 
-    def _build_all(self) -> None:
-        self.build_generator()
-        self.build_discriminator()
+    def _build_all(self) -> list["nn.Module"]:
+        return [self.build_generator(), self.build_discriminator()]
 
     def build_generator(self) -> "nn.Module":
         """The generator, freshly initialised from torch's global generator."""
@@ -278,6 +297,7 @@ class GanRecipe(RunRecipe):
 
 
 AnyRecipe = TypeVar("AnyRecipe", Recipe, GanRecipe)
+T = TypeVar("T")
 
 
 def to_dict(recipe: RunRecipe) -> dict[str, Any]:
@@ -310,61 +330,77 @@ def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
     """The recipe of a record: a GanRecipe where it names a generator.
 
     Raises:
-        ValueError: a field that recipes do not have; the message lists those they have.
+        ValueError: a field that recipes do not have (the message lists those they have), one that
+            is missing, or a value that is not valid.
     """
     kind = GanRecipe if "generator" in values else Recipe
-    names = [f.name for f in dataclasses.fields(kind)]
+    parts = {
+        name: _make(owner, f"{name} field", values[name])
+        for name, owner in PARTS.items()
+        if isinstance(values.get(name), dict)
+    }
+    return _make(kind, "recipe field", values | parts)
+
+
+def _make(owner: type[T], what: str, values: dict[str, Any]) -> T:
+    fields = dataclasses.fields(owner)
     for key in values:
-        check_choice("recipe field", key, names)
-    values = dict(values)
-    for name, owner in PARTS.items():
-        if isinstance(values.get(name), dict):
-            values[name] = owner(**values[name])
-    return kind(**values)
+        check_choice(what, key, [f.name for f in fields])
+    needed = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ValueError(f"no {what} {', '.join(missing)} is given, and {what}s need them")
+    return owner(**values)
 
 
 def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
     """Apply `field=value` strings: `epochs=30`, `augmentation.flip=0`, `model_options.x=2`.
 
+    `model_options={"x": 2}` leaves no other option, `distillation=null` no teacher.
+
     Raises:
-        ValueError: no such field (near ones are listed), or a value of the wrong type.
+        ValueError: no such field (near ones are listed), or a value that is not valid.
     """
     values = to_dict(recipe)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        shown = repr(assignment[:100])
         if not equals:
-            raise ValueError(f"{assignment!r} is no assignment; write field=value")
+            raise ValueError(f"{shown} is no assignment; write field=value")
         outer, _, inner = key.partition(".")
         check_choice("recipe field", outer, values)
         if outer.endswith("_options"):
-            if not inner:
-                raise ValueError(f"{assignment!r} names no option; write {outer}.option=value")
-            values[outer] |= {inner: _parse(text)}
-        elif outer in PARTS:
+            given = {inner: _parse(text)} if inner else _parse(text)
+            if not isinstance(given, dict):
+                raise ValueError(f"{shown} names no option; write {outer}.option=value")
+            values[outer] = values[outer] | given if inner else given
+        elif outer in PARTS and (inner or _parse(text) is not None):
             owner, base = PARTS[outer], values[outer]
             check_choice(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
             if base is None and inner != "teacher":
                 raise ValueError(f"{recipe.name} has no teacher; set {outer}.teacher=RUN_ID first")
-            values[outer] = {**(base or {}), inner: _typed(owner, inner, text)}
+            values[outer] = {**(base or {}), inner: _read(owner, inner, text, base)}
+        elif inner:
+            raise ValueError(f"{shown}: {outer} has no fields; write {outer}=value")
         else:
-            values[outer] = _typed(type(recipe), outer, text)
+            values[outer] = _read(type(recipe), outer, text, values)
     return from_dict(values)
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number too long or lists too deep for it
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
-def _typed(owner: type, name: str, text: str) -> Any:
+def _read(owner: type, name: str, text: str, base: dict[str, Any] | None) -> Any:
+    """The value of a field: texts as they stand, whole numbers as floats where those are wanted.
+
+    One that replaces a whole number stays whole: 5 and 5.0 would be two runs.
+    """
     hint = typing.get_type_hints(owner)[name]
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    value = _parse(text) if str not in allowed else text
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if type(value) not in allowed:
-        names = " or ".join(t.__name__ for t in allowed)
-        raise ValueError(f"{name} must be {names}, got {text!r}")
-    return value
+    kinds = typing.get_args(hint) or (hint,)
+    value = text if str in kinds else _parse(text)
+    whole = type(value) is int and type((base or {}).get(name)) is not int
+    return float(value) if float in kinds and whole and abs(value) < 2**53 else value

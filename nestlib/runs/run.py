@@ -3,6 +3,9 @@
 import json
 import tempfile
 import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,16 +20,17 @@ from nestlib.precision import resolve_precision
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
-from nestlib.records import Record, Store, describe_environment, timestamp
+from nestlib.records import Record, Store, describe_environment, read_json, timestamp
 from nestlib.runs.staleness import find_fresh, probe
 from nestlib.runs.subsets import load_sets, load_split
-from nestlib.runs.weights import Weights, weights_path
+from nestlib.runs.weights import Weights, count_classes, named_classes, weights_path
 from nestlib.training import classifier, gan
-from nestlib.training.devices import RANK_TIMEOUT, Ranks, resolve_device
+from nestlib.training.devices import RANK_TIMEOUT, Ranks, count_ranks, resolve_device
 from nestlib.training.loop import RUN_WEIGHTS, TrainResult
 from nestlib.training.seeding import derive_seed
 
-Trained = tuple[TrainResult, dict, list[ImageSet | FolderSet]]  # the dict: of the summary
+Images = ImageSet | FolderSet
+Trained = tuple[TrainResult, dict]  # and the run's own part of the summary
 LOCK = "lock"  # in a run's folder
 
 
@@ -53,7 +57,8 @@ def carry_out(
 
     Returns:
         The record, or None when the run stopped before its end (a time limit, or one of
-        nestlib.signals.STOP_SIGNALS): the same call goes on from its checkpoint.
+        nestlib.signals.STOP_SIGNALS): the same call goes on from its checkpoint, or begins a smoke
+        run anew.
 
     Raises:
         Held: another process is at this very run.
@@ -62,7 +67,7 @@ def carry_out(
     deadline = None if max_seconds is None else time.monotonic() + max(1.0, max_seconds)
     smoke, known = recipe.budget == "smoke", store.find_all(recipe.run_id)
     found = None if smoke or again else find_fresh(recipe, store, data_dir)
-    if found is not None:
+    if found is not None and count_ranks() == 1:
         return found
     where = resolve_device(device)
     resolve_precision(recipe.precision, where)  # warns where it is emulated
@@ -78,31 +83,48 @@ def carry_out(
             "micro_batch and step are for classifiers; a GAN's ranks take their whole share, eager"
         )
     ranks = Ranks.join(where, rank_timeout)
+    # Each rank looked by itself: another process may have ended the run between two looks.
+    found, *_ = ranks.together(lambda: found)
+    if found is not None:
+        return found
     if smoke:
         with tempfile.TemporaryDirectory() as nowhere:
             return _run(recipe, store, runs_dir=Path(nowhere), **how)
     how["runs_dir"] = runs_dir or find_project_root() / "runs"
-    if not ranks.is_main:  # the main rank holds the run for all
-        return _run(recipe, store, **how)
-    return _run_alone(recipe, store, known, again, **how)
+    return _run_alone(recipe, store, known, again, ranks, **how)
+
+
+def describe_stop(recipe: Recipe | GanRecipe, following: str) -> str:
+    """What becomes of a run that stopped before its end; `following` is what may come next."""
+    if recipe.budget == "smoke":  # its folder is gone
+        return f"a smoke run keeps nothing: {following} begins it anew"
+    return f"{following} goes on from its checkpoint"
 
 
 def _run_alone(
-    recipe: Recipe | GanRecipe, store: Store, known: list[Record], again: bool, *,
+    recipe: Recipe | GanRecipe, store: Store, known: list[Record], again: bool, ranks: Ranks, *,
     runs_dir: Path, **how,
 ) -> Record | None:  # fmt: skip
     """`_run` while no other process can make the same run; what stands there is set aside, but a
     record beside the `known` ones is another process's, just made, and is returned."""
     run_dir = runs_dir / recipe.run_id
-    with hold(run_dir / LOCK):
-        standing = store.find_all(recipe.run_id)
-        ended = [record for record in standing if record not in known]
-        if ended and not again:
-            return ended[0]
-        # What a stopped run left stays: this one goes on from it.
-        if standing and (store.find_local(recipe.run_id) or (run_dir / RUN_WEIGHTS).is_file()):
-            set_aside(recipe.run_id, store, run_dir)
-        return _run(recipe, store, runs_dir=runs_dir, **how)
+    with ExitStack() as lock:
+
+        def claim() -> Record | None:
+            if not ranks.is_main:  # the main rank holds the run for all
+                return None
+            lock.enter_context(hold(run_dir / LOCK))
+            standing = store.find_all(recipe.run_id)
+            ended = [record for record in standing if record not in known]
+            if ended and not again:
+                return ended[0]
+            # What a stopped run left stays: this one goes on from it.
+            if standing and (store.find_local(recipe.run_id) or (run_dir / RUN_WEIGHTS).is_file()):
+                set_aside(recipe.run_id, store, run_dir)
+            return None
+
+        ended, *_ = ranks.together(claim)
+        return ended or _run(recipe, store, runs_dir=runs_dir, **how)
 
 
 def _run(
@@ -115,13 +137,16 @@ def _run(
     environment = describe_environment(device) | {
         "ranks": ranks.size, "micro_batch": how.get("micro_batch"), "step": how.get("step") or None
     }  # fmt: skip
-    is_gan = isinstance(recipe, GanRecipe)
+    is_gan, where = isinstance(recipe, GanRecipe), {"data_dir": data_dir, "download": download}
+    sets = _load_images(recipe, **where)
     if not is_gan and recipe.distillation:
-        how["teacher"], environment["teacher"] = build_teacher(recipe, store, runs_dir)
+        how["teacher"], environment["teacher"] = build_teacher(
+            recipe, store, runs_dir, sets[0].identifiers
+        )
     # The record of the other ranks is never written.
     calls = note_call(run_dir, environment) if ranks.is_main else [environment]
-    result, summary, sets = (_train_gan if is_gan else _train_classifier)(
-        recipe, {"data_dir": data_dir, "download": download}, run_dir=run_dir, device=device, **how
+    result, summary = (_train_gan if is_gan else _train_classifier)(
+        recipe, *sets, run_dir=run_dir, device=device, **how
     )
     if not result.finished and not result.failure:
         return None
@@ -143,15 +168,20 @@ def _run(
     return record
 
 
-def _train_classifier(recipe: Recipe, where: dict, **how) -> Trained:
+def _load_images(recipe: Recipe | GanRecipe, **where) -> Sequence[Images]:
+    if isinstance(recipe, GanRecipe):
+        return [load_split(recipe, "train", recipe.train_limit, **where)]
+    return load_sets(recipe, **where)
+
+
+def _train_classifier(recipe: Recipe, train_set: Images, test_set: Images, **how) -> Trained:
     """The accuracy of its summary is the last epoch's, not the best on test. Keys begin with the
     split that the run was evaluated on: test or held_out."""
-    train_set, test_set = load_sets(recipe, **where)
     torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
     model = recipe.build_model(train_set.num_classes)
     result = classifier.train(recipe, model, train_set, test_set, **how)
     if not result.finished:
-        return result, {}, [train_set, test_set]
+        return result, {}
     last, split = result.history[-1], test_set.split
     summary = {
         **{key: last[key] for key in (f"{split}/top1", f"{split}/loss")},
@@ -159,13 +189,12 @@ def _train_classifier(recipe: Recipe, where: dict, **how) -> Trained:
         "reported_epoch": last["epoch"],
         "num_params": count_params(model),
     }
-    return result, summary, [train_set, test_set]
+    return result, summary
 
 
-def _train_gan(recipe: GanRecipe, where: dict, **how) -> Trained:
+def _train_gan(recipe: GanRecipe, train_set: Images, **how) -> Trained:
     """How the run ended, and the last row's pixel distance. Scores of its samples are another
     measurement, made of the weights that it leaves."""
-    train_set = load_split(recipe, "train", recipe.train_limit, **where)
     torch.manual_seed(derive_seed(recipe.seed, 3))
     generator, discriminator = recipe.build_generator(), recipe.build_discriminator()
     result = gan.train(recipe, generator, discriminator, train_set, **how)
@@ -178,11 +207,14 @@ def _train_gan(recipe: GanRecipe, where: dict, **how) -> Trained:
         "num_params": count_params(generator),
         "discriminator_params": count_params(discriminator),
     }
-    return result, summary, [train_set]
+    return result, summary
 
 
-def _describe_data(images: ImageSet | FolderSet) -> dict:
-    found = {"fingerprint": images.fingerprint, "images": len(images)}
+def _describe_data(images: Images) -> dict:
+    found = {
+        "fingerprint": images.fingerprint, "images": len(images),
+        "class_names": list(images.identifiers),
+    }  # fmt: skip
     return found if images.faults is None else found | {"unreadable": images.faults.describe()}
 
 
@@ -197,12 +229,33 @@ def _describe_end(result: TrainResult, device: torch.device) -> dict:
 
 
 def note_call(run_dir: Path, environment: dict) -> list[dict]:
-    """Keep this call's environment beside the checkpoints; returns those of all calls so far."""
+    """Keep this call's environment beside the checkpoints; returns those of all calls so far.
+
+    A damaged file is named in a warning and set aside: the run goes on without its earlier calls.
+    """
     path = run_dir / "calls.json"
-    calls = json.loads(path.read_text()) if path.is_file() else []
-    calls.append(environment)
+    calls = [*_earlier_calls(path), environment]
     write_atomically(path, json.dumps(calls, indent=1).encode())
     return calls
+
+
+def _earlier_calls(path: Path) -> list[dict]:
+    try:
+        calls = read_json(path)
+        if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
+            return calls
+        reason = "it is not a list of calls"
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        reason = str(error)
+    aside = path.replace(path.with_name(f"{path.name}.damaged"))
+    warnings.warn(
+        f"{path} is damaged ({reason}): the record will not name this run's earlier calls; the "
+        f"file is kept as {aside.name}",
+        stacklevel=3,
+    )
+    return []
 
 
 def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
@@ -216,8 +269,13 @@ def set_aside(run_id: str, store: Store, run_dir: Path) -> None:
         path.rename(run_dir / f"{mark}-{path.name}")
 
 
-def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Module, dict[str, str]]:
+def build_teacher(
+    recipe: Recipe, store: Store, runs_dir: Path, class_names: Sequence[str] = ()
+) -> tuple[nn.Module, dict[str, str]]:
     """The teacher of a recipe with distillation, by its run's record; a smoke run's is untrained.
+
+    Args:
+        class_names: what the student tells apart. Default: all classes of its data set.
 
     Returns:
         The model, and the run id and SHA-256 of its weights, for the student's record.
@@ -227,7 +285,8 @@ def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Modu
         OSError: other weights than its record names.
         ValueError: it tells other classes apart than the recipe's.
     """
-    run_id, num_classes = recipe.distillation.teacher, dataset_info(recipe.dataset).num_classes
+    run_id = recipe.distillation.teacher
+    num_classes = len(class_names) or dataset_info(recipe.dataset).num_classes
     name, seed = recipe.distillation.teacher_recipe
     if recipe.budget == "smoke":
         model = get_recipe(name, seed=seed).build_model(num_classes)
@@ -239,11 +298,12 @@ def build_teacher(recipe: Recipe, store: Store, runs_dir: Path) -> tuple[nn.Modu
             f"`nest train {name} --seed {seed}`"
         )
     teacher = from_dict(record.recipe)
-    known = dataset_info(teacher.dataset).num_classes
-    if known != num_classes:
+    known, named = count_classes(teacher, record), named_classes(record)
+    if known != num_classes or (named and class_names and named != list(class_names)):
+        alike = " others" if known == num_classes else ""
         raise ValueError(
-            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} {known}; take one "
-            f"that was trained on {recipe.dataset}"
+            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} {known}{alike}; take "
+            f"one that was trained on {recipe.dataset}, of the same classes"
         )
     model = Weights(teacher, weights_path(teacher, runs_dir), record).load()
     return model, {"run_id": run_id, "weights_sha256": record.summary["weights_sha256"]}

@@ -3,6 +3,7 @@
 import json
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,14 +19,19 @@ TOLERANCE = 1e-8  # of a probe's largest number; in float64 two machines differ 
 
 
 def find_fresh(
-    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
+    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None, device_kind: str = ""
 ) -> Record | None:
     """A recipe's record if it still stands for the recipe, the committed one first.
 
     A stale one is named in a warning where there is no other.
+
+    Args:
+        device_kind: "cpu" or "cuda" leaves out what another kind of device made.
     """
     reasons: list[str] = []
     for record in store.find_all(recipe.run_id):
+        if device_kind and record.environment["device_kind"] != device_kind:
+            continue
         found = stale_reasons(record, recipe, store, data_dir)
         if not found:
             return record
@@ -33,6 +39,18 @@ def find_fresh(
     if reasons:
         warnings.warn(f"the record of {recipe.run_id} is stale: {'; '.join(reasons)}", stacklevel=2)
     return None
+
+
+def find_fresh_seeds(
+    recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
+) -> list[Record]:
+    """The fresh records of a recipe, whatever their seed, in the order of seeds."""
+    found: list[Record | None] = []
+    for record in store.find_seeds(recipe):
+        run = replace(recipe, seed=record.recipe["seed"])
+        stale = stale_reasons(record, run, store, data_dir)
+        found.append(find_fresh(run, store, data_dir) if stale else record)  # or else a local one
+    return [record for record in found if record]
 
 
 def stale_reasons(
@@ -56,8 +74,10 @@ def stale_reasons(
     kept = record.environment
     if "probe" in kept and not _agree(kept["probe"], probe(recipe)):
         reasons.append(f"{recipe.model} does not compute what it computed then")
-    for split, noted in kept["data"].items():
-        if _fingerprint(recipe, split, data_dir) not in (None, noted["fingerprint"]):
+    for split, noted in kept.get("data", {}).items():
+        then = noted.get("fingerprint")
+        found = then and _fingerprint(recipe, split, data_dir, record.class_names)
+        if found not in (None, then):
             reasons.append(f"the {split} images of {recipe.dataset} are others")
     lesson = kept.get("teacher")
     teachers = store.find_all(lesson["run_id"]) if lesson else []
@@ -80,20 +100,25 @@ def probe(recipe: Recipe) -> list[float]:
     return _PROBES[recipe.config_hash]
 
 
-def _fingerprint(recipe: Recipe | GanRecipe, split: str, data_dir: Path | None) -> str | None:
-    """Of a split's images, None where they are not here or not quick to look at."""
+def _fingerprint(
+    recipe: Recipe | GanRecipe, split: str, data_dir: Path | None, class_names: list[str] | None
+) -> str | None:
+    """Of a split's images, "" where they do not fit the recipe or the classes; None where they are
+    not here or not quick to look at."""
     if not dataset_info(recipe.dataset).image_sizes:
         return None
     cut = {name: getattr(recipe, name, None) for name in ("train_subset", "held_out")}
     limit = getattr(recipe, f"{split}_limit", None)
     asked = [recipe.dataset, split, recipe.image_size, recipe.dataset_options, limit, cut]
-    key = json.dumps([*asked, str(data_dir)], sort_keys=True)
+    key = json.dumps([*asked, class_names, str(data_dir)], sort_keys=True)
     if key not in _FINGERPRINTS:
+        how = {"data_dir": data_dir, "class_names": class_names}
         try:
-            images = load_split(recipe, split, limit, data_dir=data_dir)
+            _FINGERPRINTS[key] = load_split(recipe, split, limit, **how).fingerprint
         except FileNotFoundError:
-            images = None
-        _FINGERPRINTS[key] = images and images.fingerprint
+            _FINGERPRINTS[key] = None
+        except ValueError:
+            _FINGERPRINTS[key] = ""
     return _FINGERPRINTS[key]
 
 

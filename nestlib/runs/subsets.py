@@ -1,5 +1,6 @@
 """The images that a recipe asks for, cut to its limits."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,31 +15,38 @@ HELD_OUT = "held_out"  # a split: training images that a run does not train on
 def load_sets(
     recipe: Recipe, *, data_dir: Path | None = None, download: bool = False
 ) -> tuple[ImageSet | FolderSet, ImageSet | FolderSet]:
-    """Training set of a recipe, and the images that it is evaluated on: test or held_out."""
+    """Training set of a recipe, and the images that it is evaluated on: test or held_out.
+
+    Both have the training set's classes and numbers.
+
+    Raises:
+        ValueError: as `load_split`.
+    """
     options = {"data_dir": data_dir, "download": download}
     scored = (HELD_OUT, None) if recipe.held_out else ("test", recipe.test_limit)
-    return (
-        load_split(recipe, "train", recipe.train_limit, **options),
-        load_split(recipe, *scored, **options),
-    )
+    train = load_split(recipe, "train", recipe.train_limit, **options)
+    return train, load_split(recipe, *scored, **options, class_names=train.identifiers)
 
 
 def load_split(
     recipe: Recipe | GanRecipe, split: str, limit: int | None = None, *,
     data_dir: Path | None = None, download: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> ImageSet | FolderSet:  # fmt: skip
     """One split of a recipe's data: its subset, or cut to `limit` images where one is given.
 
     Args:
         split: train, test, or held_out: the training images that a Recipe with `held_out` is
             evaluated on.
+        class_names: what numbers the classes, as `load_dataset` takes it.
 
     Raises:
-        ValueError: fewer images than were asked for.
+        ValueError: a class that is not among `class_names`, or fewer images than were asked for.
     """
     images = load_dataset(
         recipe.dataset, "train" if split == HELD_OUT else split, data_dir=data_dir,
-        image_size=recipe.image_size, download=download, **recipe.dataset_options,
+        image_size=recipe.image_size, download=download, class_names=class_names,
+        **recipe.dataset_options,
     )  # fmt: skip
     subset, held_out = getattr(recipe, "train_subset", None), getattr(recipe, "held_out", None)
     if split != "test" and subset is not None:

@@ -3,16 +3,23 @@
 A run leaves its weights under runs/, out of git. Those worth looking into without training them
 first are committed too, rounded to fp16: experiments/weights/<run id>.safetensors. Such a file says
 in its metadata which run it is of and the SHA-256 of the weights that it was rounded from, which
-must be the record's.
+must be the record's. The SHA-256 of its own bytes stands beside it, as `sha256sum` writes it.
 """
 
+import hashlib
+import json
+import shlex
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from nestlib.data.datasets import dataset_info
+from nestlib.files import write_atomically
 from nestlib.models.weights import hash_weights, load_weights, save_weights
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
@@ -61,16 +68,20 @@ class Weights:
         """The run's model with these weights, in evaluation mode.
 
         Raises:
-            OSError: no such file, or other weights than the record's.
+            OSError: no such file, a damaged one, or other weights than the record's.
+            ValueError: weights that do not fit the recipe's model.
         """
-        model = load_weights(_build(self.recipe), self.path).eval()
         if self.rounded:  # `find_weights` has compared what they were rounded from
+            _check_bytes(self.path)
+        model = load_weights(_build(self.recipe, self.record), self.path).eval()
+        if self.rounded:
             return model
         found, named = hash_weights(model), self.record.summary["weights_sha256"]
         if found != named:
             raise OSError(
                 f"{self.path} holds weights {found[:12]}..., the record of {self.recipe.run_id} "
-                f"names {named[:12]}...; restore the file, or delete run and record and train again"
+                f"names {named[:12]}...; restore the file, or train again: "
+                f"`{train_command(self.recipe, again=True)}`"
             )
         return model
 
@@ -84,21 +95,19 @@ def find_weights(
 
     Raises:
         FileNotFoundError: no record, or no weights; the message says which command makes them.
-        OSError: committed weights of another run than the record's.
+        OSError: committed weights that are damaged, or of another run than the record's.
     """
-    record = find_run(recipe, store)
+    record = find_run(recipe, store, runs_dir)
     full, half = weights_path(recipe, runs_dir), committed_path(recipe, store)
     if full.is_file() and not store.read_only:
-        # What lies in runs/ was made with this checkout's record, where it has one of its own.
-        return Weights(recipe, full, store.find_local(recipe.run_id) or record)
+        return Weights(recipe, full, record)
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
-            f"`{train_command(recipe)} --again` makes them"
+            f"`{train_command(recipe, again=True)}` makes them"
         )
     sha256 = record.summary["weights_sha256"]
-    with safe_open(half, framework="pt") as file:
-        source = (file.metadata() or {}).get("rounded_from_sha256", "unknown")
+    source = _read_metadata(half).get("rounded_from_sha256", "unknown")
     if source != sha256:
         raise OSError(
             f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
@@ -127,22 +136,65 @@ def commit_weights(
     path, sha256 = committed_path(recipe, store), record.summary["weights_sha256"]
     said = {"run_id": recipe.run_id, "rounded_from_sha256": sha256}
     save_weights(model, path, half=True, metadata=said)
+    write_atomically(_sum_path(path), f"{_hash_bytes(path)}  {path.name}\n".encode())
     return path
 
 
-def _build(recipe: Recipe | GanRecipe) -> nn.Module:
+def _read_metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise OSError(f"{path} is damaged ({error}); restore the file") from error
+
+
+def _sum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _hash_bytes(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_bytes(path: Path) -> None:
+    if not _sum_path(path).is_file():  # as before such files had one
+        warnings.warn(
+            f"{path} cannot be checked: {_sum_path(path).name} is not there", stacklevel=3
+        )
+        return
+    found, kept = _hash_bytes(path), _sum_path(path).read_text(errors="replace").split(" ")[0]
+    if found != kept:
+        raise OSError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}..., {_sum_path(path).name} says "
+            f"{kept[:12]}...; restore both files"
+        )
+
+
+def _build(recipe: Recipe | GanRecipe, record: Record) -> nn.Module:
     if isinstance(recipe, GanRecipe):
         return recipe.build_generator()
-    return recipe.build_model(dataset_info(recipe.dataset).num_classes)
+    return recipe.build_model(count_classes(recipe, record))
 
 
-def find_run(recipe: Recipe | GanRecipe, store: Store) -> Record:
-    """The record of a finished run.
+def count_classes(recipe: Recipe, record: Record) -> int:
+    """How many classes a run tells apart, which may be a part of its data set's."""
+    return len(named_classes(record)) or dataset_info(recipe.dataset).num_classes
+
+
+def named_classes(record: Record) -> list[str]:
+    """Those of a run's training images; none in records of before they were kept."""
+    return record.environment.get("data", {}).get("train", {}).get("class_names", [])
+
+
+def find_run(
+    recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None
+) -> Record:  # fmt: skip
+    """The record of a finished run, as `record_of` finds it.
 
     Raises:
         FileNotFoundError: there is none; the message says which command makes it.
     """
-    record = store.find(recipe.run_id)
+    record = record_of(recipe.run_id, store, runs_dir)
     if record is None:
         raise FileNotFoundError(
             f"no finished run {recipe.run_id}; `{train_command(recipe)}` makes it"
@@ -150,16 +202,47 @@ def find_run(recipe: Recipe | GanRecipe, store: Store) -> Record:
     return record
 
 
-def train_command(recipe: Recipe | GanRecipe) -> str:
+def record_of(run_id: str, store: Store, runs_dir: Path | None = None) -> Record | None:
+    """A run's record, the committed one first, or this checkout's own where its weights are here.
+
+    What lies in `runs_dir` was made with this checkout's record, where it has one of its own.
+    """
+    here = (_runs(runs_dir) / run_id / RUN_WEIGHTS).is_file()
+    return (store.find_local(run_id) if here else None) or store.find(run_id)
+
+
+def train_command(recipe: Recipe | GanRecipe, *, again: bool = False) -> str:
     """What makes a recipe's run, the fields that differ from those of its name included."""
-    named, own = to_dict(get_recipe(recipe.name, seed=recipe.seed)), to_dict(recipe)
-    changes = [f" --set {key}={own[key]}" for key in own if own[key] != named[key]]
+    try:
+        named, own = to_dict(get_recipe(recipe.name, seed=recipe.seed)), to_dict(recipe)
+    except ValueError:  # a recipe of the caller's own has no command
+        return f"carry_out(recipe, store{', again=True' if again else ''})"
+    changes = [f" --set {shlex.quote(change)}" for change in _list_changes(own, named)]
+    changes += [" --again"] if again else []
     return f"nest train {recipe.name} --seed {recipe.seed}{''.join(changes)}"
+
+
+def _list_changes(own: dict[str, Any], named: dict[str, Any], outer: str = "") -> Iterator[str]:
+    """What `with_overrides` makes `own` of `named` by."""
+    for key, value in own.items():
+        name, base = f"{outer}{key}", named.get(key)
+        options = key.endswith("_options")
+        if key in named and json.dumps(value) == json.dumps(base):
+            continue
+        if isinstance(value, dict) and not outer and not (options and base.keys() - value.keys()):
+            yield from _list_changes(value, base or {}, f"{key}.")
+        else:  # a field's text stands as it is, an option's would be read as JSON
+            plain = isinstance(value, str) and not outer.endswith("_options.")
+            yield f"{name}={value if plain else json.dumps(value)}"
 
 
 def weights_path(recipe: Recipe | GanRecipe, runs_dir: Path | None = None) -> Path:
     """Where a run of `runs_dir` (default runs/) leaves its weights."""
-    return (runs_dir or find_project_root() / "runs") / recipe.run_id / RUN_WEIGHTS
+    return _runs(runs_dir) / recipe.run_id / RUN_WEIGHTS
+
+
+def _runs(runs_dir: Path | None) -> Path:
+    return runs_dir or find_project_root() / "runs"
 
 
 def committed_path(recipe: Recipe | GanRecipe, store: Store) -> Path:

@@ -1,14 +1,16 @@
 """Checkpoints that survive kills and full disks.
 
 A file's name holds the first half of its content's SHA-256, `step-00000042-<32 hex>.pt`, so a
-damaged or cut file is known by its name alone. Two are kept: should the newest be damaged, the one
-before serves.
+damaged or cut file is known by its name alone. Two are kept: should the newest be of no use, the
+one before serves.
 """
 
+import contextlib
 import hashlib
 import io
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,10 +19,11 @@ from nestlib.files import remove_unfinished, write_atomically
 
 KEEP = 2
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.pt")
+_CHANGED = "its content does not match its name"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or belongs to another run."""
+    """A checkpoint could not be written, belongs to another run, or holds no such run's state."""
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
@@ -47,26 +50,72 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
     return path
 
 
-def load_newest_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict | None:
-    """The newest whole checkpoint's state, or None where there is none.
+def load_newest_checkpoint(
+    folder: Path, take: Callable[[dict], None] = lambda state: None
+) -> dict | None:  # fmt: skip
+    """The state, on the CPU, of the newest checkpoint that is whole and that `take` takes.
 
-    A damaged file is named in a warning, set aside as `<name>.damaged`, and the one before it is
-    used. Loading runs no code from the file (`weights_only`).
+    Those that are newer are named in a warning and set aside as `<name>.damaged`. Loading runs no
+    code from the file (`weights_only`).
+
+    Args:
+        take: puts a state to use, and raises ValueError, with the reason, on a wrong one.
+
+    Returns:
+        None where there is no checkpoint, or where all are cut or damaged.
+
+    Raises:
+        CheckpointError: a whole file's content is wrong, and no older one serves; all stay.
     """
     if not folder.is_dir():
         return None
     remove_unfinished(folder)
+    refused: dict[Path, str] = {}
     for path in _newest_first(folder):
-        data = path.read_bytes()
-        if _digest(data) == _NAME.fullmatch(path.name)[2]:
-            return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
-        warnings.warn(
-            f"checkpoint {path} is damaged (its content does not match its name); "
-            "using the one before it",
-            stacklevel=2,
+        try:
+            state = _read(path)
+            take(state)
+        except FileNotFoundError:  # another rank has set it aside
+            continue
+        except ValueError as error:
+            refused[path] = str(error)
+            continue
+        _set_aside(refused, "using the one before it")
+        return state
+    wrong = [f"{path}: {reason}" for path, reason in refused.items() if reason != _CHANGED]
+    if wrong:
+        raise CheckpointError(
+            f"no checkpoint can be used; {'; '.join(wrong)}. Move {folder} away to train from the "
+            "start"
         )
-        path.replace(path.with_name(path.name + ".damaged"))
+    _set_aside(refused, "there is none before it, training begins from the start")
     return None
+
+
+def _read(path: Path) -> dict:
+    data = path.read_bytes()
+    step, digest = _NAME.fullmatch(path.name).groups()
+    if _digest(data) != digest:
+        raise ValueError(_CHANGED)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch answers foreign bytes with errors of a dozen types
+        raise ValueError(
+            f"torch cannot load it as plain values ({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}, not the state of a run")
+    kept = state.get("step", int(step))
+    if type(kept) is not int or kept != int(step):
+        raise ValueError(f"its name says step {int(step)}, its content {kept!r:.40}")
+    return state
+
+
+def _set_aside(refused: dict[Path, str], instead: str) -> None:
+    for path, reason in refused.items():
+        warnings.warn(f"checkpoint {path} is damaged ({reason}); {instead}", stacklevel=3)
+        with contextlib.suppress(FileNotFoundError):  # another rank was first
+            path.replace(path.with_name(path.name + ".damaged"))
 
 
 def _digest(data: bytes) -> str:

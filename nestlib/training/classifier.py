@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nestlib.choices import check_choice
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
-from nestlib.metrics.accuracy import pack_right, score
+from nestlib.metrics.accuracy import pack_right, score, unpack_right
 from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.capture import CapturedStep
@@ -64,14 +64,15 @@ def train(
 
     Raises:
         NonFiniteLoss: with step and learning rate; the last checkpoint is from before.
-        CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
+        CheckpointError: the disk refused a checkpoint, or the folder holds one of another recipe or
+            of other images, or of no run.
         ValueError: fewer training images than one batch, fewer images in it than ranks, a teacher
             for a recipe without distillation, or the reverse, or a graph of what can be none.
     """
     trainer = Trainer(
         recipe, model, train_set, test_set, run_dir, device, teacher, micro_batch, step
     )  # fmt: skip
-    trainer.resume()
+    trainer.resume_together()
     return trainer.run(deadline, checkpoint_seconds, progress_bar)
 
 
@@ -103,6 +104,8 @@ class Trainer(Loop):
         teacher: nn.Module | None = None, micro_batch: int | None = None, step: str = "",
     ):  # fmt: skip
         super().__init__(recipe, train_set, run_dir, device)
+        self.image_sets.append(test_set)
+        self.row_keys = "epoch", f"{test_set.split}/loss", f"{test_set.split}/top1"
         step = step or ("compiled" if recipe.compile else "eager")
         check_choice("form of a step", step, STEPS)
         self.test_set = test_set.to(device)
@@ -268,10 +271,15 @@ class Trainer(Loop):
         return super().state() | {"faults": faults, "right": self.right}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        right, faults = state.get("right"), state.get("faults") or {}
+        if right is not None:
+            unpack_right(str(right), len(self.test_set))  # raises where it is of other images
+        if faults and (self.train_set.faults is None or not isinstance(faults, dict)):
+            raise ValueError(f"faults are {faults!r:.60}, not images with reasons")
         super().load_state(state)
-        self.right = state.get("right")  # checkpoints did not always keep these two
-        if state.get("faults"):
-            self.train_set.faults.add(state["faults"])
+        self.right = right
+        if faults:
+            self.train_set.faults.add(faults)
 
     def describe_loss_of(self, step: int) -> str:
         return (

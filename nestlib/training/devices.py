@@ -1,8 +1,9 @@
 """Which device, and how many processes: one, or those that torchrun started."""
 
 import os
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -21,13 +22,15 @@ class DeviceError(RuntimeError):
 def resolve_device(name: str = "auto") -> torch.device:
     """The device to run on; "auto" takes CUDA where a driver is present, else the CPU.
 
-    A driver that is there but does not work (too old for this PyTorch, say) is an error, never
-    a silent run on the CPU.
+    Without an index it is this rank's GPU. It becomes the current one: torch makes streams and
+    events on that, and NCCL sends objects from it, wherever the tensors are. A driver that is
+    there but does not work (too old for this PyTorch, say) is an error, never a silent run on the
+    CPU.
 
     Raises:
-        DeviceError: CUDA cannot start; with PyTorch's reason and the remedy.
+        DeviceError: no such device, or CUDA cannot start; with PyTorch's reason and the remedy.
     """
-    if name not in ("auto", "cpu") and not name.startswith("cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
         raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:<index>")
     if name == "cpu":
         return torch.device("cpu")
@@ -44,14 +47,14 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"{torch.version.cuda}). Update the driver, install the PyTorch build for yours, or "
             "ask for the CPU with --device cpu"
         ) from error
-    if name == "auto":
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    device = torch.device(name)
-    if (device.index or 0) >= torch.cuda.device_count():
+    index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", 0))
+    if index >= torch.cuda.device_count():
         raise DeviceError(
-            f"device {name} is not there; this machine has cuda:0 to "
-            f"cuda:{torch.cuda.device_count() - 1}"
+            f"device cuda:{index} is not there; this process sees cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}. Name one of them, or start one rank for each"
         )
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
     return device
 
 
@@ -71,6 +74,11 @@ def _warn_of_shared_store() -> None:
         )
 
 
+def count_ranks() -> int:
+    """How many processes were started together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among all: rank 0 of 1 unless torchrun started more."""
@@ -85,7 +93,7 @@ class Ranks:
         Ranks wait `timeout` seconds for one another, then the group is lost: each ends with an
         error, and torch elastic or Slurm starts all of them anew.
         """
-        size = int(os.environ.get("WORLD_SIZE", 1))
+        size = count_ranks()
         if size == 1:
             return cls()
         if not dist.is_initialized():
@@ -132,6 +140,23 @@ class Ranks:
         values: list[T] = [value] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def together(self, act: Callable[[], T]) -> list[T]:
+        """What `act` gives on every rank, on all of them; what it raises on one, all raise.
+
+        Else the others would wait for one that has ended. For small values, as they are pickled.
+        """
+        if self.size == 1:
+            return [act()]
+        try:
+            own = act(), None
+        except Exception as error:
+            own = None, error
+        values, errors = zip(*self.gather(own))
+        for error in (own[1], *errors):
+            if error is not None:
+                raise error
+        return list(values)
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor by its mean over ranks, in one exchange for all."""

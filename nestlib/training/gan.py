@@ -68,11 +68,12 @@ def train(
         checkpoint_seconds: seconds between checkpoints; one more at every stop.
 
     Raises:
-        CheckpointError: the disk refused a checkpoint, or the folder holds another recipe's.
+        CheckpointError: the disk refused a checkpoint, or the folder holds one of another recipe or
+            of other images, or of no run.
         ValueError: fewer training images than one batch, or a batch that ranks cannot share.
     """
     trainer = Trainer(recipe, generator, discriminator, train_set, run_dir, device)
-    trainer.resume()
+    trainer.resume_together()
     try:
         return trainer.run(deadline, checkpoint_seconds, progress_bar)
     except (NonFiniteLoss, Diverged) as error:
@@ -88,6 +89,7 @@ class Trainer(Loop):
         "r1_steps",
     )  # fmt: skip
     first_row = 0  # what the untrained generator makes
+    row_keys = "step", "sample/pixel_distance"
 
     def __init__(
         self, recipe: GanRecipe, generator: nn.Module, discriminator: Discriminator,

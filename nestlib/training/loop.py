@@ -3,10 +3,13 @@
 `classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
 """
 
+import math
+import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,11 @@ from nestlib.signals import stop_signal
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
 from nestlib.training.seeding import derive_seed, epoch_order
+from nestlib.training.states import check_alike, check_keys, check_part, check_rows, load_part
 from nestlib.training.stopping import Clock
 
 CHECKPOINT_FORMAT = 1
+ADDED_KEYS = frozenset(("data", "total_steps", "faults", "right"))  # not always in checkpoints
 RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
 
@@ -66,12 +71,14 @@ class Loop(ABC):
 
     sum_names: of what is added up on the device for a row of the history.
     first_row: 0 where a row comes before the first step.
+    row_keys: of every row of the history.
     parts: into how many equal parts a batch is cut; ranks share them.
     row_steps: as many training steps as the first row may take; later ones take as the one before.
     """
 
     sum_names: tuple[str, ...]
     first_row = 1
+    row_keys: tuple[str, ...]
     total_steps: int
     steps_per_row: int
     parts: int
@@ -82,6 +89,7 @@ class Loop(ABC):
         device: torch.device,
     ):  # fmt: skip
         self.recipe, self.run_dir, self.device = recipe, run_dir, device
+        self.image_sets = [train_set]  # as they were given: they keep their fingerprints
         self.train_set = train_set.to(device)
         self.steps_per_epoch = len(train_set) // recipe.batch_size
         if not self.steps_per_epoch:
@@ -156,7 +164,7 @@ class Loop(ABC):
     def load_state(self, state: dict[str, Any]) -> None:
         """Put back what `state` gave."""
         for name, part in self.stateful().items():
-            part.load_state_dict(state[name])
+            load_part(part, state[name])
 
     def run(
         self, deadline: float | None, checkpoint_seconds: float, progress_bar: bool
@@ -171,8 +179,7 @@ class Loop(ABC):
         clock = Clock(self.progress.train_seconds, deadline, checkpoint_seconds, save_seconds)
         with stop_signal() as stopped, self._bar(progress_bar) as bar:
             while True:
-                rows_due = self.progress.step // self.steps_per_row + 1 - self.first_row
-                if len(self.progress.history) < rows_due:
+                if len(self.progress.history) < self._rows_due(self.progress.step):
                     (over,) = self._agree(clock.is_over(self.row_seconds(clock)))
                     if over:
                         return self._leave(clock, finished=False)
@@ -202,26 +209,124 @@ class Loop(ABC):
 
     # Stopping, resuming, failing
 
-    def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one.
+    @cached_property
+    def data(self) -> dict[str, dict[str, Any]]:
+        """What tells this run's images from others, by split."""
+        return {
+            images.split: {
+                "fingerprint": images.fingerprint, "images": len(images),
+                "class_names": list(images.identifiers),
+            }
+            for images in self.image_sets
+        }  # fmt: skip
+
+    def resume_together(self) -> None:
+        """`resume` on all ranks, from one checkpoint.
 
         Raises:
-            CheckpointError: it is of another recipe.
+            CheckpointError: as `resume`, or ranks have different checkpoints.
         """
-        state = load_newest_checkpoint(self.run_dir / "checkpoints", self.device)
-        if state is None:
-            return
-        if (state["format"], state["run_id"]) != (CHECKPOINT_FORMAT, self.recipe.run_id):
+        self.ranks.together(self.resume)
+        starts: dict[str, list[str]] = {}
+        for rank, (start, node) in enumerate(
+            self.ranks.gather((self._describe_start(), platform.node()))
+        ):
+            starts.setdefault(start, []).append(f"{rank} on {node}")
+        if len(starts) > 1:
+            have = "; ".join(f"rank {', '.join(who)} {start}" for start, who in starts.items())
             raise CheckpointError(
-                f"{self.run_dir} holds a checkpoint of {state['run_id']} (format "
-                f"{state['format']}), not of {self.recipe.run_id}; give another run folder or "
-                "delete this one"
+                f"ranks would go on from different checkpoints: {have}. Give runs_dir=... a folder "
+                f"that all of them share, or copy {self.run_dir / 'checkpoints'} from the node "
+                "that is furthest to the others"
             )
+
+    def _describe_start(self) -> str:
+        if self.saved_step is None:
+            return "has none"
+        return f"has step {self.saved_step}, weights {hash_weights(self.result_model())[:8]}"
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that can be used, if there is one.
+
+        Raises:
+            CheckpointError: it is of another recipe or of other images, or no checkpoint holds the
+                state of such a run.
+        """
+        # `data` is looked at now, a minute where files are a million, and not at the first save.
+        load_newest_checkpoint(self.run_dir / "checkpoints", partial(self._restore, self.data))
+
+    def _restore(self, data: dict[str, dict], state: dict[str, Any]) -> None:
+        """Take up a checkpoint's state.
+
+        Raises:
+            CheckpointError: it is of another run.
+            ValueError: it is not the state of a run; this one is as it was.
+        """
+        self._check_run(state)
+        check_keys(state, self._state(self.sums), "it", ADDED_KEYS)
+        self._check_data(state.get("data", data), data, state.get("total_steps", self.total_steps))
+        progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
+        self._check_progress(progress)
+        check_alike(state["sums"], self.sums, "sums")
+        for name, part in self.stateful().items():
+            check_part(state[name], part, name, progress.step)
         self.load_state(state)
         if self.ranks.is_main:  # all ranks' sums; the others begin with none
             self.sums.copy_(state["sums"])
-        self.progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
-        self.saved_step = self.sums_from = self.progress.step
+        self.progress = progress
+        self.saved_step = self.sums_from = progress.step
+
+    def _check_run(self, state: dict[str, Any]) -> None:
+        made, run_id = state.get("format"), state.get("run_id")
+        if type(made) is int and made > CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{self.run_dir} holds a checkpoint of a newer nestlib, format {made}; this one "
+                f"reads {CHECKPOINT_FORMAT}: update nestlib"
+            )
+        if made != CHECKPOINT_FORMAT or not isinstance(run_id, str):
+            raise ValueError(f"it is of run {run_id!r} in format {made!r}, which cannot be")
+        if run_id != self.recipe.run_id:
+            raise CheckpointError(
+                f"{self.run_dir} holds a checkpoint of {run_id}, not of {self.recipe.run_id}; give "
+                "another run folder, or move this one away"
+            )
+
+    def _check_data(self, kept: Any, own: dict[str, dict], total_steps: Any) -> None:
+        check_alike(kept, own, "data")
+        check_alike(total_steps, self.total_steps, "total_steps")
+        if (kept, total_steps) == (own, self.total_steps):
+            return
+        begun, here = (
+            "; ".join(
+                f"{one['images']} {split} images of {len(one['class_names'])} classes "
+                f"({', '.join(map(str, one['class_names'][:3]))}, ...), fingerprint "
+                f"{one['fingerprint'][:12]}..."
+                for split, one in data.items() if kept[split] != own[split]
+            )
+            for data in (kept, own)
+        )  # fmt: skip
+        raise CheckpointError(
+            f"{self.run_dir} holds a checkpoint of a run on other images ({begun or 'as here'}; "
+            f"{total_steps} steps), here are {here or 'as there'}; {self.total_steps} steps: give "
+            f"the same images back, or move {self.run_dir} away to train on these from the start"
+        )
+
+    def _rows_due(self, step: int) -> int:
+        return step // self.steps_per_row + 1 - self.first_row
+
+    def _check_progress(self, progress: Progress) -> None:
+        step, history = progress.step, progress.history
+        if type(step) is not int or not 0 <= step <= self.total_steps:
+            raise ValueError(f"step {step!r} is not a whole number from 0 to {self.total_steps}")
+        for seconds in (progress.train_seconds, progress.evaluation_seconds):
+            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+                raise ValueError(f"a time of {seconds!r} seconds is not possible")
+        due = self._rows_due(step)
+        # A run may stop between a row's last step and its row.
+        counts = (due - 1, due) if step % self.steps_per_row == 0 else (due,)
+        if not isinstance(history, list) or len(history) not in counts:
+            raise ValueError(f"its history does not hold the {due} rows of {step} steps")
+        check_rows(history, self.row_keys)
 
     def _save(self, clock: Clock) -> None:
         self.raise_if_not_finite()  # a checkpoint of lost weights would be worse than none
@@ -234,15 +339,19 @@ class Loop(ABC):
         sums = self.ranks.sum(self.sums.clone())
         if not self.ranks.is_main:
             return
-        state = {
+        save_checkpoint(self.run_dir / "checkpoints", self.progress.step, self._state(sums))
+        clock.checkpointed(time.monotonic() - begin)
+
+    def _state(self, sums: Tensor) -> dict[str, Any]:
+        return {
             "format": CHECKPOINT_FORMAT,
             "run_id": self.recipe.run_id,
+            "data": self.data,
+            "total_steps": self.total_steps,
             **asdict(self.progress),
             "sums": sums,
             **self.state(),
         }
-        save_checkpoint(self.run_dir / "checkpoints", self.progress.step, state)
-        clock.checkpointed(time.monotonic() - begin)
 
     def _leave(self, clock: Clock, finished: bool) -> TrainResult:
         self._save(clock)

@@ -10,7 +10,6 @@ and Tiny ImageNet where it lies in the data folder.
 import http.server
 import itertools
 import os
-import resource
 import statistics
 import tarfile
 import tempfile
@@ -135,6 +134,8 @@ def _read_epoch(name: str, epochs: Iterator[Batches], count: int) -> tuple[float
 
 def _cpu_seconds() -> float:
     """Of this process and of those it has waited for: a loader's workers end with their epoch."""
+    import resource  # which Windows lacks
+
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

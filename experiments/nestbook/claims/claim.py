@@ -27,7 +27,7 @@ from nestlib.metrics.intervals import CONFIDENCE
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, with_overrides
 from nestlib.records import Record, Store
-from nestlib.runs.staleness import find_fresh
+from nestlib.runs.staleness import find_fresh_seeds
 
 NO_RECORD = "no record"
 
@@ -136,7 +136,7 @@ def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -
     verdicts: list[Verdict | None] = []
     runs: dict[str, Record] = {}
     for comparison in comparisons:
-        found = [_find(mean.recipe(), store) for _, mean in comparison.terms]
+        found = [find_fresh_seeds(mean.recipe(), store) for _, mean in comparison.terms]
         if not all(found):
             verdicts.append(None)
             continue
@@ -145,12 +145,6 @@ def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -
         runs |= {record.run_id: record for records in found for record in records}
     status = _together([verdict and verdict.status for verdict in verdicts], one_suffices)
     return Ruling(status, tuple(verdicts), tuple(runs.values()))
-
-
-def _find(recipe: Recipe, store: Store) -> list[Record]:
-    """All seeds' records, unless they are stale."""
-    records = store.find_seeds(recipe)
-    return records if records and find_fresh(recipe, store) else []
 
 
 def _together(states: list[str | None], one_suffices: bool) -> str:

@@ -12,6 +12,8 @@ from nestlib.cli.options import (
     Device,
     Precision,
     WeightsDir,
+    named_options,
+    refuse,
     say_found,
 )
 from nestlib.recipes.named import get_recipe, list_recipes
@@ -31,13 +33,14 @@ IMAGENET_OPTIONS = ("dataset", "data_dir", "limit", "device")  # of figure8 with
 
 
 def evaluate(
+    context: typer.Context,
     names: Annotated[list[str], typer.Argument(help="models with published weights, or recipes")],
     dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
     data_dir: DataDir = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[
-        int | None, typer.Option(help="images at once; default by device")
+        int | None, typer.Option(min=1, help="images at once; default by device")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
     seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
@@ -48,6 +51,10 @@ def evaluate(
     """Score trained models on a test set, all in one pass; leaves a record of each."""
     from nestbook.evaluations.classifiers import evaluate as evaluate_models
 
+    if not set(names) & set(list_recipes()):  # published weights have neither
+        refuse(
+            sorted(named_options(context) & {"seed", "runs_dir"}), "a model of published weights"
+        )
     store, began = open_store(), timestamp()
     results = evaluate_models(
         names, store, dataset=dataset, data_dir=data_dir, device=device,
@@ -75,7 +82,7 @@ def score(
     recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
     network: Annotated[str, typer.Option(help=f"{NETWORK_NAMES}; default by data set")] = "",
     num_samples: Annotated[
-        int | None, typer.Option("--samples", help="of the final score; default by data set")
+        int | None, typer.Option("--samples", min=1, help="of the final score; default by data set")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
     noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
@@ -118,7 +125,9 @@ def explain(
     recipe: Annotated[
         str, typer.Option(help="blanking: whose finished run, a NesT of `nest recipes`")
     ] = "small/nest_narrow",
-    limit: Annotated[int, typer.Option(help="imagenet: so many images, no result; 0 all")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="imagenet: so many images, no result; 0 all")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="blanking, figure8: of the runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
@@ -163,8 +172,8 @@ def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) ->
     if (what, options["dataset"]) == ("figure8", "imagenet"):
         what, takes = "figure8 --dataset imagenet", IMAGENET_OPTIONS
     flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-    given = [name for name in options if context.get_parameter_source(name).name == "COMMANDLINE"]
-    unused = [flags[name] for name in given if name not in takes]
+    given = named_options(context)
+    unused = [flags[name] for name in options if name in given and name not in takes]
     if unused:
         valid = ", ".join(flags[name] for name in takes)
         raise ValueError(f"explain {what} takes no {', '.join(unused)}; it takes {valid}")

@@ -5,15 +5,23 @@ from typing import Annotated
 
 import typer
 
-from nestlib.cli.options import STOPPED, Device, MaxTime, RunsDir, process_age, seconds_left
+from nestlib.cli.options import (
+    STOPPED,
+    Device,
+    MaxTime,
+    RunsDir,
+    named_options,
+    process_age,
+    seconds_left,
+)
 from nestlib.project import find_project_root
 from nestlib.records import open_store
 
-# What goes with each of evidence's ways, beside the device; of none it shows the plan.
+# What goes with each of evidence's ways; of none it shows the plan.
 WAYS = {
-    "run": ("only", "data_dir", "runs_dir", "max_time"),
-    "stage": ("minutes", "data_dir", "take", "out", "again"),
-    "minutes": ("data_dir", "take", "out", "again"),
+    "run": ("only", "data_dir", "runs_dir", "max_time", "device"),
+    "stage": ("minutes", "data_dir", "take", "out", "again", "device"),
+    "minutes": ("data_dir", "take", "out", "again", "device"),
     "pack": ("data_dir", "transfer_mb", "transfers", "dry_run"),
     "take": ("data_dir",),
 }
@@ -51,7 +59,7 @@ def evidence(
     A session on a CPU is a rehearsal, and writes no record of the project.
     """
     _check_way(context)
-    given = _given(context)
+    given = named_options(context)
     if pack:
         _pack(pack, data_dir, transfer_mb, transfers, dry_run)
     elif given & {"stage", "minutes"}:
@@ -63,16 +71,8 @@ def evidence(
         _show_plan(run, only, data_dir, runs_dir, max_time, device)
 
 
-def _given(context: typer.Context) -> set[str]:
-    """The options that the call names."""
-    return {
-        name for name in context.params
-        if context.get_parameter_source(name).name == "COMMANDLINE"
-    }  # fmt: skip
-
-
 def _check_way(context: typer.Context) -> None:
-    given = _given(context) - {"device"}
+    given = named_options(context)
     way = next((way for way in ("run", "pack", "stage", "minutes", "take") if way in given), None)
     strange = sorted(given - {way} - set(WAYS.get(way, ())))
     if strange:

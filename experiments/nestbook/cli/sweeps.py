@@ -12,6 +12,8 @@ from nestlib.cli.options import (
     Device,
     MaxTime,
     RunsDir,
+    named_options,
+    refuse,
     seconds_left,
 )
 from nestlib.cli.runs import Job
@@ -25,19 +27,24 @@ SWEEP_NAMES = (
 )
 
 
+# What a look at where a sweep stands does not use.
+OF_RUNS = ("data_dir", "max_time", "device", "commit_record")
+
+
 def sweep(
+    context: typer.Context,
     figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)] = "",
     budget: Annotated[str, typer.Option(help="smoke, quick, small, gpu or paper")] = "quick",
     every: Annotated[
         bool, typer.Option("--all", help="all of budget small, most wanted first")
     ] = False,
     seeds: Annotated[
-        int, typer.Option(help="runs of each bar, of seeds 0, 1, ...; --all has its own")
+        int, typer.Option(min=1, help="runs of each bar, of seeds 0, 1, ...; --all has its own")
     ] = 3,
     only: Annotated[
         str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
     ] = "",
-    processes: Annotated[int, typer.Option(help="runs side by side on a CPU")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="runs side by side on a CPU")] = 2,
     board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
@@ -54,6 +61,9 @@ def sweep(
             "give the name of one sweep, or --all with --budget small and no --only; names: "
             f"{SWEEP_NAMES}"
         )
+    given = named_options(context)
+    refuse(sorted(given & {"seeds"}) if every else (), "sweep --all, which has its own seeds,")
+    refuse((name for name in OF_RUNS if board and name in given), "sweep --board, which runs none,")
     store, runs_dir = open_store(), runs_dir or find_project_root() / "runs"
     how = {
         "processes": processes, "device": device, "runs_dir": runs_dir, "data_dir": data_dir,
@@ -87,6 +97,8 @@ def queue_sweep(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
     from nestbook.sweeps.plans import plan
     from nestbook.sweeps.runner import state_of
 
+    own = ("--all", "--board", "--processes")
+    refuse((word[2:] for word in own if word in more), "a job of a sweep")
     store, runs_dir = open_store(), asked["runs_dir"] or find_project_root() / "runs"
     bars = plan(what, asked["budget"], range(asked["seeds"]), only=asked["only"])
     for recipe in {recipe.run_id: recipe for row in bars.values() for recipe in row}.values():

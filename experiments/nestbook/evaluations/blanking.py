@@ -6,11 +6,13 @@ from pathlib import Path
 
 from nestbook.evaluations.grounding import describe_wins, faithfulness
 from nestbook.evaluations.planted import WAYS
+from nestbook.evaluations.standing import find_score, keep_records
 from nestbook.records import add_record
 from nestlib.explain.cam import check_nest
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, to_dict
 from nestlib.records import Record, Store, describe_environment
+from nestlib.runs.staleness import find_fresh_seeds
 from nestlib.runs.subsets import load_split
 from nestlib.runs.weights import find_weights
 from nestlib.training.devices import resolve_device
@@ -26,7 +28,7 @@ def run_blanking(
     """Blank a block in each of the test images of a recipe's run, for each of BLANKED_WAYS.
 
     The other block is drawn at random among the rest, the same for every way but where that way
-    chose it. Found records are loaded, unless `again`.
+    chose it. A found record of the weights that the run has is loaded, unless `again`.
 
     Args:
         name: a recipe of a NesT whose run is finished.
@@ -39,14 +41,18 @@ def run_blanking(
     recipe = get_recipe(name, seed=seed)
     if isinstance(recipe, GanRecipe):
         raise ValueError(f"{name} trains a generator, which classifies nothing")
-    found = None if again else store.find(record_id(recipe.run_id))
-    if found is not None:
+    found = "" if again else find_score(record_id(recipe.run_id), store, runs_dir)
+    if isinstance(found, Record):
         return found
     weights = find_weights(recipe, store, runs_dir)
     model = weights.load()
     check_nest(model)
-    images = load_split(recipe, "test", recipe.test_limit, data_dir=data_dir)
+    trained = weights.record
+    images = load_split(
+        recipe, "test", recipe.test_limit, data_dir=data_dir, class_names=trained.class_names
+    )
     environment = describe_environment(resolve_device("cpu"))
+    environment["weights"] = {recipe.run_id: trained.summary["weights_sha256"]}
     ways = {}
     for way in BLANKED_WAYS:
         counts = faithfulness(model, images, WAYS[way], seed=seed, progress=progress)
@@ -56,7 +62,7 @@ def run_blanking(
         run_id=record_id(recipe.run_id),
         recipe=to_dict(recipe) | ({"rounded_to": "fp16"} if weights.rounded else {}),
         summary={
-            "images": len(images), "ways": ways, "test/top1": weights.record.summary["test/top1"],
+            "images": len(images), "ways": ways, "test/top1": trained.summary["test/top1"],
             "leaf_pixels": model.patch_size * model.block_size,
             "leaves": (recipe.image_size // (model.patch_size * model.block_size)) ** 2,
         },
@@ -69,7 +75,6 @@ def record_id(run_id: str) -> str:
 
 
 def find_blanking(store: Store, names: Sequence[str]) -> list[Record]:
-    """The records that there are of recipes' runs, whatever their seed."""
-    runs = [run for name in names for run in store.find_seeds(get_recipe(name))]
-    found = [store.find(record_id(run.run_id)) for run in runs]
-    return [record for record in found if record is not None]
+    """The records that stand for fresh runs of recipes, whatever their seed."""
+    runs = [run for name in names for run in find_fresh_seeds(get_recipe(name), store)]
+    return keep_records(find_score(record_id(run.run_id), store) for run in runs)

@@ -18,6 +18,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from nestbook.evaluations.published import view_of
+from nestbook.evaluations.standing import NO_RECORD, why_none
 from nestbook.peers import PUBLISHED
 from nestbook.records import Failure, add_record, short_hash
 from nestlib.data.datasets import DatasetInfo, FolderSet, ImageSet, dataset_info, load_dataset
@@ -38,7 +39,6 @@ from nestlib.training.devices import resolve_device
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories
 IMAGENET_CLASSES = ("imagenet", "tiny_imagenet", "tiny_imagenet_200")  # sets of (some of) them
 BATCH_SIZES = {"cpu": 16, "cuda": 64}
-NO_RECORD = "no committed record"
 
 Facts = dict[str, Any]
 
@@ -135,7 +135,8 @@ def evaluate(
         if found is None and not store.read_only:
             missing.setdefault(json.dumps(request.set_options), []).append(request)
         else:
-            results[name] = found or NO_RECORD
+            why = why_none(request.run_id[:-8], store, runs_dir)  # the rest is the hash
+            results[name] = found or why or NO_RECORD
     for together in missing.values():
         try:
             images = _load_images(info, data_dir, limit, together[0].set_options)
@@ -162,7 +163,7 @@ def evaluate_table2(
     """
     how = {"dataset": "imagenet", "limit": limit or None, "precision": precision}
     if imagenet_dir:
-        return evaluate(PUBLISHED, store, data_dir=Path(imagenet_dir), device=device, **how)
+        return evaluate(PUBLISHED, store, data_dir=imagenet_dir, device=device, **how)
     found = {name: store.find(_request_published(name, how).run_id) for name in PUBLISHED}
     return {name: record for name, record in found.items() if record is not None}
 
@@ -202,7 +203,8 @@ def _request_run(
     any_size = not info.image_sizes
     view = View(recipe.image_size, 0.875 if any_size else 1.0, "bilinear", info.mean, info.std)
     options = {**recipe.dataset_options} | ({} if any_size else {"image_size": recipe.image_size})
-    trained = find_run(recipe, store)
+    trained = find_run(recipe, store, runs_dir)
+    options |= {"class_names": trained.class_names} if trained.class_names else {}
     identity = {
         "name": name, "weights": recipe.run_id,
         "weights_sha256": trained.summary["weights_sha256"], "view": asdict(view),

@@ -20,16 +20,17 @@ from nestbook.sweeps.plans import plan_figure8
 from nestlib.choices import check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet
-from nestlib.data.datasets import load_dataset
+from nestlib.data.datasets import check_same_classes, load_dataset
 from nestlib.data.decoding import decode_image, squeeze
 from nestlib.data.digits import make_digits
 from nestlib.data.views import class_numbers
 from nestlib.explain.gradcat import Traversal, gradcat
+from nestlib.files import read_regular
 from nestlib.models.nest import NesT
 from nestlib.project import data_root
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Store
-from nestlib.runs.weights import load_run, load_trained
+from nestlib.runs.weights import find_run, load_run, load_trained
 
 PLANTED_SEED = 2  # whose weights are committed
 # First words of ImageNet's classes and their wnids; the paper names the classes, not the images.
@@ -148,14 +149,20 @@ def map_images(
 
     Raises:
         OSError: no such run, no weights, or no images; the message says what makes them.
+        ValueError: images of other classes than a run was trained on.
     """
     if dataset == "imagenet":
         return map_imagenet(data_dir or data_root() / "imagenet", count=count)
     plan = plan_figure8(budget, dataset, seed)
     recipe = plan[FIGURE_A4[0]]
+    runs = [] if budget == "smoke" else [find_run(plan[r], store, runs_dir) for r in FIGURE_A4]
+    named = [run for run in runs if run.class_names]
     images = load_dataset(
-        dataset, "test", data_dir=data_dir, image_size=recipe.image_size, **recipe.dataset_options
-    )
+        dataset, "test", data_dir=data_dir, image_size=recipe.image_size,
+        class_names=named[0].class_names if named else None, **recipe.dataset_options,
+    )  # fmt: skip
+    for run in named:
+        check_same_classes(images, run.class_names, run.run_id)
     firsts = [int((images.labels == k).nonzero()[0]) for k in images.labels.unique()[:count]]
     chosen, labels = images.images[firsts], images.labels[firsts]
     batch = normalize(chosen, images.mean, images.std)
@@ -190,7 +197,7 @@ def walk_photo(path: Path) -> Walks:
     Raises:
         OSError: no such image, or no weights.
     """
-    image = decode_image(path.read_bytes(), str(path))
+    image = decode_image(read_regular(path), str(path))
     model, facts = load_published_row(WALKING_ROW)
     pixels = squeeze(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
     batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])
@@ -222,7 +229,7 @@ def map_imagenet(imagenet_dir: Path | str, *, count: int = len(FIGURE_A4_CLASSES
 def _first_images(
     imagenet_dir: Path | str, classes: Mapping[str, str]
 ) -> tuple[FolderSet, list[int]]:
-    images = load_dataset("imagenet", "test", data_dir=Path(imagenet_dir), partial=True)
+    images = load_dataset("imagenet", "test", data_dir=imagenet_dir, partial=True)
     missing = [wnid for wnid in classes.values() if wnid not in images.class_names]
     if missing:
         raise FileNotFoundError(

@@ -12,22 +12,23 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from nestbook.evaluations.standing import find_score, keep_records
 from nestbook.records import add_record
 from nestbook.sweeps.plans import FIGURE7_DATASETS, Key, plan
 from nestlib.choices import choose
 from nestlib.metrics.features import ClassifierFeatures, FeatureNetwork, InceptionFeatures
 from nestlib.metrics.generation import generate, score_samples
-from nestlib.models.weights import hash_weights
+from nestlib.models.weights import hash_weights, read_tensors
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.records import Record, Store, describe_environment
+from nestlib.runs.staleness import find_fresh_seeds
 from nestlib.runs.subsets import load_split
-from nestlib.runs.weights import load_run, weights_path
+from nestlib.runs.weights import find_weights, load_run
 from nestlib.training.devices import resolve_device
 from nestlib.training.gan import SAMPLES
 
@@ -63,8 +64,8 @@ def score_run(
 ) -> Record:  # fmt: skip
     """Score a finished run against its training images, and write the record.
 
-    A record of as many samples and the same seed is not made again, unless `again`. A smoke
-    recipe's generator is untrained and its score no result.
+    A record of as many samples, the same seed and the weights that the run has is not made again,
+    unless `again`. A smoke recipe's generator is untrained and its score no result.
 
     Args:
         network: one of NETWORKS; "": the data set's default.
@@ -80,13 +81,15 @@ def score_run(
     network, smoke = network or default, recipe.budget == "smoke"
     build_judge = choose("feature network", network, NETWORKS)
     count = SMOKE_SAMPLES if smoke else num_samples or count
-    found = store.find(score_id(recipe.run_id, network))
     asked = {"num_samples": count, "seed": seed}
-    if found is not None and not (smoke or again) and asked.items() <= found.recipe.items():
-        return found
+    if not (smoke or again):
+        found = find_score(score_id(recipe.run_id, network), store, runs_dir)
+        if isinstance(found, Record) and asked.items() <= found.recipe.items():
+            return found
     began, where = time.monotonic(), resolve_device(device)
     environment = describe_environment(where)
-    generator = recipe.build_generator() if smoke else load_run(recipe, store, runs_dir)
+    weights = None if smoke else find_weights(recipe, store, runs_dir)
+    generator = weights.load() if weights else recipe.build_generator()
     judge = build_judge(store)
     judge.model.to(where)
     limit = None if smoke else recipe.train_limit
@@ -97,7 +100,10 @@ def score_run(
     )  # fmt: skip
     samples = generate(generator.to(where), count, seed=seed)
     result = score(samples, progress_bar=progress_bar)
-    run_dir = weights_path(recipe, runs_dir).parent
+    if weights and weights.rounded:  # whose own hash is not that of the run's
+        environment["weights"] = {recipe.run_id: weights.record.summary["weights_sha256"]}
+    # Samples that lie where the weights do not are of another training of the run.
+    run_dir = weights.path.parent if weights and not weights.rounded else None
     return add_record(
         store, environment, committed=committed, kind="score",
         run_id=score_id(recipe.run_id, network),
@@ -106,7 +112,7 @@ def score_run(
             "generator_weights_sha256": hash_weights(generator),
             "seconds": round(time.monotonic() - began, 1),
         },
-        epochs=[] if smoke else score_rows(run_dir, judge, score, progress_bar=progress_bar),
+        epochs=score_rows(run_dir, judge, score, progress_bar=progress_bar) if run_dir else [],
     )  # fmt: skip
 
 
@@ -121,7 +127,7 @@ def score_rows(
     files = sorted((run_dir / SAMPLES).glob("step-*.safetensors"))
     rows = []
     for file in tqdm(files, "rows", disable=not progress_bar, leave=False):
-        images = load_file(file)["images"]
+        images = read_tensors(file)["images"]
         result = score(images)
         row = {"step": int(file.stem.removeprefix("step-")), "num_samples": len(images)}
         rows.append(row | {name: result[name] for name in network.score_names})
@@ -134,7 +140,7 @@ def score_id(run_id: str, network: str) -> str:
 
 
 def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list[Record]]:
-    """Scores that there are of figure 7's rows at a budget, whatever their seed, by row.
+    """Scores that stand for fresh runs of figure 7's rows at a budget, whatever their seed, by row.
 
     Smoke runs have none; those of quick are found in their place.
     """
@@ -142,9 +148,8 @@ def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list
     bars, found = plan("figure7", budget, [0]), {}
     network = network or DEFAULTS.get(FIGURE7_DATASETS[budget], OTHERWISE)[0]
     for (row,), (recipe,) in bars.items():
-        runs = store.find_seeds(recipe)
-        scores = [store.find(score_id(run.run_id, network)) for run in runs]
-        found[row] = [record for record in scores if record is not None]
+        runs = find_fresh_seeds(recipe, store)
+        found[row] = keep_records(find_score(score_id(run.run_id, network), store) for run in runs)
     return found
 
 

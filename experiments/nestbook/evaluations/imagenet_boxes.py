@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nestlib.data.boxes import fit_box
 from nestlib.data.containers import FolderSet
+from nestlib.data.decoding import MAX_PIXELS
 from nestlib.data.folders import split_folder
+from nestlib.files import read_regular
 
 # Where the files lie below the images' folder: as the competition's archive and the box archives
 # (ILSVRC2012_bbox_val_v3.tgz) unpack, or in a folder of their own.
@@ -24,8 +27,9 @@ FOLDERS = (
 def load_imagenet_boxes(images: FolderSet, image_size: int, *, progress: bool = True) -> np.ndarray:
     """Boxes of each image's own class, in the pixels of the whole image resized to a square.
 
-    Files give edges in the pixels of the original; these are scaled and rounded, and a box covers
-    one pixel at least. Objects of other classes are left out.
+    Files give edges in the pixels of the original; `nestlib.data.boxes.fit_box` puts these right,
+    then they are scaled and rounded, and a box covers one pixel at least. Objects of other classes
+    are left out.
 
     Args:
         images: in or beside whose folder lie the files, <image>.xml or <wnid>/<image>.xml in one of
@@ -39,7 +43,8 @@ def load_imagenet_boxes(images: FolderSet, image_size: int, *, progress: bool = 
     Raises:
         FileNotFoundError: no such folder, or an image without its file; the message says where
             they were looked for and how to get them.
-        ValueError: a file that is no annotation, or has no box of the image's class.
+        ValueError: a file that is no annotation, has no box of the image's class, or has one that
+            lies outside of the image.
     """
     folder = _find_folder(images)
     found = []
@@ -61,7 +66,7 @@ def load_imagenet_boxes(images: FolderSet, image_size: int, *, progress: bool = 
 
 def _find_folder(images: FolderSet) -> Path:
     split = split_folder(images.split)
-    roots = (images.root, images.root.parent)
+    roots = (images.root, *images.root.absolute().parents[:3])  # ILSVRC/Data/CLS-LOC lies deep
     folders = [root / folder.format(split) for root in roots for folder in FOLDERS]
     stem, wnid = Path(os.fsdecode(images.files[0])).stem, images.class_names[images.labels[0]]
     for folder in folders:
@@ -78,30 +83,32 @@ def _find_folder(images: FolderSet) -> Path:
 def _read_boxes(file: Path, wnid: str, image_size: int) -> np.ndarray:
     """The boxes of one class in one file, on the resized image: (k, 4), k >= 1."""
     try:
-        root = ET.fromstring(file.read_bytes())
-        size = np.array([_number(root, f"size/{name}") for name in ("width", "height")] * 2)
+        root = ET.fromstring(read_regular(file))
+        width, height = _texts(root, "size", "width", "height")
+        size = np.array([float(width), float(height)] * 2)
+        if not (size.min() >= 1 and size[0] * size[1] <= MAX_PIXELS):
+            raise ValueError(f"an image of {width} x {height} pixels")
         edges = np.array([
-            [_number(found, f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
+            fit_box(_texts(found, "bndbox", "xmin", "ymin", "xmax", "ymax"), *size[:2])
             for found in root.iter("object") if found.findtext("name") == wnid
         ])  # fmt: skip
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no box file {file}; unpack the whole of ILSVRC2012_bbox_val_v3.tgz"
         ) from None
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # Lookup: an unknown encoding
         raise ValueError(f"{file} is no annotation of boxes ({error}); fetch it again") from error
     if not len(edges):
         raise ValueError(f"{file} has no box of its image's class {wnid}; fetch it again")
-    if size.min() < 1:
-        raise ValueError(f"{file} says that its image has no pixels; fetch it again")
     pixels = np.rint(edges * image_size / size).astype(np.int64)
-    first = pixels[:, :2].clip(0, image_size - 1)
-    last = np.maximum(pixels[:, 2:].clip(max=image_size) - 1, first)
+    first = pixels[:, :2].clip(max=image_size - 1)
+    last = np.maximum(pixels[:, 2:] - 1, first)
     return np.concatenate([first, last], 1)
 
 
-def _number(element: ET.Element, path: str) -> float:
-    text = element.findtext(path)
-    if text is None:
-        raise ValueError(f"{path} is missing")
-    return float(text)
+def _texts(element: ET.Element, parent: str, *names: str) -> list[str]:
+    """What stands in the elements `names` of `parent`."""
+    texts = [element.findtext(f"{parent}/{name}") for name in names]
+    if None in texts:
+        raise ValueError(f"{parent}/{names[texts.index(None)]} is missing")
+    return texts

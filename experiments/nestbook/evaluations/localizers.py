@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nestbook.class_maps import class_maps
-from nestbook.evaluations.classifiers import NO_RECORD, HubUnreachable, fetch_weights
+from nestbook.evaluations.classifiers import HubUnreachable, fetch_weights
 from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestbook.evaluations.map_checks import (
     count_contour_disagreements,
@@ -23,6 +23,7 @@ from nestbook.evaluations.map_checks import (
     share_higher_inside,
 )
 from nestbook.evaluations.published import view_of
+from nestbook.evaluations.standing import NO_RECORD, find_score
 from nestbook.peers import PUBLISHED
 from nestbook.peers.acol import ACoL
 from nestbook.records import Failure, add_record, short_hash
@@ -32,9 +33,11 @@ from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import squeeze
 from nestlib.data.views import TransformedImages, class_numbers
+from nestlib.data.workers import read_batches
 from nestlib.explain.localize import find_boxes
 from nestlib.metrics.localization import score_localization
 from nestlib.models import create_model
+from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Record, Store, describe_environment
 from nestlib.runs.subsets import take
@@ -75,6 +78,7 @@ class _Subject:
     images: ImageSet | FolderSet
     size: tuple[int, int]
     boxes: np.ndarray
+    weights: dict[str, str] = field(default_factory=dict)  # as a record's environment keeps it
 
 
 def localize(
@@ -98,8 +102,9 @@ def localize_figure8(
 ) -> dict[str, Record | str]:  # fmt: skip
     """Each row's record of localization on its data's test images, or one line on why none.
 
-    Found records are loaded, unless `again`. Others are made of finished runs' weights and of the
-    images; nothing is trained. smoke takes untrained models, always anew.
+    Found records of the weights that the runs have are loaded, unless `again`. Others are made of
+    finished runs' weights and of the images; nothing is trained. smoke takes untrained models,
+    always anew.
 
     Returns:
         By row of the figure, a record; a reason: no such run or no weights; or a Failure: no
@@ -113,14 +118,15 @@ def localize_figure8(
     where, smoke = resolve_device(device), budget == "smoke"
     results: dict[str, Record | str] = {}
     for row, recipe in plan_figure8(budget, dataset, seed).items():
-        found = None if smoke or again else store.find(f"localize/{recipe.run_id}")
-        if found is not None or store.read_only:
-            results[row] = found or NO_RECORD
+        anew = smoke or again
+        found = NO_RECORD if anew else find_score(f"localize/{recipe.run_id}", store, runs_dir)
+        if isinstance(found, Record) or store.read_only:
+            results[row] = found
             continue
         try:
             weights = None if smoke else find_weights(recipe, store, runs_dir)
         except FileNotFoundError as error:  # not trained yet, which is no failure
-            results[row] = str(error)
+            results[row] = str(error) if found == NO_RECORD else f"{found}; {error}"
             continue
         try:
             subject = _trained_here(row, recipe, weights, where, data_dir)
@@ -143,7 +149,8 @@ def localize_imagenet(
     and the map come from one forward pass of it.
 
     Args:
-        imagenet_dir: the folder that holds val/, and the box files (nestlib.data.boxes); ""
+        imagenet_dir: the folder that holds val/, or the folder or URL of shards, and the box files
+            (nestbook.evaluations.imagenet_boxes; with a URL, these lie in the shards' cache); ""
             loads what records there are, no more.
         limit: so many images, drawn once and for all, always anew: no result. 0 takes all.
         again: score those too that have a record.
@@ -169,7 +176,7 @@ def localize_imagenet(
             results[row] = found or "needs ImageNet's validation images and boxes"
             continue
         try:
-            images = images or _list_images(Path(imagenet_dir), limit)
+            images = images or _list_images(imagenet_dir, limit)
             model, facts = load_published_row(row, offline=offline)
             size = facts["view"]["whole_image_at"]
             if size not in boxes:
@@ -216,7 +223,7 @@ def maps_of(
     maps, right = [], []
     with tqdm(total=total, desc=f"maps: {method}", unit="img", disable=not progress) as bar:
         for images, classes in batches:
-            with torch.no_grad():
+            with running_mode(model, training=False), torch.no_grad():
                 right.append((model(images).argmax(1) == classes).cpu().numpy())
             if isinstance(model, ACoL):
                 found = model.class_maps(images, classes)
@@ -230,7 +237,7 @@ def maps_of(
 def _localize(
     subject: _Subject, store: Store, device: torch.device, committed: bool, progress: bool
 ) -> Record:
-    environment = describe_environment(device)
+    environment = describe_environment(device) | {"weights": subject.weights}
     method, N = METHODS[subject.row], len(subject.boxes)
     started = time.perf_counter()
     maps, right = maps_of(method, subject.model, subject.batches, N, progress=progress)
@@ -260,7 +267,7 @@ def _trained_here(
     smoke = recipe.budget == "smoke"
     images = load_dataset(
         recipe.dataset, "test", data_dir=data_dir, image_size=recipe.image_size,
-        **recipe.dataset_options,
+        class_names=weights.record.class_names if weights else None, **recipe.dataset_options,
     )  # fmt: skip
     images = take(images, SMOKE_IMAGES) if smoke else images
     model = weights.load() if weights else recipe.build_model(images.num_classes)
@@ -270,6 +277,7 @@ def _trained_here(
         to_dict(recipe) | ({"rounded_to": "fp16"} if weights and weights.rounded else {}),
         model.eval().to(device),
         _batches_of(images, device), images, images.image_size, boxes,
+        {recipe.run_id: weights.record.summary["weights_sha256"]} if weights else {},
     )  # fmt: skip
 
 
@@ -293,9 +301,9 @@ def _imagenet_id(identity: dict[str, Any]) -> str:
     return f"localize/imagenet/{identity['name']}-{short_hash(own)}"
 
 
-def _list_images(folder: Path, limit: int) -> FolderSet:
+def _list_images(place: Path | str, limit: int) -> FolderSet:
     options = {"partial": True} if limit else {}
-    images = load_dataset("imagenet", "test", data_dir=folder, **options)
+    images = load_dataset("imagenet", "test", data_dir=place, **options)
     return take(images, limit) if limit else images
 
 
@@ -313,7 +321,7 @@ def _published(
             TransformedImages(images, [whole]), BATCH,
             num_workers=images.num_workers, pin_memory=device.type == "cuda",
         )  # fmt: skip
-        for (batch,), labels in loader:
+        for (batch,), labels in read_batches(loader):
             batch = normalize(batch.to(device, non_blocking=True), view["mean"], view["std"])
             yield batch, numbers[labels].to(device)
 

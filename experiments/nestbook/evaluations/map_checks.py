@@ -9,7 +9,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from nestlib.explain.localize import THRESHOLDS, check_maps, find_boxes, scale_map
+from nestlib.explain.localize import (
+    THRESHOLDS,
+    check_maps,
+    check_thresholds,
+    find_boxes,
+    scale_map,
+)
+from nestlib.metrics.localization import check_truth
 
 
 def share_higher_inside(
@@ -26,9 +33,11 @@ def share_higher_inside(
         image_size: (H, W), in whose pixels the boxes are.
 
     Raises:
-        ValueError: what `find_boxes` says of maps.
+        ValueError: what `find_boxes` says of maps, boxes that leave the image, or an image without
+            a true box.
     """
-    maps = check_maps(maps, image_size, ())
+    maps = check_maps(maps, image_size)
+    truth_boxes = check_truth(truth_boxes, len(maps), image_size)
     points = 0.0
     for map_, boxes in zip(maps, truth_boxes):
         scaled, inside = scale_map(map_, image_size), _cover(boxes, image_size)
@@ -51,7 +60,11 @@ def maps_of_boxes(
 
     Returns:
         (N, h, w) float32.
+
+    Raises:
+        ValueError: boxes that leave the image, or an image without a true box.
     """
+    truth_boxes = check_truth(truth_boxes, len(truth_boxes), image_size)
     covered = (_cover(boxes, image_size).astype(np.float32) for boxes in truth_boxes)
     size = map_size[::-1]
     maps = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in covered]
@@ -61,7 +74,7 @@ def maps_of_boxes(
 def _cover(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Which pixels lie in one of an image's true boxes (K, 4): (H, W) bool."""
     inside = np.zeros(image_size, bool)
-    for x0, y0, x1, y1 in boxes[(boxes >= 0).all(1)]:
+    for x0, y0, x1, y1 in boxes[boxes[:, 0] >= 0].astype(int):
         inside[y0 : y1 + 1, x0 : x1 + 1] = True
     return inside
 
@@ -81,11 +94,10 @@ def count_contour_disagreements(
         image_size: (H, W).
 
     Raises:
-        ValueError: no maps or no thresholds, and what `find_boxes` says.
+        ValueError: what `find_boxes` says.
     """
-    maps = check_maps(maps, image_size, thresholds)
-    if not len(maps) or not len(thresholds):
-        raise ValueError("no masks to compare; give one map and one threshold or more")
+    maps = check_maps(maps, image_size)
+    check_thresholds(thresholds)
     by_contour = np.empty((len(maps), len(thresholds), 4), np.int64)
     for i, map_ in enumerate(maps):
         scaled = scale_map(map_, image_size)

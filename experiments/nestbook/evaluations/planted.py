@@ -17,6 +17,7 @@ from nestbook.evaluations.grounding import (
     point_by_gradcat,
     point_by_map,
 )
+from nestbook.evaluations.standing import NO_RECORD, find_score, keep_records
 from nestbook.records import add_record
 from nestbook.sweeps.runner import collect
 from nestlib.data.containers import ImageSet
@@ -24,12 +25,12 @@ from nestlib.data.datasets import load_dataset
 from nestlib.explain.cam import cam
 from nestlib.explain.gradcat import MAPS, SIGNS, WEIGHTINGS
 from nestlib.models.nest import NesT
-from nestlib.models.weights import load_weights
+from nestlib.models.weights import hash_weights
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Record, Store, describe_environment
-from nestlib.runs.weights import weights_path
+from nestlib.runs.weights import load_run, weights_path
 from nestlib.training.devices import resolve_device
 
 RECIPE = "digits/nest_planted"
@@ -60,8 +61,9 @@ def run_planted(
 ) -> Record:  # fmt: skip
     """Judge every way on both kinds of canvases with each seed's model; writes a record.
 
-    A record of as many models is not made again, unless `again` asks for it. Models whose weights
-    are not in `runs_dir` are trained first, minutes each on a CPU; they go on where they stopped.
+    A record of as many models and of their runs' weights is not made again, unless `again` asks
+    for it. Models whose weights are not in `runs_dir` are trained first, minutes each on a CPU;
+    they go on where they stopped.
 
     Raises:
         ValueError: less than one model.
@@ -70,8 +72,9 @@ def run_planted(
         raise ValueError(f"num_models is {num_models}; give 1 or more")
     runs_dir = runs_dir or find_project_root() / "runs"
     seeds = range(1 if budget == "smoke" else num_models)
-    found = store.find(record_id(budget))
-    if found and budget != "smoke" and not again and found.summary["seeds"] == list(seeds):
+    anew = again or budget == "smoke"
+    found = NO_RECORD if anew else find_score(record_id(budget), store, runs_dir)
+    if isinstance(found, Record) and found.summary["seeds"] == list(seeds):
         return found
     recipes = [get_recipe(RECIPE, seed=seed) for seed in seeds]
     environment = describe_environment(resolve_device("cpu"))
@@ -84,6 +87,8 @@ def run_planted(
         _judge(model, seed, canvases, progress and budget != "smoke")
         for seed, model in tqdm(models.items(), desc="models", disable=not progress)
     ]
+    if budget != "smoke":
+        environment["weights"] = {r.run_id: hash_weights(models[r.seed]) for r in recipes}
     return add_record(
         store, environment, committed=committed, kind="explain", run_id=record_id(budget),
         recipe=to_dict(replace(recipes[0], budget=budget)),
@@ -103,9 +108,8 @@ def record_id(budget: str = "quick") -> str:
 
 
 def find_planted(store: Store) -> list[Record]:
-    """The record of a whole run, if there is one."""
-    found = store.find(record_id())
-    return [] if found is None else [found]
+    """The record of a whole run, if there is one and its models' runs have the same weights."""
+    return keep_records([find_score(record_id(), store)])
 
 
 def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[int, NesT]:
@@ -113,6 +117,7 @@ def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[
 
     Raises:
         RunsIncomplete: a run failed or was stopped; the next call goes on from its checkpoint.
+        FileNotFoundError, OSError: weights without a record, or of another run than the record's.
     """
     missing = [r for r in recipes if not weights_path(r, runs_dir).is_file()]
     if missing:
@@ -121,12 +126,7 @@ def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[
     # A record may have come with the checkout; its committed weights are rounded, none to judge by.
     how = {"processes": 2, "device": "cpu", "runs_dir": runs_dir, "again": True}
     collect({RECIPE: missing}, store, **how)
-    models = {}
-    for recipe in recipes:
-        model = recipe.build_model(num_classes=10)
-        load_weights(model, weights_path(recipe, runs_dir))
-        models[recipe.seed] = model.eval()
-    return models
+    return {recipe.seed: load_run(recipe, store, runs_dir) for recipe in recipes}
 
 
 def load_canvases(name: str, budget: str = "quick") -> ImageSet:

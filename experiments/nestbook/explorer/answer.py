@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nestbook.class_maps import class_maps
-from nestlib.explain.cam import check_nest, choose_classes
+from nestlib.explain.cam import check_classifier, check_images, check_nest, read_classes
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
@@ -47,15 +47,19 @@ def explore_image(
 
     Raises:
         TypeError: no NesT.
-        ValueError: no single image, a class that the model has not, or what `gradcat` refuses.
+        ValueError: no single image, a likeliest below 1, or what `gradcat` refuses.
     """
     check_nest(model)
+    check_classifier(model)
+    if type(likeliest) is not int or likeliest < 1:
+        raise ValueError(f"likeliest is {likeliest}; give a whole number of classes, 1 or more")
     if image.ndim != 3:
         raise ValueError(f"image has shape {tuple(image.shape)}; give one of (3, H, W)")
+    check_images(model, image[None])
     with running_mode(model, training=False), torch.no_grad():
         logits = model(image[None])
     num_classes = logits.shape[1]
-    asked = choose_classes(list(classes), logits.expand(len(classes), -1)).tolist()
+    asked = read_classes(classes, num_classes).flatten().tolist()
     if num_classes <= likeliest:
         chosen = list(range(num_classes))
     else:

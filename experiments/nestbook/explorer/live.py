@@ -11,7 +11,8 @@ from IPython.display import display
 from nestbook.explorer.answer import LIKELIEST
 from nestbook.explorer.static import Explorer, Picture
 from nestbook.explorer.subject import Subject
-from nestbook.explorer.uploads import FORMATS, fit_to_view, read_upload
+from nestbook.explorer.uploads import fit_to_view, read_upload
+from nestlib.data.decoding import KINDS
 
 SUFFIXES = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.tif,.tiff"
 _WIDE = widgets.Layout(width="100%", max_width="36rem")
@@ -38,7 +39,7 @@ class LiveExplorer(widgets.VBox):
         self.output = widgets.Output()
         size = subject.view.image_size
         hint = widgets.HTML(
-            f"{FORMATS}, up to 10 MB; its middle square is resized to {size} x {size} pixels."
+            f"{KINDS}, up to 10 MB; its middle square is resized to {size} x {size} pixels."
         )
         own = widgets.HBox([self.upload, hint], layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([self.picture, own, self.asked, self.message, self.output])

@@ -85,7 +85,7 @@ class Subject:
         if text.casefold() in names:
             return names.index(text.casefold())
         count = len(names)
-        if text.lstrip("-").isdecimal():
+        if text.removeprefix("-").isdecimal():
             if 0 <= int(text) < count:
                 return int(text)
             raise ValueError(f"class {text} is not one of the model's {count}: 0 to {count - 1}")

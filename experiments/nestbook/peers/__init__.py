@@ -23,6 +23,7 @@ from nestbook.peers import (
     transgan,
     vit,
 )
+from nestlib.arguments import UnknownOption
 from nestlib.models import PUBLISHED as PUBLISHED_NESTS
 
 __all__ = ["GENERATORS", "LOCALIZERS", "PEERS", "PUBLISHED", "library_of"]
@@ -44,7 +45,7 @@ def _builder(name: str, architecture: ModuleType) -> Callable[..., nn.Module]:
     ) -> nn.Module:
         unknown = [option for option in overrides if option not in variant]
         if unknown:
-            raise TypeError(f"{name} has no option {unknown}; it takes {list(variant)}")
+            raise UnknownOption(f"{name} has no option {unknown}; it takes {list(variant)}")
         sizes = {**variant, **overrides}
         return architecture.build(
             num_classes=num_classes, img_size=img_size, drop_path_rate=drop_path_rate, **sizes

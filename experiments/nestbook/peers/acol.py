@@ -16,12 +16,14 @@ Shapes: B images, C channels, h x w places, K classes.
 """
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from nestbook.peers.adl import build_resnet
-from nestlib.explain.cam import choose_classes
+from nestlib.arguments import Range, checked
+from nestlib.explain.cam import check_finite, check_images, choose_classes
 from nestlib.models.mode import running_mode
 
 LIBRARY = "timm"
@@ -76,12 +78,16 @@ class ACoL(nn.Module):
             classes: (B,) int64.
 
         Raises:
-            ValueError: not one class an image, or a class that the model has not.
+            ValueError: not one class an image, a class that the model has not, or images that do
+                not fit or are not finite.
         """
+        check_images(self, images)
         with running_mode(self, training=False):
             features = self.resnet(images)
             maps = self.classifier_a(features)
-            classes = choose_classes(classes, maps.mean((2, 3)))
+            logits = maps.mean((2, 3))
+            check_finite(logits)
+            classes = choose_classes(classes, logits)
             first = normalize_maps(select(maps, classes))
             erased = erase(features, first, self.delta)
             second = normalize_maps(select(self.classifier_b(erased), classes))
@@ -119,7 +125,11 @@ def erase(features: Tensor, attention: Tensor, delta: float) -> Tensor:
     return features * (attention < delta)[:, None].to(features.dtype)
 
 
-def build(*, num_classes: int, delta: float, hidden: int, **resnet_options) -> ACoL:
+@checked
+def build(
+    *, num_classes: int, delta: Annotated[float, Range(0, 1, "(]")],
+    hidden: Annotated[int, Range(0, 2**14)], **resnet_options,
+) -> ACoL:  # fmt: skip
     """Build an ACoL that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
     Options: delta (the normalised attention that erases; the paper tries 0.5 to 0.9), hidden (the
@@ -130,10 +140,6 @@ def build(*, num_classes: int, delta: float, hidden: int, **resnet_options) -> A
         ValueError: options that no ResNet has, a delta that is 0 or less or above 1, or a negative
             hidden.
     """
-    if not 0 < delta <= 1:
-        raise ValueError(f"delta {delta} is not above 0 and at most 1; published: 0.6")
-    if hidden < 0:
-        raise ValueError(f"hidden {hidden} is negative; use 1024 as published, or 0 for none")
     resnet = build_resnet(num_classes=0, global_pool="", **resnet_options)
     return ACoL(
         resnet, num_features=resnet.num_features, num_classes=num_classes, hidden=hidden,

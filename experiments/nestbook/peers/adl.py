@@ -21,6 +21,8 @@ import torch
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
+from nestlib.arguments import Pixels, Share, Width, checked
+
 LIBRARY = "timm"
 STRIDES = (8, 16, 32)
 # (stage, block), the last of a stage is -1; ResNets with one block a stage have one layer for two.
@@ -45,11 +47,9 @@ class AttentionDropout(nn.Module):
         ValueError: drop_rate or gamma is not within 0 and 1.
     """
 
-    def __init__(self, drop_rate: float = 0.75, gamma: float = 0.9):
+    @checked
+    def __init__(self, drop_rate: Share = 0.75, gamma: Share = 0.9):
         super().__init__()
-        for name, value in {"drop_rate": drop_rate, "gamma": gamma}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} {value} is not within 0 and 1; published: 0.75, 0.9")
         self.drop_rate, self.gamma = drop_rate, gamma
 
     def forward(self, features: Tensor) -> Tensor:
@@ -99,9 +99,11 @@ class ClassMapResNet(nn.Module):
         return self.resnet.get_classifier()
 
 
+@checked
 def build_resnet(
-    architecture: str, output_stride: int, img_size: int, channels: Sequence[int] | None, **options
-) -> nn.Module:
+    architecture: str, output_stride: int, img_size: Pixels, channels: Sequence[Width] | None,
+    **options,
+) -> nn.Module:  # fmt: skip
     """Build timm's ResNet for class maps of at least 2x2 places.
 
     Args:
@@ -117,7 +119,8 @@ def build_resnet(
     """
     if not is_model_in_modules(architecture, ["resnet"]):
         raise ValueError(
-            f"timm has no ResNet {architecture!r}; use one of timm.list_models(module='resnet')"
+            f"timm has no ResNet {architecture[:100]!r}; use one of "
+            "timm.list_models(module='resnet')"
         )
     if output_stride not in STRIDES:
         raise ValueError(f"output_stride {output_stride} is not one of {STRIDES}; use 8")
@@ -127,14 +130,15 @@ def build_resnet(
             f"localize; use images wider than that, or output_stride 8"
         )
     if channels is not None:
-        if len(channels) != 4 or min(channels) < 1:
+        if len(channels) != 4:
             raise ValueError(f"channels {channels} are not four widths; timm's: 64, 128, 256, 512")
         options["channels"] = tuple(channels)
     return timm.create_model(architecture, output_stride=output_stride, **options)
 
 
+@checked
 def build(
-    *, drop_rate: float = 0.75, gamma: float = 0.9, places: tuple[tuple[int, int], ...] = (),
+    *, drop_rate: Share = 0.75, gamma: Share = 0.9, places: tuple[tuple[int, int], ...] = (),
     **resnet_options,
 ) -> ClassMapResNet:  # fmt: skip
     """Build a ResNet that maps images (B, 3, img_size, img_size) to logits (B, num_classes).

@@ -4,13 +4,17 @@ A tenth of the attention weights is dropped, no other values (SHI-Labs/Compact-T
 src/cct.py). `Attention` replaces vit-pytorch's, which multiplies unfused; the function is the same.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nestbook.peers.sizes import check_multiple
+from nestlib.arguments import DropRate, Layers, Pixels, Range, Ratio, Share, Width, checked
 
 LIBRARY = "vit-pytorch, attention fused here"
+MAX_NUMBERS = 2e8  # weights and pixels' values, which are made on the CPU even to look at sizes
 VARIANTS = {
     "cct7_3x1_cifar":
         {"kernel_size": 3, "num_convs": 1, "depth": 7, "embed_dim": 256, "num_heads": 4,
@@ -39,9 +43,11 @@ class Attention(nn.Module):
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, kernel_size: int, num_convs: int,
-    depth: int, embed_dim: int, num_heads: int, mlp_ratio: float, attn_drop_rate: float,
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate,
+    kernel_size: Annotated[int, Range(1, 31)], num_convs: Annotated[int, Range(1, 10)],
+    depth: Layers, embed_dim: Width, num_heads: Width, mlp_ratio: Ratio, attn_drop_rate: Share,
 ) -> nn.Module:  # fmt: skip
     """Build a CCT that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
@@ -49,13 +55,20 @@ def build(
     num_heads, mlp_ratio, attn_drop_rate (dropout of attention weights).
 
     Raises:
-        ValueError: embed_dim is no multiple of num_heads, or an even kernel_size.
+        ValueError: embed_dim is no multiple of num_heads, an even kernel_size, or more numbers
+            than fit here while the model is only looked at.
     """
     from vit_pytorch.cct import CCT  # taken where a CCT is built: other models do without it
 
     check_multiple("embed_dim", embed_dim, "num_heads", num_heads)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size {kernel_size} has no middle pixel; use {kernel_size + 1}")
+    numbers = img_size**2 * embed_dim + depth * embed_dim**2 * (4 + 2 * mlp_ratio)
+    if numbers > MAX_NUMBERS:
+        raise ValueError(
+            f"img_size {img_size}, embed_dim {embed_dim} and depth {depth} take {numbers:.1e} "
+            f"numbers, must be at most {MAX_NUMBERS:.0e}; use smaller ones"
+        )
     with torch.device("cpu"):  # vit-pytorch reads numbers off tensors, of which "meta" has none
         model = CCT(
             img_size=img_size, num_classes=num_classes, embedding_dim=embed_dim, num_layers=depth,

@@ -5,7 +5,11 @@ gives out four times as many. The paper's Pyramid-164-48 is depth 164, alpha 48;
 teacher is the same with alpha 270.
 """
 
+from typing import Annotated
+
 from torch import nn
+
+from nestlib.arguments import DropRate, Pixels, Range, Width, checked
 
 LIBRARY = "pytorchcv"
 VARIANTS = {
@@ -14,9 +18,10 @@ VARIANTS = {
 }
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, depth: int, alpha: int = 0,
-    width: int = 0,
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate,
+    depth: Annotated[int, Range(1, 1202)], alpha: Width = 0, width: Width = 0,
 ) -> nn.Module:  # fmt: skip
     """Build a ResNet that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 

@@ -8,6 +8,8 @@ TensorFlow authors' weights, which exist. The table's image sizes are 224, for B
 import timm
 from torch import nn
 
+from nestlib.arguments import DropRate, Pixels, checked
+
 LIBRARY = "timm"
 VARIANTS = {
     "resnet50_imagenet": {"architecture": "resnet50"},
@@ -18,8 +20,9 @@ VARIANTS = {
 }
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, architecture: str
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate, architecture: str
 ) -> nn.Module:
     """Build a convnet that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 
@@ -32,7 +35,7 @@ def build(
     """
     if not timm.is_model(architecture):
         raise ValueError(
-            f"timm has no model {architecture!r}; use one of timm.list_models('*resnet*') "
+            f"timm has no model {architecture[:100]!r}; use one of timm.list_models('*resnet*') "
             "or another convnet"
         )
     return timm.create_model(architecture, num_classes=num_classes, drop_path_rate=drop_path_rate)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nestbook.peers.sizes import check_heads, check_stages, near_multiples
+from nestlib.arguments import DropRate, Layers, Pixels, Ratio, Width, checked
 
 LIBRARY = "transformers, attention fused here"
 _PYRAMID = {
@@ -44,7 +45,7 @@ class PatchEmbeddings(nn.Module):
         height, width = x.shape[2:]
         x = self.layer_norm(x.flatten(2).transpose(1, 2))  # (B, N, C)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         return x + self.position_embeddings, height, width
 
 
@@ -101,10 +102,11 @@ class PVT(nn.Module):
         return {name for name, _ in self.named_parameters() if name.endswith("cls_token")}
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, patch_size: int,
-    embed_dims: Sequence[int], num_heads: Sequence[int], mlp_ratios: Sequence[int],
-    sr_ratios: Sequence[int], depths: Sequence[int],
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate, patch_size: Pixels,
+    embed_dims: Sequence[Width], num_heads: Sequence[Width], mlp_ratios: Sequence[Ratio],
+    sr_ratios: Sequence[Pixels], depths: Sequence[Layers],
 ) -> PVT:  # fmt: skip
     """Build a PVT that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from nestlib.arguments import Pixels, Width, checked
+
 EDGE = 4  # of the first plane, in pixels
 
 
@@ -61,8 +63,9 @@ class ConvnetGenerator(nn.Module):
         return self.head(F.relu(self.norm(x))).tanh()
 
 
+@checked
 def build(
-    *, img_size: int = 64, latent_dim: int = 128, base_channels: int = 64
+    *, img_size: Pixels = 64, latent_dim: Width = 128, base_channels: Width = 64
 ) -> ConvnetGenerator:
     """Build the convnet generator.
 
@@ -72,8 +75,4 @@ def build(
     sizes = [EDGE * 2**i for i in range(1, 6)]
     if img_size not in sizes:
         raise ValueError(f"img_size {img_size}: choose {', '.join(map(str, sizes))}")
-    if base_channels < 1 or latent_dim < 1:
-        raise ValueError(
-            f"base_channels {base_channels} and latent_dim {latent_dim} must be 1 or more"
-        )
     return ConvnetGenerator(img_size, latent_dim, base_channels)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from timm.models.swin_transformer import SwinTransformer
 
 from nestbook.peers.sizes import check_heads, check_stages, near_multiples
+from nestlib.arguments import DropRate, Layers, Pixels, Width, checked
 
 LIBRARY = "timm"
 _CIFAR = {"patch_size": 1, "window_size": 2}
@@ -28,9 +29,10 @@ VARIANTS = {
 }
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, patch_size: int, window_size: int,
-    embed_dim: int, depths: Sequence[int], num_heads: Sequence[int],
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate, patch_size: Pixels,
+    window_size: Pixels, embed_dim: Width, depths: Sequence[Layers], num_heads: Sequence[Width],
 ) -> SwinTransformer:  # fmt: skip
     """Build a Swin that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nestlib.arguments import Layers, Pixels, Width, checked
 from nestlib.models.nest import TransformerLayer, init_weights, trunc_normal_
 
 DEPTHS = {16: (4, 5), 32: (2, 4, 5), 64: (2, 3, 3, 5)}  # image side first
@@ -48,7 +49,7 @@ class TransGAN(nn.Module):
             trunc_normal_(pos)
 
     def forward(self, noise: Tensor) -> Tensor:
-        x = self.embed(noise).reshape(len(noise), 1, EDGE**2, -1)  # (B, 1, N, C): one block
+        x = self.embed(noise).reshape(noise.shape[0], 1, EDGE**2, -1)  # (B, 1, N, C): one block
         for level in reversed(range(len(self.stages))):
             x = self.stages[level](x + self.pos_embeds[level])
             x = x.squeeze(1).transpose(1, 2).unflatten(2, (self.edges[level], -1))  # (B, C, H, W)
@@ -57,9 +58,10 @@ class TransGAN(nn.Module):
         return self.head(x)
 
 
+@checked
 def build(
-    *, img_size: int = 64, latent_dim: int = 256, embed_dim: int = 1024, num_heads: int = 4,
-    depths: Sequence[int] | None = None,
+    *, img_size: Pixels = 64, latent_dim: Width = 256, embed_dim: Width = 1024,
+    num_heads: Width = 4, depths: Sequence[Layers] | None = None,
 ) -> TransGAN:  # fmt: skip
     """Build TransGAN's generator.
 

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from nestbook.peers.sizes import check_multiple
+from nestlib.arguments import DropRate, Layers, Pixels, Width, checked
 
 LIBRARY = "timm"
 _SMALL = {"depth": 12, "embed_dim": 384, "num_heads": 6}
@@ -24,9 +25,10 @@ VARIANTS = {
 }
 
 
+@checked
 def build(
-    *, num_classes: int, img_size: int, drop_path_rate: float, patch_size: int, depth: int,
-    embed_dim: int, num_heads: int,
+    *, num_classes: int, img_size: Pixels, drop_path_rate: DropRate, patch_size: Pixels,
+    depth: Layers, embed_dim: Width, num_heads: Width,
 ) -> VisionTransformer:  # fmt: skip
     """Build a ViT that maps images (B, 3, img_size, img_size) to logits (B, num_classes).
 

@@ -8,6 +8,12 @@ from nestbook.report.tables import Cell, Link, Number, Table
 from nestlib.records import Record, Store
 
 FOLDER = "experiments/records"
+# By their names in a record: those of any classifier's features, and Inception's.
+SCORES = {
+    "classifier_score": "classifier score", "inception_score": "inception score",
+    "frechet_distance": "Fréchet distance", "fid": "FID",
+}  # fmt: skip
+WAY = "GradCAT, positive, place, normed"  # the default
 
 
 def records_table(store: Store) -> Table:
@@ -51,11 +57,13 @@ def headline_of(record: Record) -> tuple[str, str]:
         top1 = f"{value:.2f} % {of}, epoch {summary['reported_epoch']}"
         return f"1 run, seed {recipe['seed']}", top1
     if record.kind == "gan":
-        return f"1 run, seed {recipe['seed']}", f"generator after {summary['reported_step']} steps"
+        failed = ", failed" if summary["status"] == "failed" else ""
+        steps = f"generator after {summary['reported_step'] or 0} steps{failed}"
+        return f"1 run, seed {recipe['seed']}", steps
     if record.kind == "score":
-        score, distance = summary["classifier_score"], summary["frechet_distance"]
-        text = f"classifier score {score:.2f}, Fréchet distance {distance:.2f}"
-        return f"{summary['num_samples']:,} samples", f"{text}, network {recipe['network']}"
+        found = [f"{text} {summary[name]:.2f}" for name, text in SCORES.items() if name in summary]
+        text = ", ".join([*found, f"network {recipe['network']}"])
+        return f"{summary['num_samples']:,} samples", text
     if record.kind == "evaluate":
         return f"{summary['images']:,} images", f"{summary['top1']:.2f} % top-1"
     if "gt_known" in summary:
@@ -63,8 +71,12 @@ def headline_of(record: Record) -> tuple[str, str]:
         return f"{summary['images']:,} images", f"{error:.1f} % top-1 localization error, best cut"
     if "together" in summary:
         four = summary["together"]["four"]
-        rate = 100 * four["ways"]["GradCAT, positive, place, normed"]["quadrant"]["rate"]
+        rate = 100 * four["ways"][WAY]["quadrant"]["rate"]
         return f"{four['queries']:,} queries", f"GradCAT finds {rate:.1f} % of quadrants"
+    if "ways" in summary:
+        rate = 100 * summary["ways"][WAY]["rate"]
+        text = f"blanking GradCAT's block costs more in {rate:.1f} %"
+        return f"{summary['images']:,} images", text
     return _timed(summary, recipe)
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from nestbook.claims.verdict import mean_half_width
+from nestbook.evaluations.standing import note_unchecked
 from nestbook.paper import FIGURE7_BEST_UNSAMPLING, FIGURE7_THROUGHPUT_RATIO
 from nestbook.recipes.rows import FIGURE7, FIGURE7_GENERATORS, FIGURE7_UNSAMPLINGS
 from nestbook.report.cost import (
@@ -78,7 +79,8 @@ def generation_table(scored: Scored, figure: str) -> Table:
         ("Generator", "Score", "95 % interval of the mean", "Kernel distance", "n"),
         rows,
         [f"Paper: curves without numbers; of the un-samplings {FIGURE7_BEST_UNSAMPLING} is best. "
-         f"Here: {compare_unsamplings(scored, figure)}", *notes],
+         f"Here: {compare_unsamplings(scored, figure)}", *notes,
+         *note_unchecked(record for row in FIGURE7 for record in _shown(scored, row))],
     )  # fmt: skip
 
 
@@ -209,7 +211,7 @@ def describe_score(record: Record) -> str:
         f"{record.recipe['run']}: {s['num_samples']:,} samples{curve}, against "
         f"{s['num_reference']:,} of {s['reference']} ({s['reference_fingerprint'][:8]}), features "
         f"of {s['feature_network']} ({s['feature_weights_sha256'][:8]}), resize {s['resize']}, "
-        f"seed {s['seed']}; record {record.run_id}"
+        f"seed {s['seed']}; record {record.run_id}{'; ' + s['note'] if 'note' in s else ''}"
     )
 
 

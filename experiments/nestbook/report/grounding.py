@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from nestbook.evaluations.blanking import BLANKED_WAYS
+from nestbook.evaluations.standing import note_unchecked
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table
 from nestlib.records import Record
 
@@ -51,6 +52,7 @@ def grounding_table(records: Sequence[Record], ways: Sequence[str] = ()) -> Tabl
             "GradCAT, the gradient's sign, what it weights, which maps; CAM and GradCAM: the place "
             "of the map's maximum",
             f"How far models differ: CAM's leaf block, one small digit, {'; '.join(of_each)}",
+            *note_unchecked([record]),
         ],
     )  # fmt: skip
 
@@ -74,7 +76,7 @@ def blanking_table(records: Sequence[Record]) -> Table:
         head,
         rows or [(NOT_RUN, *[""] * (len(head) - 1))],
         ["A block at random would win half of the time. ±: half of Wilson's 95 % interval"]
-        + ([f"Leaf blocks: {blocks}", *made] if records else []),
+        + ([f"Leaf blocks: {blocks}", *made, *note_unchecked(records)] if records else []),
     )  # fmt: skip
 
 

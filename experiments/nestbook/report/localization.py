@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nestbook.evaluations.standing import note_unchecked
 from nestbook.paper import FIGURE8 as PRINTED
 from nestbook.paper import FIGURE8_CITED, FIGURE8_LATER
 from nestbook.records import Failure
@@ -74,6 +75,7 @@ def localization_table(dataset: str, results: Localized) -> Table:
             "then a ResNet of ten layers"
         )
     notes += [_describe(row, result) for row, result in results.items()]
+    notes += note_unchecked(records.values())
     return Table(
         f"Localization errors: {TITLES[dataset]} (%)",
         ("Method", "Map", "Class error", "Top-1 loc., best", "held out", "GT-known, best",

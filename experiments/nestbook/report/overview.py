@@ -13,8 +13,10 @@ from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Outcome, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED
 from nestbook.evaluations.planted import find_planted
+from nestbook.evaluations.standing import why_outdated
 from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, FIGURE8, TABLE1, TABLE2
 from nestbook.recipes.rows import TABLES
+from nestbook.report.all_records import WAY
 from nestbook.report.claims import count_statuses, status_of_printed, status_of_small
 from nestbook.report.cost import rounds_of
 from nestbook.report.means import join_devices, mean_top1
@@ -24,7 +26,9 @@ from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models.aggregation import AGGREGATIONS
 from nestlib.project import find_project_root, is_publishing
 from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import from_dict
 from nestlib.records import Record, Store
+from nestlib.runs.staleness import find_fresh, find_fresh_seeds
 
 PAGES = {
     **{f"figure{number}": f"Figure {number}" for number in range(1, 9)},
@@ -33,7 +37,6 @@ PAGES = {
     **{f"table_a{number}": f"Table A{number}" for number in range(1, 5)},
     "training_images": "Training images", "records": "All records", "claims": "Which claims hold",
 }  # fmt: skip
-WAY = "GradCAT, positive, place, normed"  # the default
 START, END = "<!-- results: experiments/records.ipynb writes them -->", "<!-- end of results -->"
 
 
@@ -63,7 +66,7 @@ def _say_flow(_: Store) -> str:
 
 
 def _say_narrow(store: Store) -> str:
-    records = store.find_seeds(get_recipe("cifar10/nest_narrow"))
+    records = find_fresh_seeds(get_recipe("cifar10/nest_narrow"), store)
     if not records:
         return NOT_RUN
     summary = records[0].summary
@@ -75,10 +78,11 @@ def _say_narrow(store: Store) -> str:
 
 
 def _say_decoder(store: Store) -> str:
-    records = store.find_committed("digits/gan_nest")
-    if not records:
+    found = store.find_committed("digits/gan_nest")
+    fresh = next((r for r in found if find_fresh(from_dict(r.recipe), store)), None)
+    if fresh is None:
         return NOT_RUN
-    steps = records[0].summary["reported_step"]
+    steps = fresh.summary["reported_step"]
     return f"a narrow decoder trained {steps:,} steps on digits: it trains, no result of the paper"
 
 
@@ -183,7 +187,7 @@ def results_table(store: Store) -> Table:
 def _accuracy(store: Store, table: str, dataset: str, name: str) -> tuple[Cell, ...]:
     printed = TABLE1[name] if table == "table1" else TABLE2[name]
     value = printed.top1 if table == "table2" else getattr(printed, dataset)
-    records = store.find_seeds(get_recipe(TABLES[table][name].on(dataset)))
+    records = find_fresh_seeds(get_recipe(TABLES[table][name].on(dataset)), store)
     title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}[dataset]
     return (
         f"{name}, {title} top-1 (%)", Number(value, PAPER, 1 if table == "table2" else 2),
@@ -203,7 +207,7 @@ def _top1(records: Sequence[Record]) -> tuple[Cell, ...]:
 
 def _narrow(store: Store) -> tuple[Cell, ...]:
     """With one seed ± is for the draw of the test images."""
-    records = store.find_seeds(get_recipe("cifar10/nest_narrow"))
+    records = find_fresh_seeds(get_recipe("cifar10/nest_narrow"), store)
     top1, *others = _top1(records)
     if len(records) == 1:
         images = records[0].environment["data"]["test"]["images"]
@@ -221,9 +225,9 @@ def _decoder(store: Store) -> tuple[Cell, ...]:
 
 
 def _boxes(store: Store, beginning: str) -> tuple[Cell, ...]:
-    """NesT's class maps as boxes, of the newest record whose id begins so."""
+    """NesT's class maps as boxes, of the newest record that stands and whose id begins so."""
     for record in store.find_committed(beginning):
-        if record.summary["row"] == "NesT CAM":
+        if record.summary["row"] == "NesT CAM" and not why_outdated(record, store):
             error = Number(record.summary["top1"]["best"]["error"], record.run_id)
             return error, f"{record.summary['images']:,} images", record.environment["device"]
     return _ABSENT

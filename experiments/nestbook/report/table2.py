@@ -12,6 +12,7 @@ from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table
 from nestbook.report.trade_off import plot_rows
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
+from nestlib.runs.staleness import find_fresh, find_fresh_seeds
 
 Evaluated = Mapping[str, Record | str]  # by model or recipe: a record, or why there is none
 
@@ -21,7 +22,7 @@ def table2(store: Store, evaluated: Evaluated) -> Table:
     rows, notes = [], []
     for name, printed in PRINTED.items():
         recipe = get_recipe(TABLE2[name].recipe)
-        trained = store.find_seeds(recipe)
+        trained = find_fresh_seeds(recipe, store)
         outcome = evaluated.get(recipe.model)
         rows.append((
             name, printed.group, str(printed.image_size), Number(printed.top1, PAPER),
@@ -44,7 +45,7 @@ def table2_own(store: Store, evaluated: Evaluated) -> Table:
     """Models trained here, scored again by the path that scores published weights."""
     rows, notes = [], []
     for name, outcome in evaluated.items():
-        trained = store.find(get_recipe(name).run_id)
+        trained = find_fresh(get_recipe(name), store)
         top1, top5 = _scores(outcome)
         equal = ""
         if trained is not None and isinstance(top1, Number):
@@ -87,7 +88,7 @@ def plot_table2(store: Store, evaluated: Evaluated, here: Record | None,
     trained_here, published = {}, {}
     for name, row in TABLE2.items():
         recipe = get_recipe(row.recipe)
-        trained, outcome = store.find_seeds(recipe), evaluated.get(recipe.model)
+        trained, outcome = find_fresh_seeds(recipe, store), evaluated.get(recipe.model)
         if trained:
             source = describe_runs("trained here", trained)
             trained_here[name] = (mean_top1(trained).value, source)

@@ -3,6 +3,7 @@
 import html
 import math
 import os
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from nestlib.project import find_project_root, is_publishing
 PAPER = "paper"
 HERE = "this machine"
 NOT_RUN = "not run yet"
+PLACES = 6  # behind the point, that are read at a glance
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,17 @@ class Number:
     mark: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.value:,.{self.digits}f}"
-        if self.spread is not None:
-            text += f" ± {self.spread:.{self.digits}f}"
-        return text + self.mark
+        form = f",.{self.digits}f"
+        if self.value and not float(f"{self.value:.{self.digits}f}"):
+            form = ".3g"  # what is not nought is not shown as nought
+        spread = "" if self.spread is None else f" ± {self.spread:{form}}"
+        return f"{self.value:{form}}{spread}{self.mark}"
 
 
 def significant(value: float, source: str, n: int = 1, spread: float | None = None) -> Number:
     """A measured value with three significant digits, and its spread to the same place."""
-    digits = min(4, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    digits = digits if digits <= PLACES else 4  # of less the number shows its first digits
     return Number(value, source, digits, n, spread)
 
 
@@ -109,7 +113,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """GitHub's Markdown, columns aligned so that it reads well in a terminal too."""
-        cells = [self.columns, *([str(cell) for cell in row] for row in self.rows)]
+        cells = [[_in_one_cell(str(cell)) for cell in row] for row in (self.columns, *self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         right = [self._is_numeric(i) for i in range(len(self.columns))]
 
@@ -151,6 +155,12 @@ class Table:
         return self.to_markdown()
 
     __repr__ = __str__
+
+
+def _in_one_cell(text: str) -> str:
+    """Markdown that ends no cell and no row: bars escaped, with backslashes before them, on one
+    line."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(text.split("\n")))
 
 
 def _to_html(cell: Cell) -> str:

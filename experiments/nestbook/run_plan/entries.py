@@ -104,8 +104,7 @@ class Entry:
             found = store.find_benches(f"{self.bench}-full")
             found = [r for r in found if r.run_id.endswith(f"-{self.precision}")]
         else:
-            record = find_fresh(self.recipe, store, data_dir)
-            found = [record] if record else []
+            return find_fresh(self.recipe, store, data_dir, "cuda")
         return next((r for r in found if r.environment["device_kind"] == "cuda"), None)
 
 
@@ -285,9 +284,12 @@ def _carry_out(
     if entry.recipe is None:
         run = run_profile if entry.bench in PROFILES else run_bench
         return run(entry.bench, store, device=device, precision=entry.precision, committed=True)
+    found = find_fresh(entry.recipe, store, data_dir)
+    # The record of another kind of device is not what the plan asks for.
+    elsewhere = found and found.environment["device_kind"] != resolve_device(device).type
     record = carry_out(
         entry.recipe, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
-        max_seconds=seconds, checkpoint_seconds=120, committed=True,
+        max_seconds=seconds, checkpoint_seconds=120, committed=True, again=bool(elsewhere),
     )  # fmt: skip
     if record:
         keep_weights(entry.recipe, record, store, runs_dir)

@@ -52,4 +52,5 @@ def _device_lock(device: str) -> Path:
     # Slurm gives each job GPUs of its own, and may count them from 0 in every one.
     if "SLURM_JOB_ID" in os.environ:
         name += f"-of-job-{os.environ['SLURM_JOB_ID']}"
-    return Path(tempfile.gettempdir()) / f"nestlib-{os.getuid()}" / f"gpu-{name}.lock"
+    user = os.getuid() if hasattr(os, "getuid") else "locks"  # Windows: a user's own folder already
+    return Path(tempfile.gettempdir()) / f"nestlib-{user}" / f"gpu-{name}.lock"

@@ -32,15 +32,17 @@ from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
-from nestlib.runs.run import LOCK, carry_out
+from nestlib.runs.run import LOCK, carry_out, describe_stop
 from nestlib.runs.staleness import find_fresh
 from nestlib.signals import listen, stop_signal
 
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
+PARENT_SECONDS = 1.0  # between looks whether a worker's sweep still lives
 # Each process of a sweep has its own: once it is set, that process begins no run any more.
 _TOLD_TO_STOP = threading.Event()
+_RUNNING = threading.Lock()  # while this process is at a run
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
 
@@ -84,7 +86,8 @@ def sweep(
         FileNotFoundError: no images of a data set that a run needs; nothing is begun.
     """
     runs_dir = runs_dir or find_project_root() / "runs"
-    deadline = None if max_seconds is None else time.time() + max_seconds
+    # All processes of a machine share this clock, and nobody can set it.
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
     how: dict[str, Any] = {
         "runs_dir": runs_dir, "data_dir": data_dir, "committed": committed, "again": again
     }  # fmt: skip
@@ -104,7 +107,7 @@ def sweep(
         pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
         processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
-        initializer=_heed_signals,
+        initializer=_begin_worker,
     )  # fmt: skip
     outcomes: list[Outcome] = []
     said: set[str] = set()  # missing or damaged images fail many runs for one reason
@@ -275,9 +278,20 @@ def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) 
         )
 
 
-def _heed_signals() -> None:
+def _begin_worker() -> None:
     """In a worker process, from its start on: a signal between two runs counts too."""
     listen(_TOLD_TO_STOP.set)
+    threading.Thread(target=_end_with_sweep, daemon=True).start()
+
+
+def _end_with_sweep() -> None:
+    """Stop the run of a worker whose sweep was killed, as a signal does; then end the process."""
+    sweep_process = multiprocessing.parent_process().pid
+    while os.getppid() == sweep_process:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)  # the run keeps a checkpoint
+    with _RUNNING:
+        os._exit(1)
 
 
 def _tell_all() -> None:
@@ -304,12 +318,12 @@ def _attempt(
     deadline: float | None, how: dict,
 ) -> Outcome:  # fmt: skip
     """One run, in a worker process where there are several at a time."""
-    left = None if deadline is None else deadline - time.time()
+    left = None if deadline is None else deadline - time.monotonic()
     if _TOLD_TO_STOP.is_set() or (left is not None and left < 1):
         return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
     before = torch.get_num_threads()
     try:
-        with stop_signal(_TOLD_TO_STOP.set), free_device(devices) as device:
+        with stop_signal(_TOLD_TO_STOP.set), free_device(devices) as device, _RUNNING:
             if device == "cpu":
                 torch.set_num_threads(threads)
             record = carry_out(
@@ -322,7 +336,7 @@ def _attempt(
     finally:
         torch.set_num_threads(before)
     if record is None:
-        return Outcome(recipe.run_id, "stopped", "the next sweep goes on from its checkpoint")
+        return Outcome(recipe.run_id, "stopped", describe_stop(recipe, "the next sweep"))
     summary = record.summary
     how_it_ended = "{:.2f} % top-1 ({})".format(*record.top1) if record.top1 else summary["status"]
     return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")

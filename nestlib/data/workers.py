@@ -1,0 +1,65 @@
+"""Worker processes that read images for a DataLoader."""
+
+import atexit
+import signal
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakSet
+
+from torch.utils.data import DataLoader
+
+from nestlib.signals import STOP_SIGNALS
+
+_OPEN: WeakSet[Iterator] = WeakSet()  # whose workers this process may still have
+
+
+def read_batches(loader: DataLoader) -> Iterator[Any]:
+    """A loader's batches; its workers outlive stop signals, but not this process.
+
+    A terminal or a scheduler signals all processes of a run at once. Workers that die would take
+    the main process with them before it has saved anything.
+
+    Raises:
+        OSError: the workers' batches do not fit into /dev/shm.
+    """
+    if not loader.num_workers or not hasattr(signal, "pthread_sigmask"):  # Windows has none
+        yield from loader
+        return
+    batches = _start(loader)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        raise OSError(
+            f"/dev/shm is too small for the batches of {loader.num_workers} workers; give the "
+            "container more of it (docker run --shm-size=8g), or set dataset_options.num_workers=0",
+        ) from error
+    finally:
+        batches._shutdown_workers()
+
+
+def _start(loader: DataLoader) -> Iterator[Any]:
+    loader.worker_init_fn = _outlive_stop_signals
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until a worker has begun
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    _OPEN.add(batches)
+    return batches
+
+
+def _outlive_stop_signals(*_: object) -> None:
+    """In a worker; a second SIGTERM ends it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # multiprocessing sends workers one SIGTERM, which they outlive, and would wait for ever.
+    for batches in list(_OPEN):
+        batches._shutdown_workers()

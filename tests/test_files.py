@@ -1,0 +1,149 @@
+"""Locks and files of file systems, and systems, that lack something."""
+
+import errno
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from nestlib.files import Held, hold, is_held, open_atomically
+from nestlib.runs.run import carry_out
+
+FLOCK = "filelock._unix.fcntl.flock"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_file_system_without_flock_is_named_with_the_remedy(tmp_path, number, wait):
+    """As Lustre answers, some NFS, and some FUSE."""
+    path = tmp_path / "run" / "lock"
+    with patch(FLOCK, side_effect=OSError(number, os.strerror(number))):
+        with pytest.raises(OSError, match=f"{re.escape(str(path))}.*flock.*mount") as error:
+            with hold(path, wait=wait):
+                pytest.fail("held without a lock")
+        assert os.strerror(number) in str(error.value) and not isinstance(error.value, Held)
+        with pytest.raises(OSError, match="flock"):
+            is_held(path)
+    with hold(path):  # nothing is left that would hold it
+        assert is_held(path)
+
+
+def test_a_run_on_such_a_file_system_says_so_before_it_begins(tiny_recipe, store, tmp_path):
+    with patch(FLOCK, side_effect=OSError(errno.ENOSYS, "Function not implemented")):
+        with pytest.raises(OSError, match=r"runs/.*/lock cannot be locked.*flock"):
+            carry_out(tiny_recipe, store, runs_dir=tmp_path / "runs", device="cpu")
+
+
+def test_looks_do_not_take_one_another_for_a_holder(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert not any(pool.map(is_held, [path] * 400))
+
+
+def test_a_lock_that_is_full_of_no_room_holds_all_the_same(tmp_path):
+    """The holder's name is a help alone."""
+    path = tmp_path / "lock"
+    with patch("os.write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        with hold(path):
+            with pytest.raises(Held, match=f"{path} is held by another process"), hold(path):
+                pass
+
+
+def test_a_fork_does_not_keep_the_lock_that_its_parent_gave_back(tmp_path):
+    """Workers are forked while a file is being fetched, say."""
+    path, context = tmp_path / "lock", multiprocessing.get_context("fork")
+    with hold(path):
+        child = context.Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+    try:
+        assert child.is_alive() and not is_held(path)
+    finally:
+        child.kill()
+
+
+def _count(path, number):
+    for _ in range(20):
+        with hold(path.with_name("lock"), wait=True):
+            path.write_text(str(int(path.read_text()) + number))
+
+
+def test_who_waits_for_a_lock_gets_it_alone(tmp_path):
+    path, context = tmp_path / "count", multiprocessing.get_context("fork")
+    path.write_text("0")
+    workers = [context.Process(target=_count, args=(path, n)) for n in (1, 100, 10_000)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert path.read_text() == str(20 * 10_101)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_synced_loses_no_file(tmp_path, number):
+    """As of some FUSE mounts; Windows does not even open one."""
+    sync = os.fsync
+
+    def refuse(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(number, os.strerror(number))
+        sync(handle)
+
+    with patch("os.fsync", refuse), open_atomically(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+
+
+WINDOWS = """
+import importlib, os, pkgutil, signal, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty"):
+    sys.modules[name] = None
+import numpy, torch, torchvision, joblib  # theirs are not our concern
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGKILL", "pthread_sigmask"):
+    delattr(signal, name)
+for name in ("pread", "pwrite", "getuid", "sched_getaffinity", "fork", "killpg", "waitid"):
+    delattr(os, name)
+import nestlib, nestbook
+for package in (nestlib, nestbook):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+logits = nestlib.create_model("nest_tiny_cifar", num_classes=7)(torch.zeros(1, 3, 32, 32))
+print(tuple(logits.shape))
+"""
+
+
+def test_both_packages_import_where_posix_is_not():
+    done = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True)
+    assert done.stdout == "(1, 7)\n", done.stderr
+
+
+def test_an_older_filelock_locks_as_well(tmp_path):
+    """Where nestlib is not installed nobody asks for a new one."""
+    code = """
+        import sys, filelock
+        del filelock.lock_descriptor
+        from pathlib import Path
+        from nestlib.files import Held, hold, is_held
+        path = Path(sys.argv[1])
+        with hold(path):
+            assert is_held(path)
+            try:
+                with hold(path):
+                    print("held twice")
+            except Held as error:
+                print("is held by process" in str(error))
+        with hold(path, wait=True):
+            assert is_held(path)
+        print(is_held(path))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "lock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
