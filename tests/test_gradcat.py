@@ -320,6 +320,7 @@ WHOLE = r"one of the model's 5: 0 to 4"
         (2.0, "class 2.0 is not a whole number"),
         (True, "class True is not a whole number"),
         ([1.2, 1.9], r"class 1\.2\d* is not a whole number"),
+        ([True, 2], "hold a bool"),
         (float("nan"), "class nan is not a whole number"),
         (torch.tensor([True, False]), "class True is not a whole number"),
         (np.array([0.0, 1.0]), "class 0.0 is not a whole number"),

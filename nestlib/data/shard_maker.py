@@ -61,7 +61,7 @@ def make_shards(
 
     Training images are shuffled once and for all before they are cut into shards, so that a few
     shards are a fair sample; the others keep their order, in which they are read. Beside each image
-    stand the number of its class (.cls) and the name (.txt), as WebDataset's decoder, DALI and timm
+    stand the number of its class (.cls) and the name (.txt), as the readers of WebDataset and timm
     take them.
 
     Args:

@@ -166,7 +166,10 @@ def read_classes(classes: int | Sequence[int] | Tensor, num_classes: int) -> Ten
         given = torch.as_tensor(classes)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"classes {classes!r} are not whole numbers, each {valid}") from error
+    switches = isinstance(classes, Sequence) and any(isinstance(one, bool) for one in classes)
     fractional = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+    if switches:
+        raise ValueError(f"classes {classes!r} hold a bool, which is not {valid}")
     if fractional and given.numel():
         raise ValueError(f"class {given.flatten()[0].item()} is not a whole number, {valid}")
     chosen = given.to(torch.int64)
