@@ -112,12 +112,15 @@ def checked(call: F) -> F:
         check_given(what, signature.bind(*args, **kwargs).arguments, call)
         return call(*args, **kwargs)
 
+    hints = typing.get_type_hints(call)  # without ranges: what `help` and the reference show
+    shown = [p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()]
+    checking.__signature__ = signature.replace(parameters=shown)
     return checking
 
 
 def check_given(what: str, given: Mapping[str, Any], call: Callable) -> None:
     """`check_argument` for what is given of a function's arguments."""
-    parameters = inspect.signature(call).parameters
+    parameters = inspect.signature(inspect.unwrap(call)).parameters
     for name, value in given.items():
         check_argument(what, name, value, parameters[name].annotation)
 

@@ -10,6 +10,7 @@ import pytest
 
 import nestlib
 import nestlib.explain
+from nestlib.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "reference.md").read_text()
@@ -68,3 +69,13 @@ def test_what_is_returned_holds_no_type():
 def test_a_mixin_does_not_hide_what_nest_takes(repairs):
     signature, _ = repairs.sign(None, "class", "NesT", nestlib.NesT, None, "(*args, **kwargs)", "")
     assert signature.startswith("(img_size: int | tuple[int, int] = 224, patch_size")
+
+
+def test_ranges_of_arguments_stand_in_no_signature(repairs):
+    """They are checked; who reads wants the type."""
+    for thing in listed().values():
+        shown = str(inspect.signature(thing))
+        if inspect.isclass(thing) and "Annotated" in shown:
+            shown, _ = repairs.sign(None, "class", "", thing, None, shown, "")
+        assert "Annotated" not in shown and "Range" not in shown, shown
+    assert "epochs: int = 300" in repairs.sign(None, "class", "", Recipe, None, "Annotated", "")[0]

@@ -1,6 +1,7 @@
 """What the theme's parts and autodoc leave wrong, put right when a page is written."""
 
 import inspect
+from typing import get_type_hints
 
 from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
@@ -19,10 +20,13 @@ def described(script) -> str:
 
 
 def sign(app: Sphinx, what: str, name: str, obj, options, signature: str, returns: str):
-    """What a class takes is what its __init__ takes, whatever a mixin's __new__ says."""
-    if what == "class" and signature and signature.startswith("(*args"):
+    """What a class takes is what its __init__ takes, whatever a mixin's __new__ says. Ranges of
+    its arguments are left out: the docstring says them in words."""
+    if what == "class" and signature and ("(*args" in signature or "Annotated" in signature):
         _, *others = inspect.signature(obj.__init__).parameters.values()
-        return stringify_signature(inspect.Signature(others), unqualified_typehints=True), returns
+        hints = get_type_hints(obj.__init__)
+        plain = [other.replace(annotation=hints[other.name]) for other in others]
+        return stringify_signature(inspect.Signature(plain), unqualified_typehints=True), returns
     return None
 
 
