@@ -114,7 +114,7 @@ def checked(call: F) -> F:
 
     hints = typing.get_type_hints(call)  # without ranges: what `help` and the reference show
     shown = [p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()]
-    checking.__signature__ = signature.replace(parameters=shown)
+    checking.__signature__, checking.__annotations__ = signature.replace(parameters=shown), hints
     return checking
 
 

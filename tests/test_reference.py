@@ -77,5 +77,6 @@ def test_ranges_of_arguments_stand_in_no_signature(repairs):
         shown = str(inspect.signature(thing))
         if inspect.isclass(thing) and "Annotated" in shown:
             shown, _ = repairs.sign(None, "class", "", thing, None, shown, "")
-        assert "Annotated" not in shown and "Range" not in shown, shown
+        hints = thing.__annotations__ if inspect.isfunction(thing) else {}  # what autodoc shows
+        assert "Annotated" not in f"{shown} {hints}", shown
     assert "epochs: int = 300" in repairs.sign(None, "class", "", Recipe, None, "Annotated", "")[0]
