@@ -10,6 +10,7 @@ torch is imported where a machine is described: to read records takes none.
 import json
 import os
 import platform
+import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -116,7 +117,9 @@ class Store:
         for root in reversed(self.folders):  # the committed one wins
             for path in root.glob(f"{name}-s*-{config_hash}.json"):
                 record = load_record(path)
-                found[record.run_id] = record
+                # The pattern takes <name>-second-s0-... too.
+                if re.fullmatch(r"-s\d+", record.run_id[len(name) : -len(config_hash) - 1]):
+                    found[record.run_id] = record
         return sorted(found.values(), key=lambda record: record.recipe["seed"])
 
     def find_benches(self, name: str) -> list[Record]:

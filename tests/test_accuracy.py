@@ -293,6 +293,16 @@ def test_outputs_that_stand_for_classes(names, num_outputs, expected):
         assert class_numbers(some_set(names), num_outputs).tolist() == expected
 
 
+def test_folders_of_imagenet_by_other_names_do_not_say_which_classes_they_are():
+    words = sorted(f"class_{n}" for n in range(1000))
+    for names in (words, [str(n) for n in range(1, 1001)]):
+        with pytest.raises(ValueError, match="call them by their wnids, or 0 to 999"):
+            class_numbers(some_set(names), 1000)
+        assert class_numbers(some_set(names), 1000, own=True).tolist() == list(range(1000))
+    numbers = some_set([str(n) for n in range(1000)])
+    assert class_numbers(numbers, 1000).tolist() == list(range(1000))
+
+
 def test_words_for_classes_do_not_hide_their_wnids():
     images = replace(some_set(["cat", "ball", "fruit"]), class_ids=tuple(CLASSES))
     assert class_numbers(images, 1000).tolist() == list(CLASSES.values())

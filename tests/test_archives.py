@@ -115,3 +115,19 @@ def test_val_images_in_one_folder_get_their_classes_from_the_kit(tmp_path, monke
     assert [read(one) for one in list_sources("imagenet", "test", tmp_path)] == [
         photo(red) for red in reds
     ]
+
+
+def test_links_in_a_tar_are_counted(tmp_path, caplog):
+    """As `jdupes -L` leaves them."""
+    with tarfile.open(tmp_path / TARS["train"], "w") as tar:
+        add(tar, "n02/n02_1.JPEG", photo(1))
+        add(tar, "n10/images/n10_2.JPEG", photo(2))
+        for name, kind in (("n10/twin.JPEG", tarfile.LNKTYPE), ("n10/other.JPEG", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "n02/n02_1.JPEG"
+            tar.addfile(link)
+    found = list_sources("imagenet", "train", tmp_path)
+    assert [(one.class_name, Path(one.file).name) for one in found] == [
+        ("n02", "n02_1.JPEG"), ("n10", "n10_2.JPEG"),
+    ]  # fmt: skip
+    assert "2 in all: 2 links in a tar" in caplog.text

@@ -420,3 +420,19 @@ def test_nest_train_takes_a_url_and_its_record_counts_what_was_left_out(
         found[name] = record.environment["data"]["train"]["unreadable"]
     assert found["url"] == {"count": 0, "limit": 1, "names": []}
     assert (found["folder"]["count"], len(found["folder"]["names"])) == (1, 1)
+
+
+def test_a_cut_copy_in_the_cache_is_fetched_again(server, cache, shards):  # noqa: F811
+    whole = read(load(server.url))
+    copies = [path for path in cache.iterdir() if path.suffix == ".tar"]
+    assert copies
+    for path in copies:
+        path.write_bytes(path.read_bytes()[:100])
+    assert equal(read(load(server.url)), whole)
+
+
+@pytest.mark.parametrize("address", ["http://host/my shards", "http://host:abc/x", "http:///x"])
+def test_what_is_no_address_is_said_at_once(address, monkeypatch):
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: pytest.fail("tried again"))
+    with pytest.raises(Unreachable, match="is not an address; give http://host/folder"):
+        load(address)

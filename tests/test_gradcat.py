@@ -357,7 +357,7 @@ ONE_NAN[1, 2, 15, 0] = float("nan")
         (torch.zeros(3, 16, 16).double(), r"shape \(3, 16, 16\)"),
         (torch.zeros(2, 3, 16, 16), "of torch.float32; .*torch.float64"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "of torch.uint8; .*normalised"),
-        (np.zeros((2, 3, 16, 16)), "a ndarray of float64; give a tensor"),
+        (np.zeros((2, 3, 16, 16)), "images are a ndarray; give a tensor"),
         (ONE_NAN, "image 1 gives logits that are NaN or infinite"),
         (torch.full((2, 3, 16, 16), float("inf")).double(), "image 0 gives logits"),
     ],
@@ -406,3 +406,12 @@ def test_autocast_takes_images_of_any_narrow_type(given):
         maps, walk = cam(model, images.to(given), 1), gradcat(model, images.to(given), 1)
     assert (maps - exact).abs().max() < 0.15 * exact.abs().max()
     assert np.isfinite(walk.activations).all()
+
+
+def test_a_wrapped_model_says_where_the_nest_is():
+    images = torch.zeros(1, 3, 16, 16).double()
+    inner = NesT(16, 2, (8, 8), (2, 2), (1, 1), num_classes=5)
+    for wrap, name in ((torch.compile, r"\._orig_mod"), (torch.nn.DataParallel, r"\.module")):
+        for explain in (gradcat, cam):
+            with pytest.raises(TypeError, match=f"a NesT within a .*; give its {name}"):
+                explain(wrap(inner), images)

@@ -556,3 +556,14 @@ def test_real_cifar10_test_images(tmp_path):
     assert mean.sub(torch.tensor(data.mean)).abs().max() < 0.01
     assert data.fingerprint.startswith("35837969")
     assert same(data, load_dataset("cifar10", "test", data_dir=tmp_path))
+
+
+def test_a_copy_beside_the_images_of_tiny_imagenet_has_no_number(tiny_official):
+    """As Windows calls copies; wnids.txt as Notepad saves it."""
+    before = load_dataset("tiny_imagenet", "train", data_dir=tiny_official)
+    image = next((tiny_official / "train").glob("*/images/*_0.JPEG"))
+    image.with_stem(f"{image.stem} (1)").write_bytes(image.read_bytes())
+    wnids = tiny_official / "wnids.txt"
+    wnids.write_bytes(b"\xef\xbb\xbf" + wnids.read_bytes())
+    after = load_dataset("tiny_imagenet", "train", data_dir=tiny_official)
+    assert after.class_ids == before.class_ids and torch.equal(after.images, before.images)

@@ -213,3 +213,9 @@ def test_maps_higher_inside_are_counted():
     rng = np.random.default_rng(0)
     noise, boxes = rng.random((400, 8, 8)), random_boxes(rng, 400, 1)
     assert abs(share_higher_inside(noise, boxes, (64, 64)) - 0.5) < 0.1
+
+
+def test_shares_of_an_image_are_not_taken_for_pixels():
+    with pytest.raises(ValueError, match="shares of an image"):
+        iou([0, 0, 0.3, 0.3], [0.5, 0.5, 1, 1])
+    assert iou([0, 0, 1, 1], [0, 0, 1, 1]) == 1  # whole numbers are pixels

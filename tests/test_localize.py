@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from plain_boxes import boxes_one_by_one
 
 from nestlib.explain.localize import THRESHOLDS, find_boxes, scale_map
@@ -95,3 +96,11 @@ def test_a_constant_map_gives_the_whole_image():
 def test_bad_input_is_named(maps, image_size, thresholds, message):
     with pytest.raises(ValueError, match=message):
         find_boxes(maps, image_size, thresholds)
+
+
+def test_maps_of_any_float_type_give_the_same_boxes():
+    """As `cam` gives them under autocast, or with a graph."""
+    maps = torch.tensor([[[0.0, 1.0], [2.0, 4.0]]])
+    boxes = find_boxes(maps.numpy(), (8, 8))
+    for given in (maps, maps.bfloat16(), maps.clone().requires_grad_()):
+        np.testing.assert_array_equal(find_boxes(given, (8, 8)), boxes)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,3 +143,11 @@ def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
     assert names == {"AMD EPYC (family 25, model 17)", "AMD EPYC (family 26, model 17)"}
     monkeypatch.setattr(records, "CPUINFO", tmp_path / "none")
     assert device_name(torch.device("cpu")).endswith(" cores")
+
+
+def test_records_of_a_name_that_goes_on_are_no_seeds(store):
+    """The hash leaves the name out, so it does not tell them apart."""
+    recipe = get_recipe("cifar10/nest_tiny")
+    for one in (recipe, replace(recipe, name="cifar10/nest_tiny-second")):
+        store.add(record(one))
+    assert [one.run_id for one in store.find_seeds(recipe)] == [recipe.run_id]

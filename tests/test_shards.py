@@ -26,7 +26,7 @@ from nestlib.data import archives, imagenet_val, shard_maker
 from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.shard_maker import make_shards, verify_shards
-from nestlib.data.shards import STREAMS, WINDOW, windowed_order
+from nestlib.data.shards import STREAMS, WINDOW, load_index, windowed_order
 from nestlib.files import Held
 from nestlib.training.devices import Ranks
 from nestlib.training.seeding import epoch_order
@@ -720,3 +720,23 @@ def test_a_table_of_nonsense_is_named(shards, tmp_path, arrays):
 def test_other_sets_have_no_shards():
     with pytest.raises(ValueError, match="cifar10 is not read from shards"):
         load_dataset("cifar10", "train", data_dir="http://127.0.0.1/shards")
+
+
+def test_an_index_of_the_other_split_is_named(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    (out / "train.json").write_bytes((out / "val.json").read_bytes())
+    with pytest.raises(OSError, match=r"train\.json .*of split test"):
+        load_index(out, "train")
+    assert any("train.json" in fault for fault in verify_shards(out, progress=False))
+
+
+def test_a_list_of_labels_called_train_json_hides_no_tree(tree, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    for split in ("train", "val"):
+        (root / split).symlink_to(tree / split)
+    (root / "train.json").write_text('[{"image": "n0/a.JPEG", "label": 0}]')
+    options = {"partial": True, "num_workers": 0}
+    found = load_dataset("imagenet", "train", data_dir=root, **options)
+    plain = load_dataset("imagenet", "train", data_dir=tree, **options)
+    assert found.files.tolist() == plain.files.tolist()

@@ -191,7 +191,9 @@ def test_ctrl_c_at_ten_random_moments_loses_nothing(tmp_path):
         # 130: before the loop, which has nothing to save then.
         assert victim.returncode in (STOPPED, 130), (moments, said)
         if victim.returncode == STOPPED:
-            assert "goes on from its checkpoint" in said[0] and "Stopping after this step" in said[1]
+            assert (
+                "goes on from its checkpoint" in said[0] and "Stopping after this step" in said[1]
+            )
             assert steps_of(cut) > reached, (moments, said)
             reached = steps_of(cut)
     assert reached > 0, moments

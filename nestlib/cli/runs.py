@@ -164,7 +164,16 @@ def _choose(
     name: str, seed: int, assignments: list[str], precision: str, device: str
 ) -> Recipe | GanRecipe:
     """A named recipe with what was asked of it; without a precision it keeps its own."""
+    set_ = {assignment.partition("=")[0] for assignment in assignments}
+    for field, given in (("seed", seed), ("precision", precision)):
+        if given and field in set_:
+            raise ValueError(f"--{field} {given} and --set {field}=... both say it; give one")
     chosen = with_overrides(get_recipe(name, seed=seed), assignments)
+    if chosen.budget == "smoke":
+        raise ValueError(
+            "--set budget=smoke would train the whole recipe and keep nothing; --budget smoke cuts "
+            "it to seconds"
+        )
     if not precision:
         return chosen
     from nestlib.precision import resolve_precision

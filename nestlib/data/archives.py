@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nestlib.data.folders import ImageFile, class_order, sample_order, split_folder
 from nestlib.data.imagenet_val import find_val_classes
 from nestlib.data.layouts import TARS, list_imagenet, list_tiny_imagenet
-from nestlib.data.left_out import UNSORTED, LeftOut, is_image
+from nestlib.data.left_out import LINKED, UNSORTED, LeftOut, is_image
 
 
 class Source(NamedTuple):
@@ -73,9 +73,9 @@ def _list_files(root: Path, files: list[ImageFile]) -> list[Source]:
 def _list_tar(tar: Path, split: str) -> list[Source]:
     classes, table = find_val_classes([tar.parent]) if split == "test" else ({}, None)
     found, left_out = [], LeftOut()
-    for path, offset, size in _walk_tar(tar):
+    for path, offset, size in _walk_tar(tar, left_out):
         folder, file = os.path.split(path)
-        class_name = os.path.basename(folder)
+        class_name = os.path.basename(folder.removesuffix("/images"))  # as Tiny ImageNet's
         if split == "test" and is_image(file):
             class_name = classes.get(os.path.splitext(file)[0])
             if class_name is None:
@@ -89,20 +89,31 @@ def _list_tar(tar: Path, split: str) -> list[Source]:
     return found
 
 
-def _walk_tar(tar: Path) -> Iterator[tuple[str, int, int]]:
+def _count_link(member: tarfile.TarInfo, tar: Path, left_out: LeftOut) -> None:
+    if member.islnk() or member.issym():
+        left_out.add(f"{tar}:{member.name}", LINKED)
+
+
+def _walk_tar(tar: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     """Path, offset and size of each file of a tar, and of the tars in it, taken for folders.
 
     Each has its place in the whole, so none is unpacked.
     """
     try:
         with tarfile.open(tar, "r:") as outer:
-            for member in filter(tarfile.TarInfo.isfile, outer):
+            for member in outer:
+                if not member.isfile():
+                    _count_link(member, tar, left_out)
+                    continue
                 folder, suffix = os.path.splitext(member.name)
                 if suffix != ".tar" or os.path.basename(folder).startswith("."):
                     yield member.name, member.offset_data, member.size
                     continue
                 with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
-                    for file in filter(tarfile.TarInfo.isfile, inner):
+                    for file in inner:
+                        if not file.isfile():
+                            _count_link(file, tar, left_out)
+                            continue
                         path = f"{folder}/{os.path.basename(file.name)}"
                         yield path, member.offset_data + file.offset_data, file.size
     except tarfile.TarError as error:

@@ -16,6 +16,7 @@ from nestlib.choices import check_choice, choose
 from nestlib.data.containers import FolderSet, ImageSet, Triple
 from nestlib.data.digits import IMAGE_SIZES, NUM_IMAGES, make_digits
 from nestlib.data.faults import ONE_IN, Faults
+from nestlib.data.fetching import is_url
 from nestlib.data.folders import Arrays, number_classes
 from nestlib.data.layouts import (
     DOWNLOAD_MB,
@@ -132,13 +133,19 @@ def load_dataset(
     return images if class_names is None else _number_as(images, tuple(class_names), place)
 
 
+def _in_shards(info: DatasetInfo, place: Path | str, split: str) -> bool:
+    """Other sets' folders may hold a train.json of somebody's; a URL is told that it cannot be."""
+    possible = is_url(place) or info.name.startswith(("imagenet", "tiny"))
+    return possible and has_shards(place, split)
+
+
 def _load(
     info: DatasetInfo, split: str, place: Path | str, size: int, download: bool,
     options: dict[str, Any],
 ) -> ImageSet | FolderSet:  # fmt: skip
     if info.name == "digits":
         return _load_digits(info, split, size, options)
-    if has_shards(place, split):
+    if _in_shards(info, place, split):
         return _load_shards(info, split, place, size, **options)
     if info.name == "imagenet":
         return _load_imagenet(info, split, Path(place), size, **options)
@@ -153,7 +160,7 @@ def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> N
     """
     info = dataset_info(name)
     place = _default_data_dir(name) if data_dir is None else data_dir
-    if name == "digits" or has_shards(place, split):
+    if name == "digits" or _in_shards(info, place, split):
         return
     if name == "imagenet":
         find_imagenet(split, Path(place))

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
 import time
 import urllib.error
@@ -107,7 +108,7 @@ class Cache:
             ImportError: fsspec's package for such an address is missing.
         """
         path = self.folder / f"{sha256[:16]}-{url.rpartition('/')[2]}"
-        if path.is_file():
+        if _is_whole(path, size):
             return path
         if size > self.limit_bytes:
             raise ValueError(
@@ -116,7 +117,7 @@ class Cache:
                 "a folder on a larger disk"
             )
         with hold(self.folder / ".locks" / path.name, wait=True):
-            if not path.is_file():  # another process may have fetched it meanwhile
+            if not _is_whole(path, size):  # another process may have fetched it meanwhile
                 self._raise_if_bad(path)
                 self._fetch(url, sha256, size, path)
         return path
@@ -165,6 +166,11 @@ class Cache:
                 with part.open("wb") as file:
                     file.truncate(size)
             return excess <= 0
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Is a file there, as long as it should be? A full disk or a crash may have cut it."""
+    return path.is_file() and path.stat().st_size == size
 
 
 def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
@@ -216,6 +222,13 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def _open_http(url: str) -> BinaryIO:
+    try:
+        parts = urlsplit(url)
+        valid = parts.hostname and not re.search(r"[\x00-\x20]", url) and parts.port != 0
+    except ValueError:  # a port that is not a number
+        valid = False
+    if not valid:
+        raise Unreachable(f"{url!r} is not an address; give http://host/folder, a space as %20")
     reply = urllib.request.build_opener(_SameHost).open(url, timeout=TIMEOUT)
     encoding = reply.headers.get("Content-Encoding", "identity")
     if encoding != "identity":

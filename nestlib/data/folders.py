@@ -17,7 +17,15 @@ import numpy as np
 from tqdm import tqdm
 
 from nestlib.data.decoding import decode_image
-from nestlib.data.left_out import BESIDE_IMAGES, DEEPER, SUFFIXES, UNSORTED, LeftOut, is_image
+from nestlib.data.left_out import (
+    BESIDE_IMAGES,
+    DEEPER,
+    LINKED,
+    SUFFIXES,
+    UNSORTED,
+    LeftOut,
+    is_image,
+)
 from nestlib.files import open_atomically, read_regular
 
 _CACHE_FORMAT = "3"  # raise it when the cached arrays change their meaning
@@ -170,8 +178,9 @@ def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> I
                     elif folder == split_dir and is_image(file) and member.isfile():
                         data = archive.extractfile(member).read()
                         yield Entry(class_name, file, f"{pack}:{member.name}", data)
-                    elif member.isfile() and split_dir in member.name.split("/")[:-1]:
-                        left_out.add(f"{pack}:{member.name}", UNSORTED)
+                    elif not member.isdir() and split_dir in member.name.split("/")[:-1]:
+                        reason = UNSORTED if member.isfile() else LINKED
+                        left_out.add(f"{pack}:{member.name}", reason)
         except (tarfile.TarError, LZMAError, zlib.error, EOFError, OSError) as error:
             raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
     left_out.warn(split_dir)

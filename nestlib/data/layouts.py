@@ -18,7 +18,7 @@ import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.imagenet import ARCHIVE_META
 
-from nestlib.data.boxes import Table, arrange_boxes, gather_boxes, read_words
+from nestlib.data.boxes import Table, arrange_boxes, gather_boxes, read_rows, read_words
 from nestlib.data.folders import (
     Arrays,
     ImageFile,
@@ -208,9 +208,17 @@ def _list_tiny(root: Path, split: str, part: bool) -> list[ImageFile]:
     wnids = root / "wnids.txt"
     if not (part and wnids.is_file()):
         return files
-    kept = set(wnids.read_text().split()[:100])
-    files = [file for file in files if file.class_name in kept]
-    return [f for f in files if split == "test" or int(Path(f.path).stem.split("_")[-1]) < 300]
+    first = [fields[0] for _, fields in read_rows((str(wnids), read_regular(wnids)))][:100]
+    files = [file for file in files if file.class_name in first]
+    if not files:
+        raise ValueError(f"{wnids} names none of the class folders beside it; fetch it again")
+    return [file for file in files if split == "test" or _is_first(file.path, 300)]
+
+
+def _is_first(path: str, count: int) -> bool:
+    """Is it of the training images <wnid>_0 to <wnid>_(count - 1)? A copy beside has no number."""
+    number = Path(path).stem.split("_")[-1]
+    return number.isdecimal() and int(number) < count
 
 
 def _list_tiny_val(val: Path) -> list[ImageFile]:

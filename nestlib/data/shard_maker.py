@@ -300,10 +300,13 @@ def _compare_sums(index: ShardIndex, title: str, progress: bool) -> Iterator[str
     for number in tqdm(shards, title, unit="shard", disable=not progress):
         shard = index.shards[number]
         try:
-            with index.path(number).open("rb") as file:
+            path = index.path(number)
+            with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             yield str(error)
             continue
         if found != shard.sha256:
-            yield f"{index.url(shard.name)} has SHA-256 {found}, the index says {shard.sha256}"
+            # Of a URL it is the copy in the cache, whose checksum was right when it was fetched.
+            remedy = "; delete it: it is fetched again" if index.cache else ""
+            yield f"{path} has SHA-256 {found}, the index says {shard.sha256}{remedy}"

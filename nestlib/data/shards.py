@@ -135,7 +135,13 @@ def _locate(place: str, cache: Cache | None, file: Shard) -> Path:
 
 def has_shards(data_dir: Path | str, split: str) -> bool:
     """Is there an index of the split? A URL is taken to have one."""
-    return is_url(data_dir) or (Path(data_dir) / f"{split_folder(split)}.json").is_file()
+    if is_url(data_dir):
+        return True
+    index = Path(data_dir) / f"{split_folder(split)}.json"
+    if not index.is_file():
+        return False
+    # Beside a folder of images such a file may be somebody's list of labels.
+    return not index.with_suffix("").is_dir() or b'"format"' in index.read_bytes()[:200]
 
 
 def load_index(data_dir: Path | str, split: str) -> ShardIndex:
@@ -151,6 +157,8 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
     try:
         index = _read_json(url)
         parts = _parse_index(index) if index["format"] == FORMAT else None
+        if parts and index.get("split", split) != split:
+            raise ValueError(f"it is of split {index['split']}")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise OSError(f"{url} is not an index of shards ({error!r}); make it again") from error
     if parts is None:
@@ -222,9 +230,10 @@ class ShardSet(FolderSet):
         shard, offset, size, crc = self.places[index].tolist()
         data = os.pread(_open_shard(self.index, shard).fileno(), size, offset)
         if zlib.crc32(data) != crc:
+            copy = f"delete {self.index.path(shard)}, which is fetched again, or "
             raise OSError(
                 f"image {self.where(index)} is damaged, its CRC-32 is {zlib.crc32(data):08x}, not "
-                f"{crc:08x}; make or copy its shard again"
+                f"{crc:08x}; {copy if self.index.cache else ''}make or copy its shard again"
             )
         return data
 

@@ -60,11 +60,17 @@ def imagenet_numbers() -> dict[str, int]:
     return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
 
 
-def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
+def class_numbers(
+    images: ImageSet | FolderSet, num_outputs: int, *, own: bool = False
+) -> Tensor:  # fmt: skip
     """The output of a model that stands for each class of a set: (C,) int64.
 
     Where the class folders are wnids of ImageNet-1k, 1,000 outputs are its classes, of which the
-    set may hold a part. Otherwise a class's output is its place in the set.
+    set may hold a part, as are folders called 0 to 999. Otherwise a class's output is its place in
+    the set.
+
+    Args:
+        own: the model was trained on the set's own classes, whatever they are called.
 
     Raises:
         ValueError: outputs that are neither ImageNet's nor the set's own.
@@ -74,6 +80,12 @@ def class_numbers(images: ImageSet | FolderSet, num_outputs: int) -> Tensor:
     if num_outputs == len(known) and not strange:
         return torch.tensor([known[name] for name in ids])
     if num_outputs == len(ids):
+        if num_outputs == len(known) and not own and list(ids) != [str(n) for n in range(len(ids))]:
+            raise ValueError(
+                f"the folders of {images.name} are called {', '.join(ids[:3])}, ..., which do not "
+                "say which of ImageNet-1k's classes they are; call them by their wnids, or 0 to "
+                f"{len(known) - 1} in the order of these"
+            )
         return torch.arange(len(ids))
     counts = f"the model has {num_outputs} outputs, {images.name} {len(ids)} classes"
     if num_outputs < len(ids) or len(strange) == len(ids):

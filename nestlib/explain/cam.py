@@ -94,6 +94,9 @@ def check_logits(model: nn.Module, images: Tensor, logits: Tensor) -> None:
 
 def check_nest(model: object) -> None:
     """Raise TypeError for a model that has no hierarchies of blocks to look into."""
+    for name in ("_orig_mod", "module"):  # of torch.compile, DataParallel and DDP
+        if isinstance(getattr(model, name, None), NesT):
+            raise TypeError(f"this is a NesT within a {type(model).__name__}; give its .{name}")
     if not isinstance(model, NesT):
         raise TypeError(
             f"{type(model).__name__} has no hierarchies of blocks; give a nestlib NesT "
@@ -117,10 +120,12 @@ def check_images(model: nn.Module, images: Tensor) -> None:
         return
     channels, dtype = kernel.in_channels, kernel.weight.dtype
     valid = f"give a tensor (B, {channels}, H, W) of one image or more, normalised, as {dtype}"
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images are a {type(images).__name__}; {valid}")
     if images.ndim != 4 or images.shape[1] != channels or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; {valid}")
     cast = (
-        isinstance(images, Tensor) and images.is_floating_point() and images.itemsize < 8
+        images.is_floating_point() and images.itemsize < 8
         and torch.is_autocast_enabled(images.device.type)
     )  # fmt: skip
     if images.dtype != dtype and not cast:

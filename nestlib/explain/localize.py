@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 THRESHOLDS = tuple(i / 20 for i in range(21))  # the paper's (appendix A.5): 0, 0.05, ..., 1
 COUNT_SINGLY = 12  # components: to count the pixels of so few one by one beats a histogram
@@ -69,6 +70,8 @@ def check_maps(maps: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: what `find_boxes` says of maps and of image_size.
     """
+    if isinstance(maps, Tensor):  # numpy knows no bf16, and takes no tensor with a graph
+        maps = maps.detach().float().cpu() if maps.is_floating_point() else maps.cpu()
     maps = np.asarray(maps)
     if maps.ndim != 3 or 0 in maps.shape or maps.dtype.kind not in "biuf":
         raise ValueError(

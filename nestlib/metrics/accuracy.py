@@ -29,11 +29,15 @@ from nestlib.precision import autocast, check_precision
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trained model, (B, 3, s, s) to logits (B, K), and the view that it wants."""
+    """A trained model, (B, 3, s, s) to logits (B, K), and the view that it wants.
+
+    own: it was trained on the classes of the images, and does not bring ImageNet's.
+    """
 
     name: str
     model: nn.Module
     view: View
+    own: bool = False
 
 
 def measure_accuracy(
@@ -145,7 +149,7 @@ class _Runner:
             self.error = describe_error(error)
             return
         try:
-            self.numbers = class_numbers(images, logits.shape[-1])
+            self.numbers = class_numbers(images, logits.shape[-1], own=self.candidate.own)
         except ValueError as error:
             raise ValueError(f"{self.candidate.name}: {error}") from None
 

@@ -138,6 +138,11 @@ def check_boxes(
             f"{name} have shape {given.shape} of {given.dtype}; give real numbers, (..., 4)"
         )
     boxes = given.astype(np.float64, copy=False)
+    if boxes.size and 0 < boxes.max() <= 1 and (boxes % 1 != 0).any():
+        raise ValueError(
+            f"{name} are all of 0 to 1, as shares of an image are; give pixels: multiply x by the "
+            "width and y by the height, less 1, as both ends are inside"
+        )
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
     height, width = (np.inf, np.inf) if image_size is None else image_size
     right = (0 <= x0) & (x0 <= x1) & (x1 < width) & (0 <= y0) & (y0 <= y1) & (y1 < height)

@@ -291,7 +291,10 @@ def _score(
         except Exception as error:  # what hub clients and libraries raise is of a dozen types
             results[request.name] = Failure.of(error)
             offline = offline or isinstance(error, HubUnreachable)
-    candidates = [Candidate(name, model, r.view) for name, (r, model, _) in built.items()]
+    candidates = [
+        Candidate(name, model, request.view, own=request.published is None)
+        for name, (request, model, _) in built.items()
+    ]
     measured = measure_accuracy(candidates, images, **how) if candidates else {}
     for name, (request, model, facts) in built.items():
         if "error" in measured[name]:
