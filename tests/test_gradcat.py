@@ -133,7 +133,7 @@ def test_planted_evidence_is_found_and_the_negative_sign_flees_it(quadrant):
 
 
 def test_the_last_layernorm_makes_the_top_step_of_raw_outputs_vanish():
-    """LN(a x) = LN(x): by Euler's theorem the map times its gradient sums to nought everywhere."""
+    """LN(a x) = LN(x): by Euler's theorem the map times its gradient sums to zero everywhere."""
     model, images = build().float(), torch.randn(4, 3, 16, 16)
     sizes = {
         maps: abs(gradcat(model, images, 1, maps=maps).activations[:, 0]).mean()

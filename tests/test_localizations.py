@@ -66,14 +66,8 @@ def test_the_command_of_a_changed_recipe_names_its_changes():
     assert train_command(recipe) == command
 
 
-def test_a_trained_row_is_measured_once_and_then_found(store, tmp_path, monkeypatch):
-    options = {"canvas": "plain", "num_images": 32, "digit_edges": [0.18, 0.43]}
-    changes = {"epochs": 1, "warmup_epochs": 0, "dataset_options": options}
-    recipe = get_recipe("digits/deit_planted", **changes)
-    monkeypatch.setattr(localizers, "plan_figure8", lambda *_: {"DeiT RollOut": recipe})
-    carry_out(recipe, store, device="cpu", runs_dir=tmp_path, progress_bar=False)
-    how = {"runs_dir": tmp_path, "device": "cpu", "progress": False}
-    (record,) = localize_figure8(store, **how).values()
+def test_a_trained_row_is_measured_once_and_then_found(scored, tmp_path):
+    store, recipe, how, record = scored
     trained = store.find(recipe.run_id)
     assert record.summary["top1_error"] == pytest.approx(100 - trained.summary["test/top1"])
     assert record.summary["images"] == 32

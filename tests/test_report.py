@@ -178,7 +178,7 @@ def test_a_bar_in_a_cell_splits_no_row():
         (significant(123456, HERE), "123,456"),
     ],
 )  # fmt: skip
-def test_a_small_number_is_not_shown_as_nought(number, text):
+def test_a_small_number_is_not_shown_as_zero(number, text):
     assert str(number) == text
     assert float(text.split(" ±")[0].replace(",", "")) == pytest.approx(number.value, rel=5e-3)
 

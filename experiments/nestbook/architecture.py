@@ -94,7 +94,7 @@ def crosses(design: str, plane: str) -> bool:
 def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> tuple[torch.Tensor, ...]:
     """Which pixels of the image reach each block of each hierarchy, in a narrow, untrained model.
 
-    In fp64, so that what is heard faintly is no nought.
+    In fp64, so that what is heard faintly is not zero.
 
     Args:
         plane: on which all aggregations run, "image" or "block".

@@ -188,7 +188,7 @@ def _cubic_weights(position: np.ndarray) -> np.ndarray:
 
 
 def _bound(ink: np.ndarray) -> np.ndarray:
-    """Tight boxes (B, K, 4) around all opacity above nought, ends inside."""
+    """Tight boxes (B, K, 4) around all opacity above zero, ends inside."""
     size = ink.shape[-1]
     across, down = ink.any(axis=-2), ink.any(axis=-1)  # (B, K, S)
     first = [seen.argmax(-1) for seen in (across, down)]
@@ -199,7 +199,7 @@ def _bound(ink: np.ndarray) -> np.ndarray:
 def _colour(rng: np.random.Generator, luma: np.ndarray, strength: float | np.ndarray) -> np.ndarray:
     """Random colours (..., 3) in 0..1 of exactly the given luma (...); `strength` 0 is grey."""
     tint = rng.random((*luma.shape, 3))
-    tint -= (tint @ _LUMA)[..., None]  # luma nought: adding it changes the hue alone
+    tint -= (tint @ _LUMA)[..., None]  # zero luma: adding it changes the hue alone
     luma = luma[..., None]
     room = np.where(tint > 0, 1 - luma, luma) / np.maximum(np.abs(tint), 1e-9)
     return luma + tint * np.minimum(room.min(-1, keepdims=True), 1.6) * strength

@@ -141,7 +141,8 @@ def has_shards(data_dir: Path | str, split: str) -> bool:
     if not index.is_file():
         return False
     # Beside a folder of images such a file may be somebody's list of labels.
-    return not index.with_suffix("").is_dir() or b'"format"' in index.read_bytes()[:200]
+    with index.open("rb") as file:
+        return not index.with_suffix("").is_dir() or b'"format"' in file.read(200)
 
 
 def load_index(data_dir: Path | str, split: str) -> ShardIndex:

@@ -75,7 +75,7 @@ def gradcat(
             grows; it is +dY/dalpha that does ("positive").
         weighting: one of WEIGHTINGS.
         maps: what A_l is, one of MAPS; the paper leaves it open. The last LayerNorm does not see
-            the scale of its input, so with "outputs" and "place" the top step compares noughts.
+            the scale of its input, so with "outputs" and "place" the top step compares zeros.
 
     Raises:
         TypeError: no NesT, or one that is called otherwise than its parts.

@@ -95,7 +95,7 @@ class BlockAggregation(nn.Module):
         padding: how windows of three and stride 2 meet the plane's edge. "same" as the published
             code: one row and column on the right and the bottom (planes are even here).
             "symmetric" as timm's nest_* models: one on every side, so the last row and column fall
-            out of step. A mean counts the padding as noughts, as flax's does.
+            out of step. A mean counts the padding as zeros, as flax's does.
         design: one of AGGREGATIONS.
         plane: "image", or "block": each 2x2 blocks that merge alone.
 

@@ -23,7 +23,7 @@ from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
 from nestlib.records import Record, Store, describe_environment, read_json, timestamp
 from nestlib.runs.staleness import find_fresh, probe
 from nestlib.runs.subsets import load_sets, load_split
-from nestlib.runs.weights import Weights, count_classes, named_classes, weights_path
+from nestlib.runs.weights import Weights, count_classes, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, count_ranks, resolve_device
 from nestlib.training.loop import RUN_WEIGHTS, TrainResult
@@ -298,7 +298,7 @@ def build_teacher(
             f"`nest train {name} --seed {seed}`"
         )
     teacher = from_dict(record.recipe)
-    known, named = count_classes(teacher, record), named_classes(record)
+    known, named = count_classes(teacher, record), record.class_names
     if known != num_classes or (named and class_names and named != list(class_names)):
         alike = " others" if known == num_classes else ""
         raise ValueError(

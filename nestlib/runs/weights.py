@@ -178,12 +178,7 @@ def _build(recipe: Recipe | GanRecipe, record: Record) -> nn.Module:
 
 def count_classes(recipe: Recipe, record: Record) -> int:
     """How many classes a run tells apart, which may be a part of its data set's."""
-    return len(named_classes(record)) or dataset_info(recipe.dataset).num_classes
-
-
-def named_classes(record: Record) -> list[str]:
-    """Those of a run's training images; none in records of before they were kept."""
-    return record.environment.get("data", {}).get("train", {}).get("class_names", [])
+    return len(record.class_names or ()) or dataset_info(recipe.dataset).num_classes
 
 
 def find_run(

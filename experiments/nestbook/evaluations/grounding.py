@@ -121,7 +121,7 @@ def faithfulness(
 ) -> dict:
     """Blank the leaf block that a way chooses, or another one at random: what the class loses.
 
-    Blanked pixels take the data set's mean colour, which normalisation makes nought. The class is
+    Blanked pixels take the data set's mean colour, which normalisation makes zero. The class is
     that of each canvas's first digit.
 
     Returns:

@@ -18,7 +18,7 @@ class Printed(NamedTuple):
 
     @property
     def digits(self) -> int:
-        """Behind the point, as printed; Table 1 alone keeps a last nought."""
+        """Behind the point, as printed; Table 1 alone keeps a last zero."""
         return 2 if self.where == "Table 1" else len(str(self.value).partition(".")[2])
 
 

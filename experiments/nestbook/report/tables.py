@@ -38,7 +38,7 @@ class Number:
     def __str__(self) -> str:
         form = f",.{self.digits}f"
         if self.value and not float(f"{self.value:.{self.digits}f}"):
-            form = ".3g"  # what is not nought is not shown as nought
+            form = ".3g"  # what is not zero is not shown as zero
         spread = "" if self.spread is None else f" ± {self.spread:{form}}"
         return f"{self.value:{form}}{spread}{self.mark}"
 
