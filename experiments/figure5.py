@@ -14,25 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Figure 5: the impact of block aggregation
-#
-# The paper (section 4.3) merges four blocks into one in four ways, each on the image plane and on the block plane, and
-# finds its own, a 3x3 convolution, LayerNorm and 3x3 max-pooling on the image plane, best on CIFAR-10, CIFAR-100 and
-# ImageNet. It prints bars without numbers; one bar of each data set is NesT-T's row of Table 1 or 2. The fourth way is
-# not named in the text and is read as Swin's patch merge ([D36](d36)): its windows do not reach over, so both planes
-# are one and the same function, and one bar. Who hears whom, and eleven more designs: {doc}`figure_a1`.
-#
-#     papermill experiments/figure5.ipynb out.ipynb  # quick: loads the records that there are
-#     nest sweep figure5 --budget quick  # the same runs; --board: where they stand
-#     nest sweep figure5 --budget small --data-dir DATA  # CIFAR-10: narrow models, hours of two cores
-#     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu  # DATA/cifar10; NesT3-T, S = 2, 60 epochs
-#     papermill experiments/figure5.ipynb out.ipynb -p budget gpu  # shows what it left
-#
-# What stands here: first narrow models on 10,000 images of CIFAR-10, which ask of the paper's comparison what two
-# cores can answer ([D38](d38)). Last, narrow NesT on plain digits for five epochs, which **is no result of the
-# paper** ([D19](d19)): so short a run shows above all whether a design lets the model begin to learn, and a mark at the dotted line has learnt
-# nothing. What has no record says so. What each run took stands below
-# its table.
+# # Figure 5: how four blocks merge
 
 # %% tags=["colab", "remove-cell"]
 from importlib.util import find_spec
@@ -51,34 +33,37 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
-# %%
+# %% tags=["setup"]
 from nestbook.notebook import check_parameters
 from nestbook.pages import AblationPage
 from nestbook.report import ablations
 
 check_parameters(In)
 
-# %% [markdown]
-# ## Run what has no record yet, or load it
-#
-# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
-# only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
-
-# %% tags=["remove-output"]
+# %% tags=["setup", "remove-output"]
 how = {"train": train, "device": device, "processes": processes}
 page = AblationPage("figure5", budget, seeds, data_dir, **how)
 
-# %% [markdown]
-# ## The figure
-#
-# One bar a design and plane; the first design is NesT's own. Rest the mouse on a mark for its figures and their
-# records.
-
 # %% tags=["hide-input"]
-page.show(ablations.plot_aggregations(page.bars, "figure5"))
+page.show_point(
+    ablations.plot_aggregations(page.bars, "figure5"),
+    ablations.say_figure5(page.bars),
+    "image-plane", "figure5", "max-pool", "patch-merge",
+)
 
 # %% [markdown]
-# ## The same bars in figures
+# The paper (section 4.3) merges four blocks into one in four ways, each on the image plane and on the block plane.
+# Its own way is a 3x3 convolution, LayerNorm and 3x3 max-pooling on the image plane. The paper finds it best on
+# CIFAR-10, CIFAR-100 and ImageNet. Its figure prints bars without numbers; one bar of each data set is NesT-T's row
+# of Table 1 or 2. The text does not name the fourth way; we read it as Swin's patch merge ([D36](d36)). The windows
+# of a patch merge do not overlap, so both planes are the same function and share one bar.
+# {doc}`figure_a1` shows eleven more designs.
+#
+# The first panel asks the question of narrow models, on 10,000 images of CIFAR-10 ([D38](d38)). The last panel is a
+# check on digits and **no result of the paper** ([D19](d19)): it shows whether a design lets a model begin to learn
+# within five epochs. Bars at the dotted line have learned nothing.
+#
+# ## Numbers
 
 # %% tags=["hide-input"]
 page.show_bars("Figure 5: top-1 of NesT-T by aggregation and plane")
@@ -86,11 +71,23 @@ page.show_bars("Figure 5: top-1 of NesT-T by aggregation and plane")
 # %% [markdown]
 # ## Which findings hold
 #
-# Verdicts follow from records of real runs and from the paper's own numbers, none is written by hand; narrow models
-# have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
+# Each verdict follows from records of real runs or from the paper's own numbers. Runs on digits decide nothing.
+# {doc}`claims` has all findings and the rule.
 
 # %% tags=["hide-input"]
 page.show_claims("image-plane", "figure5", "max-pool", "patch-merge")
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/figure5.ipynb out.ipynb                     # loads the records that there are
+#     nest sweep figure5 --budget quick                                 # trains what is missing; --board: the state
+#     nest sweep figure5 --budget small --data-dir DATA                 # narrow models on CIFAR-10, hours of two cores
+#     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu                 # NesT3-T, S = 2, 60 epochs; DATA/cifar10
+#     papermill experiments/figure5.ipynb out.ipynb -p budget gpu       # shows what that sweep left
+#
+# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and
+# paper. Budget smoke takes two steps of every quick recipe and shows none of them.

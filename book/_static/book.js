@@ -4,7 +4,7 @@
 const AS_PRINTED = "none";
 const NEXT = { [AS_PRINTED]: "ascending", ascending: "descending", descending: AS_PRINTED };
 
-// "1,234.5 ± 0.6", "−0.3", "97 %" and ".5x" are numbers; "not run yet", "-" and "" are no values.
+// "1,234.5 ± 0.6", "−0.3", "97 %" and ".5x" are numbers; "○" (not run yet), "-" and "" are no values.
 function toNumber(text) {
   const found = /^[~≈<>≤≥]?\s*([-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?)(?![\d.:/]|\s*[-–]\s*\d)/i.exec(
     text.replaceAll("\u2212", "-"),
@@ -13,7 +13,7 @@ function toNumber(text) {
 }
 
 function isMissing(text) {
-  return /^(|[-–—]|not (run|timed|scored|measured)\b.*)$/i.test(text);
+  return /^(|[-–—○]|not (run|timed|scored|measured)\b.*)$/i.test(text);
 }
 
 function compareTexts(a, b) {
@@ -71,6 +71,7 @@ function markScrolling() {
   for (const box of document.querySelectorAll(".bd-article div, .bd-article pre")) {
     if (!/auto|scroll/.test(getComputedStyle(box).overflowX)) continue;
     const name = nameOf(box);
+    box.classList.toggle("is-wider", box.scrollWidth > box.clientWidth + 1);
     if (box.scrollWidth > box.clientWidth + 1) {
       box.tabIndex = 0;
       if (!name) continue;

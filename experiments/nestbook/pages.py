@@ -5,33 +5,41 @@ from IPython.display import display
 from nestbook.report.bars import bars_table, find_bars
 from nestbook.report.claims import claims_table
 from nestbook.report.pictures import Picture
+from nestbook.report.points import Point, make_point
 from nestbook.report.tables import Table, save
 from nestbook.sweeps.runner import collect_figure
 from nestlib.records import open_store
 
 
 class Page:
-    """The tables and pictures that a notebook has shown, and the store of their records.
+    """What a notebook has shown, and the store of its records.
 
     Args:
-        stem: names the file of the tables, such as "table1"; pictures have stems of their own.
+        stem: names the file of the texts, such as "table1"; pictures have stems of their own.
         budget: the notebook's.
     """
 
     def __init__(self, stem: str, budget: str):
         self.stem, self.budget, self.store = stem, budget, open_store()
-        self.shown: list[Table | Picture] = []
+        self.shown: list[Table | Point | Picture] = []
 
-    def show(self, *items: Table | Picture) -> None:
+    def show(self, *items: Table | Point | Picture) -> None:
         """Display items and keep them for `save`, once each where a cell is run again."""
         self.shown += [item for item in items if item not in self.shown]
         display(*items)
 
     def save(self) -> None:
         """Write all that was shown, in its order (`nestbook.report.tables.save`)."""
-        tables = [item for item in self.shown if isinstance(item, Table)]
         pictures = [item for item in self.shown if isinstance(item, Picture)]
-        save(self.stem, self.budget, tables, *pictures)
+        texts = [item for item in self.shown if not isinstance(item, Picture)]
+        save(self.stem, self.budget, texts, *pictures)
+
+    def show_point(self, picture: Picture | None, sentence: str, *claims: str) -> None:
+        """Show the page's picture, if it has one, and below it what the page shows.
+
+        claims: ids of those that the page asks; each scale has a chip.
+        """
+        self.show(*filter(None, [picture]), make_point(sentence, self.store, claims))
 
 
 class AblationPage(Page):

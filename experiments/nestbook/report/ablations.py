@@ -182,3 +182,7 @@ def _gap(ours: Bar, theirs: Bar) -> Cell:
     verdict = judge([(1, ours.scores), (-1, theirs.scores)])
     source = join_ids([*ours.records, *theirs.records])
     return Number(verdict.value, source, 2, ours.scores.n, verdict.half_width)
+
+
+def say_figure5(bars: Bars) -> str:
+    return "pilot sentence of figure 5"

@@ -1,8 +1,9 @@
 """Means over the runs of one recipe, and what stands behind them."""
 
+import re
 from collections.abc import Iterable, Sequence
 
-from nestbook.report.tables import NOT_RUN, Cell, mean_of
+from nestbook.report.tables import NOT_RUN, Cell, Sources, mean_of
 from nestlib.records import Record
 
 
@@ -17,9 +18,36 @@ def join_ids(records: Iterable[Record]) -> str:
     return ", ".join(record.run_id for record in records)
 
 
+def short_device(device: str) -> str:
+    """Such as "Xeon, 2 cores" of "Intel(R) Xeon(R) Processor, 2 cores"."""
+    left_out = r"\((R|TM)\)|\(family [^)]*\)|\b(Intel|AMD|NVIDIA|Processor|CPU)\b"
+    return re.sub(r"\s+(,|$)", r"\1", " ".join(re.sub(left_out, " ", device).split()))
+
+
 def join_devices(records: Iterable[Record]) -> str:
-    """What the records were made on."""
-    return " and ".join(sorted({record.environment["device"] for record in records}))
+    """What the records were made on, by short names."""
+    return " and ".join(sorted({short_device(r.environment["device"]) for r in records}))
+
+
+def find_sources(records: Iterable[Record], what: str = "run") -> Sources | None:
+    """One line of how many records there are, on which hardware; their ids below it.
+
+    what: one of them, such as "run" or "bench".
+    """
+    found = {record.run_id: record for record in records}
+    if not found:
+        return None
+    counts = [r.environment.get("data", {}).get("test", {}).get("images") for r in found.values()]
+    images = " or ".join(f"{count:,}" for count in sorted({*filter(None, counts)}))
+    by_device: dict[str, list[str]] = {}
+    for record in found.values():
+        by_device.setdefault(record.environment["device"], []).append(record.run_id)
+    number = f"{len(found)} {what}{'s' * (len(found) > 1)}"
+    tested = f", {images} test images" if images else ""
+    return Sources(
+        f"{number} on {join_devices(found.values())}{tested}",
+        tuple(f"{device}: {', '.join(ids)}" for device, ids in by_device.items()),
+    )
 
 
 def describe_runs(name: str, records: Sequence[Record]) -> str:

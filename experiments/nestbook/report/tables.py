@@ -5,9 +5,10 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from nestbook.report.pictures import Picture
 from nestlib.files import write_atomically
@@ -16,6 +17,7 @@ from nestlib.project import find_project_root, is_publishing
 PAPER = "paper"
 HERE = "this machine"
 NOT_RUN = "not run yet"
+NOT_RUN_MARK = "\u25cb"  # a hollow circle in each such cell; a note says once what it means
 PLACES = 6  # behind the point, that are read at a glance
 
 
@@ -90,12 +92,25 @@ class Link:
 
 
 Cell = Number | Link | str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the numbers of a table are from: a line that is shown, and what opens below it."""
+
+    line: str
+    details: tuple[str, ...] = ()
+
+
 _PAD = "padding:0.3em 0.25em"  # ten columns fit a page
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under a caption, with notes below; shows itself in Jupyter and as text.
+
+    A cell that is "not run yet" is shown as a mark that one note explains. Columns of nothing else
+    are left out, and the note names them.
 
     Raises:
         ValueError: a row with another number of cells than there are columns.
@@ -105,6 +120,7 @@ class Table:
     columns: tuple[str, ...]
     rows: list[tuple[Cell, ...]]
     notes: list[str] = field(default_factory=list)
+    sources: Sources | None = None
 
     def __post_init__(self):
         for row in self.rows:
@@ -113,36 +129,71 @@ class Table:
 
     def to_markdown(self) -> str:
         """GitHub's Markdown, columns aligned so that it reads well in a terminal too."""
-        cells = [[_in_one_cell(str(cell)) for cell in row] for row in (self.columns, *self.rows)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        right = [self._is_numeric(i) for i in range(len(self.columns))]
+        shown, notes = self._shown
+        cells = [
+            [_in_one_cell(_mark(row[i])) for i in shown] for row in (self.columns, *self.rows)
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        right = [self._is_numeric(i) for i in shown]
 
         def line(row):
             padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right))
             return f"| {' | '.join(padded)} |"
 
         rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right)]
-        notes = [f"- {note}" for note in self.notes]
+        below = [f"- {note}" for note in notes]
+        if self.sources:
+            below.append(f"- {self.sources.line}")
+            below += [f"  - {detail}" for detail in self.sources.details]
         table = [line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])]
-        return "\n".join([f"**{self.caption}**", "", *table, "", *notes, ""])
+        return "\n".join([f"**{self.caption}**", "", *table, "", *below, ""])
+
+    @property
+    def _shown(self) -> tuple[list[int], list[str]]:
+        """The columns that are shown, and the notes with what is said of missing runs."""
+        columns = [[row[i] for row in self.rows] for i in range(len(self.columns))]
+        empty = [i for i, cells in enumerate(columns) if {*cells} <= {NOT_RUN, ""}]
+        lacking = [i for i in empty if NOT_RUN in columns[i]]
+        if not lacking or len(empty) == len(columns) - 1:
+            empty, lacking = [], []
+        shown = [i for i in range(len(columns)) if i not in empty]
+        notes = list(self.notes)
+        if lacking:
+            names = "; ".join(self.columns[i] for i in lacking)
+            notes.append(f"{NOT_RUN.capitalize()}, so without a column: {names}")
+        if any(cell == NOT_RUN for i in shown for cell in columns[i]):
+            notes.append(f"{NOT_RUN_MARK}: {NOT_RUN}")
+        return shown, notes
 
     def _is_numeric(self, column: int) -> bool:
         return any(isinstance(row[column], Number) for row in self.rows)
 
     def _repr_html_(self) -> str:
+        shown, lines = self._shown
         head = "".join(
-            f'<th scope="col" style="{_PAD}">{html.escape(name)}</th>' for name in self.columns
+            f'<th scope="col" style="{_PAD}">{html.escape(self.columns[i])}</th>' for i in shown
         )
-        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        body = "".join(f"<tr>{self._html_row([row[i] for i in shown])}</tr>" for row in self.rows)
+        notes = f'<ul style="font-size:0.85em">{_items(lines)}</ul>' if lines else ""
         return (
             '<div style="overflow-x:auto;font-size:0.85em"><table class="table">'
             f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}'
             f"</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            f'<ul style="font-size:0.85em">{notes}</ul>'
+            f"{notes}{self._html_sources()}"
         )
 
-    def _html_row(self, row: tuple[Cell, ...]) -> str:
+    def _html_sources(self) -> str:
+        if not self.sources:
+            return ""
+        line = html.escape(self.sources.line)
+        if not self.sources.details:
+            return f'<p class="sources" style="font-size:0.85em">{line}</p>'
+        return (
+            f'<details class="sources" style="font-size:0.85em"><summary>{line}</summary>'
+            f"<ul>{_items(self.sources.details)}</ul></details>"
+        )
+
+    def _html_row(self, row: Sequence[Cell]) -> str:
         first, *others = row
         cells = [f'<th scope="row" style="text-align:left;{_PAD}">{_to_html(first)}</th>']
         for cell in others:
@@ -163,12 +214,28 @@ def _in_one_cell(text: str) -> str:
     return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(text.split("\n")))
 
 
+def _mark(cell: Cell) -> str:
+    return NOT_RUN_MARK if cell == NOT_RUN else str(cell)
+
+
+def _items(lines: Iterable[str]) -> str:
+    return "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+
+
 def _to_html(cell: Cell) -> str:
+    if cell == NOT_RUN:
+        return f'<span title="{NOT_RUN}">{NOT_RUN_MARK}</span>'
     return cell.to_html() if isinstance(cell, Link) else html.escape(str(cell))
 
 
-def save(stem: str, budget: str, tables: Sequence[Table], *pictures: Picture) -> None:
-    """Write tables to <stem>.md, pictures by their own stems as .svg; print the paths.
+class Text(Protocol):
+    """A table, or a page's point."""
+
+    def to_markdown(self) -> str: ...
+
+
+def save(stem: str, budget: str, tables: Sequence[Text], *pictures: Picture) -> None:
+    """Write tables and the like to <stem>.md, pictures by their own stems as .svg; print the paths.
 
     They go to runs/figures; a smoke run's, which are no result, to runs/smoke/figures. Only
     `make notebooks` writes the committed ones in figures/.
