@@ -15,62 +15,87 @@
 
 # %% [markdown]
 # # Which claims hold
-#
-# Every sentence of the paper that states a finding is a square; a row is one way to ask it. Rest the mouse on a square
-# for the sentence, what is asked and what came of it.
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
-# %% tags=["parameters", "hide-input"]
+# %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
-# %% tags=["hide-input"]
+# %% tags=["setup"]
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
-from nestbook.report.claims import claims_table, plot_claims, plot_forest
+from nestbook.report import claims
 
 check_parameters(In)
+page = Page("claims", budget)
 
 # %% tags=["hide-input"]
-page = Page("claims", budget)
-page.show(plot_claims(page.store))
+page.show_point(claims.plot_claims(page.store), claims.say_claims(page.store), *claims.CLAIM_IDS)
+
+# %% [markdown]
+# Each sentence of the paper that states a finding is asked in up to three ways. No answer speaks for another:
+#
+# - **Its own numbers**: does the sentence hold in the numbers that the paper itself prints?
+# - **Paper's data**: do our runs of the paper's models, on its data and at its length, show it?
+# - **Small scale**: do narrow models show it, which two cores train on a part of CIFAR-10 ([D38](d38))? Accuracies
+#   as such, larger models, CIFAR-100 and ImageNet cannot be asked there.
+#
+# Quick runs on digits ([D19](d19)) decide nothing here.
+#
+# ## What is contradicted
+#
+# These sentences do not hold, at the scale that the third column names.
+
+# %% tags=["hide-input"]
+page.show(claims.contradictions_table(page.store))
 
 # %% [markdown]
 # ## What narrow models say
 #
-# A row is one difference that two cores measured on a part of CIFAR-10 (budget small, [D38](d38)), with its
-# interval; the grey bar is where the finding holds. A sentence is supported where the intervals of all its rows lie on
-# grey, contradicted where one lies wholly off it.
+# One row per difference. The line through a mark is its interval; the sentence asks for a difference on grey. It is
+# supported where the intervals of all its rows lie on grey, and contradicted where one lies wholly off it.
 
 # %% tags=["hide-input"]
-page.show(plot_forest(page.store))
+page.show(claims.plot_forest(page.store))
+
+# %% [markdown]
+# ## All sentences
+
+# %% tags=["hide-input"]
+page.show(claims.claims_table(page.store))
 
 # %% [markdown]
 # ## How a sentence is decided
 #
-# Every sentence of the paper that states a finding, what would decide it, and what does. Three columns answer,
-# and none speaks for another: narrow models that two cores train on a part of CIFAR-10 (budget small,
-# [D38](d38)), where the sentence can be asked at that scale; the paper's own printed numbers, where they bear on
-# the sentence; and our records at the paper's scale. A verdict from records needs several seeds of both sides:
-# *supported* or *contradicted* where the interval of the difference, over seeds and over the draw of test images
-# together, lies on one side, else *undecided*. No verdict is written by hand; what has no records says so. Quick
-# runs on digits decide nothing here.
+# No verdict is written by hand. A verdict from runs needs several seeds on both sides. Its interval adds two parts
+# in squares: Welch's interval over seeds, and the draw of the test images, image by image where the records keep
+# which images were right. The comparisons of one sentence share one allowance for error. The sentence is *supported*
+# where the whole interval lies on its side, *contradicted* where it lies wholly on the other side, else *undecided*;
+# the table's sources say how many seeds would decide it. The paper's numbers are single runs without a spread, so
+# they are compared as printed.
 #
-# Records come from `nest train` and `nest sweep`; a new record changes this page when it is made again. Margins
-# for words such as "far" or "similar" are ours and stand in `experiments/nestbook/claims/catalog.py`.
-#
-#     papermill experiments/claims.ipynb out.ipynb
-#     nest sweep --all --budget small --data-dir DATA  # the runs of narrow models; --board: where they stand
+# Margins for words such as "far" or "similar" are ours. They stand in `experiments/nestbook/claims/catalog.py`.
 
-# %% tags=["hide-input"]
-page.show(claims_table(page.store))
-
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/claims.ipynb out.ipynb      # judges the records that there are
+#     nest sweep --all --budget small --data-dir DATA   # the runs of narrow models; --board: the state
+#
+# The notebook trains nothing. Records come from `nest train` and `nest sweep`; run the page again when there are new
+# ones.

@@ -14,60 +14,60 @@
 # ---
 
 # %% [markdown]
-# # The run plan
-#
-# What one GPU should measure and train, most wanted first, in parts that each fit a quarter of an hour of it, and
-# what of that has a record. It is for whoever has a GPU for minutes, and for whoever asks which of the paper's
-# results are not measured here yet.
-#
-#     nest evidence                                        # this plan
-#     nest evidence --run --max-time 9m --data-dir DATA    # runs what has no record
-#
-# `DATA` holds one folder a data set (`DATA/cifar10`, `DATA/tiny_imagenet`). A run stops cleanly before the limit,
-# and the same command goes on from its checkpoint; a run that fails is said and passed over.
-#
-# A GPU that is lent for a quarter of an hour is best given to these two calls, each of at most nine minutes. The first
-# looks at the machine, runs the tests that ask for a GPU, and times NesT against timm's. The second trains NesT3-T on
-# CIFAR-10, or where that has a record the next of items 3 and 4, by the longest of five schedules that ends in time:
-#
-#     nest evidence --minutes 12 --stage 1
-#     nest evidence --minutes 12 --stage 2 --data-dir DATA
-#     nest evidence --minutes 3 --device cpu               # both, rehearsed without a GPU
-#     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers
-#
-# Each part writes its result when it has it, so a killed call loses one part. On a machine that files reach with the
-# checkout alone, send one folder of `--pack` with each call, whose `--take FOLDER/1` keeps it. Where nestlib is not
-# installed, `PYTHONPATH=.:experiments python -m nestbook` stands for `nest`.
+# # The run plan: what a quarter of an hour of a GPU decides
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure) or quick; nothing is run either way
 
-# %%
+# %% tags=["setup"]
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
+from nestbook.report import run_plan
 from nestbook.report.estimates import estimates_table, find_machine
-from nestbook.report.run_plan import coverage_table, items_table, plan_table
 from nestbook.run_plan.entries import find_coverage, list_entries, list_left_out
 
 check_parameters(In)
 
-# %%
+# %% tags=["setup"]
 page, entries = Page("evidence", budget), list_entries()
 
+# %% tags=["hide-input"]
+point = run_plan.make_plan_point(entries, page.store)
+page.show(point, run_plan.session_table(page.store))
+
 # %% [markdown]
-# ## By item
+# A session is two calls, each of at most nine minutes:
+#
+#     nest evidence --minutes 12 --stage 1
+#     nest evidence --minutes 12 --stage 2 --data-dir DATA
+#
+# `DATA` holds one folder per data set (`DATA/cifar10`, `DATA/tiny_imagenet`). The second call trains NesT3-T on
+# CIFAR-10; where that has a record, it trains the next of items 3 and 4. `nest evidence --minutes 3 --device cpu`
+# rehearses both without a GPU.
+#
+# ## The plan
+#
+# What one GPU should measure and train, most wanted first. Each part fits a quarter of an hour.
+# `nest evidence --run --only 3` carries out item 3, and `nest evidence --run --max-time 9m --data-dir DATA` carries
+# out what has no record from the top. A run stops cleanly before the limit, and the same command resumes from its
+# checkpoint. A run that fails is reported, and the next one starts.
 
 # %% tags=["hide-input"]
-page.show(items_table(entries, page.store, list_left_out()))
+page.show(run_plan.items_table(entries, page.store, list_left_out()))
 
 # %% [markdown]
 # ## What the machine should reach
@@ -81,20 +81,29 @@ page.show(estimates_table(*find_machine(page.store)))
 # ## How much of the paper has a record
 
 # %% tags=["hide-input"]
-page.show(coverage_table(find_coverage(page.store)))
+page.show(run_plan.coverage_table(find_coverage(page.store)))
 
 # %% [markdown]
 # ## Run by run
-#
-# Records go to `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a
-# copy without git, `NESTLIB_COMMIT` names the commit that it is a copy of.
 #
 # A record counts when it was made on a GPU. Reported is always the last epoch, never the best on test. Runs
 # shorter than the paper's stand under their own ids and in no cell of the paper's schedule. CIFAR-100 is left out
 # until its images are at hand.
 
 # %% tags=["hide-input", "hide-output"]
-page.show(plan_table(entries, page.store))
+page.show(run_plan.plan_table(entries, page.store))
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/evidence.ipynb out.ipynb       # shows the plan; runs nothing
+#     nest evidence                                        # the same in a terminal
+#     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers
+#
+# Records go to `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a
+# copy without git, `NESTLIB_COMMIT` names the commit that it is a copy of. On a machine that files reach with the
+# checkout alone, send one folder of `--pack` with each call, whose `--take FOLDER/1` keeps it. Where nestlib is not
+# installed, `PYTHONPATH=.:experiments python -m nestbook` stands for `nest`.

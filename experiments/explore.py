@@ -15,19 +15,19 @@
 
 # %% [markdown]
 # # Explore: what NesT looks at
-#
-# NesT's blocks form a tree. At its root stands the whole image, under it the four quadrants, and so on down to
-# the blocks of the first hierarchy. GradCAT (section 3.2, Algorithm 1) walks it for a class that one asks for:
-# at every node it goes on to the child whose map, times the gradient of the class's logit, is highest on average.
-# Beside the path stands the class activation map, which for NesT is exact: its mean is the logit.
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
@@ -36,7 +36,8 @@ model: str = "digits/nest_planted"  # a NesT's recipe, or nest_tiny_imagenet (a 
 seed: int = 2  # of the recipe's run
 images: int = 6  # how many prepared images
 
-# %%
+
+# %% tags=["setup"]
 from nestbook.evaluations import planted
 from nestbook.explorer import live, static, subject
 from nestbook.notebook import check_parameters
@@ -45,58 +46,66 @@ from nestbook.report import grounding
 
 check_parameters(In)
 
-# %% [markdown]
-# ## Choose an image and a class
-#
-# This works in the page itself, without a kernel. Choose an image, then a class; *Back* and *Next* walk the tree
-# and say what each step compares. Rest the pointer on a block to find it in the tree, or on a node to find it in
-# the image. The paths of the digits on a canvas are framed from the start; *Keep path* adds another class's to
-# them, *Kept* takes one away.
-#
-# The model is a narrow NesT that was trained for minutes on canvases with one bright digit. The images are the
-# first ones of two test sets, none picked by hand: canvases with four digits, which the model has never seen in
-# training, and canvases with one small digit.
-
-# %% tags=["hide-input"]
+# %% tags=["setup"]
+page = Page("explore", budget)
 chosen = subject.load_subject(model, seed=seed, num_images=images, budget=budget)
 explorer = subject.show_prepared(chosen)
-explorer
+records = planted.find_planted(page.store)
 
 # %% [markdown]
-# ## How far to trust it
-#
-# A path always ends somewhere, and looks convincing wherever it ends. Here the truth is planted, so it can be
-# judged: these are the paths of the images above.
+# Choose an image and a class, and follow GradCAT's path from the whole image down to the block that counts most.
 
 # %% tags=["hide-input"]
-page = Page("explore", budget)
+display(explorer)
+sentence = static.say_explore(explorer, records)
+page.show_point(None, sentence, measured=grounding.say_measured(records))
+
+# %% [markdown]
+# ## How to read it
+#
+# The explorer works in the page itself, without a kernel. *Back* and *Next* walk the tree, and the text says what each
+# step compares. Point at a block to find it in the tree, or at a node to find it in the image. The paths of the digits
+# on a canvas are framed from the start. *Keep path* keeps the path of another class, *Kept* removes it.
+#
+# NesT's blocks form a tree. Its root is the whole image, below it are the four quadrants, and so on down to the blocks
+# of the first hierarchy. GradCAT (section 3.2, Algorithm 1) walks the tree for one class: at each node it takes the
+# child whose map, times the gradient of the class's logit, has the highest mean. The class activation map (CAM) is
+# exact for NesT: its mean is the logit.
+#
+# The model is a narrow NesT that was trained for minutes on canvases with one bright digit. The images are the first
+# ones of two test sets: canvases with four digits, which the model never saw in training, and canvases with one small
+# digit.
+#
+# ## How far to trust a path
+#
+# A path always ends somewhere, and looks convincing wherever it ends. Here the place of each digit is known, so each
+# path can be judged. The first table has the images above, the second has many canvases and three such models. With
+# one small digit, blanking the leaf block that a path ends in costs the logit no more than blanking a random one: these
+# models write the class of a lone digit into the empty places too ([D28](d28)).
+
+# %% tags=["hide-input"]
 page.show(static.exploration_table(explorer))
+page.show(grounding.grounding_table(records, grounding.SHOWN))
 
 # %% [markdown]
-# Six images prove nothing; a record of three such models on many canvases says more. Asked for one of four
-# digits, GradCAT and CAM find it far more often than chance. With one small digit on the canvas GradCAT, as it is
-# set here, finds the quadrant no more often than chance and the leaf block somewhat more, CAM's maximum the quadrant
-# more often, and blanking the leaf block costs the logit no more than blanking a random one: these models write the
-# class of a lone digit into the empty places too ([D28](d28)).
-
-# %% tags=["hide-input"]
-ways = ["GradCAT, positive, place, normed", "CAM"]
-page.show(grounding.grounding_table(planted.find_planted(page.store), ways))
-
-# %% [markdown]
-# ## Live, with a picture of your own
+# ## Live, with an image of your own
 #
-# The next cell needs a kernel, so this page leaves its output out: run the notebook in Jupyter or Colab. It takes
-# pictures of any size and kind, says how it prepared them, and answers with the same view. The digits' model
-# knows ten digits and nothing else: it will see one of them in any picture. Photos are for the published
-# ImageNet weights, which are fetched once:
-#
-#     papermill experiments/explore.ipynb out.ipynb -p model nest_tiny_imagenet
-#
-# or set `model` above and run all cells.
+# The next cell needs a kernel, so this page does not have its output: run the notebook in Jupyter or Colab. The live
+# explorer takes images of any size and kind, says how it prepared them, and answers with the same view. The model of
+# digits knows ten digits and nothing else, so it sees one of them in any image. For photos take the published ImageNet
+# weights: set `model` to `nest_tiny_imagenet` and run all cells. The weights are fetched once.
 
 # %% tags=["remove-output"]
 live.LiveExplorer(chosen)
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/explore.ipynb out.ipynb                               # the page as it stands here
+#     papermill experiments/explore.ipynb out.ipynb -p model nest_tiny_imagenet   # photos; fetches published weights
+#     papermill experiments/explore.ipynb out.ipynb -p model small/nest_narrow -p seed 0
+#
+# The third command explores a model that was trained here; its run and its data set must be there. Nothing trains.

@@ -14,30 +14,20 @@
 # ---
 
 # %% [markdown]
-# # Figure 1: the architecture
-#
-# The paper's figure 1 shows a tree of blocks beside eleven lines of pseudo code. NesT embeds patches, cuts the
-# plane into blocks, runs transformer layers inside each block alone, and merges four blocks into one between
-# hierarchies, until one block is left.
-#
-# Here the same is read from the model that runs: its lines stand beside the paper's, and every shape comes from
-# hooks in a forward pass of `nestlib`'s own model. Nothing is trained, so there is no record and no budget
-# changes anything. The whole code is on the page {doc}`../book/model`.
-#
-#     papermill experiments/figure1.ipynb out.ipynb                          # seconds
-#     papermill experiments/figure1.ipynb out.ipynb -p model nest_tiny_cifar
-#
-# What differs: the figure pools `x`, the last hierarchy's input, where its output is meant, and leaves out a
-# LayerNorm that the published code has before the pooling. Whether the blocks share their position embeddings
-# can be read either way ([D4](d4)).
+# # Figure 1: NesT as a tree of blocks
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
@@ -45,7 +35,7 @@ budget: str = "quick"  # smoke (writes no figure), quick, gpu or paper: nothing 
 model: str = "nest_tiny_imagenet"  # any NesT of nestlib.list_models()
 canvas: int = 0  # which digits canvas is drawn
 
-# %%
+# %% tags=["setup"]
 from nestbook.evaluations import examples
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
@@ -53,31 +43,46 @@ from nestbook.report import architecture, blocking
 
 check_parameters(In)
 
-# %% [markdown]
-# ## The tree
-#
-# Colours follow the quadrant that a block ends in. Rest the mouse on a block for its shape.
-
 # %% tags=["hide-input"]
 page, image = Page("figure1", budget), examples.draw_canvas(canvas)
-page.show(architecture.plot_architecture(image, model))
+tree, measured = architecture.plot_architecture(image, model), f"measured: a pass of {model}"
+page.show_point(tree, architecture.say_architecture(model), measured=measured)
 
 # %% [markdown]
+# The paper's figure shows this tree beside eleven lines of pseudo code. NesT embeds patches, cuts the plane into
+# blocks and runs transformer layers inside each block alone. Between hierarchies four blocks merge into one, until one
+# block is left. Blocks of one quadrant share a colour. Rest the mouse on a block for its shape.
+#
+# Every shape comes from hooks in a forward pass of nestlib's own model. The whole code is on the page
+# {doc}`../book/model`.
+#
 # ## Line by line
+#
+# The paper's `Aggregate` pools `x`, the input of the last hierarchy, where its output is meant. It also leaves out a
+# LayerNorm that the published code has before the pooling. Whether blocks share their position embeddings can be read
+# either way ([D4](d4)).
 
 # %% tags=["hide-input"]
 page.show(architecture.architecture_table(model))
 
 # %% [markdown]
-# ## Blocking and aggregating, step by step
+# ## Blocks and aggregation on pixels
 #
-# The functions that the model runs, on an image's own pixels: each pixel is one patch, and its colour takes the
-# place of the embedding. Left the plane, in the middle its blocks, right the tensor that attention gets: a row
-# for each block, its patches in reading order. To the next row leads an aggregation. It is a plain max-pool here,
-# one of the designs of {doc}`figure_a1`, as it has no weights and so can be seen in pixels.
+# The functions of the model run here on an image's own pixels. Each pixel is one patch, and its colour takes the place
+# of the embedding. Left is the plane, in the middle its blocks, right the tensor that attention gets: one row per
+# block, its patches in reading order. An aggregation leads to the next row. Here it is a plain max-pool, one of the
+# designs of {doc}`figure_a1`: it has no weights, so it can be seen in pixels.
 
 # %% tags=["hide-input"]
 page.show(blocking.draw_blocking(image))
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/figure1.ipynb out.ipynb                          # seconds
+#     papermill experiments/figure1.ipynb out.ipynb -p model nest_tiny_cifar
+#
+# Nothing trains, and no budget changes anything. The second command draws another model's tree.

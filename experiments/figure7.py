@@ -14,34 +14,20 @@
 # ---
 
 # %% [markdown]
-# # Figure 7: NesT as a decoder, its rivals and its un-sampling
-#
-# The paper trains three generators on ImageNet at 64x64, without classes, and compares FID against training steps
-# (left), six ways to turn one block into four (middle), and parameters and throughput (right). NesT's decoder
-# converges fastest and ends best, pixel shuffle is the best un-sampling by a wide margin, and NesT makes images
-# 8 times as fast as TransGAN. The figure prints no numbers; 8 is from the text.
-#
-# What stands here today: the generators' cost on two cores, at the paper's size, and narrow relatives of the
-# figure's rows, trained on plain digits in minutes each. They show that the code trains, and **are no result of the
-# paper**: other data, another size, other features ([D35](d35), [D19](d19)). No run at 64x64 has a record yet. What
-# the paper leaves open is [D31](d31) to [D34](d34).
-#
-#     papermill experiments/figure7.ipynb out.ipynb                        # quick: loads, or trains narrow NesT
-#     nest sweep figure7                                                   # all narrow rows, three seeds; hours
-#     nest sweep figure7 --budget gpu --only NesT --data-dir DATA          # one row, Tiny ImageNet; a GPU
-#     nest sweep figure7 --budget paper --data-dir DATA                    # ImageNet, whole images at 64x64
-#     nest score tiny_imagenet/gan_nest --data-dir DATA --network inception
-#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p rows all -p data_dir DATA
-#
-# The last trains and scores every row that has no record, 50,000 steps each: many GPU days in all.
+# # Figure 7: NesT generates images
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
@@ -52,83 +38,95 @@ seeds: int = 3  # how many runs of each row
 data_dir: str = ""  # where Tiny ImageNet or ImageNet lies; default data/<name>
 device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 
-# %%
+# %% tags=["setup"]
 from nestbook.benchmarks import bench
 from nestbook.evaluations import generators, samples
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
-from nestbook.report import generation
-from nestbook.report.samples import draw_grid, draw_neighbours, draw_walk, neighbours_table
+from nestbook.report import generation, generation_pictures, samples as sheets
 from nestbook.sweeps import plans, runner
 check_parameters(In)
 
-# %% [markdown]
-# ## Train and score what has no record yet
-
-# %% tags=["remove-output"]
+# %% tags=["setup", "remove-output"]
 page, how = Page("figure7", budget), {"device": device, "data_dir": data_dir or None}
-store = page.store
 plan = plans.plan("figure7", budget, range(seeds), only="" if rows == "all" else rows)
-new = runner.collect(plan, store, **how), generators.score_figure7(plan, store, network=network, **how)
-trained = runner.load_plan(plans.plan("figure7", budget, range(seeds)), store)
-bench = bench.find_or_run_bench("figure7", store, budget, device)
-scored, benched = generators.find_figure7(store, budget, network), store.find_benches("figure7")
-
-# %% [markdown]
-# ## The figure
-#
-# Each point of a curve is of the samples that a run drew at that row, always of the same noise, and of too few
-# to be held against a final score; several runs of a row are one line, their mean, in a band from the least to the
-# greatest. Rest the mouse on a mark for its figures and their source.
+new = runner.collect(plan, page.store, **how), generators.score_figure7(plan, page.store, network=network, **how)
+trained = runner.load_plan(plans.plan("figure7", budget, range(seeds)), page.store)
+benches = bench.find_or_run_bench("figure7", page.store, budget, device), page.store.find_benches("figure7")
+found, run = generation.find_scores(page.store, budget, network), generation.find_drawn_bench(*benches)
 
 # %% tags=["hide-input"]
-page.show(
-    generation.plot_figure7(scored, bench, benched),
-    generation.generation_table(scored, "figure7"),
-    generation.runs_table(trained),
+page.show_point(
+    generation_pictures.plot_figure7(found, run),
+    generation.say_figure7(found, run),
+    "generator-fid", "pixel-shuffle", measured=generation.say_rounds(run),
 )
 
 # %% [markdown]
-# ## The same run by other features
+# The paper (section 4.5) trains three generators on ImageNet at 64x64, without classes. Its figure compares FID over
+# training steps (left), ways to turn one block into four (middle), and parameters and throughput (right). The figure
+# prints no numbers. The text says that NesT converges fastest and ends best, pixel shuffle (PS) is the best un-sampling by
+# a large margin, and NesT has 8 times the throughput of TransGAN. It does not name the GPU.
 #
-# A distance of this kind is one network's opinion. EfficientNet-Lite0 has learnt ImageNet's photos and not digits:
-# by its features the narrow run first moves away from the data and comes nearer later, to end nearer than it began
-# (record score/digits/gan_nest_narrow-s0-fd17f8cf-lite0_64).
+# Parameters and throughput are measured here at the paper's size. NesT and TransGAN have equal parameters; TransGAN
+# attends over the whole plane of 4,096 places. That is slow where a library writes the matrix of attention to memory,
+# as libraries did in 2021, so the ratio of their speeds can differ between machines and libraries. The narrow models
+# on digits show that the code trains. They are **no result of the paper**: other data, another size, other features
+# ([D35](d35), [D19](d19)). [D31](d31) to [D34](d34) list what the paper leaves open.
+#
+# A point of a curve scores the samples that a run drew at that step. They are fewer than those of a final score, so
+# a curve does not end at its final score. A line is the mean of several runs, within a band from the least to the
+# greatest. In the last panel a ring is one run.
+#
+# ## Numbers
 
 # %% tags=["hide-input"]
-other = generators.find_figure7(store, budget, "lite0_64")
-page.show(generation.generation_table(other, "figure7"))
+page.show(*generation.generation_tables(found, "figure7"), generation.generators_table(*benches))
+page.show(generation.runs_table(trained))
 
 # %% [markdown]
-# ## Parameters and throughput
+# ## The same run, judged by another network
 #
-# All three at 64x64, timed in turn in one run. The paper does not say what its 8 times were measured on. The two
-# transformers have equal parameters and nearly equal multiply-adds; attention over a whole plane of 4,096 places
-# costs most where its matrix is written to memory, as libraries did in 2021.
+# A distance of this kind is one network's opinion. EfficientNet-Lite0 learned photos of ImageNet, not digits. By its
+# features the same samples can move away from the data while they come nearer by the features of a classifier of
+# digits.
 
 # %% tags=["hide-input"]
-page.show(generation.generators_table(bench, benched))
+other = generators.find_figure7(page.store, "quick", "lite0_64")
+page.show(*generation.opinions_tables(found.narrow, other))
 
 # %% [markdown]
-# ## What the narrow decoder draws
+# ## What the decoder draws
 #
-# 64 samples, none picked. Then walks through the noise: were the generator a list of images learnt by heart, they
-# would jump.
+# The first 64 samples of one run, without any selection. Below them are walks through the noise. A generator that
+# only repeats stored images would jump from one to the next.
 
 # %% tags=["hide-input"]
 recipe = next(iter(plan.values()))[0]
-drawn = samples.draw_samples(recipe, store)
-page.show(draw_grid(drawn, "figure7_samples"), draw_walk(drawn, "figure7_walk"))
+drawn = samples.draw_samples(recipe, page.store)
+page.show(sheets.draw_grid(drawn, "figure7_samples"), sheets.draw_walk(drawn, "figure7_walk"))
 
 # %% [markdown]
-# ## Is it a copy?
+# ## Does it copy its training images?
 #
-# Each of eight samples above its nearest training image. The table holds the distances against those of real
-# images that were not trained on: a generator that copies would lie far below them.
+# Each of eight samples stands above its nearest training image. The table compares their distances with those of
+# real images that the generator was not trained on. A generator that copies would be far below them.
 
 # %% tags=["hide-input"]
-found = samples.compare_with_training(recipe, store, data_dir=data_dir or None)
-page.show(draw_neighbours(found, "figure7_nearest"), neighbours_table(found))
+nearest = samples.compare_with_training(recipe, page.store, data_dir=data_dir or None)
+page.show(sheets.draw_neighbours(nearest, "figure7_nearest"), sheets.neighbours_table(nearest))
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/figure7.ipynb out.ipynb                        # loads records, or trains narrow NesT
+#     nest sweep figure7                                                   # all narrow rows, three seeds; hours
+#     nest sweep figure7 --budget gpu --only NesT --data-dir DATA          # one row on Tiny ImageNet; a GPU
+#     nest sweep figure7 --budget paper --data-dir DATA                    # ImageNet, whole images at 64x64
+#     nest score tiny_imagenet/gan_nest --data-dir DATA --network inception
+#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p rows all -p data_dir DATA
+#
+# The last command trains and scores every row without a record, 50,000 steps each: many GPU days in all.

@@ -14,35 +14,20 @@
 # ---
 
 # %% [markdown]
-# # Figure A1: every block aggregation
-#
-# The paper (section 4.3, appendix A.2) compares more ways to merge four blocks into one than figure 5 shows, each on
-# the image plane and on the block plane: kernels, convolution before or behind pooling, average and max pooling,
-# Swin's patch merge, HaloNet's sub-sampling of queries. It says that the image plane is always better, since there
-# information crosses block edges. Whether it does is no matter of training: it can be read off the gradients of an
-# untrained model. The first table states it for each design and then measures it. A window that is wider than its
-# stride passes information between blocks that do not merge, on the image plane alone; where none is, both planes are
-# one and the same function, and one bar. What each design is where the paper does not say is entry [D36](d36).
-#
-#     papermill experiments/figure_a1.ipynb out.ipynb  # quick: loads the records that there are
-#     nest sweep figure_a1 --budget quick  # the same runs; --board: where they stand
-#     nest sweep figure_a1 --budget small --data-dir DATA  # CIFAR-10: narrow models, hours of two cores
-#     NESTLIB_DATA=DATA nest sweep figure_a1 --budget gpu  # DATA/cifar10; NesT3-T, S = 2, 60 epochs
-#     papermill experiments/figure_a1.ipynb out.ipynb -p budget gpu  # shows what it left
-#
-# What stands here: first narrow models on 10,000 images of CIFAR-10, which ask of the paper's comparison what two
-# cores can answer ([D38](d38)). Those designs are run that a finding names. Last, narrow NesT on plain digits for
-# five epochs, which **is no result of the paper** ([D19](d19)): so short a run shows above all whether a design lets the model begin to learn,
-# and a mark at the dotted line has learnt nothing. What has no record says so. What each run took stands below
-# its table.
+# # Figure A1: more ways to merge
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
@@ -53,49 +38,56 @@ device: str = "auto"  # auto, cpu, cuda or cuda:<index>
 data_dir: str = ""  # where the data set lies; default data/<name>
 processes: int = 2  # runs side by side on a CPU
 
-# %%
+# %% tags=["setup"]
 from nestbook.notebook import check_parameters
 from nestbook.pages import AblationPage
-from nestbook.report import ablations, aggregations
+from nestbook.report import ablations, aggregations, findings
 
 check_parameters(In)
 
-# %% [markdown]
-# ## Run what has no record yet, or load it
-#
-# smoke takes two steps of every quick recipe and shows none of them. The others load what there is, and run the rest
-# only with `-p train True`: hours of a CPU at quick and small, GPU days at gpu and paper.
-
-# %% tags=["remove-output"]
+# %% tags=["setup", "remove-output"]
 how = {"train": train, "device": device, "processes": processes}
 page = AblationPage("figure_a1", budget, seeds, data_dir, **how)
 
+# %% tags=["hide-input"]
+page.show_point(
+    ablations.plot_aggregations(page.bars, "A1"), findings.say_figure_a1(page.bars),
+    "image-plane", "small-kernel", "ahead-of-pooling", "max-pool", "query-sampling",
+    "patch-merge", "aggregation-detail",
+)
+
 # %% [markdown]
+# The paper (section 4.3, appendix A.2) compares more ways to merge four blocks into one than {doc}`figure5`, each on
+# the image plane and on the block plane: kernel sizes, convolution before or behind pooling, average and max-pooling,
+# Swin's patch merge and HaloNet's sub-sampling of queries. C3-LN-MX3 is NesT's own: a 3x3 convolution, LayerNorm and
+# 3x3 max-pooling. The paper names this one and AVG3 so; the other names follow the same rule. [D36](d36) lists what
+# each design is where the paper does not say.
+#
+# The first panel asks the question of narrow models, on 10,000 images of CIFAR-10 ([D38](d38)), for the designs that a
+# finding names. The last panel is a check on plain digits for five epochs and **no result of the paper** ([D19](d19)):
+# it shows whether a design lets the model begin to learn. Marks at the dotted line have learned nothing.
+#
 # ## Who hears whom
+#
+# The paper says that the image plane is always better, since there information crosses block borders. Whether it
+# crosses does not depend on training: the gradients of an untrained model show it. A window wider than its stride
+# passes information between blocks that do not merge, on the image plane alone. Without such a window both planes are
+# one and the same function and share one bar.
 
 # %% tags=["hide-input"]
 page.show(aggregations.aggregations_table())
 
 # %% [markdown]
-# ## The figure
-#
-# One bar a design and plane; the first design is NesT's own. Rest the mouse on a mark for its figures and their
-# records.
+# ## Numbers
 
 # %% tags=["hide-input"]
-page.show(ablations.plot_aggregations(page.bars, "figure_a1"))
-
-# %% [markdown]
-# ## The same bars in figures
-
-# %% tags=["hide-input"]
-page.show_bars("Figure A1: top-1 of NesT-T by aggregation and plane")
+page.show_bars("The paper's bars: top-1 of NesT-T by aggregation and plane")
 
 # %% [markdown]
 # ## Which findings hold
 #
-# Verdicts follow from records of real runs and from the paper's own numbers, none is written by hand; narrow models
-# have a column of their own, and quick runs on digits decide nothing. How, and all other findings: {doc}`claims`.
+# Each verdict follows from records of real runs or from the paper's own numbers. Runs on digits decide nothing.
+# {doc}`claims` has all findings and the rule.
 
 # %% tags=["hide-input"]
 page.show_claims(
@@ -103,5 +95,17 @@ page.show_claims(
     "query-sampling", "patch-merge", "aggregation-detail",
 )
 
-# %%
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/figure_a1.ipynb out.ipynb                   # loads the records that there are
+#     nest sweep figure_a1 --budget quick                               # trains what is missing; --board: the state
+#     nest sweep figure_a1 --budget small --data-dir DATA               # narrow models on CIFAR-10, hours of two cores
+#     NESTLIB_DATA=DATA nest sweep figure_a1 --budget gpu               # NesT3-T, S = 2, 60 epochs; DATA/cifar10
+#     papermill experiments/figure_a1.ipynb out.ipynb -p budget gpu     # shows what that sweep left
+#
+# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
+# Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -15,25 +15,67 @@
 
 # %% [markdown]
 # # Feeding a GPU from ImageNet
-#
+
+# %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
+from importlib.util import find_spec
+
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
+assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
+
+# %% tags=["parameters"]
+budget: str = "quick"  # smoke, quick, gpu or paper: all show the committed records
+
+# %% tags=["setup"]
+from nestbook.notebook import check_parameters
+from nestbook.pages import Page
+from nestbook.report import loader
+from nestbook.report.profiles import show_profile
+
+check_parameters(In)
+page = Page("loader", budget)
+
+# %% tags=["hide-input"]
+page.show(loader.plot_loader(page.store), loader.make_loader_point(page.store))
+
+# %% [markdown]
 # ImageNet is 1.28 million JPEGs. A shared file system is slow at so many small files, and a GPU waits for
-# whoever decodes them. `nest shard` packs them into about 1,155 tars; `nest train` reads either.
+# whoever decodes them. `nest shard` packs them into about 1,155 tars, and `nest train` reads either form:
 #
-#     nest shard imagenet --source data/imagenet --out data/imagenet-shards   # or a folder with the official tars
+#     nest shard imagenet --source data/imagenet --out data/imagenet-shards
 #     nest check-shards data/imagenet-shards
 #     nest train imagenet/nest_tiny --data-dir data/imagenet-shards
-#     nest train imagenet/nest_tiny --data-dir https://host/imagenet-shards   # or s3://, gs:// (s3fs, gcsfs)
+#     nest train imagenet/nest_tiny --data-dir https://host/imagenet-shards
 #
-# - The source is `{train,val}/<class>/<image>`, or `ILSVRC2012_img_train.tar`, `ILSVRC2012_img_val.tar` and
-#   `ILSVRC2012_devkit_t12.tar.gz` in one folder; none is unpacked. A killed `nest shard` goes on where it
-#   stopped, and the bytes are the same, however many processes make them. `--source data --split train` alone
-#   needs no val images.
+# The last may also be `s3://` or `gs://`, with s3fs or gcsfs. The grey bar is torchvision's pipeline, which most users of ImageNet's folders run: `ImageFolder`,
+# `RandomResizedCrop`, flip, `ToTensor`, `Normalize`. Crops here are drawn from the same distribution and resized by
+# the same filter, within one level of 255: tests hold both against torchvision. The dashed line is what a GPU needs.
+#
+# ## Numbers
+
+# %% tags=["hide-input"]
+page.show(loader.needs_table(page.store), show_profile("loader", page.store.find_benches("loader")))
+
+# %% [markdown]
+# ## Sources of images
+#
+# - The source of `nest shard` is `{train,val}/<class>/<image>`, or `ILSVRC2012_img_train.tar`,
+#   `ILSVRC2012_img_val.tar` and `ILSVRC2012_devkit_t12.tar.gz` in one folder. None of them is unpacked. A killed
+#   `nest shard` resumes, and the bytes are the same, however many processes make them. `--source data --split train`
+#   alone needs no val images.
 # - What is fetched is checked by its SHA-256 and kept in `$NESTLIB_CACHE` (default `~/.cache/nestlib/shards`; a
-#   node's own disk is the place), of `$NESTLIB_CACHE_GB` at most (default: nine tenths of what is free).
-# - Of object stores, the tests read moto's S3 on this machine (`tests/test_fetching.py`), with workers and without;
-#   an emulator of Google's was read once by hand. Amazon's and Google's own have not been tried.
-# - Up to one training image in 1,000 may be unreadable (`--set dataset_options.skip_limit=N`); each is named in
-#   the log and in the run's record. A test image may not: an accuracy of fewer images is another number.
+#   node's own disk is the place). `$NESTLIB_CACHE_GB` limits it (default: nine tenths of what is free).
+# - Of object stores, the tests read moto's S3 on this machine (`tests/test_fetching.py`), with workers and without.
+#   An emulator of Google's was read once by hand. Amazon's and Google's own have not been tried.
+# - Up to one training image in 1,000 may be unreadable (`--set dataset_options.skip_limit=N`). Each is named in
+#   the log and in the run's record. A test image may not be unreadable: an accuracy of fewer images is another number.
 #
 # ## Which format, and why
 #
@@ -52,68 +94,44 @@
 # random order, cut into 16 streams, each shuffled within windows of four shards; up to 16 nodes read shards of
 # their own in an epoch.
 #
-# ## How fast
+# ## Ways to decode
 #
-#     NESTLIB_DATA=data nest profile loader --device cpu
-
-# %% tags=["colab", "remove-cell"]
-from importlib.util import find_spec
-
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
-assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
-
-# %% tags=["parameters"]
-budget: str = "quick"  # smoke, quick, gpu or paper: all show the committed records
-
-# %%
-from nestbook.notebook import check_parameters
-from nestbook.report import profiles, tables
-from nestbook.report.loader import decoder_table, plot_streaming
-from nestlib import records
-
-check_parameters(In)
-store = records.open_store()
-
-# %% [markdown]
-# torchvision's pipeline is what most users of ImageNet's folders run: `ImageFolder`, `RandomResizedCrop`, flip,
-# `ToTensor`, `Normalize`. Crops here are drawn from the same distribution and resized by the same filter, within one level of 255:
-# tests hold both against torchvision. Rest the mouse on a number for its source.
-
-# %% tags=["hide-input"]
-loader = profiles.show_profile("loader", store.find_benches("loader"))
-loader
-
-# %% [markdown]
 # What was tried for each step. simplejpeg gives Pillow's pixels bit for bit without its copies; its fast modes are
 # inexact and gain little. Decoding at half the size, which JPEG allows cheaply, was left aside: a crop must then be
-# twice as wide and high as the 224 pixels that are wanted, and few of 500x375 are. torch's resizing of bytes averages as Pillow's does.
+# twice as wide and high as the 224 pixels that are wanted, and few of 500x375 are. torch's resizing of bytes averages
+# as Pillow's does.
 
 # %% tags=["hide-input"]
-decoders = decoder_table(store.find_benches("loader"))
-decoders
+page.show(loader.decoder_table(page.store.find_benches("loader")))
 
 # %% [markdown]
 # ## Memory
 #
-# Ten minutes of streaming through a cache that cannot hold the shards: `nest profile streaming --device cpu`. What
-# rises, rises mostly in the first minutes, before those that are called early here.
+# Ten minutes of streaming through a cache that cannot hold the shards. What rises, rises mostly in the first
+# minutes, before those that are called early here.
 
 # %% tags=["hide-input"]
-streaming = profiles.show_profile("streaming", store.find_benches("streaming"))
-display(streaming, plot_streaming(store.find_benches("streaming")))
+streamed = page.store.find_benches("streaming")
+page.show(loader.plot_streaming(streamed), show_profile("streaming", streamed))
 
 # %% [markdown]
 # ## What breaks
 #
-# Faults of files and servers, struck on purpose: `python tests/data_faults.py`. An image that cannot be
-# read leaves its batch one shorter; nothing takes its place, or that would count twice.
+# Faults of files and servers, struck on purpose. An image that cannot be read leaves its batch one shorter;
+# nothing takes its place, or that would count twice.
 
 # %% tags=["hide-input"]
-faults = profiles.show_profile("data-faults", store.find_benches("data-faults"))
-faults
+page.show(show_profile("data-faults", page.store.find_benches("data-faults")))
 
-# %%
-tables.save("loader", budget, [loader, decoders, streaming, faults])
+# %% tags=["setup"]
+page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/loader.ipynb out.ipynb               # shows the records
+#     NESTLIB_DATA=data nest profile loader --device cpu         # times the ways to read, and the decoders
+#     nest profile streaming --device cpu                        # ten minutes of streaming
+#     python tests/data_faults.py                                # strikes the faults
+#
+# Each of the last three leaves a record, which the page shows from then on.

@@ -15,54 +15,62 @@
 
 # %% [markdown]
 # # The rows of Tables 1 and 2
-#
-# What stands behind each of the 29 rows here: whose code the model is, whether it counts what the paper
-# prints, what one pass and one training step took in the committed benches, and how it is trained.
-# Architectures come from well-kept libraries wherever one has them, fitted to the input size by
-# configuration. The benches run each on its library's fastest path; PVT's and CCT's attention, which
-# their libraries do not fuse, is fused here ([D23](d23)).
-#
-# The figures of the times are in the committed records named below the table; `nest bench table1` and
-# `nest bench table2` make such records.
 
 # %% tags=["colab", "remove-cell"]
+# In Colab: clone this project, install it, work in its folder. Elsewhere: do nothing.
+import os
+import sys
 from importlib.util import find_spec
 
-repository = ""  # this project's address, as in _config.yml; Colab clones it
-if find_spec("nestlib") is None and repository:
-    get_ipython().system(f"git clone --depth 1 {repository} nest && pip install -q ./nest")
-    get_ipython().run_line_magic("cd", "nest/experiments")
+repository = ""  # from _config.yml
+if repository and "google.colab" in sys.modules:
+    get_ipython().system(f"test -d /content/nest || git clone {repository} /content/nest --depth 1")
+    if not find_spec("nestlib"):
+        get_ipython().run_line_magic("pip", "install -q /content/nest")
+    os.chdir("/content/nest/experiments")
 assert find_spec("nestlib"), "no nestlib here: clone its repository, pip install it, run this again"
 
 # %% tags=["parameters"]
 budget: str = "quick"  # smoke (writes no figure) or quick
 
-# %%
+# %% tags=["setup"]
 from nestbook.notebook import check_parameters
 from nestbook.pages import Page
-from nestbook.report.rows import rows_table, settings_table
+from nestbook.report import rows
 
 check_parameters(In)
 
-# %% [markdown]
-# ## Every row
-#
-# A difference of more than 2 % from the printed count names the entry of the page
-# {doc}`../book/differences` that says why.
-
 # %% tags=["hide-input"]
 page = Page("peers", budget)
-page.show(rows_table(page.store))
-
-# %% [markdown]
-# ## How each row is trained
-#
-# All rows train in one trainer. A transformer gets the paper's recipe, which is that of the published
-# NesT code, with its own authors' settings where they or the paper give them; the paper's search over
-# learning rates and weight decays is not given, and was not repeated ([D22](d22)).
+page.show_point(None, rows.say_rows(), measured="measured: parameters counted")
+page.show(rows.rows_table("table1", page.store))
 
 # %% tags=["hide-input"]
-page.show(settings_table())
+page.show(rows.rows_table("table2", page.store))
 
-# %%
+# %% [markdown]
+# Each row says whose code the model is, whether it counts what the paper prints, and what one pass and one training
+# step took. Architectures come from well-kept libraries wherever one has them, fitted to the input size by
+# configuration. The benches run each on its library's fastest path. The libraries do not fuse the attention of PVT and
+# CCT, so it is fused here ([D23](d23)). A number such as D24 names the entry of {doc}`../book/differences` that says
+# why a count is more than 2 % off.
+#
+# ## How each row is trained
+#
+# All rows train in one trainer. A transformer gets the paper's recipe, which is that of the published NesT code, with
+# its own authors' settings where they or the paper give them. The paper searched over learning rates and weight decays
+# but does not give the search, and it was not repeated ([D22](d22)).
+
+# %% tags=["hide-input"]
+page.show(rows.settings_table("table1"), rows.settings_table("table2"))
+
+# %% tags=["setup"]
 page.save()
+
+# %% [markdown]
+# ## Run this page
+#
+#     papermill experiments/peers.ipynb out.ipynb         # seconds
+#     nest bench table1                                   # times the rows; table2 likewise
+#
+# The notebook counts parameters and shows the times of committed benches. `nest bench` makes new ones.

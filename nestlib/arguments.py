@@ -1,4 +1,4 @@
-"""Arguments held against their annotations: the fields of a recipe, the options of a model.
+"""Check arguments against their annotations: a recipe's fields, a model's options.
 
     epochs: Annotated[int, Range(1, 100_000)]
 
@@ -26,7 +26,7 @@ class UnknownOption(TypeError):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """From low to high; a round bracket of `ends` leaves that end out."""
+    """Numbers from low to high; a round bracket in `ends` excludes that end."""
 
     low: float
     high: float = math.inf
@@ -46,7 +46,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """A text that a pattern matches as a whole; `words` say which these are."""
+    """Texts that match a pattern as a whole; `words` describe them in messages."""
 
     pattern: str
     words: str
@@ -79,7 +79,7 @@ _TYPES = {int: int, float: (int, float)}
 
 
 def check_argument(what: str, name: str, value: Any, hint: Any) -> None:
-    """Raise ValueError where a value is not what an annotation says; `what` has the argument."""
+    """Raise ValueError if a value does not fit an annotation; `what` takes the argument."""
     if not _fits(value, hint):
         shown = reprlib.repr(value)
         raise ValueError(f"{what}: {name} is {shown}, must be {_describe(hint)}")
@@ -92,7 +92,7 @@ def check_fields(instance: Any, what: str) -> None:
 
 
 def checked(call: F) -> F:
-    """Let a function or constructor check what it is given before it begins.
+    """Decorate a function or constructor so that it checks its arguments first.
 
     Raises:
         ValueError: a value that is not what its annotation says.
@@ -119,7 +119,7 @@ def checked(call: F) -> F:
 
 
 def check_given(what: str, given: Mapping[str, Any], call: Callable) -> None:
-    """`check_argument` for what is given of a function's arguments."""
+    """`check_argument` for each argument that is given to a function."""
     parameters = inspect.signature(inspect.unwrap(call)).parameters
     for name, value in given.items():
         check_argument(what, name, value, parameters[name].annotation)

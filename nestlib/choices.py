@@ -1,4 +1,4 @@
-"""The error of a name that is none of those to choose from: it lists near ones."""
+"""The error for an unknown name: it lists similar names that are valid."""
 
 import difflib
 import reprlib
@@ -11,7 +11,7 @@ LONG = 100  # characters of a name that near ones are looked for: the search is 
 
 
 def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -> None:
-    """Raise ValueError where `name` is none of the valid ones.
+    """Raise ValueError if `name` is not a valid one.
 
     Args:
         what: is chosen, such as "recipe".
@@ -29,6 +29,6 @@ def check_choice(what: str, name: str, valid: Iterable[str], remedy: str = "") -
 
 
 def choose(what: str, name: str, choices: Mapping[str, T], remedy: str = "") -> T:
-    """`choices[name]`; `check_choice` where it is none of them."""
+    """`choices[name]`; `check_choice` raises if there is no such name."""
     check_choice(what, name, choices, remedy)
     return choices[name]

@@ -23,7 +23,7 @@ _REGISTERED: list[ModuleType] = []
 
 
 def register(module: ModuleType) -> None:
-    """Add an extension that is not installed, as where it is imported from a checkout."""
+    """Add an extension that is not installed, such as one imported from a checkout."""
     _REGISTERED.append(module)
     extensions.cache_clear()
 
@@ -36,7 +36,7 @@ def extensions() -> tuple[ModuleType, ...]:
 
 
 def extended(own: dict, what: str) -> dict:
-    """`own` with all that the extensions' functions called `what` return, by name.
+    """`own` and everything that the extensions' functions called `what` return, by name.
 
     Raises:
         ValueError: an extension adds a name that nestlib or another extension has.

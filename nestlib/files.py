@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and locks that die with their process."""
+"""Write files that are whole or absent, and hold locks that end with their process."""
 
 import contextlib
 import errno
@@ -66,7 +66,7 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Does any process hold the lock `path` now?
+    """Whether any process holds the lock `path` now.
 
     Raises:
         OSError: as `hold`.
@@ -82,7 +82,7 @@ def is_held(path: Path) -> bool:
 
 
 def _lock(handle: int, path: Path, wait: bool = False) -> bool:
-    """Lock the open file, unless another process has; looks (`is_held`) have it for a moment."""
+    """Lock the open file unless another process holds it; `is_held` holds it for a moment."""
     try:
         if wait:
             return lock_descriptor(handle, poll_interval=0.02)
@@ -106,7 +106,7 @@ def _read_holder(handle: int) -> str:
 
 
 def read_regular(path: Path | str) -> bytes:
-    """A file's bytes; a pipe, which could block for ever, or a device is not opened.
+    """Read a file's bytes. Pipes, which could block for ever, and devices are refused.
 
     Raises:
         OSError: it is not there, cannot be read, is not a regular file, or has more than MAX_BYTES.
@@ -115,7 +115,7 @@ def read_regular(path: Path | str) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is not a regular file")
     if found.st_size > MAX_BYTES:
-        raise OSError(f"{path} has {found.st_size:,} bytes, at most {MAX_BYTES:,} are read")
+        raise OSError(f"{path} has {found.st_size:,} bytes; the limit is {MAX_BYTES:,}")
     with open(path, "rb") as file:
         return file.read()
 
@@ -128,7 +128,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: a crash, a kill or a full disk leaves the old one or none, never half.
+    """Open a file to write: a crash, a kill or a full disk leaves the old file or none, never half.
 
     It has its name when the block ends.
 

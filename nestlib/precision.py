@@ -13,7 +13,7 @@ _TRIAL_SIZE, _TRIAL_SECONDS = 512, 0.05  # a product of milliseconds
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The precision to run in: "auto" takes bf16 where the device computes it, else fp32.
+    """The precision to run in: "auto" is bf16 if the device computes it itself, else fp32.
 
     Called once, where a run is started; what it gives stands in the run's recipe and record. bf16
     on a device that has to emulate it is right but slow: a warning says by how much, measured then.
@@ -27,21 +27,21 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return "bf16" if native else "fp32"
     if name == "bf16" and not native:
         warnings.warn(
-            f"this {device.type} emulates bf16: a product of two matrices of {_TRIAL_SIZE}x"
-            f"{_TRIAL_SIZE} takes {_measure_slowdown(device):.1f} times as long as in fp32, "
-            "measured just now; precision auto takes fp32 here",
+            f"this {device.type} emulates bf16: a product of two matrices of "
+            f"{_TRIAL_SIZE}x{_TRIAL_SIZE} takes {_measure_slowdown(device):.1f} times as long as "
+            "in fp32, measured just now; precision auto uses fp32 here",
             stacklevel=2,
         )
     return name
 
 
 def check_precision(name: str) -> None:
-    """Raise ValueError where a precision is not one of PRECISIONS."""
+    """Raise ValueError if a precision is not one of PRECISIONS."""
     check_choice("precision", name, PRECISIONS)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which operators compute in a precision: bf16 where they gain by it, or fp32."""
+    """A context in which operators compute in a precision: bf16 if they gain by it, or fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -1,4 +1,4 @@
-"""What the CPU at hand does well, and how to ask it for that: bf16, products, threads, memory."""
+"""What this CPU does well, and how to use it: bf16, products, threads, memory."""
 
 import ctypes
 import platform
@@ -17,7 +17,7 @@ _LARGEST_KEPT = 2**30  # bytes
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For thousands of tiny steps, or what is bound by memory: more threads gain next to nothing.
+    """Use one thread: tiny steps and work bound by memory gain next to nothing from more.
 
     They do cost where the cores are busy, with a loader's workers say: threads that share an
     operation end together, and the last of them waits for a core.
@@ -53,7 +53,7 @@ def prefers_convolutions() -> bool:
 
 
 def _capabilities() -> Mapping[str, Any]:
-    """What torch reads of this CPU; nothing where torch is too old to say."""
+    """The features of this CPU that torch detects; empty if torch is too old to say."""
     return getattr(torch.cpu, "get_capabilities", dict)()
 
 

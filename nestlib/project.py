@@ -1,4 +1,4 @@
-"""Which folder is the project's, wherever a process works, and whether its pages are published."""
+"""Find the project's folder from any working directory, and know when pages are published."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ PUBLISH = "NESTLIB_PUBLISH"  # `make notebooks` sets it to 1 in the environment 
 
 
 def is_publishing() -> bool:
-    """Does `make notebooks` run this process? Then committed records alone count."""
+    """Whether `make notebooks` runs this process; then only committed records count."""
     return bool(os.environ.get(PUBLISH))
 
 
@@ -28,5 +28,5 @@ def is_project(folder: Path) -> bool:
 
 
 def data_root() -> Path:
-    """The folder that holds one folder a data set: $NESTLIB_DATA, else data/ of the project."""
+    """The folder that holds one folder per data set: $NESTLIB_DATA, else data/ of the project."""
     return Path(os.environ.get("NESTLIB_DATA") or find_project_root() / "data")

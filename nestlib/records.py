@@ -1,4 +1,4 @@
-"""What ran: a record is one JSON file, written whole when a run has finished.
+"""Records of runs: one JSON file per run, written when the run has finished.
 
 Records of real runs are committed under experiments/records/; those of this machine alone lie under
 runs/records/, out of git. A number shown anywhere comes from the paper, a record, or a measurement
@@ -35,7 +35,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Record:
-    """One finished run: what was asked, where it ran, how it went, what came out."""
+    """One finished run: its recipe, its environment, its history and its results."""
 
     run_id: str
     kind: str  # "train", "gan", "score", "bench", "evaluate", "faults", ...
@@ -53,7 +53,7 @@ class Record:
 
     @property
     def class_names(self) -> list[str] | None:
-        """The classes of a run's training images, by number; older records have none."""
+        """The classes of a run's training images, by number; older records do not keep them."""
         return self.environment.get("data", {}).get("train", {}).get("class_names")
 
 
@@ -69,7 +69,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Store:
-    """The folders records are looked for in; `local` is where new ones go.
+    """The folders that hold records; new ones go to `local`.
 
     Without `local` the store is read only: nothing is run for it.
     """
@@ -83,7 +83,7 @@ class Store:
 
     @property
     def folders(self) -> list[Path]:
-        """The committed one first."""
+        """The folders that hold records, the committed one first."""
         return [folder for folder in (self.committed, self.local) if folder is not None]
 
     def find(self, run_id: str) -> Record | None:
@@ -91,7 +91,7 @@ class Store:
         return next(iter(self.find_all(run_id)), None)
 
     def find_all(self, run_id: str) -> list[Record]:
-        """A run's committed record, and the one that this checkout made, where they are."""
+        """A run's committed record, and the one that this checkout made, if they exist."""
         return [load_record(path) for path in self._paths(run_id)]
 
     def find_local(self, run_id: str) -> Record | None:
@@ -112,7 +112,7 @@ class Store:
         return self.find_runs(recipe.name, recipe.config_hash)
 
     def find_runs(self, name: str, config_hash: str) -> list[Record]:
-        """As `find_seeds`, of a recipe that is not made for that."""
+        """As `find_seeds`, by name and hash, without making the recipe."""
         found: dict[str, Record] = {}
         for root in reversed(self.folders):  # the committed one wins
             for path in root.glob(f"{name}-s*-{config_hash}.json"):
@@ -128,7 +128,7 @@ class Store:
         return sorted(records, key=lambda record: record.environment["device_kind"] != "cuda")
 
     def find_committed(self, beginning: str) -> list[Record]:
-        """Committed records whose id begins so, the newest first."""
+        """Committed records whose id begins with `beginning`, the newest first."""
         records = [load_record(path) for path in self.committed.glob(f"{beginning}*.json")]
         return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
 
@@ -206,7 +206,7 @@ def _build(values: dict[str, Any]) -> Record:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of ours holds.
+    """Read a JSON file that this project wrote.
 
     Raises:
         ValueError: no JSON, or a number that is not finite.
@@ -222,7 +222,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def describe_environment(device: "torch.device") -> dict[str, Any]:
-    """Versions, device and commit: where a number comes from."""
+    """Versions, device and commit: the origin of a number."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop. Its loop is told, ends after its step and keeps a checkpoint."""
+"""Signals that ask a run to stop: its loop ends after the current step and keeps a checkpoint."""
 
 import contextlib
 import multiprocessing

@@ -278,11 +278,27 @@ def some_set(names) -> ImageSet:
         (CLASSES, 1000, list(CLASSES.values())),
         (CLASSES, 3, [0, 1, 2]),  # trained on these three
         (["cat", "dog"], 2, [0, 1]),
-        (["cat", "dog"], 1000, "has 1000 outputs, things 2 classes; use one trained on these"),
-        (["cat", "dog"], 1, "has 1 outputs, things 2 classes; use one trained on these classes"),
-        (CLASSES, 2, "has 2 outputs, things 3 classes"),
-        (CLASSES, 200, "has 200 outputs, things 3 classes named by wnids; use a model of ImageNet"),
-        ([*CLASSES, "n99999999"], 1000, r"ImageNet-1k has not n99999999 \(1 in all\); remove"),
+        (
+            ["cat", "dog"],
+            1000,
+            "has 1000 outputs and things has 2 classes; use one trained on these",
+        ),
+        (
+            ["cat", "dog"],
+            1,
+            "has 1 outputs and things has 2 classes; use one trained on these classes",
+        ),
+        (CLASSES, 2, "has 2 outputs and things has 3 classes"),
+        (
+            CLASSES,
+            200,
+            "has 200 outputs and things has 3 classes named by wnids; use a model of ImageNet",
+        ),
+        (
+            [*CLASSES, "n99999999"],
+            1000,
+            r"ImageNet-1k does not have n99999999 \(1 in all\): remove",
+        ),
     ],
 )
 def test_outputs_that_stand_for_classes(names, num_outputs, expected):
@@ -296,7 +312,7 @@ def test_outputs_that_stand_for_classes(names, num_outputs, expected):
 def test_folders_of_imagenet_by_other_names_do_not_say_which_classes_they_are():
     words = sorted(f"class_{n}" for n in range(1000))
     for names in (words, [str(n) for n in range(1, 1001)]):
-        with pytest.raises(ValueError, match="call them by their wnids, or 0 to 999"):
+        with pytest.raises(ValueError, match="name them by their wnids, or 0 to 999"):
             class_numbers(some_set(names), 1000)
         assert class_numbers(some_set(names), 1000, own=True).tolist() == list(range(1000))
     numbers = some_set([str(n) for n in range(1000)])
@@ -317,7 +333,7 @@ def test_mistakes_are_named(folder):
     with pytest.raises(ValueError, match="batch_size 0"):
         measure([one], folder, batch_size=0)
     few = Candidate("few", Lookup(make_table(0)[:, :2]), VIEW)
-    with pytest.raises(ValueError, match="few: the model has 2 outputs, imagenet 3 classes"):
+    with pytest.raises(ValueError, match="few: the model has 2 outputs and imagenet has 3 classes"):
         measure([one, few], folder)
     assert one.model.given == [1]  # said before any image is read
     (folder.root / os.fsdecode(folder.files[3])).write_bytes(b"no image")
@@ -361,7 +377,7 @@ def test_views_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="interpolation is 'random', must be bilinear or bicubic"):
         replace(VIEW, interpolation="random")
     cfg = get_pretrained_cfg(PUBLISHED["nest_tiny_imagenet"])
-    with pytest.raises(ValueError, match="crop mode 'squash'; a view is square"):
+    with pytest.raises(ValueError, match="crop mode 'squash'; only square images"):
         view_of(replace(cfg, crop_mode="squash"))
 
 

@@ -14,6 +14,7 @@ from nestbook.report.architecture import (
     PSEUDO_CODE,
     architecture_table,
     plot_architecture,
+    say_architecture,
 )
 from nestbook.report.blocking import _apart, draw_blocking
 from nestlib.models import nest
@@ -77,6 +78,14 @@ def test_tree_has_every_block_with_its_tooltip(name):
         blocks = nestlib.create_model(name).num_blocks
     for level, count in enumerate(blocks):
         assert sum(t.startswith(f"level {level}, block") for t in titles) == count
+
+
+def test_the_sentence_counts_the_models_blocks():
+    assert "64 blocks merge into 16, then 4, then 1, four to one each" in (
+        say_architecture("nest_tiny_cifar")
+    )
+    assert "16 blocks merge into 4, then 1" in say_architecture()
+    assert say_architecture().endswith("a block has 196 patches.")
 
 
 def test_steps_tell_the_shapes_and_refuse_what_does_not_divide():

@@ -82,7 +82,7 @@ def test_train_tar_packed_again(packed, tmp_path, caplog):
 def test_an_image_that_a_tar_holds_twice_is_named(tmp_path):
     twice = tars_of_classes("", "") | tars_of_classes("copy/", "")
     (tmp_path / TARS["train"]).write_bytes(tar_of(twice))
-    with pytest.raises(ValueError, match=r"img_train\.tar holds train/n02/n02_1\.JPEG twice"):
+    with pytest.raises(ValueError, match=r"img_train\.tar contains train/n02/n02_1\.JPEG twice"):
         list_sources("imagenet", "train", tmp_path)
 
 

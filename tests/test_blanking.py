@@ -57,7 +57,7 @@ def test_wins_are_those_of_a_plain_loop(store, tmp_path):
     assert run_blanking(NAME, store, progress=False) == record
     table = blanking_table(find_blanking(store, [NAME]))
     (row,) = table.rows
-    assert not any("SHA-256" in note for note in table.notes)
+    assert "SHA-256" not in str(table)
     assert row[0] == f"{NAME}, seed 0" and row[4].value == pytest.approx(100 * found["rate"])
 
 
@@ -74,6 +74,6 @@ def test_a_run_that_is_trained_again_is_blanked_again(store, tmp_path):
 def test_what_has_no_run_or_no_tree_is_said(store, tmp_path):
     with pytest.raises(FileNotFoundError, match="nest train digits/nest_narrow --seed 1"):
         run_blanking(NAME, store, seed=1, runs_dir=tmp_path)
-    with pytest.raises(ValueError, match="trains a generator, which classifies nothing"):
+    with pytest.raises(ValueError, match="trains a generator, which does not classify"):
         run_blanking("digits/gan_nest_narrow", store)
-    assert blanking_table([]).rows[0][0] == NOT_RUN
+    assert NOT_RUN in blanking_table([]).rows[0][0]

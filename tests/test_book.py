@@ -63,6 +63,20 @@ def test_every_difference_says_its_four_points():
         assert points == ["Paper", "Published code", "Here", "Evidence"], f"D{number}"
 
 
+def test_what_to_read_first_has_its_numbers_from_the_differences_it_names():
+    sections = re.split(r"^## D\d+: ", DIFFERENCES, flags=re.MULTILINE)
+    listed = re.findall(r"^- (\[D.*)$", sections[0], re.MULTILINE)
+    assert 5 <= len(listed) <= 10
+    number = r"(?<![\w.])\d[\d.]*(?:e-?\d+)?"
+    for line in listed:
+        links = re.findall(r"\[D(\d+)\]\(#d(\d+)\)", line)
+        assert links and all(name == target for name, target in links), line
+        told = " ".join(sections[int(name)] for name, _ in links)
+        words = re.sub(r"\[D\d+\]\(#d\d+\)|Table A?\d|(?<=\d)\.(?=\s|$)", "", line)
+        found = {one.rstrip(".") for one in re.findall(number, words)}
+        assert found <= {one.rstrip(".") for one in re.findall(number, told)}, line
+
+
 @pytest.mark.parametrize("where", ["nestlib", "experiments", "book", "README.md"])
 def test_cited_differences_exist(where):
     path = ROOT / where
@@ -120,9 +134,12 @@ def test_configurations_in_the_table_are_the_models():
             [layer.attn.num_heads for layer in layers],
             [len(hierarchy) for hierarchy in model.hierarchies],
         )
-        attention = "multi-query" if layers[0].attn.num_kv_heads == 1 else "multi-head"
+        # As the words above the table say.
+        assert (layers[0].attn.num_kv_heads > 1) == name.endswith("_imagenet"), name
         edges = str(model.img_size[0]), str(model.patch_size)
-        expected.append([name, *edges, *(", ".join(map(str, v)) for v in lists), attention])
+        # One number where all hierarchies have the same.
+        cells = [", ".join(map(str, v if len(set(v)) > 1 else v[:1])) for v in lists]
+        expected.append([name, *edges, *cells])
     assert table_rows("model.md", "| Model |") == expected
 
 
@@ -151,6 +168,20 @@ def test_shapes_in_the_table_are_the_models():
         grid = f"{down} {TIMES} {across}"
         expected.append([str(level), grid, shape, plane, stride, hierarchy])
     assert table_rows("model.md", "| Level |") == expected
+
+
+# The log of tries
+
+
+def test_each_try_has_a_row_that_leads_to_it():
+    text = (BOOK / "tries.md").read_text()
+    rows = table_rows("tries.md", "| Tried |")
+    linked = [re.search(r"\[(.+)\]\(#(try-[\w-]+)\)", row[0]).groups() for row in rows]
+    told = re.findall(r"^\((try-[\w-]+)\)=\n\*\*(.+?)\.\*\*", text, re.MULTILINE)
+    assert linked == [(title, anchor) for anchor, title in told]
+    assert len(linked) == len(set(linked)) > 30
+    dropped = [row for row in rows if row[2].startswith("no")]
+    assert len(dropped) > len(rows) / 2  # as its first sentence says
 
 
 # The build

@@ -41,9 +41,9 @@ def test_edges_are_put_in_order_and_cut_to_the_image(row, box):
 @pytest.mark.parametrize(
     ("edges", "reason"),
     [
-        ("64 0 70 9", "the box 64, 0, 70, 9 lies outside of its image, 0 to 63 across"),
-        ("0 -9 5 -1", "lies outside"),
-        ("-1 -1 -1 -1", "lies outside"),
+        ("64 0 70 9", "the box 64, 0, 70, 9 is outside its image, 0 to 63 across"),
+        ("0 -9 5 -1", "is outside"),
+        ("-1 -1 -1 -1", "is outside"),
         ("nan 1 2 3", "not a finite number"),
         ("1 inf 2 3", "not a finite number"),
         ("1 two 2 3", "could not convert string to float: 'two'"),
@@ -77,7 +77,7 @@ def test_fitted_boxes_cover_the_pixels_of_the_drawn_ones():
         rows, columns = canvas[margin:-margin, margin:-margin].nonzero()
         texts = [str(edge) for edge in edges]
         if not len(rows):
-            with pytest.raises(ValueError, match="lies outside"):
+            with pytest.raises(ValueError, match="is outside"):
                 fit_box(texts, width - 1, height - 1)
             continue
         inside += 1
@@ -144,9 +144,9 @@ def test_boxes_stand_by_their_images_and_strange_ones_are_told(caplog):
         assert not caplog.text
         assert arrange_boxes(found, [("n2", "b")]).tolist() == [[[5, 6, 7, 8]]]
     assert (
-        f"1 boxes are of images that are not here, as {CSV}, line 1: a of class n1" in caplog.text
+        f"boxes of images that are not here: 1, such as {CSV}, line 1: a of class n1" in caplog.text
     )
     with pytest.raises(
-        ValueError, match=rf"{CSV}, line 1: a of class n1 is not an image here, nor"
+        ValueError, match=rf"{CSV}, line 1: a of class n1 is not an image here, and neither"
     ):
         arrange_boxes(found, [("n1", "b"), ("n2", "a")])

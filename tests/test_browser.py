@@ -153,7 +153,7 @@ def test_opacity_colours_outline_and_kept_paths_answer(browser, book):
     explorer.get_by_label("Opacity").fill("100")
     assert explorer.locator(".nx-map").evaluate(opacity) == "1"
     about_mean = drawn(explorer)["map"]
-    explorer.get_by_label("Colours about").select_option("zero")
+    explorer.get_by_label("Colours centred on").select_option("zero")
     assert drawn(explorer)["map"] != about_mean
     ticks = explorer.locator(".nx-ticks span").all_inner_texts()
     assert ticks[1] == "0.00" and ticks[0] == "\u2212" + ticks[2]
@@ -323,7 +323,7 @@ def test_the_live_notebook_takes_uploads_and_survives_bad_ones(browser, lab):
     expect(message).to_contain_text("Broken.png cannot be decoded", timeout=30_000)
     assert "clear.png" in caption()  # what stood there stands
     send("notes.png", b"no picture at all")
-    expect(message).to_contain_text("is no picture that can be read; choose", timeout=30_000)
+    expect(message).to_contain_text("cannot be read as an image; choose", timeout=30_000)
 
     page.locator(".widget-dropdown select").nth(1).select_option("7")
     expect(message).to_contain_text("Shown: Your own: clear.png", timeout=30_000)

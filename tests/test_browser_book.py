@@ -95,13 +95,13 @@ def column(table, index):
 def test_a_table_sorts_by_keyboard_numbers_as_numbers(browser, site):
     watch = open_page(browser, site, "experiments/table1")
     table = table_of(watch, "Table 1, accuracy")
-    printed, head = column(table, 0), table.locator("thead th").nth(4)
+    printed, head = column(table, 0), table.locator("thead th").nth(5)
     head.locator("button").focus()
     orders = []
     for order in ("ascending", "descending", None):
         watch.page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == order
-        orders.append([float(text.rstrip("?")) for text in column(table, 4)])
+        orders.append([float(text.rstrip("?")) for text in column(table, 5)])
     assert orders[0] == sorted(orders[2]) != orders[2]
     assert orders[1] == sorted(orders[2], reverse=True)
     assert column(table, 0) == printed  # the third press brings the paper's order back
@@ -198,4 +198,23 @@ def test_tables_and_text_keep_contrast_in_both_themes(browser, site, scheme):
         assert contrast(color, ground) > 7, name
     picture = watch.page.locator(".text_html svg[role=img] path").first
     assert "#ffffff" in picture.evaluate("e => e.outerHTML")  # black text keeps its white ground
+    watch.page.close()
+
+
+# Where the point ends, and the code that is seen before it.
+POINT = """() => {
+  const point = document.querySelector(".bd-article .point").getBoundingClientRect();
+  const code = [...document.querySelectorAll(".bd-article div.highlight")]
+    .filter(e => e.checkVisibility() && e.getBoundingClientRect().top < point.bottom);
+  return [point.bottom, code.map(e => e.textContent.slice(0, 80))];
+}"""
+
+
+@pytest.mark.parametrize("name", [name for name in toc_files() if name.startswith("experiments/")])
+def test_a_page_opens_with_its_point(browser, site, name):
+    """Figure and sentence stand on the first screen, before any code."""
+    watch = Watch(browser, viewport={"width": 1300, "height": 1000})
+    watch.page.goto(f"{site}/{name}.html", wait_until="load")
+    bottom, code = watch.page.evaluate(POINT)
+    assert bottom <= 1000 and code == []
     watch.page.close()

@@ -51,7 +51,7 @@ def test_full_disk_names_the_checkpoint_that_is_whole(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        message = r"could not write .*step-00000002.*Newest whole checkpoint: step-00000001.*Make"
+        message = r"could not write .*step-00000002.*Newest whole checkpoint: step-00000001.*Free"
         with pytest.raises(CheckpointError, match=message):
             save_checkpoint(tmp_path, 2, {"weights": torch.zeros(100_000)})
     finally:
@@ -125,6 +125,6 @@ def test_where_all_are_cut_training_begins_from_the_start(tmp_path):
     paths = [save_checkpoint(tmp_path, step, {"step": step}) for step in (1, 2)]
     for path in paths:
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="there is none before it") as warned:
+    with pytest.warns(UserWarning, match="there is no earlier one") as warned:
         assert load_newest_checkpoint(tmp_path) is None
     assert len(warned) == 2 and names(tmp_path) == ["step-00000001", "step-00000002"]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,15 @@ from conftest import SHARED
 
 from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Claim, Comparison, Mean, examine
-from nestbook.report.claims import claims_table, plot_claims, plot_forest
+from nestbook.report.claims import (
+    SCALES,
+    claims_table,
+    contradictions_table,
+    plot_claims,
+    plot_forest,
+    say_claims,
+)
+from nestbook.report.tables import NOT_RUN
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.small import runs_by_line
 from nestlib.metrics.accuracy import pack_right
@@ -22,6 +31,7 @@ from nestlib.records import Record
 
 PAPER = SHARED / "paper" / "paper.txt"
 BY_ID = {claim.id: claim for claim in CLAIMS}
+SUPPORTED_CELL = "\u2713\u00a0supported"
 TINY, SMALL = (Mean("table1", ("cifar10", f"NesT-{size}")) for size in "TS")
 
 
@@ -149,7 +159,7 @@ def test_what_the_papers_own_numbers_contradict():
     assert against == {"nest3-speed", "layers", "teaching-helps", "deit-size"}
     assert "= 6.2" in printed["nest3-speed"].numbers
     assert "10 at depth 5" in printed["layers"].numbers
-    assert "NesT-B, cifar10 -0.1" in printed["teaching-helps"].numbers
+    assert "NesT-B, CIFAR-10 -0.1" in printed["teaching-helps"].numbers
     assert printed["57-percent"].status == "supported"
     assert all(math.isfinite(b.low) or math.isfinite(b.high)
                for claim in CLAIMS for b in claim.comparisons)  # fmt: skip
@@ -161,16 +171,66 @@ def test_table_shows_every_claim_and_its_records(store):
         size = "TSB".index(bar.key[1][-1])
         add_runs(store, bar, [80 + 2 * size + seed / 10 for seed in range(3)])
     table = claims_table(store)
-    rows = {row[1]: row for row in table.rows}
+    assert table.columns == ("Section", "The paper says", *SCALES)
+    rows = {row[1]: row[2:] for row in table.rows}
     assert list(rows) == [claim.quote for claim in CLAIMS]
-    row = rows[claim.quote]
-    assert row[5] == "supported" and "+2.00 ±" in row[6] and row[6].endswith("(4 of 4)")
-    assert row[7].count("(n = 3)") == 6
+    assert rows[claim.quote] == (SUPPORTED_CELL, SUPPORTED_CELL, "")
+    assert any(real == NOT_RUN for _, real, _ in rows.values())
+    assert {small for *_, small in rows.values()} == {NOT_RUN, ""}
+    (said,) = [line for line in table.sources.details if "NesT improves consistently" in line]
+    assert claim.test in said and claim.printed.numbers in said
+    assert "supported; +2.00 ±" in said and "points (4 of 4)" in said
+    assert said.count("(n = 3)") == 6
     recipe = get_recipe("cifar100/nest_base")
-    assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in row[7]
-    assert row[2] == "cannot be asked"
-    undecided = [row for row in table.rows if row[5] != "no record"]
-    assert len(undecided) < len(CLAIMS) and "supported" in table.notes[0]
+    assert f"cifar100/nest_base-s*-{recipe.config_hash} (n = 3)" in said
+    assert len(table.sources.details) == len(CLAIMS)
+
+
+def test_without_records_the_table_names_what_is_not_run_once(store):
+    text = claims_table(store).to_markdown()
+    head = text.split("\n")[2]
+    assert "Its own numbers" in head and "Small scale" not in head and "no record" not in text
+    assert text.count("Not run yet, so without a column: Paper's data; Small scale") == 1
+    # A page whose claims have no number of the paper has no such column at all.
+    assert claims_table(store, ["figure5"]).columns == (
+        "Section", "The paper says", "Paper's data", "Small scale",
+    )  # fmt: skip
+
+
+def test_the_sentence_counts_what_the_papers_numbers_and_the_runs_decide(store):
+    printed = [claim.printed for claim in CLAIMS if claim.printed]
+    against = [claim.section for claim in CLAIMS if claim.printed and not claim.printed.holds]
+    beginning = (
+        f"The paper's own numbers support {len(printed) - len(against)} of its {len(CLAIMS)} "
+        f"findings and contradict {len(against)} (sections 4.1, 4.4 and A.3). "
+    )
+    assert list(dict.fromkeys(against)) == ["4.1", "4.4", "A.3"]
+    assert say_claims(store) == (
+        f"{beginning}Runs on the paper's data have decided none; small-scale runs have decided "
+        f"none of the {len(SMALL_CLAIMS)} that narrow models can be asked."
+    )
+    for row, bar in zip((60.0, 50.0), [bar for _, bar in BY_ID["pvt-small"].small[0].terms]):
+        add_runs(store, bar, [row, row + 0.1, row + 0.2])
+    said = say_claims(store)
+    assert said.startswith(beginning)
+    assert "small-scale runs have decided 1 (1 supported) of the" in said
+    for row, bar in zip((97.0, 96.0), [Mean("table1", ("cifar10", f"NesT-{s}")) for s in "TS"]):
+        add_runs(store, bar, [row, row, row])
+    assert "on the paper's data have decided 1 (1 contradicted);" in say_claims(store)
+
+
+def test_what_is_contradicted_stands_with_the_numbers_that_do(store):
+    rows = contradictions_table(store).rows
+    assert [row[1:] for row in rows] == [
+        (claim.quote, "Its own numbers", claim.printed.numbers)
+        for claim in CLAIMS if claim.printed and not claim.printed.holds
+    ]  # fmt: skip
+    claim = BY_ID["pvt-small"]
+    for row, (_, bar) in zip((50.0, 60.0), claim.small[0].terms):
+        add_runs(store, bar, [row, row, row])
+    (row,) = [row for row in contradictions_table(store).rows if row not in rows]
+    assert row[:3] == ("4.1", claim.quote, "Small scale")
+    assert row[3].startswith("narrow PVT above narrow DeiT: -10.00 ± ")
 
 
 # At budget small
@@ -216,15 +276,19 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     add_small(store, deit, (0.57, 0.575, 0.58), draws)
     outcome = examine(claim, store)
     assert (outcome.status, outcome.small.status) == (NO_RECORD, "supported")
-    (row,) = claims_table(store, ["pvt-small"]).rows
-    assert row[2].startswith("supported: +") and row[2].endswith("narrow PVT above narrow DeiT")
-    assert row[5] == NO_RECORD and row[7].count("(n = 3)") == 2
+    table = claims_table(store, ["pvt-small"])
+    assert table.rows[0][2:] == (SUPPORTED_CELL, NOT_RUN, SUPPORTED_CELL)
+    (said,) = table.sources.details
+    assert "narrow models: narrow PVT above narrow DeiT: supported; +" in said
+    assert said.count("(n = 3)") == 2
     picture = plot_claims(store)
     assert picture.tooltips["claims-2-pvt-small"].startswith("supported\n")
-    assert picture.tooltips["claims-1-pvt-small"].startswith("no record\n")
+    assert picture.tooltips["claims-1-pvt-small"].startswith("not run\n")
     assert picture.tooltips["claims-2-nest-size"].startswith("cannot be asked\n")
+    numbers = BY_ID["pvt-small"].printed.numbers
+    assert picture.tooltips["claims-0-pvt-small"].endswith(numbers)
     assert len(picture.tooltips) == 3 * len(CLAIMS)
-    assert f"1 supported, {len(SMALL_CLAIMS) - 1} no record" in picture.description
+    assert f"1 supported, {len(SMALL_CLAIMS) - 1} not run" in picture.description
     picture.to_svg()
     forest = plot_forest(store)
     (verdict,) = outcome.small.verdicts
@@ -263,8 +327,53 @@ def test_an_undecided_one_says_how_many_seeds_would_do(store):
     outcome = examine(claim, store)
     needed = outcome.small.verdicts[0].seeds_needed
     assert outcome.small.status == "undecided" and 4 <= needed <= 30
-    (row,) = claims_table(store, ["pvt-small"]).rows
-    assert f"; {needed} seeds a side would decide it. Asked:" in row[2]
+    (said,) = claims_table(store, ["pvt-small"]).sources.details
+    assert f"; {needed} seeds per side would decide it; small/" in said
+
+
+def test_one_run_per_side_shows_a_difference_without_an_interval(store):
+    claim = BY_ID["pvt-small"]
+    for top1, (_, bar) in zip((60.0, 50.0), claim.small[0].terms):
+        add_runs(store, bar, [top1])
+    (said,) = claims_table(store, ["pvt-small"]).sources.details
+    assert "undecided; +10.00 points (1 of 1); one run on a side decides nothing; " in said
+    forest = plot_forest(store)
+    assert "PVT-T - DeiT-T: +10.00 points, undecided" in forest.description
+    assert "inf" not in forest.description + said
+    forest.to_svg()
+
+
+def test_the_forest_is_one_line_until_something_is_run(store):
+    forest = plot_forest(store)
+    assert forest.description == (
+        f"Narrow models can be asked {len(SMALL_CLAIMS)} sentences: none has been run yet."
+    )
+    assert forest.figure.axes == [] and forest.figure.get_figheight() < 0.5
+    forest.to_svg()
+
+
+def test_rows_of_the_forest_are_named_by_what_tells_them_apart(store):
+    claim = BY_ID["abstract-96"]
+    for _, bar in {term for c in claim.small for term in c.terms}:
+        add_runs(store, bar, [50.0, 51.0, 52.0])
+    texts = [text.get_text() for text in plot_forest(store).figure.axes[0].texts]
+    assert texts[:5] == [
+        textwrap.fill(claim.small_test, 44), "DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T",
+    ]  # fmt: skip
+
+
+def test_a_status_is_told_by_shape_and_sign_beside_colour(store):
+    claim = BY_ID["nest-size"]
+    bars = {bar for c in claim.comparisons for _, bar in c.terms}
+    for bar in bars:
+        add_runs(store, bar, [96.0, 96.0, 96.0])
+    axes = plot_claims(store).figure.axes[0]
+    look = {line.get_gid(): (line.get_marker(), line.get_mfc()) for line in axes.lines}
+    shown = {
+        look[f"claims-{scale}-{name}"]
+        for scale, name in ((0, "nest-size"), (0, "layers"), (1, "cam"), (2, "nest-size"))
+    }
+    assert len(shown) == 4
 
 
 def test_a_figures_page_shows_its_own_claims_alone(store):

@@ -316,7 +316,7 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(TypeError, match="has no attention over all patches"):
             class_maps("rollout", model, images[..., :16, :])
     for method in ("cam", "gradcam", "gradcam++"):
-        with pytest.raises(TypeError, match=r"\(2, 65, 12\) are no map.*class-token.*rollout"):
+        with pytest.raises(TypeError, match=r"\(2, 65, 12\) are not a map.*class-token.*rollout"):
             class_maps(method, deit, images)
         with pytest.raises(TypeError, match="Linear has no forward_features"):
             class_maps(method, nn.Linear(3, 3), images)
@@ -333,7 +333,7 @@ def test_what_does_not_fit_is_refused():
     swin = create_model(
         "swin_tiny_cifar", embed_dim=8, depths=(1, 1), num_heads=(1, 2), num_classes=5
     )
-    with pytest.raises(TypeError, match=r"SwinTransformer's last features.*are no map"):
+    with pytest.raises(TypeError, match=r"SwinTransformer's last features.*are not a map"):
         class_maps("cam", swin, images)
 
 

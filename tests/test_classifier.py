@@ -362,8 +362,8 @@ def put(value, *path):
 EMBEDDING = "model", "pos_embeds.0"
 MOMENTS = "optimizer", "state"
 WRONG = {
-    "it lacks optimizer": drop("optimizer"),
-    "it lacks step": drop("step"),
+    "it is missing optimizer": drop("optimizer"),
+    "it is missing step": drop("step"),
     "it has unknown keys news": lambda state: state | {"news": 1},
     "format 'one'": put("one", "format"),
     "run None": put(None, "run_id"),
@@ -376,7 +376,7 @@ WRONG = {
     "row 0 of its history": put(["epoch"], "history"),
     "row 0 .*numbers": put("high", "history", 0, "test/top1"),
     "sums is .*shape": put(torch.zeros((), dtype=torch.float64), "sums"),
-    "model lacks norm.weight": put(drop("norm.weight"), "model"),
+    "model is missing norm.weight": put(drop("norm.weight"), "model"),
     "model has unknown keys more": put(torch.zeros(1), "model", "more"),
     "model, pos_embeds.0 is .*shape": put(lambda x: x[:, :1], *EMBEDDING),  # would be resized
     "model, pos_embeds.0 is torch.int64": put(lambda x: x.long(), *EMBEDDING),
@@ -384,7 +384,7 @@ WRONG = {
     "ema is a list": put([], "ema"),
     "optimizer is of other parameters": put(lambda groups: groups[:1], "optimizer", "param_groups"),
     "optimizer has moments of 0": put({}, *MOMENTS),
-    "parameter 0 lacks exp_avg": put(drop("exp_avg"), *MOMENTS, 0),
+    "parameter 0 is missing exp_avg": put(drop("exp_avg"), *MOMENTS, 0),
     "parameter 0, exp_avg_sq is": put(lambda x: x[:1], *MOMENTS, 0, "exp_avg_sq"),
     "parameter 0, has taken": put(torch.tensor(-1.0), *MOMENTS, 0, "step"),
     "0 bytes do not say": put("", "right"),
@@ -451,7 +451,7 @@ def test_a_run_does_not_go_on_with_other_images(stopped, tmp_path, change, kept,
     """With fewer it would never end."""
     build, _ = stopped
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    message = rf"on other images \(.*{kept}.*9 steps\), here are .*{here}.* steps: give the same"
+    message = rf"on other images \(.*{kept}.*9 steps\), here are .*{here}.* steps: provide the same"
     with pytest.raises(CheckpointError, match=message):
         build(change=change).resume()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before

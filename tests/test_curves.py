@@ -1,14 +1,24 @@
 """Curves and the list of records say what the files say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from nestbook.report.all_records import WAY, headline_of, records_table
-from nestbook.report.curves import METRICS, curves_table, family_of, find_trained, plot_curves
-from nestbook.report.tables import Link, Table
+from nestbook.report.all_records import (
+    WAY,
+    families_table,
+    headline_of,
+    merge_headlines,
+    minutes_of,
+    name_family,
+    point_of,
+    records_table,
+)
+from nestbook.report.curves import METRICS, family_of, find_trained, plot_curves
+from nestbook.report.tables import Fold, Link, Table
 from nestlib.metrics.features import FeatureNetwork, InceptionFeatures
 from nestlib.records import Record, Store, open_store
 
@@ -21,7 +31,7 @@ FILES = {
 
 def made(kind, recipe, **summary):
     environment = {
-        "device": "CPU", "commit": None, "dirty": None,
+        "device": "Intel(R) Xeon(R) Processor", "commit": None, "dirty": None,
         "started": "2026-11-28T15:28:52+00:00", "finished": "2026-11-28T15:30:52+00:00",
     }  # fmt: skip
     return Record(f"{kind}/{len(summary)}", kind, recipe, environment, summary)
@@ -100,14 +110,6 @@ def test_every_trained_record_has_its_curves_as_in_its_file(trained):
     assert all(list(found[place].get_ydata()) == values for place, values in expected.items())
 
 
-def test_the_table_has_each_record_with_its_last_value(trained):
-    rows = {row[0].text: row for row in curves_table(trained).rows}
-    assert rows.keys() == {record.run_id for record in trained}
-    _, what, over, first, best, last = rows["cifar10/nest_narrow-s0-8a3e1ba5"]
-    assert (what, over) == ("test top-1 (%)", "epochs 1 to 10")
-    assert first.value < last.value <= best.value and str(last) == "77.63"
-
-
 def test_families_are_by_name(trained):
     found = {record.recipe["name"]: family_of(record) for record in trained}
     assert found["tiny_imagenet/nest_narrow_depth2"] == found["digits/gan_nest_narrow"]
@@ -143,6 +145,64 @@ def test_every_record_stands_in_the_table_and_leads_to_its_file():
     assert all(row[2] and "None" not in row[2] for row in table.rows)
 
 
+def test_every_record_stands_in_the_fold_of_one_family():
+    store = open_store(ROOT)
+    found = {record.run_id: record for record in store.all_committed()}
+    table, held = families_table(store), []
+    for fold, count, result, minutes, _ in table.rows:
+        records = [found[link.text] for link, _ in fold.items]
+        held += [link.text for link, _ in fold.items]
+        assert {name_family(record) for record in records} == {fold.text}
+        assert count.value == len(records)
+        assert minutes.value == pytest.approx(sum(map(minutes_of, records)))
+        assert result == merge_headlines([headline_of(record)[1] for record in records])
+        assert all(headline_of(found[link.text])[1] in said for link, said in fold.items)
+    assert sorted(held) == sorted(FILES) and str(len(FILES)) in table.caption
+    html = table._repr_html_()
+    assert all(f'href="records/{name}.json"' in html for name in FILES)
+    assert html.count("<details>") == len(table.rows) < len(FILES) / 4
+
+
+def test_headlines_merge_where_numbers_alone_differ():
+    texts = ["9.67 % test top-1, epoch 3", "60.58 % test top-1, epoch 10"]
+    assert merge_headlines(texts) == "9.67 to 60.58 % test top-1, epoch 3 to 10"
+    texts = [f"generator after {n} steps{how}" for n, how in (("2,000", ""), ("900", ""))]
+    assert merge_headlines(texts) == "generator after 900 to 2,000 steps"
+    assert merge_headlines(["x", "generator after 5 steps", "x"]) == "x; generator after 5 steps"
+
+
+def test_the_records_page_says_how_many_of_what_and_which_are_the_papers(tmp_path):
+    store = Store(tmp_path, tmp_path)
+    for seed in range(2):
+        run = made("train", {"name": "a", "seed": seed, "budget": "quick"}, **{"test/top1": 1.0})
+        store.add(replace(run, run_id=f"a-s{seed}-0"), committed=True)
+    store.add(made("bench", {"budget": "full"}, rows=[]), committed=True)
+    point = point_of(store)
+    assert point.sentence == (
+        "3 records stand behind this book: 2 classifiers trained, 1 timing. They took 0.100 hours "
+        "on Xeon. None of them trains one of the paper's models on its data at its length."
+    )
+    assert [chip.text for chip in point.chips] == [
+        "measured: 3 records, Xeon",
+        "paper's data: not run",
+    ]
+    for number in (1, 2):
+        recipe = {"name": "b", "seed": number, "budget": "paper"}
+        run = made("train", recipe, **{"test/top1": 1.0})
+        store.add(replace(run, run_id=f"b-s{number}-0"), committed=True)
+        whose = {1: "1 of them trains one", 2: "2 of them train one"}[number]
+        assert f"{whose} of the paper's models" in point_of(store).sentence
+        runs = {1: "1 run", 2: "2 runs"}[number]
+        assert point_of(store).chips[1].text == f"paper's data: {runs}"
+
+
+def test_the_sentence_of_the_committed_records_counts_the_files():
+    kinds = [json.loads(path.read_text())["kind"] for path in FILES.values()]
+    sentence = point_of(open_store(ROOT)).sentence
+    assert sentence.startswith(f"{len(FILES)} records stand behind this book: ")
+    assert f"{kinds.count('train')} classifiers trained, " in sentence
+
+
 def test_headlines_are_the_files_numbers():
     record = open_store(ROOT).find("cifar10/nest_narrow-s0-8a3e1ba5")
     assert headline_of(record) == ("1 run, seed 0", "77.63 % test top-1, epoch 10")
@@ -156,6 +216,14 @@ def test_links_lead_from_where_they_stand():
     assert "[<x>](../experiments/records/x.json)" in table.to_markdown()
     assert '<a href="records/x.json">&lt;x&gt;</a>' in table._repr_html_()
     assert Link("x", "book/model.md").to_html() == '<a href="../book/model.md">x</a>'
+
+
+def test_a_fold_opens_to_its_links_and_is_one_word_in_markdown():
+    fold = Fold("<a>", ((Link("x", "experiments/records/x.json"), "5 < 6"),))
+    table = Table("t", ("a", "b"), [(fold, "y")])
+    assert "<details><summary" in table._repr_html_() and "&lt;a&gt;</summary>" in fold.to_html()
+    assert '<li><a href="records/x.json">x</a> 5 &lt; 6</li>' in table._repr_html_()
+    assert "| <a> | y |" in table.to_markdown() and "x.json" not in table.to_markdown()
 
 
 def test_the_built_book_holds_the_records():

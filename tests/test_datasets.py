@@ -213,7 +213,7 @@ def test_a_split_takes_the_numbers_of_another(tmp_path, sharded):
     assert test.class_names == ("cat", "dog", "owl") and test.num_classes == 3
     assert [reds(test, label) for label in range(3)] == [[], [1], [0]]
     assert test.fingerprint == load_part(root, "test").fingerprint
-    with pytest.raises(ValueError, match=r"test images .* have not: owl; .*: cat") as e:
+    with pytest.raises(ValueError, match=r"test images .* do not have: owl; .*: cat") as e:
         load_part(root, "test", class_names=("cat", "dog"))
     assert str(root) in str(e.value)
 
@@ -227,7 +227,7 @@ def test_folders_called_by_numbers_stand_for_the_classes_of_train(tmp_path):
     assert test.class_names == tuple(names)
     assert [reds(test, label) for label in range(11)] == [[red] for red in range(11)]
     with pytest.raises(
-        ValueError, match=r"have not: 0, 1, 2, 3, 4, \.\.\. \(11 in all\); in train"
+        ValueError, match=r"do not have: 0, 1, 2, 3, 4, \.\.\. \(11 in all\); only in train"
     ):
         load_part(tmp_path, "test", class_names=names[:10])
 

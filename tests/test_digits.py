@@ -151,7 +151,7 @@ def test_a_lone_digit_takes_the_edges_asked_for():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (dict(digit_edges=(0.2, 0.3), digits_per_image=2), "one digit a canvas"),
+        (dict(digit_edges=(0.2, 0.3), digits_per_image=2), "one digit per canvas"),
         (dict(digit_edges=(0.3, 0.2)), "smaller first"),
         (dict(digit_edges=(0.2, 1.5)), "within 0.1 to 0.9"),
         (dict(digit_edges=(0.2,)), "a list of 2 items"),

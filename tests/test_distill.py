@@ -168,7 +168,9 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
     teacher = get_recipe("cifar100/pyramid164_48")
     store.add(Record(teacher.run_id, "train", to_dict(teacher), {}, {"weights_sha256": "0" * 64}))
     recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id))
-    with pytest.raises(ValueError, match=r"has 10 classes, its teacher .* 100; take .* on digits"):
+    with pytest.raises(
+        ValueError, match=r"has 10 classes and its teacher .* has 100; take .* of digits"
+    ):
         build_teacher(recipe, store, tmp_path)
 
 
@@ -180,9 +182,9 @@ def test_a_teacher_of_a_part_of_the_classes_knows_which(tmp_path):
     summary = {"weights_sha256": "0" * 64}
     store.add(Record(teacher.run_id, "train", to_dict(teacher), trained, summary))
     recipe = get_recipe("digits/nest_narrow", distillation=hard(teacher.run_id))
-    with pytest.raises(ValueError, match=r"has 10 classes, its teacher .* 3; take"):
+    with pytest.raises(ValueError, match=r"has 10 classes and its teacher .* has 3; take"):
         build_teacher(recipe, store, tmp_path)
-    with pytest.raises(ValueError, match=r"has 3 classes, its teacher .* 3 others; take"):
+    with pytest.raises(ValueError, match=r"has 3 classes and its teacher .* has 3 others; take"):
         build_teacher(recipe, store, tmp_path, ("a", "b", "d"))
     save_weights(teacher.build_model(3), weights_path(teacher, tmp_path))
     with pytest.raises(OSError, match="holds weights"):  # of the right shape, all the same
@@ -211,7 +213,7 @@ def test_a_teacher_is_given_just_where_the_recipe_has_one(tiny_recipe, tmp_path)
         ),
         ({"kind": "medium"}, "no kind of distillation 'medium'; valid: hard, soft"),
         ({"weight": 1.5}, "weight is 1.5, must be a number of at least 0 and at most 1"),
-        ({"temperature": 3.0}, "the hard kind has none, leave it at 1.0"),
+        ({"temperature": 3.0}, "the hard kind does not use it; leave it at 1.0"),
         (
             {"kind": "soft", "temperature": 0.0},
             "temperature is 0.0, must be a number of more than 0",

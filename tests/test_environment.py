@@ -44,7 +44,7 @@ def test_licence_is_apache():
 
 def test_readme_commands_exist_in_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
-    commands = re.findall(r"^ *make ([\w-]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    commands = re.findall(r"(?:^ *|`)make ([\w-]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {"table1", "test", "book"} <= set(commands)
     for command in commands:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command

@@ -168,7 +168,7 @@ def test_every_number_of_the_table_has_a_source(training):
     assert [cell.value for cell in whole[3:5]] == pytest.approx(training.step.images_per_second)
     assert [60 * cell.value for cell in whole[5:]] == pytest.approx(training.run_seconds)
     assert 0 < update[6].value < whole[6].value
-    assert "790 TFLOP/s and 4.3 TB/s" in table.notes[0] and H200_SOURCE in table.notes[0]
+    assert "790 TFLOP/s and 4.3 TB/s" in table.sources.line and H200_SOURCE in table.sources.line
 
 
 def test_a_gpus_own_rates_take_the_place_of_the_assumed_ones(store):

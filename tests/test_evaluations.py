@@ -186,7 +186,7 @@ def test_missing_and_incomplete_images_are_reasons(imagenet, store, hub, tmp_pat
     assert "no test images in" in score(NAMES[:1], store, tmp_path / "absent")[NAMES[0]]
     next((imagenet / "val").rglob("*.JPEG")).unlink()
     reason = score(NAMES[:1], store, imagenet)[NAMES[0]]
-    assert reason.startswith("imagenet has 12 test images, 11 were found; fetch the whole set")
+    assert reason.startswith("imagenet has 12 test images, but 11 were found; fetch the whole set")
     assert hub.asked == [] and not store.local.exists()
 
 
@@ -278,7 +278,9 @@ def test_a_run_that_is_trained_again_has_no_score_and_says_why(tiny, store, tmp_
     summary = trained.summary | {"weights_sha256": "0" * 64}
     store.add(replace(trained, summary=summary), committed=True)
     reason = score_run(committed, tmp_path / "runs")
-    assert old.run_id in reason and f"{trained.run_id} has no more: it was trained again" in reason
+    assert (
+        old.run_id in reason and f"{trained.run_id} no longer has: it was trained again" in reason
+    )
 
 
 def test_classes_are_those_of_the_runs_record(tiny, store, tmp_path):
@@ -360,7 +362,11 @@ def test_tiny_imagenet_takes_published_weights(store, hub, monkeypatch):
     [
         (["nest_tyni"], {}, "'nest_tyni' is neither a recipe .* nor a model with published"),
         (NAMES, {"dataset": "cifar10"}, "cifar10 has others; choose one of imagenet, tiny"),
-        (["cifar10/nest_tiny"], {}, "cifar10's classes, imagenet has others; score it on cifar10"),
+        (
+            ["cifar10/nest_tiny"],
+            {},
+            "cifar10's classes, but imagenet has others; score it on cifar10",
+        ),
         (NAMES, {"dataset": "imagnet"}, "no data set 'imagnet'"),
         (NAMES, {"precision": "fp8"}, "no precision 'fp8'"),
         (NAMES, {"limit": 0}, "limit 0 would score nothing"),

@@ -11,14 +11,20 @@ import torch
 from PIL import Image
 
 from nestbook.benchmarks import bench, rates
+from nestbook.paper import FIGURE6_NEST3_TINY
 from nestbook.profiles import registry
 from nestbook.profiles.choices import attention_choices
 from nestbook.profiles.growth import growth
 from nestbook.profiles.input_rate import input_rates
 from nestbook.profiles.roofline import roofline
 from nestbook.recipes.rows import TABLE1
-from nestbook.report.run_plan import coverage_table, items_table, plan_table
-from nestbook.report.tables import NOT_RUN
+from nestbook.report.run_plan import (
+    coverage_table,
+    items_table,
+    make_plan_point,
+    plan_table,
+    session_table,
+)
 from nestbook.run_plan import entries as run_plan
 from nestbook.run_plan.checks import check_entries, parse_command
 from nestbook.run_plan.entries import (
@@ -65,7 +71,7 @@ def test_every_run_takes_minutes_and_what_does_not_is_left_out(store):
     models = {entry.recipe.name: entry for entry in left_out}
     assert all(entry.minutes > TRAIN_MINUTES for entry in models.values())
     assert {entry.recipe.epochs for entry in left_out} == {30}
-    _, note, whole = items_table([], store, left_out).notes
+    note, whole = items_table([], store, left_out).sources.details
     assert note.startswith(f"{len(left_out)} runs are left out") and HEADLINE in whole
 
 
@@ -154,16 +160,35 @@ def test_a_bench_has_its_record_in_full_form_and_its_own_precision(store):
 def test_tables_show_records_of_gpus_and_count_the_papers_bars(tiny_recipe, store, monkeypatch):
     tiny_recipe = replace(tiny_recipe, name="digits/nest_narrow")  # a command names its recipe
     entries = [Entry(1, "benches", bench="speed"), Entry(2, "a run", tiny_recipe)]
-    assert [row[-1] for row in plan_table(entries, store).rows] == [NOT_RUN, NOT_RUN]
+    table = plan_table(entries, store)
+    assert table.columns == ("Item", "Command", "Minutes") and "0 of 2" in table.caption
     environment = {"device_kind": "cuda", "device": "a GPU", "data": {}, "finished": "2026"}
     store.add(Record(tiny_recipe.run_id, "train", {}, environment, {}), committed=True)
-    assert [row[-1] for row in plan_table(entries, store).rows] == [
-        NOT_RUN, f"{tiny_recipe.run_id} (a GPU)"
-    ]  # fmt: skip
-    assert [row[4] for row in items_table(entries, store).rows] == ["0 of 1", "1 of 1"]
+    table = plan_table(entries, store)
+    assert [row[-1] for row in table.rows] == ["", f"{tiny_recipe.run_id} (a GPU)"]
+    assert table.columns[-1] == "Record" and "1 of 2" in table.caption
+    assert [row[3] for row in items_table(entries, store).rows] == ["0 of 1", "1 of 1"]
     found = find_coverage(store)
     assert {"table1, cifar10", "table2", "figure_a1", "figure7"} <= set(found)
     assert coverage_table({"x": {"a": [1], "b": []}}).rows == [("x", "2", "1")]
+    titles = [row[0] for row in coverage_table(found).rows]
+    assert {"Table 1, CIFAR-10", "Table 2", "Figure A1", "Figure 7"} <= set(titles)
+
+
+def test_the_page_says_what_a_session_decides_until_a_record_does(store):
+    entries = list_entries()
+    headline, following = (get_recipe(name) for name in (HEADLINE, "cifar10/nest_tiny"))
+    point, table = make_plan_point(entries, store), session_table(store)
+    assert f"So far 0 of the plan's {len(entries)} runs" in point.sentence
+    assert "two things" in point.sentence and "12 minutes" in point.sentence
+    assert f"the paper's {FIGURE6_NEST3_TINY[0]} % on CIFAR-10" in point.sentence
+    assert [row[0] for row in table.rows] == ["1", "1", "1", "2"] and HEADLINE in str(table)
+    environment = {"device_kind": "cuda", "device": "a GPU", "data": {}, "finished": "2026"}
+    store.add(Record(headline.run_id, "train", {}, environment, {}), committed=True)
+    store.add(Record("bench/speed-session-gpu-bf16", "bench", {}, environment, {}), committed=True)
+    point, table = make_plan_point(entries, store), session_table(store)
+    assert "one thing" in point.sentence and following.name in point.sentence
+    assert "times NesT here" not in str(table)
 
 
 # Is each entry one that the machine would take?
@@ -229,9 +254,9 @@ def test_faults_of_entries_are_found_and_named(store, monkeypatch):
     named = get_recipe("cifar10/nest_tiny_s2_depth3")
     plain = Entry(1, "", replace(named, model_options={}))  # no --set takes an option away
     for entries, message in (
-        ([taught], "has no record and is no earlier entry"),
-        ([Entry(1, "", others), elsewhere], "it has 10 classes, its teacher .* 100"),
-        ([Entry(1, "", bench="products")], "products is measured on the CPU alone"),
+        ([taught], "has no record and is not an earlier entry"),
+        ([Entry(1, "", others), elsewhere], "it has 10 classes and its teacher .* has 100"),
+        ([Entry(1, "", bench="products")], "products is measured only on the CPU"),
         ([Entry(1, "", bench="table9")], "no bench 'table9'"),
         ([plain], f"its command makes run {named.run_id}, not {plain.name}"),
     ):
@@ -243,7 +268,7 @@ def test_faults_of_entries_are_found_and_named(store, monkeypatch):
 
 
 def test_commands_that_nest_does_not_take_are_named():
-    with pytest.raises(ValueError, match=r"no command; `nest` has .*train"):
+    with pytest.raises(ValueError, match=r"not a command; `nest` has .*train"):
         parse_command("nest trane cifar10/nest_tiny")
     with pytest.raises(ValueError, match=r"is not taken: .*--epoch"):
         parse_command("nest train cifar10/nest_tiny --epoch 3")

@@ -52,6 +52,18 @@ def test_lone_digits_are_walked_for_the_predicted_class_and_say_the_true_one():
     assert len(wrong) < 8 and all(name[0] != name[-2] for name in wrong)
 
 
+def test_a_walk_is_a_hit_where_its_leaf_block_shows_the_digit():
+    walks = walk_lone_digits(64)
+    for hit, image, (x0, y0, x1, y1) in zip(
+        walks.hits, walks.images.astype(int), walks.traversal.boxes[:, -1]
+    ):
+        ground = image[0, 0]  # a plain canvas
+        ink = (abs(image - ground).sum(-1) > 120)[y0 : y1 + 1, x0 : x1 + 1].mean()
+        assert ink > 0 if hit else ink < 0.5
+    assert 0 < sum(walks.hits) < 64
+    assert walk_four_digits().hits is None
+
+
 def test_smoke_takes_untrained_models(tmp_path):
     torch.manual_seed(0)
     assert len(walk_four_digits(budget="smoke").images) == 4

@@ -226,7 +226,7 @@ def test_a_size_that_the_model_cannot_halve_is_answered_in_words():
 
 def test_an_app_without_pictures_waits_for_one():
     app = LiveExplorer(make_subject(pictures=0))
-    assert app.shown is None and "Choose a picture" in app.message.value
+    assert app.shown is None and "Choose an image" in app.message.value
     send(app, "good.png", png(Image.fromarray(GOOD)))
     assert isinstance(app.shown, Explorer)
 

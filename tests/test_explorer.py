@@ -24,8 +24,11 @@ from nestbook.explorer.static import (
     Picture,
     exploration_table,
     page_script,
+    say_explore,
 )
+from nestbook.report.grounding import DEFAULT
 from nestlib.explain import Traversal
+from nestlib.records import Record
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "experiments" / "nestbook" / "explorer" / "page"
@@ -160,6 +163,35 @@ def test_paths_are_judged_where_the_truth_is_known():
     assert exhibit.judge(0) == (False, False)
     table = exploration_table(Explorer([exhibit], ["a", "b", "c"], "m"))
     assert table.rows[0][2:] == ("-", "-", "a")
+
+
+def test_the_point_counts_the_paths_that_end_on_their_class():
+    seen = make_exploration()
+    first, second, _ = (tuple(boxes[-1].tolist()) for boxes in seen.traversal.boxes)
+    x0, y0, x1, y1 = second
+    elsewhere = (63 - x1, 63 - y1, 63 - x0, 63 - y0)
+    pictures = Picture("x", BLACK, truth={0: first, 1: elsewhere}), Picture("y", BLACK)
+    lone = Picture("z", BLACK, truth={0: first})
+    names, planted = ["a", "b", "c"], make_planted(runs=["m"])
+
+    def say(*pictures, records=()):
+        return say_explore(Explorer([Exhibit(p, seen) for p in pictures], names, "m"), records)
+
+    assert say(*pictures).endswith("it ends on 1 of 2 that share a canvas.")
+    both = say(*pictures, lone, records=[planted])
+    assert "on 1 of 2 that share a canvas and on 1 of 1 that stand alone." in both
+    assert both.endswith("in 60.0 % of 500 walks (chance: 22.0 %) and 60.0 % of 500 walks (chance: "
+                         "22.0 %).")  # fmt: skip
+    assert "60.0" not in say(lone, records=[make_planted(runs=["another"])])
+    assert "not known where" in say(pictures[1], records=[planted])
+
+
+def make_planted(runs) -> Record:
+    """A record of planted truth, of the default way's leaf blocks alone."""
+    ways = {DEFAULT: {"leaf": {"rate": 0.6, "interval": [0.55, 0.65]}}}
+    canvas = {"queries": 500, "chance": {"leaf": 0.22}, "ways": ways}
+    summary = {"runs": runs, "together": {"four": canvas, "small": canvas}}
+    return Record("planted/x", "explain", {}, {}, summary)
 
 
 def test_what_cannot_be_shown_is_refused():

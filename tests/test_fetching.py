@@ -225,7 +225,7 @@ def test_a_server_that_never_ends_a_reply(server, shards, monkeypatch):  # noqa:
     assert server.counts["train.json"] == 2
     monkeypatch.setattr(fetching, "INDEX_BYTES", 10**12)
     monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
-    with pytest.raises(Unreachable, match=r"train\.json is not at its end after 0 s"):
+    with pytest.raises(Unreachable, match=r"train\.json was not read to its end in 0 s"):
         load(server.url)
 
 
@@ -276,13 +276,13 @@ def test_a_split_that_is_not_there_is_said_and_the_other_checked(
     with serve(out) as server:
         place = server.url if remote else out
         assert verify_shards(place, progress=False) == []
-        assert "holds no val.json; the other split alone is checked" in caplog.text
+        assert "has no val.json; only the other split is checked" in caplog.text
         damage(out / "train-000001.tar", 3000)
         if remote:  # as another machine would see it
             monkeypatch.setenv("NESTLIB_CACHE", str(tmp_path / "another"))
         (fault,) = verify_shards(place, progress=False)
         assert "train-000001.tar has SHA-256" in fault
-        with pytest.raises(FileNotFoundError, match=r"holds no train\.json and no val\.json"):
+        with pytest.raises(FileNotFoundError, match=r"has neither train\.json nor val\.json"):
             verify_shards(f"{place}/nowhere", progress=False)
 
 

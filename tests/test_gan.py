@@ -309,10 +309,10 @@ def swap(state, *names):
     ("change", "reason"),
     [
         (lambda s: swap(s, "generator_optimizer", "discriminator_optimizer"), "other parameters"),
-        (lambda s: swap(s, "generator", "discriminator"), "generator lacks"),
+        (lambda s: swap(s, "generator", "discriminator"), "generator is missing"),
         (lambda s: s | {"history": []}, "history does not hold the 2 rows"),
         (lambda s: s | {"history": [{"step": 0}, {"step": 3}]}, "row 0 .*sample/pixel_distance"),
-        (lambda s: s | {"ema": s["generator"]}, "ema lacks module"),
+        (lambda s: s | {"ema": s["generator"]}, "ema is missing module"),
     ],
 )
 def test_a_wrong_state_is_named_and_the_one_before_taken(

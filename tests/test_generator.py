@@ -206,7 +206,7 @@ def test_noise_can_be_reshaped_alone():
         (lambda: create_generator("nest_decoder", img_size=48), "make images of 16, 32, 64"),
         (lambda: narrow(unsampling="bilinear"), "no unsampling 'bilinear'; .*valid: PS, PS-C3"),
         (lambda: narrow(embed_dim=40), "embed_dim 40 does not fall by four 2 times.*of 16"),
-        (lambda: narrow(depths=(1, 1)), "one entry a hierarchy each"),
+        (lambda: narrow(depths=(1, 1)), "one entry per hierarchy each"),
         (lambda: narrow(latent_dim=0), "latent_dim is 0, must be .*at least 1 .*or None"),
         (lambda: narrow(num_heads=3), "width 4 does not divide into 3 heads"),
         (lambda: NesTDecoder(16, (8, 16), (2, 2), (1, 1)), "width 16 a quarter of it, not 8"),

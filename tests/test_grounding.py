@@ -133,5 +133,5 @@ def test_interval_is_wilsons():
 def test_canvases_without_boxes_are_refused(model, four):
     from dataclasses import replace
 
-    with pytest.raises(ValueError, match="digits test has no boxes"):
+    with pytest.raises(ValueError, match="digits test does not have boxes"):
         grounding(model, replace(four, boxes=None), {})

@@ -93,7 +93,7 @@ def test_axis_out_of_memory_keeps_its_reason_and_the_others_go_on(clock):
     result = run(over_pixels("full", full), over_pixels("small", small))
     for line in result["lines"]:
         if line["name"] == "full":
-            assert line["stopped"] == "256 pixels an image: OutOfMemoryError: out of memory"
+            assert line["stopped"] == "256 pixels per image: OutOfMemoryError: out of memory"
             assert [point["x"] for point in line["points"]] == [16, 64]
             assert line["seconds"]["exponent"] == pytest.approx(1)
         else:
@@ -111,10 +111,10 @@ def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch
     result = run(over_pixels("none", build), train=False)
     (line,) = result["lines"]
     assert set(devices) == {"meta"} and line["points"] == [] and line["seconds"] is None
-    assert re.search("^16 pixels an image: MemoryError: .*needs 0.0 GB", line["stopped"])
+    assert re.search("^16 pixels per image: MemoryError: .*needs 0.0 GB", line["stopped"])
     json.dumps(result, allow_nan=False)
     table = growth_table(result, "this machine")
-    assert table.rows[0][3] == "none" and line["stopped"] in table.notes[-1]
+    assert table.rows[0][1] == "pixels, none" and line["stopped"] in table.sources.details[-1]
     with pytest.raises(ValueError, match="no line has a point"):
         plot_growth(result, "a machine")
 
@@ -122,7 +122,7 @@ def test_what_a_cpu_cannot_hold_is_refused_before_it_is_built(clock, monkeypatch
 def test_slow_steps_end_a_line_measured_or_foreseen(clock):
     foreseen = run(over_pixels("linear", partial(Slow, clock)), step_limit_s=0.01)
     for line in foreseen["lines"]:
-        assert line["stopped"].endswith("about 0.0 s a step, limit 0.01 s")
+        assert line["stopped"].endswith("about 0.0 s per step, limit 0.01 s")
         assert [point["x"] for point in line["points"]] == [16, 64]
     measured = run(over_pixels("square", partial(Slow, clock, 2.0)), step_limit_s=0.01)
     for line in measured["lines"]:
@@ -166,9 +166,9 @@ def test_arithmetic_of_nest_is_linear_in_pixels_with_fixed_blocks_only():
 def test_table_and_picture_show_every_line(planted):
     table = growth_table(planted, "this machine")
     assert len(table.rows) == 6
-    assert table.rows[-1][:5] == ("square", "pixels an image", "training", "4²", "16²")
-    assert str(table.rows[-1][5]) == "2.00" and table.rows[-1][7].value == pytest.approx(100)
-    assert table.rows[0][7] == ""  # a batch's share of a square says nothing
+    assert table.rows[-1][:3] == ("square", "pixels, 4² to 16²", "training")
+    assert str(table.rows[-1][3]) == "2.00" and table.rows[-1][5].value == pytest.approx(100)
+    assert table.rows[0][5] == ""  # a batch's share of a square says nothing
     picture = plot_growth(planted, "a machine & its cores")
     root = ElementTree.fromstring(picture.to_svg())
     titles = [title.text for title in root.iter(f"{SVG}title")]

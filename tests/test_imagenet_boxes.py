@@ -75,7 +75,7 @@ def test_what_is_missing_or_damaged_is_named(images):
         load_imagenet_boxes(images, 50)
     write_all(images, folder)
     (folder / "05.xml").write_text("<annotation>")
-    with pytest.raises(ValueError, match=r"05\.xml is no annotation of boxes"):
+    with pytest.raises(ValueError, match=r"05\.xml is not an annotation of boxes"):
         load_imagenet_boxes(images, 50)
     write_boxes(folder, "05", (100, 200), [(OTHER, (0, 0, 9, 9))])
     with pytest.raises(ValueError, match=rf"05\.xml has no box .* {wnid_of(images, 5)}"):
@@ -84,7 +84,7 @@ def test_what_is_missing_or_damaged_is_named(images):
     with pytest.raises(FileNotFoundError, match=r"no box file .*05\.xml"):
         load_imagenet_boxes(images, 50)
     write_boxes(folder, "05", ("", 200), [(wnid_of(images, 5), (0, 0, 9, 9))])
-    with pytest.raises(ValueError, match=r"05\.xml is no annotation"):
+    with pytest.raises(ValueError, match=r"05\.xml is not an annotation"):
         load_imagenet_boxes(images, 50)
 
 
@@ -103,8 +103,8 @@ def test_exchanged_corners_are_put_in_order_and_what_lies_outside_is_cut_off(ima
 @pytest.mark.parametrize(
     ("edges", "size", "reason"),
     [
-        ((101, 0, 120, 9), (100, 200), "101, 0, 120, 9 lies outside of its image, 0 to 100 across"),
-        ((0, -9, 5, -1), (100, 200), "lies outside"),
+        ((101, 0, 120, 9), (100, 200), "101, 0, 120, 9 is outside its image, 0 to 100 across"),
+        ((0, -9, 5, -1), (100, 200), "is outside"),
         (("nan", 0, 5, 9), (100, 200), "not a finite number"),
         (("five", 0, 5, 9), (100, 200), "'five'"),
         ((0, 0, 5, 9), ("nan", 200), "an image of nan x 200 pixels"),
@@ -115,12 +115,12 @@ def test_exchanged_corners_are_put_in_order_and_what_lies_outside_is_cut_off(ima
     ],
 )
 def test_what_is_no_box_or_size_is_named(images, edges, size, reason):
-    with pytest.raises(ValueError, match=rf"00\.xml is no annotation of boxes \(.*{reason}"):
+    with pytest.raises(ValueError, match=rf"00\.xml is not an annotation of boxes \(.*{reason}"):
         read_one(images, edges, size)
 
 
 def test_a_file_of_an_unknown_encoding_is_named(images):
     write_all(images, images.root / "bbox" / "val")
     (images.root / "bbox" / "val" / "03.xml").write_text('<?xml version="1.0" encoding="no"?><a/>')
-    with pytest.raises(ValueError, match=r"03\.xml is no annotation of boxes"):
+    with pytest.raises(ValueError, match=r"03\.xml is not an annotation of boxes"):
         load_imagenet_boxes(images, 50)

@@ -129,8 +129,8 @@ def test_what_is_left_out_is_counted_once_with_its_reason(tmp_path, caplog):
         save(tmp_path / name, 0)
     assert len(list_tree(tmp_path)) == 2
     assert caplog.messages == [
-        f"{tmp_path}: files left out, 1 in all: 1 beside a folder images, which is read in their "
-        f"place ({tmp_path}/b/2.png)"
+        f"{tmp_path}: files left out, 1 in all: 1 beside a folder `images`, which is read "
+        f"instead ({tmp_path}/b/2.png)"
     ]
     caplog.clear()
     for name in ("a/x/y/1.png", "a/x/2.jpg", "3.png", "a/4.gif", "b/images/5.bmp"):
@@ -144,7 +144,7 @@ def test_what_is_left_out_is_counted_once_with_its_reason(tmp_path, caplog):
     assert "files left out, 8 in all" in message
     for count, reason in (
         (1, "not directly in a class folder"), (2, "hidden"), (2, "of another kind than .jpeg,"),
-        (2, "in folders that are not read"), (1, "beside a folder images"),
+        (2, "in folders that are not read"), (1, "beside a folder `images`"),
     ):  # fmt: skip
         assert f"{count} {reason}" in message
 
@@ -419,7 +419,9 @@ def test_faults_of_tiny_imagenets_table_are_named(tiny_official, caplog):
     assert same(whole, load(rows))
     assert "1 not named in" in caplog.text and "other.JPEG" in caplog.text
     table.unlink()
-    with pytest.raises(FileNotFoundError, match=r"val_annotations\.txt, which is not in .*val"):
+    with pytest.raises(
+        FileNotFoundError, match=r"are in val_annotations\.txt, which .*val does not hold"
+    ):
         load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
 
 
@@ -441,7 +443,7 @@ def test_imagenet_is_read_as_kaggles_archive_unpacks(given, tmp_path):
             "<ymax>31</ymax></bndbox></object></annotation>"
         )
     options = {"data_dir": tmp_path / given, "partial": True, "num_workers": 0}
-    with pytest.raises(FileNotFoundError, match=r"LOC_val_solution\.csv .*, which is not in .*put"):
+    with pytest.raises(FileNotFoundError, match=r"LOC_val_solution\.csv .*; neither is in .*put"):
         load_dataset("imagenet", "test", **options)
     table = tmp_path / "LOC_val_solution.csv"
     table.write_text("\n".join(rows))
@@ -495,7 +497,7 @@ def test_tables_of_tiny_imagenet_are_read_as_people_save_them(tiny_official):
 def test_faults_in_tables_of_boxes_are_named(tiny_official):
     table = tiny_official / "train" / "n00000150" / "n00000150_boxes.txt"
     table.write_text("n00000150_0.JPEG\t90\t1\t95\t9\n")
-    fault = r"n00000150_boxes\.txt, line 1: the box 90, 1, 95, 9 lies outside .*correct the line"
+    fault = r"n00000150_boxes\.txt, line 1: the box 90, 1, 95, 9 is outside .*correct the line"
     for name in ("tiny_imagenet", "tiny_imagenet_200"):
         with pytest.raises(ValueError, match=fault):
             load_dataset(name, "train", data_dir=tiny_official)
@@ -505,7 +507,7 @@ def test_faults_in_tables_of_boxes_are_named(tiny_official):
     ("name", "remedy"),
     [
         ("cifar10", r"(?s)train/<class>/<image>.*train\*\.tar\.xz"),
-        ("cifar100", r"(?s)cifar-100-python/.*download=True\).*169 MB"),
+        ("cifar100", r"(?s)cifar-100-python/.*169 MB.*download=True\)"),
         ("tiny_imagenet", r"(?s)tiny-imagenet-200\.zip.*boxes\.csv.*tiny-imagenet-100\.tar\.xz"),
         ("imagenet", r"(?s)train/<wnid>/<image>\.JPEG.*image-net\.org"),
     ],

@@ -23,12 +23,13 @@ from nestbook.benchmarks.loader import (
     streaming_memory,
     torchvision_batches,
 )
+from nestbook.paper import TABLE2
 from nestbook.profiles import registry
 from nestbook.report import loader as report_loader
 from nestbook.report.loader import decoder_table, plot_streaming
 from nestbook.report.profiles import show_profile
 from nestbook.report.tables import NOT_RUN, Table
-from nestlib.records import Store
+from nestlib.records import Record, Store
 
 pytest.importorskip("skimage.data")
 
@@ -84,11 +85,40 @@ def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch
     assert str(table.rows[0][3]) == "1.00" and "1.5 times" in table.notes[0]
     assert any(word in table.notes[0] for word in (": met at", ": missed at"))
     assert any(NOT_RUN in note and "Tiny ImageNet" in note for note in table.notes)
+    assert record.run_id in table.sources.details[0]
+    point = report_loader.make_loader_point(store)
+    assert f"{table.rows[2][2].value:,.0f} images per second from shards" in point.sentence
+    assert f"{table.rows[2][3].value:.2f} times as many as torchvision's" in point.sentence
+    kept = table.rows[4][2].value >= TABLE2["NesT-T"].images_per_second
+    assert ("keep up with it" in point.sentence) == kept and "GPU: not run" in str(point)
+    assert len(report_loader.plot_loader(store).tooltips) == len(table.rows)
     decoders = {row[:2]: row for row in decoder_table([found]).rows}
     assert decoders["decode", "simplejpeg"][4].value == 0
     assert decoders["resize", "torch, uint8"][4].value <= 1
-    with pytest.raises(ValueError, match="loader is measured on the CPU alone"):
+    with pytest.raises(ValueError, match="loader is measured only on the CPU"):
         registry.check_profile("loader", "fp32", "cuda")
+
+
+def test_a_gpu_with_a_record_is_what_the_loader_has_to_feed(store):
+    """Beside the paper's; and cores are as many as it takes, each as fast as a worker was."""
+    speeds = {"images_per_second": {"train": {"median": 2500.0, "rounds": [2500.0] * 3}}}
+    where = {"device": "NVIDIA X", "device_kind": "cuda", "finished": "2026"}
+    gpu = Record("bench/table2-full-x-bf16", "bench", {}, where, {"NesT-T": speeds})
+    store.add(gpu, committed=True)
+    assert report_loader.find_needs(store)["X trains"].value == 2500
+    assert report_loader.plot_loader(store) is None
+    assert "Nothing has been timed" in report_loader.make_loader_point(store).sentence
+    rates = {name: {"images_per_second": [500.0] * 3, "cpu_ms": [1.0] * 3}
+             for name in report_loader.WAYS}  # fmt: skip
+    rates["shards, bytes for a GPU"]["images_per_second"] = [1000.0] * 3
+    measured = {"settings": {"workers": 2}, "sets": {"photos": {"rates": rates}}}
+    cpu = {"device": "a CPU", "device_kind": "cpu", "finished": "2026"}
+    store.add(Record("bench/loader-full-a-fp32", "bench", {}, cpu, measured), committed=True)
+    rows = {row[0]: row[2].value for row in report_loader.needs_table(store).rows}
+    assert rows["X trains"] == 5 and rows["the paper's GPU classifies"] == 2
+    point = report_loader.make_loader_point(store)
+    assert "X trains 2,500 images per second, so it needs more workers" in point.sentence
+    assert "GPU: not run" not in str(point)
 
 
 @pytest.mark.parametrize(("rounds", "word"), [

@@ -125,11 +125,11 @@ BOX = [[[0, 0, 9, 9]], [[0, 0, 9, 9]]]
         (BOX, BOX, [1, 0], "predicted_right is int64"),
         (BOX[:1], BOX[:1], [True], "1 images cannot be halved"),
         (BOX, BOX[:1], [True, True], "truth_boxes have shape"),
-        ([[[5, 0, 4, 9]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box"),
-        (BOX, [[[0, 0, 9, 9]], [[0, -3, 9, 9]]], [True, True], r"truth_boxes\[1, 0\] is no box"),
+        ([[[5, 0, 4, 9]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is not a box"),
+        (BOX, [[[0, 0, 9, 9]], [[0, -3, 9, 9]]], [True, True], r"truth_boxes\[1, 0\] is not a box"),
         (BOX, [[[0, 0, 9, 9]], [[-1] * 4]], [True, True], "image 1 has no true box"),
-        ([[[np.nan] * 4]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box.*nan"),
-        ([[[0, 0, 9, np.inf]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is no box.*inf"),
+        ([[[np.nan] * 4]] * 2, BOX, [True, True], r"boxes\[0, 0\] is not a box.*nan"),
+        ([[[0, 0, 9, np.inf]]] * 2, BOX, [True, True], r"boxes\[0, 0\] is not a box.*inf"),
         (BOX, [[[0, 0, 9, 9]], [[0, 0, np.nan, 9]]], [True, True], r"truth_boxes\[1, 0\] is no"),
         (BOX, [[[0, 0, 9, 9]], [[-1, -1, -1, 5]]], [True, True], r"truth_boxes\[1, 0\] is no"),
         (np.ones((2, 1, 4), complex), BOX, [True, True], "of complex128; give real numbers"),
@@ -147,9 +147,9 @@ def test_no_thresholds_are_said():
 
 
 def test_what_is_no_box_has_no_iou():
-    with pytest.raises(ValueError, match=r"boxes is no box .*\[5\.0, 0\.0, nan, 9\.0\]"):
+    with pytest.raises(ValueError, match=r"boxes is not a box .*\[5\.0, 0\.0, nan, 9\.0\]"):
         iou([5, 0, np.nan, 9], [0, 0, 9, 9])
-    with pytest.raises(ValueError, match=r"truth\[1\] is no box .*\[9, 0, 0, 9\]"):
+    with pytest.raises(ValueError, match=r"truth\[1\] is not a box .*\[9, 0, 0, 9\]"):
         iou([0, 0, 9, 9], [[0, 0, 9, 9], [9, 0, 0, 9]])
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         iou([0, 0, 9], [0, 0, 9])
@@ -165,10 +165,10 @@ def test_nothing_to_compare_is_said():
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        ([[[0, 0, 64, 9]]], r"truth_boxes\[0, 0\] is no box .*inside an image of \(64, 64\)"),
-        ([[[0, 0, 9, 9], [-3, 0, 9, 9]]], r"truth_boxes\[0, 1\] is no box"),
-        ([[[9, 0, 0, 9]]], r"truth_boxes\[0, 0\] is no box"),
-        ([[[0, 0, np.nan, 9]]], r"truth_boxes\[0, 0\] is no box"),
+        ([[[0, 0, 64, 9]]], r"truth_boxes\[0, 0\] is not a box .*inside an image of \(64, 64\)"),
+        ([[[0, 0, 9, 9], [-3, 0, 9, 9]]], r"truth_boxes\[0, 1\] is not a box"),
+        ([[[9, 0, 0, 9]]], r"truth_boxes\[0, 0\] is not a box"),
+        ([[[0, 0, np.nan, 9]]], r"truth_boxes\[0, 0\] is not a box"),
         ([[[-1, -1, -1, -1]]], "image 0 has no true box"),
         ([[0, 0, 9, 9]], r"shape \(1, 4\); give \(N, K, 4\)"),
     ],

@@ -200,7 +200,7 @@ def test_other_image_sizes_are_taken_or_refused_with_sizes_that_fit():
             "no aggregation_padding 'valid'; .*valid: same, symmetric",
         ),
         ({"num_heads": (2, 5, 4)}, "width 24 does not divide into 5 heads; heads that fit"),
-        ({"depths": (1, 1)}, "one entry a hierarchy each"),
+        ({"depths": (1, 1)}, "one entry per hierarchy each"),
         ({"block_size": 0}, "block_size is 0, must be .*at least 1"),
         ({"patch_size": 0}, "patch_size is 0, must be .*at least 1"),
         ({"drop_path_rate": 1.5}, "drop_path_rate is 1.5, must be .*less than 1"),

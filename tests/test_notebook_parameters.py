@@ -24,13 +24,13 @@ WRONG = {
 # What the functions say that take it: the words of papermill, and of the message.
 LATER = {
     "table1": ("-p dataset cifar10", "budget quick does not train on 'cifar10'"),
-    "figure_a4": ("-p dataset cifar10", "budget quick localizes nothing on 'cifar10'"),
+    "figure_a4": ("-p dataset cifar10", "budget quick does not localize on 'cifar10'"),
     "figure1": ("-p model nest_tyni_cifar", "did you mean nest_tiny_cifar"),
     "explore": ("-p model digits/nest_plante", "did you mean digits/nest_planted"),
     "figure7": ("-p rows SAGAN", "no bar with 'SAGAN'"),
     "figure8": ("-p weights pretrained", "give imagenet_dir too"),
     "table2": ("-p submit True", "only budget paper submits runs, not quick"),
-    "figure5": ("-p train True -p budget gpu", "runs without a record lack their images"),
+    "figure5": ("-p train True -p budget gpu", "runs without a record are missing their images"),
 }  # fmt: skip
 SWITCHES = ("train", "submit")  # true or false
 
@@ -150,5 +150,5 @@ def test_where_no_clone_is_it_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(project.PROJECT, "")
     monkeypatch.setattr("nestbook.notebook.__file__", str(tmp_path / "site" / "nestlib" / "x.py"))
-    with pytest.raises(FileNotFoundError, match=r"lies in no clone of this project.*--cwd FOLDER"):
+    with pytest.raises(FileNotFoundError, match=r"is not in a clone of this project.*--cwd FOLDER"):
         check_parameters(["", DECLARED])

@@ -13,7 +13,7 @@ from nestbook.evaluations.planted import (
     record_id,
     run_planted,
 )
-from nestbook.report.grounding import grounding_table
+from nestbook.report.grounding import DEFAULT, grounding_table, say_figure3, say_measured
 from nestlib.cli.main import app
 from nestlib.records import Record, Store
 
@@ -33,13 +33,13 @@ def test_models_that_are_trained_again_do_not_get_the_old_record(record, store):
     whole = replace(record, run_id=record_id("quick"), environment=environment)
     store.add(whole)
     assert find_planted(store) == [whole]
-    assert not any("SHA-256" in note for note in grounding_table([whole]).notes)
+    assert "SHA-256" not in str(grounding_table([whole]))
     store.add(Record(run_id, "train", {}, {}, {"weights_sha256": "f" * 64}))
-    with pytest.warns(UserWarning, match=f"{run_id} has no more: it was trained again"):
+    with pytest.warns(UserWarning, match=f"{run_id} no longer has: it was trained again"):
         assert find_planted(store) == []
     old = replace(whole, environment=record.environment)  # of before sums were kept
     store.add(old)
-    assert find_planted(store) == [old] and old.run_id in grounding_table([old]).notes[-1]
+    assert find_planted(store) == [old] and old.run_id in grounding_table([old]).sources.details[-1]
 
 
 def test_every_way_is_judged_on_every_canvas(record):
@@ -58,8 +58,30 @@ def test_every_way_is_judged_on_every_canvas(record):
 def test_the_table_names_its_record_and_chance(record):
     text = str(grounding_table([record]))
     assert record.run_id in text and "25.0" in text
-    assert all(way in text for way in WAYS)
+    assert all(text.count(f"| {way} ") == 1 for way in WAYS)
     assert "not run yet" in str(grounding_table([]))
+
+
+def with_rates(record, **rates):
+    """The record with other quadrant rates of the default way, and intervals of 4 points."""
+    together = record.summary["together"]
+    for canvas, rate in rates.items():
+        ways = together[canvas]["ways"]
+        hit = {"rate": rate, "interval": [rate - 0.02, rate + 0.02]}
+        new = ways | {DEFAULT: ways[DEFAULT] | {"quadrant": hit}}
+        together = together | {canvas: together[canvas] | {"ways": new}}
+    return replace(record, summary=record.summary | {"together": together})
+
+
+def test_the_point_says_both_rates_and_judges_them_by_chance(record):
+    said = say_figure3([with_rates(record, four=0.706, small=0.253)])
+    assert "four digits on a canvas, GradCAT finds its quadrant in 70.6 % of 32 walks (ch" in said
+    assert said.endswith("in 25.3 % of 8 walks (no better than chance, 25.0 %).")
+    worse = say_figure3([with_rates(record, four=0.1, small=0.3)])
+    assert "10.0 % of 32 walks (worse than chance, 25.0 %)" in worse
+    assert worse.endswith("30.0 % of 8 walks (chance: 25.0 %).")
+    assert "has not been counted" in say_figure3([]) and "%" not in say_figure3([])
+    assert say_measured([record]).startswith("measured: 1 narrow model") and not say_measured([])
 
 
 def test_small_digits_are_small_and_four_are_in_four_quadrants():
@@ -86,5 +108,5 @@ def test_no_model_is_refused(tmp_path):
 def test_the_command_prints_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["explain", "planted", "--budget", "smoke"])
-    assert result.exit_code == 0 and "Planted truth" in result.stdout
+    assert result.exit_code == 0 and "finds the digit asked for" in result.stdout
     assert list(tmp_path.glob("runs/records/planted/*.json"))

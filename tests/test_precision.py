@@ -108,4 +108,4 @@ def test_auto_is_refused_for_a_machine_that_is_not_known_yet():
     done = CliRunner().invoke(
         cli.app, ["submit", "digits/nest_narrow", "--dry-run", "--precision", "auto"]
     )
-    assert "name --precision fp32 or bf16" in str(done.exception)
+    assert "give --precision fp32 or bf16" in str(done.exception)

@@ -22,7 +22,10 @@ def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):
     assert record.run_id.startswith("bench/roofline-full-") and record.kind == "bench"
     (found,) = store.find_benches("roofline")
     table = show_profile("roofline", [found])
-    assert table.rows[-1][0] == "whole pass, timed at once" and record.run_id in table.notes[0]
+    assert (
+        table.rows[-1][0] == "whole pass, timed at once"
+        and record.run_id in table.sources.details[0]
+    )
     assert sum(part["gflop"] for part in record.summary["parts"]) == pytest.approx(11.6, rel=0.01)
 
 
@@ -90,7 +93,7 @@ def test_products_leave_a_record_that_is_shown(store, monkeypatch, precision):
         ("small, fc1", "2 x 16", "8 to 32"),
         ("small, fc2", "2 x 16", "32 to 8"),
     ]
-    assert precision in table.caption and record.run_id in table.notes[0]
+    assert precision in table.caption and record.run_id in table.sources.details[0]
 
 
 def test_input_leaves_a_record_that_is_shown(store, monkeypatch):

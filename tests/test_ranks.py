@@ -166,10 +166,10 @@ def test_ranks_that_would_resume_apart_say_which_has_what(tiny_recipe, store, tm
     said = carry_out_together(tiny_recipe, tmp_path, "own disks")
     step = int(checkpoint.stem.split("-")[1])
     for text in said:
-        assert text.startswith("CheckpointError: ranks would go on from different checkpoints: ")
+        assert text.startswith("CheckpointError: ranks would resume from different checkpoints: ")
         assert f"rank {owner} on {platform.node()} has step {step}, weights" in text
-        assert f"rank {1 - owner} on {platform.node()} has none" in text
-        assert "all of them share, or copy" in text
+        assert f"rank {1 - owner} on {platform.node()} does not have a checkpoint" in text
+        assert "all ranks share, or copy" in text
     assert checkpoint.is_file()
 
 

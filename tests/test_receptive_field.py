@@ -5,7 +5,13 @@ import torch
 
 import nestlib
 from nestbook.architecture import GRID, count_heard, heard_patches, heard_pixels
-from nestbook.report.receptive_field import flow_table, plot_flow, plot_reach, reach_table
+from nestbook.report.receptive_field import (
+    flow_table,
+    plot_flow,
+    plot_reach,
+    reach_table,
+    say_flow,
+)
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.blocks import block, unblock
 
@@ -71,9 +77,21 @@ def test_on_the_image_plane_a_changed_pixel_is_heard_where_it_is_said_to_be():
 
 
 def test_tables_and_pictures_say_the_same():
-    rows = {row[0]: row[1:] for row in flow_table().rows}
+    rows = {row[1]: row[2:] for row in flow_table().rows}
     assert rows[DEFAULT] == ("17 to 36", "0") and rows["patch_merge"] == ("0", "0")
     assert "block plane none" in plot_flow().description
     assert "level 1 6%" in plot_reach().description
+    crossing = [
+        heard_patches(DEFAULT, "image")[group].reshape(2, 8, 2, 8).transpose(1, 2).flatten(0, 1)
+        for group in range(4)
+    ]
+    beyond = torch.zeros(4, 8, 8, dtype=torch.bool)
+    for group, heard in enumerate(crossing):
+        for other in {0, 1, 2, 3} - {group}:
+            beyond[other] |= heard[other]
+    assert f"{int(beyond.sum())} of 256 patches" in say_flow()
+    assert f"{int(beyond.sum())} patches, along" in plot_flow().description
+    assert "on the block plane, none" in say_flow()
+    assert "level 2 then hears 75 % of the image on average, instead of 25 %" in say_flow()
     shares = [(row[2].value, row[4].value) for row in reach_table().rows]
     assert all(own == pytest.approx(block) for own, block in shares)

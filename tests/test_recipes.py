@@ -114,7 +114,7 @@ def test_overrides_are_typed():
         ("epoch=3", "no recipe field 'epoch'; did you mean epochs"),
         ("epochs=2.5", "epochs is 2.5, must be a whole number"),
         ("compile=yes", "compile is 'yes', must be true or false"),
-        ("epochs", "'epochs' is no assignment; write field=value"),
+        ("epochs", "'epochs' is not an assignment; write field=value"),
         ("model_options=3", "names no option; write model_options.option=value"),
         ("augmentation.flips=1", "no augmentation field 'flips'; did you mean flip"),
     ],
@@ -267,7 +267,7 @@ def test_every_committed_record_of_a_run_is_a_recipe():
 
 @pytest.mark.parametrize("values", [{}, {"name": "x", "model": "nest_tiny_cifar"}])
 def test_a_recipe_that_lacks_fields_is_refused(values):
-    with pytest.raises(ValueError, match=r"no recipe field .*dataset"):
+    with pytest.raises(ValueError, match=r"recipe fields without a value: .*dataset"):
         from_dict(values)
 
 

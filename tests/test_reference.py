@@ -44,6 +44,15 @@ def test_what_is_listed_exists_and_has_a_docstring():
         assert getattr(importlib.import_module(module), attribute).__doc__, name
 
 
+def test_the_table_at_the_top_leads_to_all_that_is_listed():
+    top, _, _ = PAGE.partition("\n## ")
+    linked = re.findall(r"\{py:(func|class)\}`(\w+) <([\w.]+)>`", top)
+    assert {full for _, _, full in linked} == set(LISTED)
+    for role, shown, full in linked:
+        assert full.endswith(f".{shown}")
+        assert f".. auto{'function' if role == 'func' else 'class'}:: {full}\n" in PAGE
+
+
 @pytest.mark.parametrize("module", [nestlib, nestlib.explain])
 def test_public_functions_and_classes_are_listed(module):
     public = {n for n in module.__all__ if callable(getattr(module, n))}

@@ -12,12 +12,12 @@ from markdown_it import MarkdownIt
 from nestbook import paper
 from nestbook.recipes.rows import TABLE1, TABLES
 from nestbook.report import cost, overview, rows
-from nestbook.report.cost import cost_table, speed_table
+from nestbook.report.cost import cost_table, cost_tables
 from nestbook.report.overview import save_readme
-from nestbook.report.rows import rows_table, settings_table
-from nestbook.report.table1 import plot_table1, table1, table1_quick, table1_real
-from nestbook.report.table2 import plot_table2, table2, table2_own
-from nestbook.report.table_a1 import table_a1
+from nestbook.report.rows import rows_table, say_rows, settings_table
+from nestbook.report.table1 import plot_table1, say_table1, table1, table1_quick, table1_real
+from nestbook.report.table2 import plot_table2, say_table2, table2, table2_own, weights_table
+from nestbook.report.table_a1 import say_table_a1, table_a1
 from nestbook.report.tables import (
     HERE,
     NOT_RUN,
@@ -77,7 +77,7 @@ def test_without_records_every_cell_of_ours_says_so(store):
     table = table1(store)
     assert [row[0] for row in table.rows] == list(paper.TABLE1)
     for row in table.rows:
-        ours = [row[table.columns.index(c)] for c in table.columns if c.endswith("our record")]
+        ours = [row[table.columns.index(c)] for c in table.columns if c.endswith(", here")]
         assert ours == [NOT_RUN, NOT_RUN]
     numbers = [c for row in table.rows for c in row if isinstance(c, Number)]
     assert {number.source for number in numbers} == {PAPER}
@@ -87,10 +87,11 @@ def test_records_show_mean_spread_n_and_ids(store):
     for seed, top1 in ((0, 95.0), (1, 96.0), (2, 97.0)):
         store.add(train_record("cifar10/nest_tiny", seed, top1))
     table = table1(store)
-    shown = cell(table, "NesT-T", "C10, our record")
+    shown = cell(table, "NesT-T", "C10, here")
     assert str(shown) == "96.00 ± 1.00" and shown.n == 3
-    assert any("n = 3, a GPU" in note and shown.source in note for note in table.notes)
-    assert cell(table, "NesT-S", "C10, our record") == NOT_RUN
+    assert table.sources.line == "3 runs on a GPU, 10,000 test images"
+    assert all(run_id in table.sources.details[0] for run_id in shown.source.split(", "))
+    assert cell(table, "NesT-S", "C10, here") == NOT_RUN
 
 
 def stale(record):
@@ -105,18 +106,19 @@ def test_stale_records_stand_in_no_table_and_no_picture(store):
         for seed, top1 in ((0, 95.0), (1, 50.0), (2, 97.0)):
             record = train_record(name, seed, top1)
             store.add(stale(record) if seed == 1 else record, committed=True)
-    shown = cell(table1(store), "NesT-T", "C10, our record")
+    shown = cell(table1(store), "NesT-T", "C10, here")
     assert (shown.value, shown.n) == (96.0, 2)
     assert cell(table2(store, {}), "NesT-T", "Top-1, trained here").value == 96.0
     assert table1_real(store, ["cifar10/nest_narrow"]).rows[0][1].value == 96.0
     bench = [bench_record("bench/table1-full-y")]
-    assert "96.00" in plot_table1(store, None, bench).tooltips["here-speed-nest-t"]
-    tips = plot_table2(store, {}, bench_record("bench/table2-full-y"), []).tooltips
-    assert "96.00" in tips["here-speed-nest-t"]
-    rows = {row[0]: row for row in overview.results_table(store).rows}
+    assert "96.00" in plot_table1(store, None, bench)[0].tooltips["here-speed-nest-t"]
+    speed, params = plot_table2(store, {}, bench_record("bench/table2-full-y"), [])
+    assert "96.00" in speed.tooltips["here-speed-nest-t"]
+    assert "96.00" in params.tooltips["here-params-nest-t"]
+    rows = {row[0].text: row for row in overview.results_table(store).rows}
     assert rows["NesT-T, CIFAR-10 top-1 (%)"][2].value == 96.0
     assert rows["NesT-T, ImageNet top-1 (%)"][2].value == 96.0
-    (narrow,) = (row for name, row in rows.items() if "epochs, CIFAR-10" in name)
+    (narrow,) = (row for name, row in rows.items() if "CIFAR-10, all images" in name)
     assert narrow[2].value == 96.0
     name = "tiny_imagenet/nest_narrow"
     store.add(stale(train_record(name, 0, 10.0)))
@@ -128,7 +130,7 @@ def test_a_fresh_record_of_this_checkout_stands_for_a_stale_committed_one(store)
     record = train_record("cifar10/nest_tiny", 0, 95.0)
     store.add(stale(record), committed=True)
     store.add(replace(record, summary=record.summary | {"test/top1": 94.0}))
-    assert cell(table1(store), "NesT-T", "C10, our record").value == 94.0
+    assert cell(table1(store), "NesT-T", "C10, here").value == 94.0
 
 
 def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
@@ -136,7 +138,7 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     store.add(train_record("cifar10/nest_narrow", 0, 70.0))
     store.add(train_record("cifar10/nest_tiny_s2_depth3", 0, 94.0))
     assert table1(store).rows == table1(Store(store.local / "x", store.local)).rows
-    assert cell(table1(store), "NesT-T", "C10, our record") == NOT_RUN
+    assert cell(table1(store), "NesT-T", "C10, here") == NOT_RUN
     real = table1_real(store, ["cifar10/nest_narrow"])
     assert str(real.rows[0][1]) == "70.00"
     assert real.rows[0][2].value == pytest.approx(
@@ -144,17 +146,21 @@ def test_quick_and_other_recipes_never_stand_in_a_cifar_cell(store):
     )
 
 
-def test_own_bench_comes_before_committed_ones_and_names_its_source():
+def test_own_bench_comes_before_committed_ones_and_each_machine_has_a_table():
     here, committed = bench_record("bench/table1-quick-x-fp32"), bench_record("bench/table1-full-y")
-    measured = cell(cost_table("table1", here, [committed]), "NesT-T", "Training images/s")
-    assert measured == NOT_RUN
-    table = cost_table("table1", here, [committed])
-    assert cell(table, "NesT-T", "Measured on") == HERE
-    other = cost_table("table1", None, [committed])
-    assert cell(other, "NesT-T", "Measured on") == "record: a GPU, fp32"
-    assert any("bench/table1-full-y" in note for note in other.notes)
-    speed = other.rows[-3][other.columns.index("Images/s, paper") + 1]
+    elsewhere = replace(committed, environment=ENVIRONMENT | {"device": "Intel Xeon CPU, 2 cores"})
+    first, second = cost_tables("table1", here, [elsewhere])
+    assert cell(first, "NesT-T", "Training images/s") == NOT_RUN
+    assert cell(first, "NesT-T", "Images/s").source == HERE and HERE in first.caption
+    assert second.caption == "Table 1, cost on Xeon, 2 cores, fp32"
+    assert cell(second, "NesT-T", "Images/s").source == committed.run_id
+    assert any("bench/table1-full-y" in detail for detail in second.sources.details)
+    speed = cell(second, "NesT-T", "Images/s")
     assert str(speed) == "100 ± 8" and speed.n == 3
+    # Of one machine and precision one run stands: the one that timed most.
+    more = with_row(bench_record("bench/table1-full-z"), "Swin-T", [1.0])
+    (only,) = cost_tables("table1", None, [committed, more])
+    assert [row[0] for row in only.rows] == ["Swin-T", "NesT-T"]
 
 
 def test_a_bar_in_a_cell_splits_no_row():
@@ -193,36 +199,34 @@ def test_failed_rows_show_their_reason_and_the_others_their_numbers(store):
     record = bench_record("bench/table1-full-y")
     summary = {"WRN28-10": failed_row("WRN28-10"), **record.summary}
     record = replace(record, summary=summary)
-    table = cost_table("table1", record, [])
-    assert cell(table, "WRN28-10", "measured") == "out of memory"
+    table = cost_table("table1", record, record)
+    assert cell(table, "WRN28-10", "Params (M)") == "out of memory"
+    assert cell(table, "WRN28-10", "x NesT-T, paper").value < 1
     counted = with_row(record, "WRN28-10", [], error="needs 40.0 GB")
-    row = next(r for r in cost_table("table1", counted, []).rows if r[0] == "WRN28-10")
-    assert str(row[2]) == "1.00" and row[7] == "needs 40.0 GB"
-    assert cell(table, "NesT-T", "Measured on") == HERE
-    assert cell(speed_table("table1", record, []), "WRN28-10", "Paper, inference").value < 1
+    table = cost_table("table1", counted, counted)
+    assert str(cell(table, "WRN28-10", "Params (M)")) == "1.00"
+    assert cell(table, "WRN28-10", "Images/s") == "needs 40.0 GB"
+    assert cell(table, "NesT-T", "Images/s").value == 100
     plot_table1(store, record, [])
     half = record.summary["NesT-T"] | {"error": "too large to train"}
     half["images_per_second"] = half["images_per_second"] | {
         "train": {"median": None, "rounds": []}
     }
-    table = cost_table("table1", replace(record, summary={"NesT-T": half}), [])
+    table = cost_table("table1", replace(record, summary={"NesT-T": half}))
     assert cell(table, "NesT-T", "Training images/s") == "too large to train"
 
 
 def test_relative_speeds_are_ratios_within_one_run():
     record = with_row(bench_record("bench/table1-full-y"), "Swin-T", [45.0, 100.0, 106.0])
-    table = speed_table("table1", None, [record])
-    column = "a GPU, fp32, inference"
+    table = cost_table("table1", record)
     # Rounds of NesT-T: 90, 100, 106. Round by round the ratios are 0.5, 1 and 1.
-    assert str(cell(table, "Swin-T", column)) == "1.00 ± 0.25"
-    assert cell(table, "Swin-T", column).source == "bench/table1-full-y"
+    assert str(cell(table, "Swin-T", "x NesT-T")) == "1.00 ± 0.25"
+    assert cell(table, "Swin-T", "x NesT-T").source == "bench/table1-full-y"
     printed = paper.TABLE1["Swin-T"].images_per_second / paper.TABLE1["NesT-T"].images_per_second
-    assert cell(table, "Swin-T", "Paper, inference").value == pytest.approx(printed)
-    assert cell(table, "DeiT-T", column) == NOT_RUN
+    assert cell(table, "Swin-T", "x NesT-T, paper").value == pytest.approx(printed)
+    assert "DeiT-T" not in [row[0] for row in table.rows]  # it was not timed
     without_anchor = replace(record, summary={"Swin-T": record.summary["Swin-T"]})
-    assert speed_table("table1", None, [without_anchor]).columns == (
-        "Method", "Paper, inference"
-    )  # fmt: skip
+    assert cost_tables("table1", None, [without_anchor]) == []
 
 
 def test_speeds_are_drawn_from_one_run_a_gpus_first():
@@ -234,33 +238,39 @@ def test_speeds_are_drawn_from_one_run_a_gpus_first():
     assert cost.best_run(None, [replace(small, recipe=small.recipe | {"budget": "smoke"})]) is None
 
 
-def test_table_of_rows_holds_all_29_and_explains_what_is_off(store):
-    table = rows_table(store)
-    assert len(table.rows) == 29 == sum(map(len, TABLES.values()))
+def test_tables_of_rows_hold_all_29_and_explain_what_is_off(store):
+    tables = {table: rows_table(table, store) for table in TABLES}
+    assert [len(table.rows) for table in tables.values()] == [15, 14]
     differences = (Path(__file__).parents[1] / "book" / "differences.md").read_text()
-    for name, printed, here, difference, *_ in table.rows:
+    off = []
+    for name, printed, here, difference, *_ in (r for t in tables.values() for r in t.rows):
         far = abs(here.value / printed.value - 1) > rows.TOLERANCE
         assert far == difference.endswith(")"), name
         if far:
+            off.append(name)
             label = difference.split("(")[1].rstrip(")").lower()
             assert f"({label})=" in differences, name
-    assert cell(table, "Table 1, NesT-T", "Forward pass (s)") == NOT_RUN
+    said = say_rows()
+    assert f"{29 - len(off)} of the 29 rows" in said and all(name in said for name in off)
+    assert cell(tables["table1"], "NesT-T", "Forward pass (s)") == NOT_RUN
 
 
 def test_table_of_rows_shows_seconds_a_batch_of_committed_benches(store):
     record = with_row(bench_record("bench/table2-full-y"), "Swin-T", [4.0, 5.0, 2.0], [2.0])
     store.add(with_row(record, "ViT-B/16", [], error="out of memory"), committed=True)
-    table = rows_table(store)
-    forward = cell(table, "Table 2, Swin-T", "Forward pass (s)")
+    table = rows_table("table2", store)
+    forward = cell(table, "Swin-T", "Forward pass (s)")
     assert str(forward) == "2.00 ± 1.20" and forward.n == 3  # 8 / 5, 8 / 4 and 8 / 2
-    assert str(cell(table, "Table 2, Swin-T", "Training step (s)")) == "4.00"
-    assert cell(table, "Table 2, ViT-B/16", "Forward pass (s)") == "out of memory"
+    assert str(cell(table, "Swin-T", "Training step (s)")) == "4.00"
+    assert cell(table, "ViT-B/16", "Forward pass (s)") == "out of memory"
 
 
 def test_settings_name_what_a_row_has_of_its_own():
-    table = settings_table()
-    by_recipe = {row[1]: dict(zip(table.columns, row)) for row in table.rows}
-    assert len(by_recipe) == 29
+    by_recipe = {
+        f"{table.columns[1].partition(': ')[2]}{row[1]}": dict(zip(table.columns, row))
+        for table in map(settings_table, TABLES) for row in table.rows
+    }  # fmt: skip
+    assert list(by_recipe) == [row.recipe for rows in TABLES.values() for row in rows.values()]
     assert by_recipe["cifar10/pvt_base"]["Clip"] == "1"
     assert by_recipe["cifar10/wrn28_10"]["Augmentation"] == "crops, flips"
     assert by_recipe["cifar10/cct7_3x1"]["Augmentation"] == "full, no erasing"
@@ -275,35 +285,82 @@ def evaluation_record(name, top1, limit=None):
     return Record(f"evaluate/imagenet/{name}", "evaluate", recipe, ENVIRONMENT, summary)
 
 
+SCORED = "Top-1 of published weights, scored here"
+
+
 def test_table2_keeps_paper_published_weights_and_own_runs_apart(store):
     reason = "weights could not be fetched"
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4),
               "swin_tiny_imagenet": reason}  # fmt: skip
     table = table2(store, scored)
     assert [row[0] for row in table.rows] == list(paper.TABLE2)
-    assert str(cell(table, "NesT-T", "Top-1, scored here")) == "81.40"
-    assert cell(table, "NesT-T", "Top-1, scored here").source != PAPER
+    assert str(cell(table, "NesT-T", SCORED)) == "81.40"
+    assert cell(table, "NesT-T", SCORED).source != PAPER
     assert cell(table, "NesT-T", "Top-1, trained here") == NOT_RUN
-    assert cell(table, "Swin-T", "Top-1, scored here") == "not scored"
+    assert cell(table, "Swin-T", SCORED) == "not scored"
     assert any(f"Swin-T: not scored: {reason}" == note for note in table.notes)
-    assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
-    assert any("sha256 0123456789ab" in note for note in table.notes)
+    assert cell(table, "NesT-S", SCORED) == NOT_RUN
+    weights = weights_table(scored)
+    assert cell(weights, "NesT-T", "Weights (timm)") == "nest_tiny_jx.goog_in1k"
+    assert str(cell(weights, "NesT-T", "Top-5 (%), scored here")) == "95.00"
+    assert any("sha256 0123456789ab" in detail for detail in weights.sources.details)
     store.add(train_record("imagenet/nest_small", 0, 80.0))
     table = table2(store, {})
     assert str(cell(table, "NesT-S", "Top-1, trained here")) == "80.00"
-    assert cell(table, "NesT-S", "Top-1, scored here") == NOT_RUN
+    assert cell(table, "NesT-S", SCORED) == NOT_RUN
 
 
 def test_a_part_of_imagenet_is_marked_and_never_drawn(store):
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 100.0, limit=8)}
-    shown = cell(table2(store, scored), "NesT-T", "Top-1, scored here")
+    shown = cell(table2(store, scored), "NesT-T", SCORED)
     assert str(shown) == "100.00 (of 8 images)"
     bench = bench_record("bench/table2-full-y")
-    tips = plot_table2(store, scored, bench, []).tooltips
+    tips = plot_table2(store, scored, bench, [])[0].tooltips
     assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
     scored = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4)}
-    tips = plot_table2(store, scored, bench, []).tooltips
+    tips = plot_table2(store, scored, bench, [])[0].tooltips
     assert "81.40, published weights nest_tiny_jx.goog_in1k" in tips["here-speed-nest-t"]
+
+
+def test_the_sentence_of_table2_says_what_was_found_here(store):
+    bench = with_row(bench_record("bench/table2-full-y"), "NesT-B", [40.0, 50.0, 60.0])
+    bench = with_row(bench, "Swin-B", [100.0, 100.0, 100.0])
+    said = say_table2(store, {}, bench, [])
+    assert "NesT-B leads 14 networks with 83.8 %, 0.2 points above EffNet-B5" in said
+    ratio = paper.TABLE2["NesT-B"].images_per_second / paper.TABLE2["Swin-B"].images_per_second
+    assert f"{ratio:.2f} times Swin-B's images per second (0.50 here, a GPU)" in said
+    assert said.endswith("No accuracy has been trained or scored here: that needs ImageNet.")
+    assert "here," not in say_table2(store, {}, None, [])
+    part = {"nest_base_imagenet": evaluation_record("nest_base_imagenet", 99.0, limit=8)}
+    assert "No accuracy" in say_table2(store, part, None, [])
+    other = {"nest_tiny_imagenet": evaluation_record("nest_tiny_imagenet", 81.4)}
+    assert "NesT-B has no accuracy from here yet; 1 of the other rows has one" in say_table2(
+        store, other, None, []
+    )
+    whole = {"nest_base_imagenet": evaluation_record("nest_base_imagenet", 83.71)}
+    assert "Its published weights score 83.71 % here." in say_table2(store, whole, None, [])
+    store.add(train_record("imagenet/nest_base", 0, 83.5))
+    assert "Trained here it reaches 83.50 % (n = 1)." in say_table2(store, whole, None, [])
+
+
+def test_the_sentence_of_table1_begins_with_the_papers_rows(store):
+    nothing = say_table1([], store)
+    assert nothing.startswith("None of the paper's 15 rows has been trained here. ")
+    best = max(row.cifar10 for name, row in paper.TABLE1.items() if not name.startswith("NesT"))
+    above = [
+        name
+        for name, row in paper.TABLE1.items()
+        if row.cifar100 > paper.TABLE1["NesT-T"].cifar100 and not name.startswith("NesT")
+    ]
+    assert f"{best:.2f} % for the best other" in nothing and len(above) == 2
+    assert f"78.69 %, below {len(above)} of its rivals" in nothing
+    store.add(train_record("cifar10/swin_tiny", 0, 93.0))
+    assert say_table1([], store).startswith("1 of the paper's 15 rows is trained here.")
+    for seed, top1 in ((0, 95.0), (1, 96.0)):
+        store.add(train_record("cifar10/nest_tiny", seed, top1))
+    assert "NesT-T reaches 95.50 ± 0.71 % on CIFAR-10 here (n = 2; the paper prints 96.04 %)" in (
+        say_table1([], store)
+    )
 
 
 def test_own_runs_stand_beside_their_training_records(store):
@@ -315,28 +372,30 @@ def test_own_runs_stand_beside_their_training_records(store):
     assert [str(c) for c in table.rows[0]] == [name, "10.00", "10.10", "no", "95.00"]
     table = table2_own(store, {name: "no weights at x"})
     assert [str(c) for c in table.rows[0]] == [name, "10.00", "not scored", "", ""]
+    assert table.sources is None
     assert table.notes == [f"{name}: not scored: no weights at x"]
 
 
 def test_records_of_cifar_never_stand_under_digits():
     records = {name: [train_record(row.recipe, 0, 95.0)] for name, row in TABLE1.items()}
     table = table1_quick(records)
-    assert [row[0] for row in table.rows] == [name for name, row in TABLE1.items() if row.quick]
+    assert [row[1] for row in table.rows] == [row.quick for row in TABLE1.values() if row.quick]
     assert all(row[2] == NOT_RUN for row in table.rows)
 
 
 def test_figures_table_a1_is_what_the_code_says():
     root = Path(__file__).parents[1]
     text = "\n".join(table.to_markdown() for table in table_a1())
-    assert (root / "figures" / "table_a1.md").read_text() == text
+    shown = (root / "figures" / "table_a1.md").read_text()
+    assert shown.endswith(text) and say_table_a1() in shown
 
 
 def test_smoke_results_are_never_shown():
     smoke = bench_record("bench/table1-smoke-x", budget="smoke")
-    assert cell(cost_table("table1", smoke, []), "NesT-T", "Measured on") == ""
+    assert cost_tables("table1", smoke, []) == []
     recipe = get_recipe("digits/nest_narrow").at_budget("smoke")
     record = replace(train_record("digits/nest_narrow", 0, 11.0), recipe=to_dict(recipe))
-    assert cell(table1_quick({"NesT-T": [record]}), "NesT-T", "Digits top-1 (%)") == NOT_RUN
+    assert cell(table1_quick({"NesT-T": [record]}), "NesT", "Digits top-1 (%)") == NOT_RUN
 
 
 def test_mean_and_spread_are_numpys():
@@ -355,6 +414,13 @@ def test_counts_of_table_a1_are_the_papers_where_they_fit():
             assert round(params.value) == printed.value
     printed = [row for row in counted.rows if row[0].endswith("cifar") and row[-1]]
     assert len(printed) == 6  # T, S, B by either attention at depth 4
+    said = say_table_a1()
+    assert said.startswith("3 of 3 ImageNet models") and said.endswith(
+        "neither fits to the last digit."
+    )
+    for attention in ("multi_query", "multi_head"):
+        counts = [f"{row[-2].value:.1f}" for row in printed if row[1] == attention]
+        assert "{}, {} and {}".format(*counts) in said
 
 
 def test_table_refuses_rows_of_another_length():
@@ -370,7 +436,8 @@ def test_table_escapes_html_and_aligns_text():
 
 def test_figure_is_the_same_bytes_each_time(store):
     first, second = (
-        plot_table1(store, None, [bench_record("bench/table1-full-y")]).to_svg() for _ in range(2)
+        plot_table1(store, None, [bench_record("bench/table1-full-y")])[0].to_svg()
+        for _ in range(2)
     )
     assert first == second and b"<dc:date>" not in first
 
@@ -379,7 +446,7 @@ def test_hollow_marks_say_whose_accuracy_it_is(store):
     """Without a record of ours the paper's accuracy may stand at our cost, and says so."""
     bench = with_row(bench_record("bench/table1-full-y"), "Swin-T", [50.0])
     store.add(train_record("cifar10/swin_tiny", 0, 93.0))
-    tips = plot_table1(store, bench, []).tooltips
+    tips = plot_table1(store, bench, [])[0].tooltips
     assert "from the paper, no record of ours" in tips["here-speed-nest-t"]
     assert "93" in tips["here-speed-swin-t"] and "cifar10/swin_tiny-s0" in tips["here-speed-swin-t"]
     assert "here-speed-deit-t" not in tips and "paper-speed-deit-t" in tips

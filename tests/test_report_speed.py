@@ -6,16 +6,18 @@ from xml.etree import ElementTree
 import pytest
 
 from nestbook.benchmarks.rivals import MODELS, RIVALS
-from nestbook.report.rivals import plot_rivals
+from nestbook.report.rivals import plot_all_rivals, plot_rivals
 from nestbook.report.speed import (
     BEST,
     MATMUL,
     TARGETS,
     Target,
     judge,
+    make_speed_point,
     ratios_table,
     reach,
-    rivals_table,
+    rivals_tables,
+    say_speed,
     targets_table,
 )
 from nestbook.report.tables import HERE, NOT_RUN, Number
@@ -52,10 +54,15 @@ def record_of(*rows, run_id="bench/speed-full-x-fp32", kind="cpu", precision="fp
     return Record(run_id, "bench", settings, environment, {r["name"]: r for r in rows})
 
 
-def cell(table, name, column, where=None):
+def cell(table, name, column):
     place = table.columns.index(column) if isinstance(column, str) else column
-    (found,) = [r for r in table.rows if r[0] == name and where in (None, r[-1])]
+    (found,) = [r for r in table.rows if r[0] == name]
     return found[place]
+
+
+def table_of(record):
+    (table,) = rivals_tables(record, [])
+    return table
 
 
 X_FORWARD, X_TRAINING = 6, 7  # columns; two others are called "training" as well
@@ -67,7 +74,7 @@ PAIR = (
 
 
 def test_ratios_to_timm_are_medians_of_the_rounds_own():
-    table = rivals_table(record_of(*PAIR), [])
+    table = table_of(record_of(*PAIR))
     # Round by round 2, 1.5, 2, 1.8 and 1.5 forward; 2, 1.6, 1, 1 and 0.8 in training.
     forward, train = (
         cell(table, "nestlib nest_tiny", column) for column in (X_FORWARD, X_TRAINING)
@@ -79,7 +86,7 @@ def test_ratios_to_timm_are_medians_of_the_rounds_own():
 
 
 def test_tflops_and_share_of_the_matrix_product():
-    table = rivals_table(record_of(*PAIR), [])
+    table = table_of(record_of(*PAIR))
     # 2 x 5e9 x 30 operations a second are 0.3 TFLOP/s, 60 % of 0.5.
     assert cell(table, "nestlib nest_tiny", "TFLOP/s, forward").value == pytest.approx(0.3)
     share = cell(table, "nestlib nest_tiny", "% of a matrix product")
@@ -89,12 +96,13 @@ def test_tflops_and_share_of_the_matrix_product():
 def test_every_run_stands_in_the_table_once_with_its_source_and_smoke_nowhere():
     here, other = record_of(*PAIR), record_of(*PAIR, run_id="bench/speed-full-y-bf16", kind="cuda")
     smoke = record_of(*PAIR, run_id="bench/speed-smoke-x-fp32", budget="smoke")
-    table = rivals_table(here, [other, replace(here), smoke])
-    assert [r[0] for r in table.rows] == 2 * ["nestlib nest_tiny", "timm nest_tiny"]
-    assert [r[-1] for r in table.rows] == [HERE, HERE, "a cuda, fp32", "a cuda, fp32"]
-    number = cell(table, "nestlib nest_tiny", 2, "a cuda, fp32")
-    assert number.source == "bench/speed-full-y-bf16"
-    assert any("nest_tiny 3e-07" in note and "2048x2048" in note for note in table.notes)
+    tables = rivals_tables(here, [other, replace(here), smoke])
+    assert len(tables) == 2 and "a cuda, fp32" in tables[1].caption
+    for table, source in zip(tables, (HERE, other.run_id)):
+        assert [r[0] for r in table.rows] == ["nestlib nest_tiny", "timm nest_tiny"]
+        assert cell(table, "nestlib nest_tiny", 2).source == source
+        details = " ".join(table.sources.details)
+        assert "nest_tiny 3e-07" in details and "2048x2048" in details
 
 
 def test_paths_are_named_for_each_step_where_they_differ():
@@ -103,9 +111,9 @@ def test_paths_are_named_for_each_step_where_they_differ():
     )
     one = row("timm nest_tiny", [1.0], paths={"forward": fused, "train": fused})
     two = row("timm deit_small tuned", [1.0], paths={"forward": plain, "train": fused})
-    note = rivals_table(record_of(one, two), []).notes[-1]
+    note = table_of(record_of(one, two)).sources.details[-1]
     assert note.endswith(
-        "channels last, fused attention (timm nest_tiny | timm deit_small tuned, training step); "
+        "channels last, fused attention (timm nest_tiny | timm deit_small tuned, training); "
         "channels last, plain attention (timm deit_small tuned, forward)"
     )
 
@@ -115,7 +123,7 @@ def test_what_failed_says_so_once_and_the_rest_stays():
     failed["images_per_second"]["train"] = {"median": None, "rounds": []}
     never = row("timm deit_small tuned", [], error="BackendCompilerFailed: no compiler")
     del never["paths"]
-    table = rivals_table(record_of(*PAIR, failed, never), [])
+    table = table_of(record_of(*PAIR, failed, never))
     assert cell(table, "timm swin_tiny tuned", 2).value == 9
     (swin, deit) = [
         r for r in table.rows if r[0] in ("timm swin_tiny tuned", "timm deit_small tuned")
@@ -125,11 +133,36 @@ def test_what_failed_says_so_once_and_the_rest_stays():
 
 
 def test_without_a_run_nothing_looks_like_a_number():
-    assert [r[1] for r in rivals_table(None, []).rows] == [NOT_RUN] * len(RIVALS)
+    assert rivals_tables(None, []) == []
     targets = targets_table(None, [])
-    assert {r[-2] for r in targets.rows} == {"not measured"} and len(targets.rows) == len(TARGETS)
-    assert {r[-3] for r in targets.rows} == {NOT_RUN}
-    assert b"no points yet" in plot_rivals(None, []).to_svg()
+    assert {r[-2:] for r in targets.rows} == {(NOT_RUN, "")} and len(targets.rows) == len(TARGETS)
+    assert targets.sources is None
+    picture = plot_rivals(None, [])
+    assert picture.tooltips == {} and not any(axes.texts for axes in picture.figure.axes)
+    point = make_speed_point(None, [])
+    assert "Nothing has been timed" in point.sentence and len(point.chips) == 1
+
+
+def test_the_sentence_has_both_factors_of_each_precision_and_of_a_gpu_alone_once_it_ran():
+    tuned = row("timm nest_tiny tuned", [24.0] * ROUNDS, [16.0] * ROUNDS)
+    runs = [record_of(*PAIR, tuned, run_id=p, precision=p) for p in ("bf16", "fp32")]
+    sentence = say_speed(None, runs)
+    assert "1.80 times as fast as in timm as it comes in fp32 and 1.80 times in bf16" in sentence
+    assert "(training: 1.00 and 1.00)" in sentence
+    assert "the factors are 1.25 and 1.25 (training: 0.50 and 0.50)" in sentence
+    assert [c.text for c in make_speed_point(None, runs).chips] == [
+        "measured: 5 rounds, a cpu, fp32", "measured: 5 rounds, a cpu, bf16", "GPU: not run",
+    ]  # fmt: skip
+    forward = [row(r["name"], r["images_per_second"]["forward"]["rounds"]) for r in PAIR]
+    for one in forward:
+        one["images_per_second"]["train"] = {"median": None, "rounds": []}
+    gpu = record_of(*forward, run_id="gpu", kind="cuda", precision="bf16")
+    sentence = say_speed(None, [*runs, gpu])
+    assert sentence.startswith("On a cuda, ") and "training" not in sentence
+    assert "the factor is 1.80." in sentence
+    assert [c.text for c in make_speed_point(None, [gpu]).chips] == [
+        "measured: 5 rounds, a cuda, bf16"
+    ]
 
 
 def test_targets_name_contenders_that_the_bench_has():
@@ -155,7 +188,7 @@ def test_a_yardstick_is_its_own_measure_and_tuned_is_held_against_as_it_comes():
         row("timm deit_small tuned", [50.0] * ROUNDS),
         row("timm nest_tiny tuned", [9.0] * ROUNDS),
     ]
-    table = rivals_table(record_of(*PAIR, *rows), [])
+    table = table_of(record_of(*PAIR, *rows))
     cells = {r[0]: r for r in table.rows}
     assert cells["timm deit_small tuned"][6] == "1"
     base = cells["timm nest_tiny"][2].value
@@ -182,7 +215,7 @@ def test_the_short_form_holds_ours_against_timm_and_the_product():
     table = ratios_table(None, [short, long, record_of(*PAIR, run_id="fp32")])
     assert [r[:3] for r in table.rows] == [
         (f"CPU, {precision}", "nest_tiny", step)
-        for precision in ("bf16", "fp32") for step in ("forward", "training step")
+        for precision in ("bf16", "fp32") for step in ("forward", "training")
     ]  # fmt: skip
     as_it_comes, best, fp32, product = table.rows[0][3:]
     assert (as_it_comes.value, best.value, fp32.value) == (1.8, 1.25, 6.0)
@@ -216,14 +249,15 @@ def test_targets_take_runs_of_their_device_and_precision_with_enough_rounds():
     def first(*records):
         table = targets_table(records[0], records[1:])
         return next(r for r in table.rows if r[:4] == (
-            "CPU, fp32", "nestlib nest_tiny", "forward", "timm nest_tiny, images/s"
+            "CPU, fp32", "nest_tiny", "forward", "timm nest_tiny"
         ))  # fmt: skip
 
-    assert first(few, full)[-3:] == (Number(1.8, "full", 2, 5, 0.25), "missed", "full")
-    assert first(few)[-2:] == ("not measured: 1 of 5 rounds", HERE)
+    assert first(few, full)[-2:] == (Number(1.8, "full", 2, 5, 0.25), "missed")
+    measured, verdict = first(few)[-2:]
+    assert verdict == "not measured: 1 of 5 rounds" and measured.source == HERE
     more = record_of(*PAIR, row("timm nest_tiny tuned", [12.0] * ROUNDS), run_id="more")
-    assert first(None, full, more)[-1] == "more"
-    assert first(other, gpu)[-3:] == (NOT_RUN, "not measured", "")
+    assert first(None, full, more)[-2].source == "more"
+    assert first(other, gpu)[-2:] == (NOT_RUN, "")
 
 
 def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
@@ -231,7 +265,7 @@ def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
     cifar = [row(f"{library} nest_tiny_cifar", [50.0] * ROUNDS) for library in ("nestlib", "timm")]
     runs = record_of(*PAIR, never, *cifar), record_of(*PAIR, run_id="gpu", kind="cuda")
     shorter = record_of(*PAIR, run_id="of the same machine")
-    picture = plot_rivals(shorter, runs)
+    picture = plot_all_rivals(shorter, runs)
     root = ElementTree.fromstring(picture.to_svg())
     titles = [title.text for title in root.iter(f"{SVG}title")]
     assert len(titles) == 2 * 4 + 2 * 2
@@ -242,5 +276,19 @@ def test_picture_draws_each_timed_contender_of_each_run_with_its_figures():
     assert len(errors) == 2
     upper, lower = picture.figure.axes[0], picture.figure.axes[2]
     assert upper.get_position().y0 > lower.get_position().y1
-    places = upper.get_yticks()
+    assert len(upper.get_yticks()) == 2  # a GPU stands above
+    places = lower.get_yticks()
     assert places[3] - places[2] > places[1] - places[0]  # air between the input sizes
+
+
+def test_the_pages_picture_has_nest_alone_as_it_runs_and_fp32_first():
+    forms = ("timm nest_tiny tuned", "timm nest_tiny tuned compiled", "timm nest_tiny fp32",
+             "timm deit_small tuned")  # fmt: skip
+    others = [row(name, [9.0] * ROUNDS) for name in forms]
+    runs = [record_of(*PAIR, *others, run_id=p, precision=p) for p in ("bf16", "fp32")]
+    picture = plot_rivals(None, runs)
+    upper, lower = picture.figure.axes[0], picture.figure.axes[2]
+    labels = [label.get_text() for label in upper.get_yticklabels()]
+    assert labels == [f"NesT-T at 224x224: {form}" for form in ("here", "timm", "timm tuned")]
+    assert upper.get_title(loc="left") == "a cpu, fp32"
+    assert lower.get_title(loc="left") == "a cpu, bf16"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -9,9 +10,16 @@ import pytest
 
 from nestbook.benchmarks import scaling
 from nestbook.benchmarks.scaling import RANKS, Job, Rates, predict
-from nestbook.report.scale import faults_table, plot_scale, scale_table, scaling_table
+from nestbook.report.scale import (
+    faults_table,
+    make_faults_point,
+    make_scale_point,
+    plot_scale,
+    scale_table,
+    scaling_table,
+)
 from nestlib.recipes.named import get_recipe
-from nestlib.records import Store, open_store
+from nestlib.records import Record, Store, open_store
 
 JOB = Job(num_images=10_240, batch_size=1024, epochs=36, num_params=250_000)  # 1 MB of gradients
 
@@ -82,10 +90,11 @@ def test_a_gpu_without_a_record_is_not_run_yet():
     limits = {"gb_per_second": 25.0, "loader": loader}
     shown = partial(scale_table, job, loader=loader, gb_per_second=25.0, price=1.0)
     none = shown(devices=scaling.device_rates([], own_rate=0, **limits))
-    assert [row[0] for row in none.rows] == ["a GPU"] and "not run yet" in none.rows[0]
+    assert none.rows == [] and "No GPU has a row" in none.notes[-1]
     own = shown(devices=scaling.device_rates([], own_rate=900, **limits))
     assert [row[1] for row in own.rows] == [str(n) for n in RANKS]
     assert "Assumed, not measured" in own.notes[0] and "25 GB/s" in own.notes[0]
+    assert not any("No GPU" in note for note in own.notes)
     assert own.rows[0][2].value == pytest.approx(300 * 1_281_167 // 1024 * 1024 / 900 / 3600, 1e-3)
 
 
@@ -95,7 +104,28 @@ def test_the_page_without_records_says_so(tmp_path):
     assert "not run yet" in str(faults_table(None))
     assert "not run yet" in str(scaling_table(None))
     picture = plot_scale(scaling.imagenet_job(300), {}, None)
-    assert b"not run yet" in picture.to_svg()
+    assert picture.tooltips == {} and not any(axes.texts for axes in picture.figure.axes)
+    assert "no step was measured" in make_scale_point(None, {}).sentence
+    assert "No fault has been struck" in make_faults_point(None).sentence
+
+
+@pytest.mark.parametrize(("two", "word"), [
+    (0.9, "fails its only check: two ranks took 0.900 s per step on a box, against at most 0.600"),
+    (0.55, "passes its only check: two ranks took 0.550 s per step on a box, predicted 0.500 to"),
+    (0.4, "fails its only check: two ranks took 0.400 s per step on a box, against at least 0.500"),
+])  # fmt: skip
+def test_the_sentence_says_whether_the_check_holds(two, word):
+    """One rank takes a second per step, so two take half of it, and the exchange of 0.1 s."""
+    recipe = {"batch_size": 64, "num_params": 1000}
+    summary = {"step_seconds": {"1": [1.0] * 3, "2": [two] * 3}, "exchange_seconds": [0.1] * 3}
+    record = Record("bench/scaling-full-a", "bench", recipe, {"device": "a box"}, summary)
+    point = make_scale_point(record, {})
+    assert word in point.sentence and ("take longer" in point.sentence) == (two == 0.9)
+    check = point.chips[0].text
+    assert check == f"check {'passes' if 'passes' in word else 'fails'}: 3 turns, a box"
+    assert any("GPU: no rate measured" in chip.text for chip in point.chips)
+    gpu = {"x": scaling.Device(Rates(1, 1), "a record", "cuda")}
+    assert not any("GPU" in chip.text for chip in make_scale_point(record, gpu).chips)
 
 
 def test_committed_faults_lost_nothing():
@@ -105,6 +135,12 @@ def test_committed_faults_lost_nothing():
     assert len(table.rows) == len(record.summary) >= 5
     for name, row in record.summary.items():
         assert (row["outcome"], row["lost"], row["doubled"]) == ("ended", 0, 0), name
+    number = len(table.rows)
+    assert f"{number} of {number} faults" in str(make_faults_point(record))
+    name, row = next(iter(record.summary.items()))
+    for spoiled in ({"lost": 1}, {"same_weights": False}, {"outcome": "hung"}):
+        worse = replace(record, summary=record.summary | {name: row | spoiled})
+        assert f"{number - 1} of {number} faults" in str(make_faults_point(worse))
 
 
 @pytest.mark.slow  # half a minute

@@ -227,7 +227,7 @@ def test_a_bench_without_time_is_dropped(store, tmp_path):
     now = SimpleNamespace(seconds=0.0)
     made = Session(store, tmp_path, CPU, now=lambda: now.seconds, say=lambda _: None)
     now.seconds = 460.0  # of 540; 60 are kept for the end
-    with pytest.raises(RuntimeError, match="20 s left, of 150 that it should have"):
+    with pytest.raises(RuntimeError, match="20 s left of the 150 s that it should have"):
         stages._measure_speed(made, [])
 
 
@@ -269,12 +269,12 @@ def test_results_lie_where_they_belong(tmp_path, monkeypatch):
 def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
     for minutes in (1, math.nan, math.inf):
         with pytest.raises(
-            ValueError, match=f"--minutes {minutes} holds no session; give 2 or more"
+            ValueError, match=f"--minutes {minutes} is too short for a session; give 2 or more"
         ):
             run_session(store, [1], folder=tmp_path, device="cpu", minutes=minutes)
     with monkeypatch.context() as patch:
         patch.setattr(stages, "describe_environment", lambda _: {"commit": None})
-        with pytest.raises(ValueError, match="name no commit; set NESTLIB_COMMIT"):
+        with pytest.raises(ValueError, match="not name a commit; set NESTLIB_COMMIT"):
             run_session(store, [1], folder=tmp_path, device="cpu")
     program = session.PROGRAMS["cuda"]
     monkeypatch.setitem(session.PROGRAMS, "cpu", program)

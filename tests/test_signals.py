@@ -192,7 +192,7 @@ def test_ctrl_c_at_ten_random_moments_loses_nothing(tmp_path):
         assert victim.returncode in (STOPPED, 130), (moments, said)
         if victim.returncode == STOPPED:
             assert (
-                "goes on from its checkpoint" in said[0] and "Stopping after this step" in said[1]
+                "resumes from its checkpoint" in said[0] and "Stopping after this step" in said[1]
             )
             assert steps_of(cut) > reached, (moments, said)
             reached = steps_of(cut)

@@ -103,7 +103,7 @@ def test_every_subset_sees_the_same_number_of_images(subset):
 
 
 def test_a_subset_that_gives_no_whole_epochs_is_refused():
-    with pytest.raises(ValueError, match="no whole number of epochs of 7000"):
+    with pytest.raises(ValueError, match="not a whole number of epochs of 7000"):
         small_schedule(7_000)
 
 
@@ -151,7 +151,7 @@ def test_a_recipe_with_another_rate_than_the_best_is_named(store):
     record_rates(store, {"WRN28-10": other})
     assert find_unsettled(store) == {
         "small/wrn_narrow": f"small/wrn_narrow has lr_per_256={chosen:g} (50.00 % of the held-out "
-        f"images), {other:g} is better (60.00 %); set it in nestbook/recipes/narrow.py"
+        f"images), but {other:g} is better (60.00 %); set it in nestbook/recipes/narrow.py"
     }
 
 
@@ -198,7 +198,7 @@ def test_what_has_not_its_best_rate_is_not_begun(store, monkeypatch):
     assert begun == {recipe.run_id for recipe in runs} - waiting and len(waiting) == 3 + 6
     failed = {o.run_id: o.text for o in outcomes if o.state == "failed"}
     assert set(failed) == waiting
-    assert all("not begun: small/pyramid_narrow has lr_per_256=" in t for t in failed.values())
+    assert all("not started: small/pyramid_narrow has lr_per_256=" in t for t in failed.values())
     record_rates(store, {})
     swept.clear()
     small.sweep_small(store, processes=2)
@@ -253,4 +253,4 @@ def test_the_board_adds_up(store, tmp_path, monkeypatch):
     assert float(shown[-2].split()[1]) == pytest.approx(total, abs=0.05 * len(rows))
     left = float(shown[-2].split()[2])
     assert left == pytest.approx(total - 3.5, abs=0.05 * len(rows))
-    assert f"2 processes side by side take {left / 2:.1f}"[:-1] in shown[-1]
+    assert f"2 parallel processes take {left / 2:.1f}"[:-1] in shown[-1]

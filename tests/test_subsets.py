@@ -55,9 +55,9 @@ def test_smaller_subsets_lie_in_larger_ones_and_none_in_what_is_held_out(digits)
 @pytest.mark.parametrize(
     ("count", "beside", "message"),
     [
-        (25, 0, "25 images and 0 beside them cannot hold equally many of 10 classes"),
-        (20, 5, "20 images and 5 beside them cannot hold"),
-        (400, 200, "images of its rarest class, not 40 and 20 beside them; take at most"),
+        (25, 0, "25 images and 0 others cannot be equally many per class for 10"),
+        (20, 5, "20 images and 5 others cannot be"),
+        (400, 200, "images of its rarest class, not 40 and 20 others; take at most"),
     ],
 )
 def test_too_few_images_are_said(digits, count, beside, message):
@@ -77,7 +77,7 @@ def test_a_subset_of_all_images_is_all_of_them():
     [
         ({"train_subset": 0}, "train_subset is 0, must be .*at least 1.*, or None"),
         ({"held_out": 10}, "held_out is 10, must be None without a train_subset"),
-        ({"train_subset": 10, "train_limit": 5}, "train_limit is 5, must be None where there is"),
+        ({"train_subset": 10, "train_limit": 5}, "train_limit is 5, must be None if there is"),
         ({"evaluate_every": 2}, r"evaluate_every is 2, must be a divisor of epochs \(3\)"),
         ({"evaluate_every": 0}, "evaluate_every is 0, must be .*at least 1"),
     ],
@@ -131,15 +131,15 @@ def test_a_held_out_run_never_sees_the_test_set(tiny_recipe, tmp_path, monkeypat
     assert {"held_out/top1", "held_out/loss"} <= set(record.summary)
     assert not [key for key in keys if key.startswith("test/")]
     assert record.top1 == (record.summary["held_out/top1"], "held_out")
-    assert "% top-1 on training images held out, epoch 3" in headline_of(record)[1]
+    assert "% held-out top-1, epoch 3" in headline_of(record)[1]
     assert record.environment["data"]["held_out"]["images"] == 50
     changed = replace(small(tiny_recipe, held_out=50), held_out=40)
-    assert stale_reasons(record, changed, store) == ["the held_out images of digits are others"]
+    assert stale_reasons(record, changed, store) == ["the held_out images of digits have changed"]
     train = record.environment["data"]["train"]
     data = {"train": train | {"class_names": ["none", *train["class_names"][1:]]}}
     renamed = replace(record, environment=record.environment | {"data": data})
     same = small(tiny_recipe, held_out=50)
-    assert stale_reasons(renamed, same, store) == ["the train images of digits are others"]
+    assert stale_reasons(renamed, same, store) == ["the train images of digits have changed"]
 
 
 def test_both_sets_have_the_classes_of_train(tmp_path):
@@ -149,7 +149,7 @@ def test_both_sets_have_the_classes_of_train(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(tmp_path / split / name / "0.png")
     recipe = get_recipe("cifar10/nest_tiny")
-    with pytest.raises(ValueError, match=r"have not: car; in train, not here: bird a; give"):
+    with pytest.raises(ValueError, match=r"do not have: car; only in train: bird a; give"):
         load_sets(recipe, data_dir=tmp_path)
     (tmp_path / "test" / "car").rename(tmp_path / "test" / "bird a")
     train, test = load_sets(recipe, data_dir=tmp_path)

@@ -195,14 +195,14 @@ def test_a_limit_of_time_does_not_move_with_the_wall_clock(tiny_recipe, store, h
     monkeypatch.setattr(runner, "estimate_cost", set_back)
     (outcome,) = sweep({"NesT": [tiny_recipe]}, store, **how, max_seconds=60)
     assert 50 < given[0] <= 60
-    assert outcome.text == "the next sweep goes on from its checkpoint"
+    assert outcome.text == "the next sweep resumes from its checkpoint"
 
 
 def test_a_stopped_smoke_run_promises_nothing(tiny_recipe, store, how, monkeypatch):
     monkeypatch.setattr(runner, "carry_out", lambda *_, **__: None)
     (outcome,) = sweep({"NesT": [replace(tiny_recipe, budget="smoke")]}, store, **how)
-    assert outcome.state == "stopped" and "goes on" not in outcome.text
-    assert "begins it anew" in outcome.text
+    assert outcome.state == "stopped" and "resumes" not in outcome.text
+    assert "starts it again" in outcome.text
 
 
 # Kill and start again
@@ -325,7 +325,7 @@ def test_changed_model_code_is_seen_and_rewritten_code_is_not(tiny_recipe, store
     assert find_fresh(tiny_recipe, store) is not None
     monkeypatch.setattr(TransformerLayer, "forward", other)
     staleness._PROBES.clear()
-    with pytest.warns(UserWarning, match="nest_tiny_cifar does not compute what it computed then"):
+    with pytest.warns(UserWarning, match="nest_tiny_cifar no longer computes what it computed"):
         assert find_fresh(tiny_recipe, store) is None
     staleness._PROBES.clear()
 
@@ -346,7 +346,7 @@ def test_other_images_are_seen(tiny_recipe, store, one):
     data = json.loads(json.dumps(record.environment["data"]))
     data["test"]["fingerprint"] = "0" * 64
     rewrite(store, record, data=data)
-    with pytest.warns(UserWarning, match="the test images of digits are others"):
+    with pytest.warns(UserWarning, match="the test images of digits have changed"):
         assert find_fresh(tiny_recipe, store) is None
 
 

@@ -1,4 +1,4 @@
-"""The pages of budget small: accuracy by training images, Table 1's narrow rows, their rates."""
+"""The page of training images, and the bars of budget small."""
 
 from dataclasses import replace
 
@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from nestbook.benchmarks.bench import run_bench
-from nestbook.report.ablations import gaps_table, plot_training_images
+from nestbook.report.ablation_tables import gaps_table
+from nestbook.report.ablations import plot_training_images
 from nestbook.report.bars import bars_table, find_bars, find_small_bars
-from nestbook.report.table1 import rates_table, table1_small
+from nestbook.report.findings import point_of_training_images
 from nestbook.report.tables import NOT_RUN
 from nestbook.sweeps.plans import plan
 from nestlib.metrics.accuracy import pack_right
-from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record
 
@@ -52,45 +51,20 @@ def test_gaps_are_those_of_the_means_with_paired_intervals(store):
     picture = plot_training_images(found)
     assert len([text for text in picture.tooltips.values() if "n = 3 seeds" in text]) == 6
     picture.to_svg()
+    point = point_of_training_images(found)
+    for number in ("1,000", "10,000"):  # 50,000 are not run
+        assert f"with {number} images NesT is {rows[number][0].value:.1f} ±" in point.sentence
+    assert "ahead of DeiT" in point.sentence and "WRN" not in point.sentence
+    assert [chip.text for chip in point.chips] == ["measured: n = 3, A processor"]
 
 
-def test_the_figure_without_records_says_so(store):
+def test_without_records_the_page_says_so(store):
     found = find_small_bars("training_images", store)
     assert "Not run yet: CIFAR-10" in plot_training_images(found).description
-    assert all(row[1:] == (NOT_RUN, NOT_RUN) for row in gaps_table(found).rows)
-
-
-def test_narrow_rows_of_table1_show_accuracy_speed_and_rate(store):
-    bars = plan("table1", "small", [0, 1, 2])
-    means = [add(store, recipe, 0.6) for recipe in bars["cifar10", "NesT-T"]]
-    rows = {row[0]: row for row in table1_small(store).rows}
-    assert len(rows) == 7
-    name, top1, _, n, params, *_, rate = rows["NesT-T"][1:]
-    assert (name, n, params, rate) == ("small/nest_narrow", "3", NOT_RUN, "not chosen yet")
-    assert top1.value == pytest.approx(np.mean(means))
-    assert rows["DeiT-T"][2] == NOT_RUN
-    bench = run_bench("small", store, form="smoke", device="cpu", committed=True)
-    assert list(bench.summary) == ["NesT-T"]
-    table = table1_small(store, bench=bench)
-    (row,) = [row for row in table.rows if row[0] == "NesT-T"]
-    assert row[5].value == pytest.approx(0.361, abs=1e-3) and row[6].value > 0.03
-    assert row[7].value > 0 and bench.run_id in row[7].source
-    assert [row[5] for row in table.rows].count(NOT_RUN) == 6
-
-
-def test_rates_are_shown_where_all_three_are_recorded(store):
-    bars = plan("learning_rates", "small", [0])
-    for (row, rate), (recipe,) in bars.items():
-        if row == "NesT-T" or (row, rate) == ("WRN28-10", "0.1"):
-            add(store, recipe, 0.5 + float(rate))
-    rows = {row[0]: row[2:] for row in rates_table(store).rows}
-    assert [cell.endswith(f"(at {rate})") for cell, rate in
-            zip(rows["NesT-T"], ("0.002", "0.004", "0.008"))] == [True] * 3  # fmt: skip
-    assert rows["WRN28-10"][0] == NOT_RUN and rows["WRN28-10"][-1] == "not chosen yet"
-    chosen = f"{get_recipe('small/nest_narrow').lr_per_256:g}"
-    assert rows["NesT-T"][-1] == chosen
-    shown = {row[0]: row[-1] for row in table1_small(store).rows}
-    assert (shown["NesT-T"], shown["DeiT-T"]) == (chosen, "not chosen yet")
+    assert gaps_table(found) is None
+    point = point_of_training_images(found)
+    assert point.sentence == "No answer yet: none of the 12 marks is run."
+    assert [chip.text for chip in point.chips] == ["not run"]
 
 
 def test_small_bars_stand_apart_from_the_papers_and_from_digits(store):
@@ -102,13 +76,11 @@ def test_small_bars_stand_apart_from_the_papers_and_from_digits(store):
     assert not any(bar.records for bar in [*bars.real, *bars.quick])
     assert all(bar.printed is None for bar in bars.small)
     table = bars_table("Small", bars.small)
-    assert "Small: narrow models" in table.to_markdown() and "Paper (%)" not in table.columns
-    assert any("cifar10 (narrow models, 10,000 images), block, avgpool3x3" in r[0]
-               for r in table.rows)  # fmt: skip
-    assert not any("make of processor" in note for note in table.notes)
+    assert "Paper (%)" not in table.columns
+    assert [line[0] for line in table.rows] == ["AvgPool3x3, block plane"]
+    assert "(narrow models, 10,000 images)" in bars.small[0].name
     add(store, plan("figure5", "small", [0])["cifar10", "image", "avgpool3x3"][0], 0.6, device="B")
-    notes = bars_table("Small", find_bars("figure5", store).small).notes
-    (note,) = [note for note in notes if "Not all runs are of one make of processor" in note]
-    assert "A processor: cifar10 (narrow models, 10,000 images), block, avgpool3x3" in note
-    assert "B: cifar10 (narrow models, 10,000 images), image, avgpool3x3" in note
+    sources = bars_table("Small", find_bars("figure5", store).small).sources
+    assert sources.line.startswith("3 runs on A processor and B, 10,000 test images")
+    assert [detail.partition(":")[0] for detail in sources.details] == ["B", "A processor"]
     assert replace(row[0], budget="quick").run_id != row[0].run_id

@@ -320,7 +320,7 @@ def test_earlier_transfers_are_replaced_and_nothing_else_is(tmp_path, packs):
         (folder / "3" / "cat.1.png").write_bytes(b"mine")
         (folder / "4").mkdir()
         before = contents(folder)
-        with pytest.raises(ValueError, match=r"holds .*3.*no transfer of ours; give a folder"):
+        with pytest.raises(ValueError, match=r"holds .*3.*which is not a transfer; give a folder"):
             write_transfers(folder, packs, plan)
         assert contents(folder) == before
 

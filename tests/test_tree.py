@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nestbook.report.tree import draw_trees, draw_walks
+from nestbook.report.tables import Number, Table
+from nestbook.report.tree import _comparable, draw_trees, draw_walks
 from nestlib.explain import Traversal
 
 
@@ -61,3 +62,34 @@ def test_walks_of_several_images_are_framed_on_their_own_image():
         ]
     with pytest.raises(ValueError, match="3 images, 3 walks and 2 names"):
         draw_walks(images, traversal, list("ab"), "walks")
+
+
+def test_walks_say_whether_they_hit_and_a_table_stands_beside_them():
+    images, names = np.zeros((2, 64, 64, 3), np.uint8), ["a", "b"]
+    beside = Table("Error (%)", ("Method", "Paper"), [("x", Number(51.8, "paper")), ("y", "")])
+    picture = draw_walks(
+        images, make_traversal(2), names, "walks", hits=[True, False], beside=beside
+    )
+    titles = [axes.get_title(loc="left") for axes in picture.figure.axes if axes.images]
+    assert titles == ["a: a hit", "b: a miss"]
+    assert "a: a hit:" in picture.description and "x 51.8 (Paper)" in picture.description
+    assert picture.tooltips["cell0-1"] == "x, Paper: 51.8 (paper)"
+    svg = picture.to_svg().decode()
+    assert "Error (%)" in svg and ">51.8<" in svg
+
+
+@pytest.mark.parametrize(
+    ("values", "texts", "unit"),
+    [
+        ([7.39e-3, 7.69e-3, 7.51e-3, 7.75e-3], ["7.39", "7.69", "7.51", "7.75"], "-3"),
+        ([7.555e-3, 7.552e-3, 0, -1e-3], ["7.555", "7.552", "0.000", "-1.000"], "-3"),
+        ([0.5, 0.25, -1.5, 3], ["0.50", "0.25", "-1.50", "3.00"], ""),
+        ([0, 0, 0, 0], ["0.000"] * 4, ""),
+        ([12345, 1, 0, 0], ["1.23", "0.00", "0.00", "0.00"], "4"),
+    ],
+)
+def test_values_of_a_step_share_a_power_of_ten(values, texts, unit):
+    shown, shown_unit = _comparable(np.array(values, float))
+    assert [text.replace("\N{MINUS SIGN}", "-") for text in shown] == texts
+    raised = str.maketrans("\u207b\u2070\u00b9\u00b2\u00b3\u2074", "-01234")
+    assert shown_unit.translate(raised) == (f"\N{MULTIPLICATION SIGN} 10{unit}" if unit else "")

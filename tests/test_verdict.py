@@ -35,7 +35,7 @@ def test_mean_spread_and_sampling_half_width():
     assert scores.mean == pytest.approx(97.1) and scores.spread == pytest.approx(0.2)
     assert scores.n == 3 and scores.half_width == sampling_half_width(scores.mean, 10_000)
     assert Scores((97.1,), 10_000).spread is None
-    with pytest.raises(ValueError, match="0 runs on 10 images are no scores"):
+    with pytest.raises(ValueError, match="0 runs on 10 images are not scores"):
         Scores((), 10)
 
 

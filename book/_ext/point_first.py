@@ -2,14 +2,16 @@
 
 A notebook has to set up before it shows something. In the book its cells with the tags `parameters`
 and `setup` move into the section "Run this page", which folds, and the code of a figure stands
-below the figure.
+below the figure. An output that folds is called "Figures and tables", not code.
 """
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
+RESULTS = "Figures and tables", "Hide figures and tables"
 TITLE, SUMMARY = "Run this page", "Commands, parameters and code"
 SET_UP = {"tag_parameters", "tag_setup"}
 logger = logging.getLogger(__name__)
@@ -25,8 +27,11 @@ class PutPointFirst(SphinxPostTransform):
             if node.get("nb_element") == "cell_code"
         ]  # fmt: skip
         for cell in cells:
-            if cell.get("hide_mode") == "input":
+            if cell.get("hide_mode") in ("input", "input+output"):
                 cell.children.reverse()
+        for node in self.document.findall(HideCodeCellNode):
+            if "below-input" in node["classes"]:  # an output that folds, not its code
+                node["prompt_show"], node["prompt_hide"] = RESULTS
         sections = [s for s in self.document.findall(nodes.section) if title_of(s) == TITLE]
         moved = [cell for cell in cells if SET_UP & set(cell["classes"])]
         if moved and len(sections) != 1:

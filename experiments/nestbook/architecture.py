@@ -1,4 +1,4 @@
-"""What a built NesT says of itself: its shapes, and which patches reach which block.
+"""Facts read off a built NesT: its shapes, and which patches reach which block.
 
 Shapes are traced by hooks in a real forward pass; who hears whom by gradients of untrained models.
 """
@@ -101,7 +101,7 @@ def heard_pixels(plane: str, *, model: str = "nest_tiny_cifar") -> tuple[torch.T
         model: whose blocks and layers it has, one of CIFAR's.
 
     Returns:
-        a (T, H, W) bool a level, the image side first.
+        one (T, H, W) bool per level, the image side first.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

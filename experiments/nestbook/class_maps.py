@@ -46,11 +46,11 @@ def class_maps(method: str, model: nn.Module, images: Tensor, classes: Classes =
         model: a nestlib NesT; for the first three also a timm convnet, for "rollout" a timm
             VisionTransformer with a class token.
         images: (B, 3, H, W), normalised as the model was trained, of the model's type.
-        classes: one for all images or one an image; None takes the predicted ones.
+        classes: one for all images or one per image; None takes the predicted ones.
 
     Raises:
         ValueError: an unknown method, images that do not fit or are not finite, a model without
-            classes, classes that it has not, or weights made in inference mode.
+            classes, unknown classes, or weights made in inference mode.
         TypeError: a model that the method cannot explain.
     """
     compute = choose("method", method, METHODS)
@@ -97,7 +97,7 @@ def largest_attentions(model: VisionTransformer, images: Tensor) -> tuple[Tensor
     plain = layers and all(isinstance(attn, Attention) for attn in layers)
     if not isinstance(model, VisionTransformer) or not plain:
         raise TypeError(
-            f"{type(model).__name__} has no attention over all patches to roll out; give a timm "
+            f"{type(model).__name__} has no attention over all patches to roll out; use a timm "
             "VisionTransformer (deit_*, vit_*)"
         )
     found = []
@@ -202,7 +202,7 @@ def _last_map(model: nn.Module, images: Tensor) -> Tensor:
     channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
     if features.ndim != 4 or features.shape[1] != model.num_features or channels_last:
         raise TypeError(
-            f"{name}'s last features {tuple(features.shape)} are no map (B, C, h, w) of "
+            f"{name}'s last features {tuple(features.shape)} are not a map (B, C, h, w) of "
             f"{model.num_features} channels; for a class-token model use rollout"
         )
     return features.detach()

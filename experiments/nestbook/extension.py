@@ -56,7 +56,7 @@ def expected() -> dict[str, str]:
 
 
 def commands() -> dict[str, Callable]:
-    """What `nest` can do beside nestlib's own commands."""
+    """Commands of `nest` beside nestlib's own."""
     found = (sweep, evidence, bench, profile, evaluate, score, explain)
     return {command.__name__: command for command in found}
 

@@ -1,4 +1,4 @@
-"""What a parameterised notebook needs at its top: can it run with the parameters that it was given?
+"""Check at the top of a notebook that it can run with the parameters that it was given.
 
 papermill itself lets an unknown name pass with a line in its log and checks no values, so a typing
 error would run the notebook with its defaults. The notebook's first call compares what papermill
@@ -46,7 +46,7 @@ _TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def one_of(values: Collection[str], *, or_empty: bool = False) -> Callable[[str], str]:
-    """A rule: what is to be said of a value that is not one of `values`; "" of one that is."""
+    """A rule: the fault of a value that is not one of `values`; "" for one that is."""
 
     def rule(value: str) -> str:
         fits = value in values or (or_empty and not value)
@@ -56,7 +56,7 @@ def one_of(values: Collection[str], *, or_empty: bool = False) -> Callable[[str]
 
 
 def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
-    """A rule for numbers; those that are not finite never fit."""
+    """A rule for numbers in a range; numbers that are not finite never fit."""
 
     def rule(value: float) -> str:
         if math.isfinite(value) and low <= value <= high:
@@ -67,7 +67,7 @@ def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
 
 
 def _is_there(value: str) -> str:
-    return "" if not value or is_url(value) or Path(value).exists() else "is not there"
+    return "" if not value or is_url(value) or Path(value).exists() else "does not exist"
 
 
 def _is_usable(device: str) -> str:
@@ -121,13 +121,13 @@ def check_parameters(cells: Sequence[str]) -> None:
 
 
 def _find_project() -> None:
-    """papermill works wherever it was called; the records are of the clone of this nestlib."""
+    """Find the project from any working directory of papermill: the clone of this nestlib."""
     root, clone = find_project_root(), find_project_root(Path(__file__).parent)
     if is_project(root):
         return
     if not is_project(clone):
         raise FileNotFoundError(
-            f"{root} lies in no clone of this project, so there are no records to show; run the "
+            f"{root} is not in a clone of this project, so there are no records to show; run the "
             "notebook from the clone's folder, or give it to papermill: --cwd FOLDER"
         )
     os.environ[PROJECT] = str(clone)

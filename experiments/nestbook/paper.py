@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table1Row:
-    """Table 1, input 32x32, 300 epochs. A question mark stands where the paper prints one."""
+    """Table 1, input 32x32, 300 epochs. A question mark is the paper's own."""
 
     group: str
     params_m: float  # millions

@@ -1,4 +1,4 @@
-"""The record of what the book measures, written when the measurement has ended, or why none is."""
+"""Write the record of what the book measures when the measurement has ended, or say why not."""
 
 import hashlib
 import json
@@ -32,12 +32,12 @@ def add_record(
 
 
 def short_hash(identity: dict[str, Any]) -> str:
-    """Eight hex digits of all that decides a record's numbers, for its id."""
+    """Eight hex digits of everything that decides a record's numbers, for its id."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Failure(str):
-    """In a result's place: why a model could not be scored, in one line of a table's notes.
+    """Why a model could not be scored: one line of a table's notes, in place of a result.
 
     A plain string there is no failure: it says what is not run yet.
     """

@@ -1,4 +1,4 @@
-"""`nest`: recipes, training, benchmarks and evaluation from the command line.
+"""`nest`: train, benchmark and evaluate NesT from the command line.
 
 nest recipes cifar10
 nest train cifar10/nest_tiny --data-dir data/cifar10 --max-time 9m
@@ -19,7 +19,7 @@ from nestlib.cli.shards import check_shards, shard
 from nestlib.extensions import extended
 
 # Words of the library's messages that a command line has other words for, beside its own options'.
-OPTIONS = {"download=True": "--download", "data_dir=...": "--source"}  # --source: of `nest shard`
+OPTIONS = {"data_dir=...": "--source"}  # of `nest shard`
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # fmt: skip
@@ -35,10 +35,12 @@ def _show_version(asked: bool) -> None:
 def nest(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="show it and exit"),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="show the version and exit"
+        ),
     ] = False,
 ) -> None:
-    """NesT: recipes, training, benchmarks and evaluation."""
+    """Train, benchmark and evaluate NesT."""
 
 
 for _command in (recipes, train, shard, check_shards, export):
@@ -49,7 +51,7 @@ for _name, _command in extended({}, "commands").items():
 
 
 def main() -> None:
-    """Run the command; what a user can mend is one line, not a traceback."""
+    """Run the command; an error that a user can fix is one line, not a traceback."""
     try:
         app()
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -59,12 +61,12 @@ def main() -> None:
 
 
 def _is_for_users(error: RuntimeError) -> bool:
-    """Is it one of ours, whose message says what to do, and not a fault of torch or this code?"""
+    """Whether an error is one of ours, whose message says what to do, and not a bug."""
     return type(error).__module__.startswith(("nestlib.", "nestbook."))
 
 
 def in_options(message: str, names: list[str]) -> str:
-    """A message of the library in the words of the command `names`: --data-dir for data_dir=..."""
+    """Put a library's message in the words of a command: --data-dir for data_dir=..."""
     words = dict(OPTIONS)
     commands = typer.main.get_command(app).commands
     for parameter in (p for name in names if name in commands for p in commands[name].params):

@@ -19,29 +19,38 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="where the data set lies: a folder, or the URL of shards",
+        help="folder of the data set, or URL of its shards",
         parser=lambda text: text if "://" in text else Path(text), metavar="FOLDER|URL",
     ),
 ]  # fmt: skip
-Precision = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where it is computed")]
-RunsDir = Annotated[Path | None, typer.Option(help="checkpoints go here; default runs/")]
-WeightsDir = Annotated[Path | None, typer.Option(help="weights of runs are here; default runs/")]
-MaxTime = Annotated[str, typer.Option(help="stop cleanly before: 90s, 9m, 2h; then resume")]
-CommitRecord = Annotated[
-    bool, typer.Option(help="write the record to experiments/records, not runs/records")
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16 or auto (bf16 if the device computes it, else fp32)")
 ]
-Again = Annotated[bool, typer.Option("--again", help="run it here though there is a record")]
+RunsDir = Annotated[Path | None, typer.Option(help="folder for checkpoints; default: runs/")]
+WeightsDir = Annotated[
+    Path | None, typer.Option(help="folder of the runs' weights; default: runs/")
+]
+MaxTime = Annotated[
+    str,
+    typer.Option(
+        help="stop with a checkpoint within this time: 90s, 9m, 2h; the same command resumes"
+    ),
+]
+CommitRecord = Annotated[
+    bool, typer.Option(help="write the record to experiments/records instead of runs/records")
+]
+Again = Annotated[bool, typer.Option("--again", help="run it again even if a record exists")]
 
 
 def refuse(given: Iterable[str], where: str) -> None:
-    """Raise ValueError for options, by their names, that would change nothing."""
+    """Raise ValueError if options, given by name, would change nothing."""
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in given)
     if unused:
-        raise ValueError(f"{where} takes no {unused}; leave it out")
+        raise ValueError(f"{where} does not take {unused}; leave it out")
 
 
 def named_options(context: typer.Context) -> set[str]:
-    """The parameters that the command line itself gives, by their names in the code."""
+    """Names, as in the code, of the parameters that the command line sets."""
     return {
         name for name in context.params
         if context.get_parameter_source(name).name == "COMMANDLINE"
@@ -49,12 +58,12 @@ def named_options(context: typer.Context) -> set[str]:
 
 
 def seconds_left(max_time: str) -> float | None:
-    """Of `--max-time` for the work itself; None without a limit."""
+    """Seconds of `--max-time` left for the work itself; None without a limit."""
     return parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None
 
 
 def process_age() -> float:
-    """Seconds since this process began: imports come before any clock of ours. 0 without /proc."""
+    """Seconds since this process began, imports included; 0 without /proc."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
@@ -64,21 +73,21 @@ def process_age() -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """ "90s", "9m", "1.5h" or plain seconds.
+    """Seconds of "90s", "9m", "1.5h" or a plain number.
 
     Raises:
         ValueError: anything else.
     """
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no time; write seconds, or 90s, 9m, 1.5h")
+        raise ValueError(f"{text!r} is not a time; write seconds, or 90s, 9m, 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def say_found(
     records: Iterable["Record | str"], store: "Store", began: str, what: str
 ) -> None:  # fmt: skip
-    """Name the records that stood there before this command: they are not of this call."""
+    """Name the records that existed before this command, which did not make them."""
     found = [
         f"  {store.path_of(record)}, made {record.environment['finished'][:10]} on "
         f"{record.environment['device']}"
@@ -86,5 +95,5 @@ def say_found(
         if not isinstance(record, str) and record.environment["started"] < began
     ]
     if found:
-        lines = [f"nothing was {what} for what has a record; --again runs it here:", *found]
+        lines = [f"not {what}, because a record exists; --again runs it again:", *found]
         typer.echo("\n".join(lines), err=True)

@@ -1,4 +1,4 @@
-"""Recipes listed, trained, exported, and queued on Slurm."""
+"""Commands that list, train and export recipes, and queue them on Slurm."""
 
 import os
 import statistics
@@ -37,12 +37,13 @@ Job = tuple[Recipe | GanRecipe, tuple[str, ...]]  # and the words of `nest` that
 
 def recipes(
     words: Annotated[
-        list[str] | None, typer.Argument(help="list those that hold each of these words")
+        list[str] | None, typer.Argument(help="show only recipes that contain all of these words")
     ] = None,
 ) -> None:
-    """List named recipes, one a line: what each reaches in the paper, and here in what time.
+    """List named recipes, one per line.
 
-    Without a record it names the budget that the recipe is made for.
+    Each line names the accuracy in the paper and here. A recipe without a record shows the budget
+    that it is made for.
     """
     named, paper, store = list_recipes(), extended({}, "expected"), open_store()
     width = max(map(len, named))
@@ -55,12 +56,12 @@ def recipes(
     wanted = [word.casefold() for word in words or []]
     found = [line for line in lines if all(word in line.casefold() for word in wanted)]
     if not found:
-        raise ValueError(f"no recipe holds {' and '.join(words)}; `nest recipes` lists all")
+        raise ValueError(f"no recipe contains {' and '.join(words)}; `nest recipes` lists all")
     typer.echo("\n".join(found))
 
 
 def describe_reached(records: Sequence[Record]) -> str:
-    """What a recipe's runs reached, and how long each took on what; of several, the means."""
+    """The accuracy of a recipe's runs, their time and their device; means of several runs."""
     if not records:
         return ""
     minutes = statistics.mean(record.summary["train_seconds"] for record in records) / 60
@@ -73,33 +74,42 @@ def describe_reached(records: Sequence[Record]) -> str:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
-    set_: Annotated[list[str], typer.Option("--set", help="field=value, again and again")] = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="orders, weights, augmentation")] = 0,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", help="change a field of the recipe: field=value; may be repeated"),
+    ] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="seed of weights, image order and augmentation")] = 0,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="fetch the data set where it is missing")] = False,
+    download: Annotated[bool, typer.Option(help="download the data set if it is missing")] = False,
     runs_dir: RunsDir = None,
     max_time: MaxTime = "",
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
-    budget: Annotated[str, typer.Option(help="smoke cuts the recipe to seconds")] = "",
+    budget: Annotated[str, typer.Option(help="smoke: cut the recipe to a run of seconds")] = "",
     device: Device = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, or auto: bf16 where the device computes it itself")
+        str,
+        typer.Option(
+            help="fp32, bf16 or auto (bf16 if the device computes it, else fp32); default: the "
+            "recipe's own"
+        ),
     ] = "",
     micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="so many images at once; their gradients are added")
+        int | None,
+        typer.Option(min=1, help="largest number of images at once; gradients are accumulated"),
     ] = None,
     step: Annotated[
-        str, typer.Option(help="how a GPU gets it: eager, compiled, graph or compiled_graph")
+        str, typer.Option(help="how a step runs: eager, compiled, graph or compiled_graph")
     ] = "",
     rank_timeout: Annotated[
-        str, typer.Option(help="ranks wait so long for one another, then all are lost")
+        str, typer.Option(help="how long ranks wait for one another before the run fails")
     ] = "10m",
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Train a recipe, or go on where it stopped; leaves a record, and weights.safetensors.
+    """Train a recipe, or resume a run that stopped.
 
-    Ctrl-C stops it after its step, with a checkpoint.
+    A finished run leaves a record and weights.safetensors. Ctrl-C stops a run after the current
+    step, with a checkpoint.
     """
     from nestlib.runs.run import carry_out, describe_stop
 
@@ -130,9 +140,9 @@ def train(
 
 
 def check_used(chosen: Recipe | GanRecipe, *, budget: str = "", **given) -> None:
-    """Raise ValueError for options of `nest train` that this recipe would not use."""
+    """Raise ValueError if options of `nest train` are given that this recipe does not use."""
     if budget:
-        check_choice("budget of train", budget, ["smoke"], "(a recipe has the others itself)")
+        check_choice("--budget", budget, ["smoke"], "(other budgets belong to recipes)")
     if chosen.dataset == "digits":
         refuse((name for name in ("data_dir", "download") if given.get(name)), "a run on digits")
     if budget == "smoke":
@@ -145,7 +155,7 @@ def describe_end(record: Record) -> str:
     """One line on how a run ended."""
     summary = record.summary
     if summary.get("status") == "failed":
-        return f"failed: {summary['failure']}; its record says so, --again trains it anew"
+        return f"failed: {summary['failure']}; --again trains it again"
     spent = f"{summary['train_seconds']:.0f} s on {record.environment['device']}"
     if record.kind == "gan":
         smoke = record.recipe["budget"] == "smoke"  # whose folder is gone
@@ -155,7 +165,7 @@ def describe_end(record: Record) -> str:
             f"{'' if smoke else '; pictures in samples/ of its run folder'}"
         )
     top1, split = record.top1
-    held_out = " of the training images held out" if split == "held_out" else ""
+    held_out = " on held-out training images" if split == "held_out" else ""
     epoch = summary["reported_epoch"]
     return f"{record.run_id}: {top1:.2f} % top-1{held_out} after epoch {epoch}, {spent}"
 
@@ -163,16 +173,18 @@ def describe_end(record: Record) -> str:
 def _choose(
     name: str, seed: int, assignments: list[str], precision: str, device: str
 ) -> Recipe | GanRecipe:
-    """A named recipe with what was asked of it; without a precision it keeps its own."""
+    """A named recipe with the changes that were asked for; it keeps its precision by default."""
     set_ = {assignment.partition("=")[0] for assignment in assignments}
     for field, given in (("seed", seed), ("precision", precision)):
         if given and field in set_:
-            raise ValueError(f"--{field} {given} and --set {field}=... both say it; give one")
+            raise ValueError(
+                f"--{field} {given} and --set {field}=... set the same field; give one of them"
+            )
     chosen = with_overrides(get_recipe(name, seed=seed), assignments)
     if chosen.budget == "smoke":
         raise ValueError(
-            "--set budget=smoke would train the whole recipe and keep nothing; --budget smoke cuts "
-            "it to seconds"
+            "--set budget=smoke would train the whole recipe and keep nothing; use --budget "
+            "smoke, which cuts it to seconds"
         )
     if not precision:
         return chosen
@@ -184,10 +196,13 @@ def _choose(
 
 def export(
     recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
-    seed: Annotated[int, typer.Option(help="of its run")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
     runs_dir: WeightsDir = None,
 ) -> None:
-    """Round a finished run's weights to fp16 beside the committed records, to be loaded by name."""
+    """Save a finished run's weights in fp16.
+
+    The file is written beside the committed records, so that the model can be loaded by name.
+    """
     from nestlib.runs.weights import commit_weights
 
     path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
@@ -196,22 +211,32 @@ def export(
 
 def submit(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(help="a recipe; or a figure: a job for each of its runs")],
-    nodes: Annotated[int, typer.Option(min=1, help="machines of one run")] = 1,
+    what: Annotated[str, typer.Argument(help="a recipe, or a figure (one job per run)")],
+    nodes: Annotated[int, typer.Option(min=1, help="machines per run")] = 1,
     gpus_per_node: Annotated[
-        int, typer.Option(min=0, help="a rank each; 0: one rank, on the CPU")
+        int, typer.Option(min=0, help="GPUs per machine, one rank each; 0: one rank on the CPU")
     ] = 1,
-    cpus_per_rank: Annotated[int, typer.Option(min=1, help="to decode images")] = 8,
-    time: Annotated[str, typer.Option(help="of one job; then it is queued again")] = "12:00:00",
-    slurm: Annotated[list[str], typer.Option(help="any option of sbatch: partition=gpu")] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the script alone")] = False,
+    cpus_per_rank: Annotated[
+        int, typer.Option(min=1, help="CPU cores per rank, to decode images")
+    ] = 8,
+    time: Annotated[
+        str, typer.Option(help="time limit per job; an unfinished job is queued again")
+    ] = "12:00:00",
+    slurm: Annotated[
+        list[str],
+        typer.Option(help="an option of sbatch, such as partition=gpu; may be repeated"),
+    ] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print the job script")] = False,
 ) -> None:
-    """Queue a run, or a figure's, on Slurm; other options go on to `nest train` or `nest sweep`."""
+    """Queue a run, or all runs of a figure, on Slurm.
+
+    Other options are passed to `nest train` or `nest sweep`.
+    """
     from nestlib.runs import cluster
 
     figures = extended({}, "queues")
     if what in figures and nodes * gpus_per_node > 1:
-        raise ValueError(f"each run of {what} takes one GPU: leave --nodes and --gpus-per-node out")
+        raise ValueError(f"each run of {what} takes one GPU; leave out --nodes and --gpus-per-node")
     lines = cluster.enqueue(
         list(find_jobs(what, context.args, context.parent.command)),
         find_project_root() / "runs" / "slurm",
@@ -225,19 +250,21 @@ def submit(
 
 
 def find_jobs(what: str, more: Sequence[str], nest: "Group") -> Iterator[Job]:
-    """The jobs of a recipe's run, or of a figure's runs that wait; `more` words of its command."""
+    """The job of a recipe, or of each waiting run of a figure; `more`: further words of `nest`."""
     figures = extended({}, "queues")
     queue, name = (figures[what], "sweep") if what in figures else (_queue_run, "train")
     asked = nest.commands[name].make_context(name, [what, *more]).params
     if asked["max_time"]:
-        raise ValueError("--max-time is for a run at hand; a job's limit is --time")
+        raise ValueError("--max-time is for a run on this machine; a job's limit is --time")
     yield from queue(what, asked, tuple(more))
 
 
 def _queue_run(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
-    """A recipe's job; a typing error shows now, not in the queue."""
+    """The job of a recipe's run; typing errors are raised now, not in the queue."""
     if asked["precision"] == "auto":
-        raise ValueError("the machine of a job is not known yet: name --precision fp32 or bf16")
+        raise ValueError(
+            "the job's machine is not known yet; give --precision fp32 or bf16 instead of auto"
+        )
     recipe = _choose(what, asked["seed"], asked["set_"], asked["precision"], "cpu")
     check_used(recipe, **asked)
     yield recipe, ("train", what, *more)

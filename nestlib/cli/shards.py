@@ -1,4 +1,4 @@
-"""Shards of a data set made and checked."""
+"""Commands that make and check the shards of a data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,9 @@ import typer
 
 def _folder(text: str) -> Path:
     if "://" in text:
-        raise typer.BadParameter(f"{text} is not a folder; make shards in one, and copy them there")
+        raise typer.BadParameter(
+            f"{text} is not a folder; make the shards in a local folder and copy them there"
+        )
     return Path(text)
 
 
@@ -19,18 +21,23 @@ def shard(
     source: Annotated[
         Path,
         typer.Option(
-            help="holds {train,val}/<class>/<image>, or the official tars",
+            help="folder of {train,val}/<class>/<image>, or of the official tars",
             parser=_folder, metavar="FOLDER",
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="the shards go here", parser=_folder, metavar="FOLDER")
+        Path, typer.Option(help="folder for the shards", parser=_folder, metavar="FOLDER")
     ],
     split: Annotated[str, typer.Option(help="train, test, or both")] = "both",
-    shard_mb: Annotated[float, typer.Option(help="megabytes of images in a shard")] = 128,
-    processes: Annotated[int | None, typer.Option(help="default: one a CPU")] = None,
+    shard_mb: Annotated[float, typer.Option(help="megabytes of images per shard")] = 128,
+    processes: Annotated[
+        int | None, typer.Option(help="worker processes; default: one per CPU")
+    ] = None,
 ) -> None:  # fmt: skip
-    """Make shards for training on many nodes; a killed call goes on where it stopped."""
+    """Make shards for training on many nodes.
+
+    If the command is killed, the same command resumes.
+    """
     from nestlib.data.shard_maker import make_shards
 
     splits = ("train", "test") if split == "both" else (split,)
@@ -41,7 +48,7 @@ def shard(
 
 
 def check_shards(
-    place: Annotated[str, typer.Argument(help="a folder or the URL of shards")],
+    place: Annotated[str, typer.Argument(help="folder or URL of the shards")],
 ) -> None:
     """Compare every shard with its checksum."""
     from nestlib.data.shard_maker import verify_shards
@@ -51,4 +58,4 @@ def check_shards(
         typer.echo(fault)
     if faults:
         raise typer.Exit(1)
-    typer.echo(f"every shard of {place} is what its index says")
+    typer.echo(f"all shards of {place} match their checksums")

@@ -1,4 +1,4 @@
-"""Where the images of a data set lie that shards are made from: folders, or the official tars.
+"""Find the images that shards are made from, in folders or in the official tars.
 
 Listed in the order of nestlib.data.folders: by class, then by file name without suffix.
 """
@@ -18,7 +18,7 @@ from nestlib.data.left_out import LINKED, UNSORTED, LeftOut, is_image
 
 
 class Source(NamedTuple):
-    """One image: its class, its path as a tree of class folders has it, and where its bytes are."""
+    """One image: its class, its path in a tree of class folders, and where its bytes are."""
 
     class_name: str
     file: str
@@ -34,7 +34,7 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
 
     Raises:
         FileNotFoundError: neither is there; the message says what was looked for.
-        OSError: a tar that breaks off or is damaged, or a file that is not there any more.
+        OSError: a tar that breaks off or is damaged, or a file that no longer exists.
         ValueError: an image that comes twice.
     """
     tar = folder / TARS[split]
@@ -48,7 +48,9 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
     found.sort(key=lambda one: (numbers[one.class_name], *sample_order(os.path.basename(one.file))))
     for one, after in pairwise(found):
         if one.file == after.file:
-            raise ValueError(f"{one.path} holds {one.file} twice; pack it again with one of them")
+            raise ValueError(
+                f"{one.path} contains {one.file} twice; pack it again with one of them"
+            )
     return found
 
 
@@ -95,7 +97,7 @@ def _count_link(member: tarfile.TarInfo, tar: Path, left_out: LeftOut) -> None:
 
 
 def _walk_tar(tar: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
-    """Path, offset and size of each file of a tar, and of the tars in it, taken for folders.
+    """Path, offset and size of each file in a tar; a tar inside it counts as a folder.
 
     Each has its place in the whole, so none is unpacked.
     """

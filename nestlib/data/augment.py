@@ -1,4 +1,4 @@
-"""What is done to a training batch, on the batch's own device, with every draw from one generator.
+"""Augment a training batch on its own device, with every random draw from one generator.
 
 The order is the published NesT code's (libml/preprocess.py, augment/augment_utils.py): pad and
 crop, flip, RandAugment, colour jitter, normalise, random erasing, MixUp or CutMix. Each image draws
@@ -97,7 +97,7 @@ def crop_and_flip(
 
 
 def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:
-    """Replace a box of each image, with probability `prob`, by standard normal noise per pixel.
+    """Replace a box in each image, with probability `prob`, by standard normal noise per pixel.
 
     Normalised float images (B, C, H, W) to the same. The box is centred anywhere and clipped at the
     border, so that it covers less than its drawn area. Source: published code, random_erasing.
@@ -122,7 +122,7 @@ def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:
 def mix(
     images: Tensor, targets: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mix each image and its target with a partner's by MixUp or CutMix: one kind for the batch.
+    """Mix each image and target with a partner's, by MixUp or by CutMix for the whole batch.
 
     Float images (B, C, H, W) and targets (B, num_classes) to the same. MixUp's partner is a random
     one, CutMix's the image at the mirrored place in the batch. A target's weight is the mean of its
@@ -151,7 +151,7 @@ def mix(
 
 
 def _cutmix_box(shares: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Boxes within the image, of its proportions, over about `shares` of it: (B, H, W) bool."""
+    """Boxes of the image's proportions that cover about `shares` of it: (B, H, W) bool."""
     places = torch.rand(2, *shares.shape, generator=generator, device=shares.device)
     inside = []
     for side, place in zip(size, places.unbind(), strict=True):

@@ -1,4 +1,4 @@
-"""What a recipe does to its training batches; nestlib.data.augment carries it out."""
+"""The augmentation settings of a recipe; nestlib.data.augment applies them."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,7 +13,7 @@ Alpha = Annotated[float, Range(0, 1000)]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training batch. The defaults are the published NesT recipe for CIFAR.
+    """Augmentation of a training batch. The defaults are those of the published recipe for CIFAR.
 
     crop_padding: black pixels added on each side before a crop back to H x W; 0: no crop.
     flip: probability of a left-right flip.
@@ -53,7 +53,7 @@ class Augmentation:
 
     @classmethod
     def none(cls) -> "Augmentation":
-        """Leave images and labels as they are."""
+        """No augmentation: images and labels stay as they are."""
         return cls(
             crop_padding=0, flip=0.0, rand_augment_ops=0, erase_prob=0.0, mix_prob=0.0,
             label_smoothing=0.0,

@@ -1,4 +1,4 @@
-"""Boxes of images, and words for their classes, from the tables that lie beside the images."""
+"""Read boxes of images, and descriptions of classes, from the tables beside the images."""
 
 import io
 import logging
@@ -25,7 +25,7 @@ log_line = logging.getLogger(__name__)
 
 
 def read_rows(table: Table) -> Iterator[tuple[str, list[str]]]:
-    """The lines that are not blank: "<path>, line <number>", and the fields.
+    """Lines that are not blank, each as "<path>, line <number>" and its fields.
 
     Fields stand between commas in .csv files, else between tabs, or spaces in a line without tabs.
     The text is UTF-8, or else Latin-1.
@@ -45,7 +45,7 @@ def read_rows(table: Table) -> Iterator[tuple[str, list[str]]]:
 
 
 def read_words(table: Table) -> dict[str, str]:
-    """The words for each class, from lines of a wnid and words."""
+    """The description of each class, from lines of a wnid and words."""
     return {wnid: " ".join(words) for _, (wnid, *words) in read_rows(table)}
 
 
@@ -63,7 +63,7 @@ def fit_box(edges: Sequence[str], right: float, bottom: float) -> tuple[float, .
     (x0, x1), (y0, y1) = sorted(numbers[::2]), sorted(numbers[1::2])
     if x1 < 0 or y1 < 0 or x0 > right or y0 > bottom:
         raise ValueError(
-            f"the box {', '.join(edges)} lies outside of its image, 0 to {right:g} across and 0 to "
+            f"the box {', '.join(edges)} is outside its image, 0 to {right:g} across and 0 to "
             f"{bottom:g} down"
         )
     return max(x0, 0), max(y0, 0), min(x1, right), min(y1, bottom)
@@ -72,7 +72,7 @@ def fit_box(edges: Sequence[str], right: float, bottom: float) -> tuple[float, .
 def gather_boxes(
     tables: Iterable[Table], split: str, image_size: int
 ) -> dict[Key, tuple[Box, str]]:
-    """The box of each image that the tables of Tiny ImageNet name, and the line where it stands.
+    """The box of each image in Tiny ImageNet's tables, and the line that names it.
 
     Tables are known by their file names: boxes.csv (of both splits), val_annotations.txt or
     <wnid>_boxes.txt. Fractions are rounded to the nearest pixel; see `fit_box` for the rest.
@@ -117,7 +117,7 @@ def _name_fields(table: Table, split: str) -> Iterator[tuple[str, dict[str, str]
 def arrange_boxes(
     found: dict[Key, tuple[Box, str]], keys: Sequence[Key], part: bool = False
 ) -> np.ndarray:
-    """The boxes of the images `keys`: (N, 1, 4) int16, -1 where an image has none.
+    """The boxes of the images `keys`: (N, 1, 4) int16, -1 for an image without a box.
 
     One warning counts the boxes of images that are not there, unless these are `part` of a set.
 
@@ -129,10 +129,13 @@ def arrange_boxes(
         wnid, file = min(strange)
         first = f"{found[wnid, file][1]}: {file} of class {wnid}"
         if len(strange) == len(found):
-            raise ValueError(f"{first} is not an image here, nor is any other of the boxes' files")
+            raise ValueError(
+                f"{first} is not an image here, and neither is any other file in the tables of "
+                "boxes"
+            )
         if not part:
             log_line.warning(
-                "%d boxes are of images that are not here, as %s", len(strange), first
+                "boxes of images that are not here: %d, such as %s", len(strange), first
             )  # fmt: skip
     nowhere = (-1, -1, -1, -1), ""
     return np.array([found.get(key, nowhere)[0] for key in keys], dtype=np.int16)[:, None]

@@ -1,9 +1,9 @@
-"""A data set in memory: `ImageSet` if it is small, `FolderSet` if it is as large as ImageNet.
+"""Sets of labelled images: `ImageSet` in memory, `FolderSet` on disk for sets like ImageNet.
 
 Both iterate alike: the caller gives the order, the set gives batches of bytes. Normalisation, flips
 and all other augmentation are the caller's, on the batch's device.
 
-Shapes: N images, B of them in a batch, K boxes an image, H x W pixels.
+Shapes: N images, B of them in a batch, K boxes per image, H x W pixels.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
 
 
 class LabelledImages:
-    """What `ImageSet` and `FolderSet` share; None stands for what one of them has not."""
+    """What `ImageSet` and `FolderSet` share; None stands for what one of them does not have."""
 
     labels: Tensor
     class_names: tuple[str, ...]
@@ -59,21 +59,21 @@ class LabelledImages:
 
     @property
     def identifiers(self) -> tuple[str, ...]:
-        """What tells the classes apart: folder names, where class_names may be words for them."""
+        """Unique names of the classes: their folder names, as class_names may be descriptions."""
         return self.class_ids or self.class_names
 
     def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """An order of all images that is a function of both arguments alone: (N,) int64."""
+        """A random order of all images that depends only on both arguments: (N,) int64."""
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     def select(self, indices: Tensor) -> Self:
-        """The images of `indices` (M,) int64 alone, in that order."""
+        """Only the images at `indices` (M,) int64, in that order."""
         names = ("images", "labels", "files", "places", "boxes", "box_labels")
         parts = {name: getattr(self, name, None) for name in names}
         return replace(self, **{k: part[indices] for k, part in parts.items() if part is not None})
 
     def renumber(self, numbers: Sequence[int], identifiers: tuple[str, ...]) -> Self:
-        """The same images; a class has its number in `numbers` (C,), a place in `identifiers`."""
+        """The same images; class k becomes class `numbers[k]` of `identifiers`."""
         places, names = torch.tensor(numbers), {"class_names": identifiers}
         if self.class_ids is not None:
             words = dict(zip(self.class_ids, self.class_names))
@@ -87,7 +87,7 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(LabelledImages):
-    """A small data set, whole in memory.
+    """A small data set, held in memory.
 
     images (N, 3, H, W) uint8; labels (N,) int64; mean and std of pixels in 0..1 for normalisation.
     class_ids are the classes' folder names where class_names are words (Tiny ImageNet's wnids).
@@ -151,7 +151,7 @@ class ImageSet(LabelledImages):
 
 @dataclass(frozen=True, eq=False)
 class FolderSet(LabelledImages):
-    """A large data set, decoded as it is read; as `ImageSet`, but without `images`.
+    """A large data set, decoded as it is read; like `ImageSet`, but without `images`.
 
     root holds files (N,), byte strings: Python objects would be copied into every worker. Images
     come out crop_size square: as crops, with `squeeze` whole and of changed proportions, with
@@ -188,20 +188,20 @@ class FolderSet(LabelledImages):
         return digest.hexdigest()
 
     def sizes(self) -> Iterable[int]:
-        """Bytes of each file; -1 of one that is not there (any more)."""
+        """Bytes of each file; -1 for a file that does not exist."""
         root = os.fsencode(self.root)
         return (_size(os.path.join(root, file)) for file in self.files.tolist())
 
     def to(self, device: torch.device | str) -> "FolderSet":
-        """The same set, giving its batches on `device`."""
+        """The same set, whose batches are on `device`."""
         return replace(self, device=device)
 
     def where(self, index: int) -> str:
-        """What an image is called in messages and records."""
+        """The name of an image in messages and records."""
         return str(self.root / os.fsdecode(self.files[index]))
 
     def read_bytes(self, index: int) -> bytes:
-        """One image as it is encoded.
+        """The encoded bytes of one image.
 
         Raises:
             OSError: it cannot be read; the message names it.
@@ -214,7 +214,7 @@ class FolderSet(LabelledImages):
             ) from error
 
     def read_image(self, index: int) -> Image.Image:
-        """One image, RGB, of its own size; raises OSError as `read_bytes` does."""
+        """One RGB image in its own size; raises OSError as `read_bytes` does."""
         return decode_image(self.read_bytes(index), self.where(index))
 
     def iterate(
@@ -243,7 +243,9 @@ class FolderSet(LabelledImages):
                 self.faults.add(unreadable)
             if images is None:
                 reason = next(iter(unreadable.values()))
-                raise OSError(f"of a batch of {len(unreadable)} no image can be read: {reason}")
+                raise OSError(
+                    f"none of the {len(unreadable)} images of a batch can be read: {reason}"
+                )
             yield (
                 images.to(self.device, non_blocking=True),
                 labels.to(self.device, non_blocking=True),
@@ -260,13 +262,13 @@ def _size(path: bytes) -> int:
 
 @dataclass(frozen=True)
 class _Crops:
-    """The map from the indices of a batch to what a DataLoader's workers can read of it."""
+    """A DataLoader's data set, which maps the indices of a batch to the images that can be read."""
 
     source: FolderSet
     seed: int
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor | None, Tensor, dict[str, str]]:
-        """Images (None of none), their labels, and the other images' names and reasons."""
+        """Images (None if there are none), their labels, and names and reasons of the others."""
         images, read, unreadable = [], [], {}
         for index in indices:
             try:

@@ -36,7 +36,7 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set without reading it.
+    """Facts about a data set that need no files.
 
     image_size is native, image_sizes lists all that can be asked for, none meaning any. mean and
     std are those of the training pixels in 0..1, per channel. options are the further arguments of
@@ -55,7 +55,7 @@ class DatasetInfo:
     options: tuple[str, ...] = ()
 
     def num_images(self, split: str) -> int:
-        """Images of a split as published."""
+        """The number of images in a split, as published."""
         return self.num_train if split == "train" else self.num_test
 
 
@@ -72,7 +72,7 @@ _INFOS = {
                     *_DIGITS, ("digits_per_image", "num_images", "seed", "canvas", "digit_edges")),
         DatasetInfo("cifar10", "CIFAR-10", 32, (32,), 10, 50_000, 10_000, *_CIFAR10),
         DatasetInfo("cifar100", "CIFAR-100", 32, (32,), 100, 50_000, 10_000, *_CIFAR100),
-        DatasetInfo("tiny_imagenet", "Tiny ImageNet-100, 300 images a class", 64, (64,), 100,
+        DatasetInfo("tiny_imagenet", "Tiny ImageNet-100, 300 images per class", 64, (64,), 100,
                     30_000, 5_000, *_IMAGENET),
         DatasetInfo("tiny_imagenet_200", "Tiny ImageNet", 64, (64,), 200, 100_000, 10_000,
                     *_IMAGENET),
@@ -114,7 +114,7 @@ def load_dataset(
             split's own. Folders called 0 ... are then taken for these numbers.
         options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
             takes them;
-            imagenet: num_workers, processes that decode (default: one a CPU of this rank, 8 at
+            imagenet: num_workers, processes that decode (default: one per CPU of this rank, 8 at
             most); partial, which takes folders of some classes alone; skip_limit, how many
             training images may be unreadable before it is an error (default: one in 1,000);
             squeeze, which resizes whole images to the square instead of cropping.
@@ -134,7 +134,7 @@ def load_dataset(
 
 
 def _in_shards(info: DatasetInfo, place: Path | str, split: str) -> bool:
-    """Other sets' folders may hold a train.json of somebody's; a URL is told that it cannot be."""
+    """Whether a split is read from shards; other sets may have a train.json of another kind."""
     possible = is_url(place) or info.name.startswith(("imagenet", "tiny"))
     return possible and has_shards(place, split)
 
@@ -153,7 +153,7 @@ def _load(
 
 
 def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> None:
-    """Look whether a split's images are there; none is read.
+    """Check that a split's images exist, without reading them.
 
     Raises:
         ValueError, FileNotFoundError: as `load_dataset`.
@@ -171,7 +171,7 @@ def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> N
 def check_same_classes(
     images: ImageSet | FolderSet, class_names: Sequence[str], whose: str
 ) -> None:
-    """Compare the classes of a set, by number, with those of a run, say.
+    """Check that a set numbers its classes as, say, a run does.
 
     Args:
         class_names: as `identifiers` of a set, and as records keep them.
@@ -191,7 +191,7 @@ def check_same_classes(
 
 
 def _are_numbers(names: Sequence[str], class_names: Sequence[str]) -> bool:
-    """Are folders called by the numbers of classes with other names, as ImageNetV2's 0 ... 999?"""
+    """Whether folder names are numbers of classes with other names, as ImageNetV2's 0 to 999."""
     if not all(map(str.isdecimal, names)) or not set(names).isdisjoint(class_names):
         return False
     return [*map(int, names)] == [*range(len(class_names))]
@@ -200,7 +200,7 @@ def _are_numbers(names: Sequence[str], class_names: Sequence[str]) -> bool:
 def _number_as(
     images: ImageSet | FolderSet, class_names: tuple[str, ...], place: Path | str
 ) -> ImageSet | FolderSet:
-    """The same images, whose labels are places in `class_names`, the classes of other images."""
+    """The same images, with labels that index `class_names`, the classes of other images."""
     own, numbers = images.identifiers, {name: k for k, name in enumerate(class_names)}
     strange = [name for name in own if name not in numbers]
     numbered = _are_numbers(own, class_names)
@@ -208,7 +208,7 @@ def _number_as(
         missing = sorted(numbers.keys() - own, key=numbers.get)
         raise ValueError(
             f"the {images.split} images of {images.name} in {place} have classes that its training "
-            f"images have not: {_list(strange)}; in train, not here: {_list(missing) or 'none'}; "
+            f"images do not have: {_list(strange)}; only in train: {_list(missing) or 'none'}; "
             "give both the same class folders, or remove the folders of other classes"
         )
     return images.renumber(range(len(own)) if numbered else [numbers[n] for n in own], class_names)
@@ -221,7 +221,7 @@ def _list(names: Sequence[str]) -> str:
 def _find_arrays(
     info: DatasetInfo, split: str, data_dir: Path, download: bool
 ) -> Callable[[], Arrays]:
-    """What reads a small set's images, once they are found."""
+    """Find a small set's images, and return the function that reads them."""
     if info.name.startswith("cifar"):
         return find_cifar(info.name, split, data_dir, info.num_images(split), download)
     return find_tiny_imagenet(info.name, split, data_dir, info.num_images(split))
@@ -244,7 +244,7 @@ def _check_request(
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raise ValueError where `load_dataset` does not take these options of a data set."""
+    """Raise ValueError if `load_dataset` does not take these options of a data set."""
     info = dataset_info(name)
     for option in options:
         check_choice(f"option of {name}", option, info.options)
@@ -312,7 +312,7 @@ def _folder_set_facts(
 
 
 def _count_workers() -> int:
-    """One a CPU that this process may use, shared with the other ranks of the machine."""
+    """One worker per CPU that this process may use, shared with the machine's other ranks."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, max(1, (cpus or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 

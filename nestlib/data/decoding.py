@@ -1,4 +1,4 @@
-"""Encoded bytes to images and pixels, and the squares that models are trained and tested on.
+"""Decode images, and crop or resize them to the squares that models take.
 
 `nest bench loader` measures this against torchvision's own pipeline, and other decoders against
 the one that was taken. H x W pixels.
@@ -31,7 +31,7 @@ Box = tuple[int, int, int, int]  # left, top, width, height
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
-    """An RGB image, as `to_rgb` makes it of any other mode.
+    """Decode an RGB image; `to_rgb` converts other modes.
 
     EXIF's orientation is left alone, as the published code and torchvision leave it.
 
@@ -51,7 +51,7 @@ def decode_image(data: bytes, where: str) -> Image.Image:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An image of FORMATS; its header is read, no pixel is decoded yet.
+    """Open an image of FORMATS: its header is read, its pixels are not decoded yet.
 
     Raises:
         Image.DecompressionBombError: it has more than MAX_PIXELS.
@@ -65,12 +65,12 @@ def open_image(data: bytes) -> Image.Image:
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError(
-            f"it has {width} x {height} pixels, at most {MAX_PIXELS:,} are read"
+            f"it has {width} x {height} pixels; the limit is {MAX_PIXELS:,}"
         )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits a channel: the upper eight of 16; what is transparent is laid over white.
+    """Convert to RGB: the upper eight of 16 bits per channel, transparent parts over white.
 
     Raises:
         ValueError: values of more than 16 bits.
@@ -84,12 +84,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upper_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as grey of eight. Pillow's own `convert` turns all above 255 white."""
+    """Convert 16-bit grey to 8-bit grey. Pillow's own `convert` turns all above 255 white."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
         raise ValueError(
-            f"it holds {values.dtype} values from {values.min():g} to {values.max():g}, but 8 or "
-            "16 bits a channel are read"
+            f"it holds {values.dtype} values from {values.min():g} to {values.max():g}, but only 8 "
+            "or 16 bits per channel can be read"
         )
     grey = Image.fromarray((values >> 8).astype(np.uint8))
     transparent = image.info.get("transparency")  # one of the values of 16 bits
@@ -99,11 +99,11 @@ def _upper_bits(image: Image.Image) -> Image.Image:
 
 
 def decode_pixels(data: bytes, where: str) -> Tensor:
-    """(3, H, W) uint8, channels last in memory: what `decode_image` gives, sooner.
+    """Decode to (3, H, W) uint8, channels last in memory: as `decode_image`, but faster.
 
     Both use libjpeg-turbo with the same settings, so the pixels are equal (of CMYK within one
-    level); saved are Pillow's own rows of four bytes a pixel and what copies them. What simplejpeg
-    finds any fault with is left to Pillow to judge: one of ImageNet's files is a PNG.
+    level). This saves Pillow's own rows of four bytes per pixel and their copies. Pillow judges
+    every file in which simplejpeg finds a fault: one of ImageNet's files is a PNG.
 
     Raises:
         OSError: as `decode_image`.
@@ -120,7 +120,7 @@ def decode_pixels(data: bytes, where: str) -> Tensor:
 
 def draw_crop(width: int, height: int, rng: np.random.Generator) -> Box | None:
     """A random part of an image, as the published NesT code trains (libml/preprocess.py,
-    decode_and_random_resized_crop); None where ten draws do not fit, as in very narrow images.
+    decode_and_random_resized_crop); None if ten draws do not fit, as in very narrow images.
 
     torchvision's RandomResizedCrop(scale=CROP_AREA) draws alike.
     """
@@ -187,7 +187,7 @@ def _middle_part(length: int, resized: int, size: int) -> tuple[int, int, float,
 
 
 def squeeze(image: Image.Image, size: int, interpolation: str = "bilinear") -> Tensor:
-    """A whole RGB image as (3, size, size) uint8; its aspect is not kept.
+    """Resize a whole RGB image to (3, size, size) uint8, whatever its aspect ratio.
 
     For boxes, which a crop would cut; as wsolevaluation does (torchvision's Resize((s, s))).
     """

@@ -113,7 +113,7 @@ def _check_edges(edges: tuple[float, float] | None, digits_per_image: int) -> tu
         return _LONE_EDGES if digits_per_image == 1 else _QUADRANT_EDGES
     if digits_per_image != 1:
         raise ValueError(
-            f"digits: digit_edges={edges!r} goes with one digit a canvas; leave it out for "
+            f"digits: digit_edges={edges!r} needs one digit per canvas; leave it out for "
             f"digits_per_image={digits_per_image}"
         )
     if not 0.1 <= edges[0] <= edges[1] <= 0.9:

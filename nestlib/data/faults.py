@@ -43,12 +43,12 @@ class Faults:
         if len(self.found) > self.limit:
             shown = "".join(f"\n  - {name}: {self.found[name]}" for name in self._shown())
             raise UnreadableImages(
-                f"{len(self.found)} images cannot be read, {self.limit} are allowed "
-                f"(the option skip_limit):{shown}"
+                f"images that cannot be read: {len(self.found)}; the option skip_limit allows "
+                f"{self.limit}:{shown}"
             )
 
     def describe(self) -> dict[str, Any]:
-        """For a record: how many, and the first by name."""
+        """A summary for a record: how many images, and the first of them by name."""
         return {"count": len(self.found), "limit": self.limit, "names": self._shown()}
 
     def _shown(self) -> list[str]:

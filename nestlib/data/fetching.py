@@ -1,4 +1,4 @@
-"""Files of a data set that lies elsewhere: fetched once, checked, kept in a cache of limited size.
+"""Fetch a remote data set's files once, check them, and keep them in a cache of limited size.
 
 http:// and https:// need nothing; s3://, gs:// and whatever else fsspec knows need its package for
 them (s3fs, gcsfs). Any number of processes may share a cache.
@@ -27,7 +27,7 @@ T = TypeVar("T")
 TRIES, FIRST_DELAY = 8, 0.5  # the delay doubles: a minute in all, as a server's restart takes
 WRONG_TRIES = 2  # of a file that comes whole, but with another checksum
 TIMEOUT = 60  # seconds without a byte, or for an index
-LEAST_RATE = 20_000  # bytes a second, or a reply could last for ever
+LEAST_RATE = 20_000  # bytes per second, or a reply could last for ever
 INDEX_BYTES = 2**24  # of which ImageNet's index takes a hundredth
 REMEMBER_BAD = 600  # seconds for which a file with a wrong checksum is not fetched again
 CHUNK = 2**20
@@ -52,7 +52,7 @@ def is_url(place: object) -> bool:
 
 
 def read_url(url: str) -> bytes:
-    """A small file, whole.
+    """Read a small file as a whole.
 
     Raises:
         BadFile: it does not end within INDEX_BYTES.
@@ -78,7 +78,7 @@ class Cache:
 
     @classmethod
     def from_environment(cls) -> "Cache":
-        """In $NESTLIB_CACHE (default ~/.cache/nestlib/shards), of $NESTLIB_CACHE_GB at most.
+        """The cache in $NESTLIB_CACHE (default ~/.cache/nestlib/shards) of $NESTLIB_CACHE_GB.
 
         Without a limit it may fill nine tenths of what is free on its disk. A node's own disk is
         the place: on a shared one it helps nobody.
@@ -96,7 +96,7 @@ class Cache:
         return cls(folder, int(FREE_SHARE * (shutil.disk_usage(folder).free + held)))
 
     def get(self, url: str, sha256: str, size: int) -> Path:
-        """The path of a file that was fetched and had the right checksum, now or before.
+        """The path of a file, which is fetched and checked unless the cache holds it.
 
         A changed file has another name in the cache.
 
@@ -153,7 +153,7 @@ class Cache:
         return hold(self.folder / ".locks" / "room", wait=True)
 
     def _make_room(self, size: int, part: Path) -> bool:
-        """Delete the least recently used until `size` more fit; they count as `part` from now."""
+        """Delete the least recently used files until `size` bytes fit; reserve these as `part`."""
         with self._room():
             held = [file for file in _list_files(self.folder) if file[2] != part]
             excess = sum(each for _, each, _ in held) + size - self.limit_bytes
@@ -169,12 +169,12 @@ class Cache:
 
 
 def _is_whole(path: Path, size: int) -> bool:
-    """Is a file there, as long as it should be? A full disk or a crash may have cut it."""
+    """Whether a file exists in full length. A full disk or a crash may have cut it."""
     return path.is_file() and path.stat().st_size == size
 
 
 def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
-    """When each was used last, its bytes, its path."""
+    """Time of last use, bytes and path of each file."""
     found = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process deleted it just now
@@ -185,7 +185,7 @@ def _list_files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _download(url: str, part: Path, size: int) -> str:
-    """Write `size` bytes of a file in place of what `part` holds; their SHA-256."""
+    """Write `size` bytes of a file to `part`, and return their SHA-256."""
     digest = hashlib.sha256()
     with _open_url(url) as source, part.open("r+b") as target:
         for chunk in _read_reply(source, url, size, TIMEOUT + size / LEAST_RATE):
@@ -196,21 +196,23 @@ def _download(url: str, part: Path, size: int) -> str:
 
 
 def _read_reply(source: BinaryIO, url: str, most: int, seconds: float) -> Iterator[bytes]:
-    """A reply in chunks: what comes after `most` bytes is not waited for."""
+    """Read a reply in chunks, up to `most` bytes."""
     read = getattr(source, "read1", source.read)  # read would wait until a chunk is full
     end = time.monotonic() + seconds
     while most and (chunk := read(min(CHUNK, most))):
         most -= len(chunk)
         yield chunk
         if most and time.monotonic() > end:
-            raise Unreachable(f"{url} is not at its end after {seconds:.0f} s; is the server up?")
+            raise Unreachable(
+                f"{url} was not read to its end in {seconds:.0f} s; is the server up?"
+            )
     if most and getattr(source, "length", None):  # of http, what it promised and did not give
-        raise ConnectionError(f"it broke off, {source.length} bytes are missing")
+        raise ConnectionError(f"the transfer broke off; {source.length} bytes are missing")
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        """Follow a server to itself alone: another one was not asked for, and may be anybody's."""
+        """Follow redirects within one server only: nobody asked for another one."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.netloc != old.netloc or new.scheme not in (old.scheme, "https"):
             fp.close()
@@ -228,14 +230,16 @@ def _open_http(url: str) -> BinaryIO:
     except ValueError:  # a port that is not a number
         valid = False
     if not valid:
-        raise Unreachable(f"{url!r} is not an address; give http://host/folder, a space as %20")
+        raise Unreachable(
+            f"{url!r} is not an address; give http://host/folder, with %20 for a space"
+        )
     reply = urllib.request.build_opener(_SameHost).open(url, timeout=TIMEOUT)
     encoding = reply.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         reply.close()
         raise Unreachable(
-            f"{url} comes with Content-Encoding {encoding}, which was not asked for; let the "
-            "server send its files as they are"
+            f"{url} comes with Content-Encoding {encoding}, which nestlib did not ask for; let the "
+            "server send its files unencoded"
         )
     return reply
 
@@ -258,7 +262,7 @@ def _open_url(url: str) -> BinaryIO:
 
 
 def _retry(url: str, act: Callable[[], T]) -> T:
-    """`act`, again with growing pauses where a server or the way to it may recover."""
+    """Call `act`; try again after growing pauses if the server or the network may recover."""
     for attempt in range(TRIES):
         try:
             return act()
@@ -269,7 +273,9 @@ def _retry(url: str, act: Callable[[], T]) -> T:
             if code in (404, 410):
                 raise Missing(f"{url} is not there ({error}); copy or make it again") from error
             if code < 500 and code not in (408, 429):
-                raise Unreachable(f"{url} is refused ({error}); see to the access to it") from error
+                raise Unreachable(
+                    f"access to {url} is refused ({error}); check its permissions"
+                ) from error
             last = error
         except Exception as error:  # each file system of fsspec has errors of its own
             if isinstance(error, OSError) and error.errno in (28, 122):  # disk or quota is full

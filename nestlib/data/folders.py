@@ -1,4 +1,4 @@
-"""Images on disk: trees of class folders, packs of such trees, and a cache of what was decoded.
+"""Images on disk: trees of class folders, packs of such trees, and a cache of decoded images.
 
 Samples stand in one order wherever they come from: by class, then by file name without suffix.
 """
@@ -61,7 +61,7 @@ def sample_order(name: str) -> tuple[str, str]:
 
 
 def class_order(names: Iterable[str]) -> list[str]:
-    """The classes of these folder names, each once, in the order that numbers them.
+    """The distinct classes of these folder names, in the order that numbers them.
 
     Names that are all whole numbers, as ImageNetV2's 0 ... 999, go by value. Others go by text, as
     torchvision's do.
@@ -95,14 +95,14 @@ def list_tree(split_dir: Path) -> list[ImageFile]:
         files += [ImageFile(class_name, path) for path in paths]
     if not files:
         raise FileNotFoundError(
-            f"{split_dir} holds no class folder; expected <class>/<image> in it, one folder a class"
+            f"{split_dir} contains no class folder; expected <class>/<image>, one folder per class"
         )
     left_out.warn(split_dir)
     return files
 
 
 def class_folders(split_dir: Path) -> list[str]:
-    """The folders of a split but hidden ones, and but an empty `images`, in `class_order`.
+    """The class folders of a split in `class_order`, without hidden ones or an empty `images`.
 
     Scripts that sort Tiny ImageNet's val leave that behind.
     """
@@ -158,7 +158,7 @@ def read_tree(files: list[ImageFile]) -> Iterator[Entry]:
 
 
 def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> Iterator[Entry]:
-    """Images <any>/`split_dir`/<class>/<file> of tar archives, in one pass, nothing unpacked.
+    """Read images <any>/`split_dir`/<class>/<file> of tar archives, in one pass, without unpacking.
 
     Files of the archives whose names are keys of `tables` are filled in there on the way.
 
@@ -187,7 +187,7 @@ def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> I
 
 
 def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title: str) -> Arrays:
-    """Decode images that all are `image_size` pixels wide and high.
+    """Decode images, which must all be `image_size` pixels wide and high.
 
     Returns:
         images (N, 3, H, W) uint8, labels (N,) int64, class_names (in `class_order`) and files
@@ -231,10 +231,10 @@ def decode_entries(entries: Iterable[Entry], image_size: int, total: int, title:
 def load_or_build(
     title: str, source: Iterable[str | Path], root: Path, build: Callable[[], Arrays]
 ) -> Arrays:
-    """What `build` returned when it last ran on the same `source` files, else what it returns now.
+    """The cached result of `build` on the same `source` files, or else a new one.
 
     Files are the same by name, size and time. Kept as one file in `root`/.nestlib_cache, or in
-    ~/.cache/nestlib where `root` is read-only. A damaged file is built anew.
+    ~/.cache/nestlib where `root` is read-only. A damaged file is built again.
     """
     lines = [_CACHE_FORMAT]
     for path in source:

@@ -1,4 +1,4 @@
-"""The classes of ImageNet's val images, which are handed out in one folder or tar, without them."""
+"""Find the classes of ImageNet's val images, which come in one folder or tar without them."""
 
 import csv
 import os
@@ -27,9 +27,9 @@ def find_val_classes(folders: Sequence[Path]) -> tuple[dict[str, str], Path]:
             names = (f"ILSVRC2012_val_{number:08}" for number in range(1, len(wnids) + 1))
             return dict(zip(names, wnids)), folder / DEVKIT
     raise FileNotFoundError(
-        f"the classes of the val images stand in {SOLUTION} (in Kaggle's archive) or {DEVKIT}, "
-        f"which is not in {folders[0]}; image-net.org hands it out beside the images: put one of "
-        "them there"
+        f"the classes of the val images are in {SOLUTION} (of Kaggle's archive) or {DEVKIT}; "
+        f"neither is in {folders[0]}; image-net.org offers the second beside the images: put one "
+        "of them there"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where CIFAR, Tiny ImageNet and ImageNet keep their images, in every form they are handed round.
+"""Find the images of CIFAR, Tiny ImageNet and ImageNet in every layout that is in use.
 
 Each `find_*` looks where one split's images are and reads none; what reads them comes back, in the
 order of nestlib.data.folders. FileNotFoundError says what was looked for, where, and how to get it.
@@ -53,7 +53,7 @@ def _find_root(data_dir: Path, folder: str, *subfolders: str) -> Path | None:
 def _missing(name: str, data_dir: Path, split: str, *layouts: str) -> FileNotFoundError:
     lines = "".join(f"\n  - {layout}" for layout in layouts)
     return FileNotFoundError(
-        f"{name}: no {split} images in {data_dir.absolute()}. Expected there one of:{lines}\n"
+        f"{name}: no {split} images in {data_dir.absolute()}. Expected one of:{lines}\n"
         "If they are elsewhere, pass data_dir=..., or set the environment variable NESTLIB_DATA "
         f"to the folder that holds {name}/."
     )
@@ -87,12 +87,19 @@ def find_cifar(
         return lambda: _fetch_cifar(name, split, data_dir)
     raise _missing(
         name, data_dir, split,
-        f"{folder.name}/ or {archive.name}, the official files; `nest train {name}/nest_tiny "
-        f"--download`, or load_dataset({name!r}, {split!r}, download=True), fetches them "
-        f"({DOWNLOAD_MB[name]} MB)",
+        f"{folder.name}/ or {archive.name}, the official files ({DOWNLOAD_MB[name]} MB); to fetch "
+        f"them: {_describe_download(name, split)}",
         f"{split}/<class>/<image>.png, .jpg or .webp, or {name}/{split}/...",
         f"packs of such a tree, {split}*.tar.xz",
     )  # fmt: skip
+
+
+def _describe_download(name: str, split: str) -> str:
+    """A text: how to download CIFAR, from a terminal or from Python."""
+    return (
+        f"`nest train {name}/nest_tiny --download`, or load_dataset({name!r}, {split!r}, "
+        "download=True)"
+    )
 
 
 def _read_cifar_tree(title: str, root: Path, split: str) -> Arrays:
@@ -104,7 +111,7 @@ def _read_cifar_tree(title: str, root: Path, split: str) -> Arrays:
 
 
 def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
-    """From the folder of the official pickles, or the archive of it, which stays packed."""
+    """Read CIFAR from the folder of official pickles, or from its archive without unpacking it."""
     official = OFFICIAL_CIFAR[name]
     parts = official.train_list if split == "train" else official.test_list
     meta = (official.meta["filename"], official.meta["md5"])
@@ -113,7 +120,7 @@ def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
         if hashlib.md5(contents.get(file, b"")).hexdigest() != md5:
             raise OSError(
                 f"{place / file} is missing or damaged (its MD5 is not {md5}); remove {place} "
-                f"and call load_dataset({name!r}, {split!r}, download=True)"
+                f"and fetch it again: {_describe_download(name, split)}"
             )
     batches = [_unpickle(contents.pop(file)) for file, _ in parts]
     class_names = np.array(_unpickle(contents[meta[0]])[official.meta["key"]])
@@ -126,7 +133,7 @@ def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
 
 
 def _read_official(place: Path, files: set[str]) -> dict[str, bytes]:
-    """Those of the official files that are there."""
+    """The contents of the official files that exist."""
     if place.is_dir():
         return {file: (place / file).read_bytes() for file in files if (place / file).is_file()}
     try:
@@ -144,7 +151,7 @@ def _unpickle(data: bytes) -> dict:
 
 
 def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
-    """Fetch into a folder beside and move it into place, so that half a download is not found."""
+    """Download into a temporary folder and then move it, so that half a download is never found."""
     official = OFFICIAL_CIFAR[name]
     print(
         f"downloading {name}, {DOWNLOAD_MB[name]} MB, from {official.url} to {data_dir.absolute()}",
@@ -164,7 +171,7 @@ def _fetch_cifar(name: str, split: str, data_dir: Path) -> Arrays:
 
 
 def find_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Callable[[], Arrays]:
-    """Tiny ImageNet with boxes (N, 1, 4), -1 where an image has none.
+    """Tiny ImageNet with boxes (N, 1, 4), -1 for an image without a box.
 
     "tiny_imagenet" is the part called Tiny ImageNet-100: the first 100 classes of wnids.txt and of
     them the training images numbered 0 to 299. It comes in a pack, or is taken from the official
@@ -183,7 +190,7 @@ def find_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Cal
 
 
 def list_tiny_imagenet(name: str, split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
-    """The folder that holds {train,val}/, and the images of one split; a pack is to be unpacked."""
+    """The folder of {train,val}/, and the images of one split; packs must be unpacked first."""
     root = _tiny_root(name, split, data_dir)
     return root, _list_tiny(root, split, part=name == "tiny_imagenet")
 
@@ -216,13 +223,13 @@ def _list_tiny(root: Path, split: str, part: bool) -> list[ImageFile]:
 
 
 def _is_first(path: str, count: int) -> bool:
-    """Is it of the training images <wnid>_0 to <wnid>_(count - 1)? A copy beside has no number."""
+    """Whether a path is <wnid>_0 to <wnid>_(count - 1) of train; a stray copy has no number."""
     number = Path(path).stem.split("_")[-1]
     return number.isdecimal() and int(number) < count
 
 
 def _list_tiny_val(val: Path) -> list[ImageFile]:
-    """The val images as handed out, val/images/<image>, or sorted by one of the usual scripts into
+    """The val images as distributed, val/images/<image>, or sorted by one of the usual scripts into
     val/<wnid>/, val/<wnid>/images/ or val/images/<wnid>/."""
     table, flat = val / "val_annotations.txt", val / "images"
     if flat.is_dir() and class_folders(flat):
@@ -232,7 +239,7 @@ def _list_tiny_val(val: Path) -> list[ImageFile]:
     files = [file for file in list_tree(val) if file.class_name != "images"]
     if not files:
         raise FileNotFoundError(
-            f"the classes of the images in {flat} stand in {table.name}, which is not in {val}; "
+            f"the classes of the images in {flat} are in {table.name}, which {val} does not hold; "
             "unpack tiny-imagenet-200.zip again"
         )
     return files
@@ -307,7 +314,7 @@ def list_imagenet(split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:
 
 
 def find_imagenet(split: str, data_dir: Path) -> Path:
-    """The folder that holds one split's class folders; to list its images takes minutes."""
+    """The folder that holds one split's class folders; listing their images takes minutes."""
     folder = split_folder(split)
     root = _find_root(data_dir, folder, "imagenet", KAGGLE, KAGGLE.partition("/")[2])
     if root is None:

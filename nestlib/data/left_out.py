@@ -1,4 +1,4 @@
-"""Which files of a split are images; the others are counted by reason and told in one warning."""
+"""Find out which files of a split are images; count the others by reason, for one warning."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 _ASIDE = (".txt", ".xml", ".csv", ".tsv", ".json", ".md", ".py", ".sh")
 _OF_SYSTEMS = (".ds_store", "thumbs.db", "desktop.ini")
 
-BESIDE_IMAGES = "beside a folder images, which is read in their place"
+BESIDE_IMAGES = "beside a folder `images`, which is read instead"
 DEEPER = "in folders that are not read"
 LINKED = "links in a tar, which are not followed"
 UNSORTED = "not directly in a class folder"
@@ -30,7 +30,7 @@ class LeftOut:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, path: str, reason: str) -> None:
-        """Count a file; `reason` holds where its name gives no other."""
+        """Count a file by the reason that its name gives, or else by `reason`."""
         name = os.path.basename(path)
         if name.lower().endswith(_ASIDE) or name.lower() in _OF_SYSTEMS:
             return

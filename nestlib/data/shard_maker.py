@@ -1,4 +1,4 @@
-"""Makes the shards that nestlib.data.shards reads.
+"""Make the shards that nestlib.data.shards reads.
 
 A shard is written beside and moved into place when it is whole; the split's index comes last and
 says what is read back from the shards. A run that was killed goes on with the shards that are not
@@ -46,7 +46,7 @@ from nestlib.files import hold, open_atomically, remove_unfinished, write_atomic
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
 LEAST_MB, MOST_MB = 0.001, 10_000
-GO_ON = "see to it and run this again: the shards that are whole are kept"
+GO_ON = "fix this and run the same command again: finished shards are kept"
 
 log_line = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def make_shards(
     name: str, source: Path, out: Path, *, splits: Sequence[str] = ("train", "test"),
     shard_mb: float = SHARD_MB, processes: int | None = None, progress: bool = True,
 ) -> list[Path]:  # fmt: skip
-    """Make the shards of a data set's splits, or go on where an earlier call was killed.
+    """Make the shards of a data set's splits, or resume a call that was killed.
 
     Training images are shuffled once and for all before they are cut into shards, so that a few
     shards are a fair sample; the others keep their order, in which they are read. Beside each image
@@ -67,8 +67,8 @@ def make_shards(
     Args:
         name: "imagenet" (a tree of class folders of any kind, or the official tars) or
             "tiny_imagenet" (its pack or folder).
-        shard_mb: megabytes of images in a shard, LEAST_MB to MOST_MB.
-        processes: default: one a CPU.
+        shard_mb: megabytes of images per shard, LEAST_MB to MOST_MB.
+        processes: default: one per CPU.
 
     Returns:
         The paths of the indices.
@@ -94,8 +94,8 @@ def _check_request(
     wrong = [split for split in splits if split not in TARS]
     if wrong or not (name == "imagenet" or name.startswith("tiny_imagenet")):
         raise ValueError(
-            f"no shards are made of {name} {wrong or ''}; there are imagenet and tiny_imagenet, "
-            "train and test"
+            f"cannot make shards of {name} {wrong or ''}; valid: imagenet and tiny_imagenet, train "
+            "and test"
         )
     if not LEAST_MB <= shard_mb <= MOST_MB:
         raise ValueError(f"shard_mb is {shard_mb}; give {LEAST_MB} to {MOST_MB:,} megabytes")
@@ -121,7 +121,7 @@ def _unpacked(name: str, source: Path, out: Path) -> Iterator[Path]:
 
 
 def _check_classes(out: Path, found: Sequence[Split]) -> None:
-    """Look at all splits that are, or will be, in the folder, before anything is packed."""
+    """Compare the classes of all splits in the folder, old and new, before anything is packed."""
     classes = {one.split: one.class_names for one in found}
     for split in set(TARS) - set(classes):
         if has_shards(out, split):
@@ -174,13 +174,13 @@ def _whole_pool() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise OSError(
-            "a process that made shards was killed, for want of memory perhaps; run this again, "
-            "with fewer processes: the shards that are whole are kept"
+            "a process that made shards was killed, perhaps because memory ran out; run the "
+            "command again with fewer processes: finished shards are kept"
         ) from error
 
 
 def _make_shard(job: Job) -> tuple[Shard, Places]:
-    """Write a shard, unless an earlier call did; what the index says of it."""
+    """Write a shard unless an earlier call did, and return its entry in the index."""
     made = _read_back(job)
     if made is None:
         with (
@@ -196,7 +196,7 @@ def _make_shard(job: Job) -> tuple[Shard, Places]:
 
 
 def _read_back(job: Job) -> tuple[Shard, Places] | None:
-    """What a shard holds; None if it is not there, or not of the job's images and labels."""
+    """A shard's entry in the index; None if it is missing or holds other images or labels."""
     try:
         with job.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members = [(m, zlib.crc32(tar.extractfile(m).read())) for m in tar if m.isfile()]
@@ -249,7 +249,7 @@ def _write_index(one: Split, shards: Sequence[Shard], places: np.ndarray) -> Non
 
 
 def _end_with_parent(parent: int) -> None:
-    """A worker whose parent is killed would wait for ever, and hold the folder's lock."""
+    """End a worker with its parent: it would wait for ever, and hold the folder's lock."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -260,7 +260,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def verify_shards(place: Path | str, *, progress: bool = True) -> list[str]:
-    """Compare the shards of a folder, or at a URL, with their checksums; what is wrong, one a line.
+    """Compare the shards in a folder or at a URL with their checksums; return one line per fault.
 
     A split that is not there is no fault, but logged.
 
@@ -280,9 +280,11 @@ def verify_shards(place: Path | str, *, progress: bool = True) -> list[str]:
         classes[split] = index.class_names
         faults += _compare_sums(index, f"{split} shards", progress)
     if len(absent) == len(TARS):
-        raise FileNotFoundError(f"{place} holds no train.json and no val.json; no shards are there")
+        raise FileNotFoundError(
+            f"there are no shards in {place}: it has neither train.json nor val.json"
+        )
     for name in absent:
-        log_line.warning("%s holds no %s; the other split alone is checked", place, name)
+        log_line.warning("%s has no %s; only the other split is checked", place, name)
     differ = compare_classes(classes)
     return [*faults, f"{place}: {differ}; make both again"] if differ else faults
 
@@ -308,5 +310,5 @@ def _compare_sums(index: ShardIndex, title: str, progress: bool) -> Iterator[str
             continue
         if found != shard.sha256:
             # Of a URL it is the copy in the cache, whose checksum was right when it was fetched.
-            remedy = "; delete it: it is fetched again" if index.cache else ""
+            remedy = "; delete it, and it is fetched again" if index.cache else ""
             yield f"{path} has SHA-256 {found}, the index says {shard.sha256}{remedy}"

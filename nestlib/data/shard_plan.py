@@ -1,4 +1,4 @@
-"""What shards are to hold: the images of a split, their labels, and how they are cut.
+"""Plan shards: the images of a split, their labels, and how they are cut.
 
 Nothing is written here; nestlib.data.shard_maker does.
 """
@@ -58,7 +58,7 @@ def list_split(name: str, source: Path, out: Path, split: str, shard_bytes: int)
 
 
 def compare_classes(classes: Mapping[str, Sequence[str]]) -> str:
-    """How two splits number their classes differently; "" if they do not."""
+    """How two splits number their classes differently; "" if they agree."""
     if set(classes) != set(TARS):
         return ""
     pairs = enumerate(zip_longest(classes["train"], classes["test"]))
@@ -73,7 +73,7 @@ def _check_names(sources: Iterable[Source]) -> None:
         key = os.path.splitext(member_name(one))[0]
         if seen.setdefault(key, one.file) != one.file:
             raise ValueError(
-                f"{seen[key]} and {one.file} would be one sample {key} of a shard; rename one"
+                f"{seen[key]} and {one.file} would both be sample {key} of a shard; rename one"
             )
 
 
@@ -88,7 +88,7 @@ def member_name(one: Source) -> str:
 
 
 def labels_beside(one: Source, label: int) -> list[tuple[str, bytes]]:
-    """What stands beside an image: the number and the name of its class."""
+    """The files beside an image: the number and the name of its class."""
     stem = os.path.splitext(member_name(one))[0]
     return [(f"{stem}.cls", b"%d" % label), (f"{stem}.txt", os.fsencode(one.class_name))]
 

@@ -1,8 +1,8 @@
 """ImageNet in shards: plain tars that are read by index, from a folder or over the network.
 
-A split is `<split>.json` (the shards, their SHA-256, the classes), `<split>.npz` (a row an image:
-shard, offset, size, CRC-32, label, file) and `<split>-000000.tar`, ...: tars in WebDataset's form,
-so that its own reader and `tar` read them too. nestlib.data.shard_maker makes them.
+A split is `<split>.json` (the shards, their SHA-256, the classes), `<split>.npz` (one row per
+image: shard, offset, size, CRC-32, label, file) and `<split>-000000.tar`, ...: tars in WebDataset's
+form, so that its own reader and `tar` read them too. nestlib.data.shard_maker makes them.
 
 No library that streams shards was taken, for what they do at the points that count here (tried or
 resolved beside this project, 2026-11):
@@ -113,7 +113,7 @@ class ShardIndex:
         return f"{self.place}/{name}"
 
     def path(self, number: int) -> Path:
-        """Where a shard can be opened; it is fetched if need be.
+        """The path of a shard, which is fetched if necessary.
 
         Raises:
             BadFile: it is missing or damaged; the message names it.
@@ -123,7 +123,7 @@ class ShardIndex:
 
 
 def _locate(place: str, cache: Cache | None, file: Shard) -> Path:
-    """Where a file of the index can be opened; it is fetched if need be."""
+    """The path of a file of the index, which is fetched if necessary."""
     if cache:
         return cache.get(f"{place}/{file.name}", file.sha256, file.size)
     path = Path(place) / file.name
@@ -134,7 +134,7 @@ def _locate(place: str, cache: Cache | None, file: Shard) -> Path:
 
 
 def has_shards(data_dir: Path | str, split: str) -> bool:
-    """Is there an index of the split? A URL is taken to have one."""
+    """Whether there is an index of the split; a URL is assumed to have one."""
     if is_url(data_dir):
         return True
     index = Path(data_dir) / f"{split_folder(split)}.json"
@@ -173,7 +173,7 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
 
 
 def _read_json(url: str) -> Any:
-    """Read twice where it is not JSON: a reply without a length may break off unseen."""
+    """Read JSON, a second time if it is damaged: a reply without a length may break off unseen."""
     for left in reversed(range(WRONG_TRIES)):
         try:
             return json.loads(read_url(url) if is_url(url) else Path(url).read_bytes())
@@ -210,7 +210,7 @@ def _read_table(path: Path, sha256: str) -> list[np.ndarray]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ShardSet(FolderSet):
-    """As `FolderSet`, but read from shards; `root` is their folder, or the cache's.
+    """A `FolderSet` that is read from shards; `root` is their folder, or the cache's.
 
     places (N, 4) int64: shard, offset, size and CRC-32 of each image.
     """
@@ -239,7 +239,7 @@ class ShardSet(FolderSet):
         return data
 
     def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """As `ImageSet.shuffle`, near in what it reads; see `windowed_order`."""
+        """As `ImageSet.shuffle`, but with few shards read at a time; see `windowed_order`."""
         return windowed_order(self.places[:, 0], batch_size, seed)
 
     def iterate(self, order: Tensor, batch_size: int, *, seed: int) -> Batches:
@@ -308,7 +308,7 @@ def windowed_order(shards: np.ndarray, batch_size: int, seed: int) -> Tensor:
 
 
 def _plan_fetches(index: ShardIndex, shards: np.ndarray) -> deque[tuple[int, int]]:
-    """When to fetch each shard of an order: images read by then, and its number."""
+    """When to fetch each shard of an order: the images read by then, and the shard's number."""
     numbers, first = np.unique(shards, return_index=True)
     order = first.argsort()
     # Half of what the cache holds, so that nothing in use makes room for what is not yet.

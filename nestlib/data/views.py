@@ -1,4 +1,4 @@
-"""How trained classifiers want their test images and classes: size, crop, scale, numbering.
+"""The test images and classes that trained classifiers expect: size, crop, scale, numbering.
 
 s pixels along a view's edge, C classes of a data set, K outputs of a model.
 """
@@ -20,7 +20,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class View:
-    """How a model wants its images.
+    """The form of images that a model expects.
 
     The short side is resized to image_size / crop_pct pixels, the middle image_size square is cut
     out, and pixels in 0..1 are normalised by mean and std. An image of image_size square stays as
@@ -46,7 +46,7 @@ class View:
                 raise ValueError(f"view: {name} is {getattr(self, name)!r}, must be {valid}")
 
     def crop(self, image: Image.Image) -> Tensor:
-        """timm's evaluation transform but for normalisation: an RGB image to (3, s, s) uint8.
+        """timm's evaluation transform without normalisation: an RGB image to (3, s, s) uint8.
 
         Published accuracies were measured with it. Bytes are what workers hand over four times
         faster than floats; `normalize` is for the device.
@@ -56,14 +56,14 @@ class View:
 
 @cache
 def imagenet_numbers() -> dict[str, int]:
-    """The output that stands for a class in models of ImageNet-1k, by the class's wnid."""
+    """The output of ImageNet-1k models for each class, by the class's wnid."""
     return {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
 
 
 def class_numbers(
     images: ImageSet | FolderSet, num_outputs: int, *, own: bool = False
 ) -> Tensor:  # fmt: skip
-    """The output of a model that stands for each class of a set: (C,) int64.
+    """The output of a model for each class of a set: (C,) int64.
 
     Where the class folders are wnids of ImageNet-1k, 1,000 outputs are its classes, of which the
     set may hold a part, as are folders called 0 to 999. Otherwise a class's output is its place in
@@ -82,12 +82,12 @@ def class_numbers(
     if num_outputs == len(ids):
         if num_outputs == len(known) and not own and list(ids) != [str(n) for n in range(len(ids))]:
             raise ValueError(
-                f"the folders of {images.name} are called {', '.join(ids[:3])}, ..., which do not "
-                "say which of ImageNet-1k's classes they are; call them by their wnids, or 0 to "
-                f"{len(known) - 1} in the order of these"
+                f"the folders of {images.name} are called {', '.join(ids[:3])}, ..., which does "
+                "not tell their ImageNet-1k classes; name them by their wnids, or 0 to "
+                f"{len(known) - 1} in the order of the wnids"
             )
         return torch.arange(len(ids))
-    counts = f"the model has {num_outputs} outputs, {images.name} {len(ids)} classes"
+    counts = f"the model has {num_outputs} outputs and {images.name} has {len(ids)} classes"
     if num_outputs < len(ids) or len(strange) == len(ids):
         raise ValueError(
             f"{counts}; use one trained on these classes, or leave out the folders of those that "
@@ -95,8 +95,8 @@ def class_numbers(
         )
     if num_outputs == len(known):
         raise ValueError(
-            f"{counts}, of which ImageNet-1k has not {', '.join(strange[:5])} "
-            f"({len(strange)} in all); remove these folders"
+            f"{counts}; ImageNet-1k does not have {', '.join(strange[:5])} ({len(strange)} in "
+            "all): remove these folders"
         )
     raise ValueError(
         f"{counts} named by wnids; use a model of ImageNet-1k ({len(known)} outputs) or one "
@@ -105,7 +105,7 @@ def class_numbers(
 
 
 class TransformedImages:
-    """The map from index to (an image by each of `transforms`, its label) that workers evaluate.
+    """A data set for workers: index to (the image by each of `transforms`, its label).
 
     A transform takes an RGB image of its own size.
     """

@@ -51,7 +51,7 @@ def _start(loader: DataLoader) -> Iterator[Any]:
 
 
 def _outlive_stop_signals(*_: object) -> None:
-    """In a worker; a second SIGTERM ends it."""
+    """Let a worker ignore stop signals; a second SIGTERM ends it."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -20,7 +20,7 @@ def cam(model: NesT, images: Tensor, classes: Classes = None) -> Tensor:
 
     Args:
         images: (B, 3, H, W), normalised as the model was trained, of the model's type.
-        classes: one for all images or one an image; None takes the predicted ones.
+        classes: one for all images or one per image; None takes the predicted ones.
 
     Raises:
         TypeError: no NesT, or one whose logits are not one linear map of the last map's mean.
@@ -61,7 +61,7 @@ def exact_maps(model: nn.Module, features: Tensor, logits: Tensor, classes: Clas
 
 
 def is_near(values: Tensor, logits: Tensor, scale: Tensor) -> bool:
-    """Whether values are the logits (B, K) but for rounding, given the sizes (B,) of their terms.
+    """Whether values equal the logits (B, K) up to rounding, given the sizes (B,) of their terms.
 
     Loose enough for TF32 and bf16; another pooling or a layer between is far outside.
     """
@@ -73,7 +73,7 @@ def is_near(values: Tensor, logits: Tensor, scale: Tensor) -> bool:
 
 @torch.no_grad()
 def check_logits(model: nn.Module, images: Tensor, logits: Tensor) -> None:
-    """Raise TypeError where a call of the model gives other logits (B, K) than its parts gave.
+    """Raise TypeError if a call of the model gives other logits (B, K) than its parts gave.
 
     Costs another pass only where `forward` is overridden or hooked.
     """
@@ -88,12 +88,12 @@ def check_logits(model: nn.Module, images: Tensor, logits: Tensor) -> None:
         raise TypeError(
             f"{type(model).__name__} gives other outputs when called than forward_head gives of "
             "forward_features, so its last map does not explain them; override those two, and "
-            "take off hooks that change its outputs"
+            "remove hooks that change its outputs"
         )
 
 
 def check_nest(model: object) -> None:
-    """Raise TypeError for a model that has no hierarchies of blocks to look into."""
+    """Raise TypeError if a model is not a NesT, whose hierarchies of blocks are needed."""
     for name in ("_orig_mod", "module"):  # of torch.compile, DataParallel and DDP
         if isinstance(getattr(model, name, None), NesT):
             raise TypeError(f"this is a NesT within a {type(model).__name__}; give its .{name}")
@@ -105,7 +105,7 @@ def check_nest(model: object) -> None:
 
 
 def check_classifier(model: nn.Module) -> None:
-    """Raise ValueError for a model of timm's interface that ends at the pooled features."""
+    """Raise ValueError if a timm model has no classes and ends at the pooled features."""
     if isinstance(model.get_classifier(), nn.Identity):
         raise ValueError(
             f"this {type(model).__name__} has no classes (num_classes=0); build it with "
@@ -114,7 +114,7 @@ def check_classifier(model: nn.Module) -> None:
 
 
 def check_images(model: nn.Module, images: Tensor) -> None:
-    """Raise ValueError for images that are no batch (B, C, H, W) as the first kernel takes them."""
+    """Raise ValueError if images are not a batch (B, C, H, W) that the first kernel takes."""
     kernel = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if kernel is None:
         return
@@ -133,7 +133,7 @@ def check_images(model: nn.Module, images: Tensor) -> None:
 
 
 def check_finite(logits: Tensor) -> None:
-    """Raise ValueError where an image's logits (B, K) are not all finite."""
+    """Raise ValueError if an image's logits (B, K) are not all finite."""
     wrong = ~logits.isfinite().all(1)
     if wrong.any():
         raise ValueError(
@@ -143,7 +143,7 @@ def check_finite(logits: Tensor) -> None:
 
 
 def choose_classes(classes: Classes, logits: Tensor) -> Tensor:
-    """Classes asked for as (B,) int64 on the device of logits (B, K); the predicted ones for None.
+    """The given classes as (B,) int64 on the device of logits (B, K); None: the predicted ones.
 
     Raises:
         ValueError: another number of classes than images, or what `read_classes` says.
@@ -161,7 +161,7 @@ def choose_classes(classes: Classes, logits: Tensor) -> Tensor:
 
 
 def read_classes(classes: int | Sequence[int] | Tensor, num_classes: int) -> Tensor:
-    """Classes as int64, in the shape that they have.
+    """Classes as int64, in the shape that they are given in.
 
     Raises:
         ValueError: one that is not a whole number, or outside 0 to num_classes - 1.

@@ -70,7 +70,7 @@ def gradcat(
 
     Args:
         images: (B, 3, H, W), normalised as the model was trained, of the model's type.
-        classes: one for all images or one an image; None takes the predicted ones.
+        classes: one for all images or one per image; None takes the predicted ones.
         sign: of the gradient. The paper writes -dY/dalpha and says that it points where the logit
             grows; it is +dY/dalpha that does ("positive").
         weighting: one of WEIGHTINGS.
@@ -80,7 +80,7 @@ def gradcat(
     Raises:
         TypeError: no NesT, or one that is called otherwise than its parts.
         ValueError: one hierarchy alone, an odd number of patches to halve, images that do not fit
-            or are not finite, a model without classes, a class that it has not, weights made in
+            or are not finite, a model without classes, an unknown class, weights made in
             inference mode, or an unknown option.
     """
     check_nest(model)

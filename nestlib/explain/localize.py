@@ -88,18 +88,18 @@ def check_maps(maps: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         )
     size = np.asarray(image_size)
     if size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1:
-        raise ValueError(f"image_size {image_size} is no size; give (H, W) in whole pixels")
+        raise ValueError(f"image_size {image_size} is not a size; give (H, W) in whole pixels")
     return maps
 
 
 def check_thresholds(thresholds: Sequence[float]) -> None:
-    """Raise ValueError for no thresholds, or what is not a share of a map's maximum."""
+    """Raise ValueError if there are no thresholds, or one is not a share of a map's maximum."""
     shares = np.asarray(thresholds)
     if shares.ndim != 1 or not len(shares) or shares.dtype.kind not in "iuf":
-        raise ValueError(f"thresholds {thresholds} are no list; give one or more, from 0 to 1")
+        raise ValueError(f"thresholds {thresholds} are not a list; give one or more, from 0 to 1")
     outside = shares[~((shares >= 0) & (shares <= 1))]
     if len(outside):
-        raise ValueError(f"threshold {outside[0]} is no share of a map's maximum; give 0 to 1")
+        raise ValueError(f"threshold {outside[0]} is not a share of a map's maximum; give 0 to 1")
 
 
 def _nested_boxes(scaled: np.ndarray, thresholds: Sequence[float]) -> list[tuple[int, ...]]:

@@ -140,7 +140,7 @@ class _Runner:
         self.error: str | None = None
 
     def match_classes(self, images: ImageSet | FolderSet) -> None:
-        """Try the model on a black image, where it lies, and see which outputs it has."""
+        """Run the model on a black image, on its own device, to see which outputs it has."""
         model, size = self.candidate.model, self.candidate.view.image_size
         try:
             with running_mode(model, training=False), torch.inference_mode():
@@ -155,7 +155,7 @@ class _Runner:
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """The model in evaluation mode on the device; afterwards as and where it was."""
+        """Put the model on the device in evaluation mode, and restore both afterwards."""
         model, home = self.candidate.model, _device_of(self.candidate.model)
         with running_mode(model, training=False):
             try:

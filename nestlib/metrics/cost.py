@@ -19,7 +19,7 @@ def count_params(model: nn.Module) -> int:
 
 
 def make_input(model: nn.Module, batch_size: int, image_size: int, device) -> Tensor:
-    """What a model takes: RGB images (B, 3, S, S), or a generator's noise (B, latent_dim)."""
+    """A model's input: RGB images (B, 3, S, S), or a generator's noise (B, latent_dim)."""
     latent_dim = getattr(model, "latent_dim", None)
     shape = (3, image_size, image_size) if latent_dim is None else (latent_dim,)
     return torch.randn(batch_size, *shape, device=device)
@@ -48,7 +48,7 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
 
 @contextmanager
 def _layers_taken_apart() -> Iterator[None]:
-    """torch's own attention and transformer layers run operator by operator, not as one."""
+    """Run torch's own attention and transformer layers operator by operator, not fused."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

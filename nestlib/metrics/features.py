@@ -79,7 +79,8 @@ class InceptionFeatures(FeatureNetwork):
     score_names = "fid", "inception_score", "kid"
 
     def __init__(self, weights: Path | None = None):
-        """
+        """Load the network.
+
         Args:
             weights: the file that torch-fidelity downloads; None: it downloads it.
 

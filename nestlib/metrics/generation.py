@@ -1,4 +1,4 @@
-"""How near generated images are to real ones: FID and its kin, on features of a named network.
+"""How close generated images are to real ones: FID and similar scores on a network's features.
 
 A score is its whole pipeline, so `score_samples` returns with every number the feature network and
 the checksum of its weights, the resize, the reference set and its fingerprint, both counts and the
@@ -78,13 +78,13 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def _warn_of_few(first: int, second: int, num_features: int) -> str:
-    """What a Fréchet distance of too few images is worth, also as a warning; "" of enough."""
+    """Warn of a Fréchet distance of too few images, and return the warning; "" for enough."""
     if min(first, second) > num_features:
         return ""
     note = (
         f"Fréchet distance of {first:,} and {second:,} images by {num_features:,} features: with "
         f"fewer than {num_features + 1:,} of each a covariance is singular, and the distance "
-        "depends on their number; give more, or compare it with distances of as many alone"
+        "depends on their number; give more, or compare it only with distances of equally many"
     )
     warnings.warn(note, stacklevel=3)
     return note
@@ -183,7 +183,7 @@ def score_samples(
 def describe_reference(
     reference: ImageSet | FolderSet, network: FeatureNetwork, count: int, seed: int
 ) -> dict[str, Any]:
-    """All that the reference's features follow from."""
+    """Everything that the reference's features depend on."""
     return {
         "feature_network": network.name,
         "feature_weights_sha256": network.weights_sha256,
@@ -202,7 +202,7 @@ def reference_features(
 ) -> Tensor:  # fmt: skip
     """Features (count, D) float32 of real images, from the cache if they are there.
 
-    The file's name is the hash of `describe_reference`; a damaged file is computed anew.
+    The file's name is the hash of `describe_reference`; a damaged file is computed again.
     """
     facts = json.dumps(describe_reference(reference, network, count, seed), sort_keys=True)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The uncertainty of a rate that was counted, as how many test images were right."""
+"""The uncertainty of a counted rate, such as the share of test images that are right."""
 
 from scipy.stats import binomtest
 

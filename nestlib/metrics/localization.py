@@ -4,7 +4,7 @@ The paper's figure 8 gives the top-1 localization error, with the threshold that
 method on the very boxes that it is scored by (appendix A.5). Choe et al. (arXiv 2001.07437,
 github.com/clovaai/wsolevaluation) warn of that practice and name the other scores here.
 
-Shapes: N images, T thresholds, at most K true boxes an image. A box is x0, y0, x1, y1 in pixel
+Shapes: N images, T thresholds, at most K true boxes per image. A box is x0, y0, x1, y1 in pixel
 indices, both ends inside. Errors and accuracies are in %, intervals are Wilson's of 95 %.
 """
 
@@ -37,7 +37,7 @@ def _iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
-    """With the true box that fits best: (N, T, 4) and (N, K, 4) -> (N, T).
+    """Intersection over union with the true box that fits best: (N, T, 4), (N, K, 4) -> (N, T).
 
     Raises:
         ValueError: what `score_localization` says of boxes.
@@ -56,7 +56,7 @@ def score_localization(
     boxes: np.ndarray, truth_boxes: np.ndarray, predicted_right: np.ndarray,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict:  # fmt: skip
-    """Localization errors at every threshold, and of a method with its threshold chosen.
+    """Localization errors at every threshold, and at the threshold that is chosen.
 
     A box is found with IoU >= 0.5 with any true box of its image; top-1 wants the right class too,
     GT-known (boxes of the true class's map) does not. An error with a chosen threshold comes twice:
@@ -152,7 +152,7 @@ def check_boxes(
         where = np.argwhere(~right)[0].tolist()
         inside = "" if image_size is None else f" inside an image of {image_size} (H, W)"
         raise ValueError(
-            f"{name}{where or ''} is no box x0, y0, x1, y1 of pixel indices from 0{inside}: "
+            f"{name}{where or ''} is not a box x0, y0, x1, y1 of pixel indices from 0{inside}: "
             f"{given[tuple(where)].tolist()}"
         )
     return boxes
@@ -179,7 +179,7 @@ def check_truth(
 
 
 def _errors(right: np.ndarray, thresholds: Sequence[float]) -> dict:
-    """Of (N, T) bool: at every threshold, at the best, and at the other half's best."""
+    """Errors of (N, T) bool: at every threshold, at the best, and at the other half's best."""
     N = len(right)
     misses = (~right).sum(0)
     halves = np.array_split(np.random.default_rng(0).permutation(N), 2)

@@ -67,7 +67,7 @@ def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module
         build = choose("model", name, extended(NEST_MODELS, "models"))
     published = extended(PUBLISHED, "published") if pretrained else {}
     if pretrained and name not in published:
-        raise ValueError(f"{name} has no published weights; those that have: {list(published)}")
+        raise ValueError(f"{name} has no published weights; models that do: {list(published)}")
     model = build(**options)
     return load_published(model, published[name]) if pretrained else model
 
@@ -89,7 +89,7 @@ def create_generator(name: str, *, img_size: int, **options) -> nn.Module:
 
 
 def _check_options(name: str, build: Callable[..., NesT], options: dict) -> None:
-    """What a family's builder sets itself (a list a hierarchy) is no option of its models."""
+    """Raise UnknownOption for what a family's builder sets itself (lists by hierarchy)."""
     own = inspect.signature(build).parameters
     general = inspect.signature(NesT.__init__).parameters.values()
     takes = [n for n in own if n != "options"]

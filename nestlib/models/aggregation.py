@@ -85,7 +85,7 @@ AGGREGATIONS: dict[str, Design] = {
 
 
 class BlockAggregation(nn.Module):
-    """Four blocks become one, by the steps of a design; by default the paper's own.
+    """Merge four blocks into one by the steps of a design; by default the paper's own.
 
     On the image plane of a design whose windows reach over block edges, this is the only place
     where blocks exchange information.

@@ -1,4 +1,4 @@
-"""From the image plane to blocks and back (paper section 2.1), and which image sizes divide.
+"""From the image plane to blocks and back (paper section 2.1), and which image sizes fit.
 
 B batch, T blocks, N patches in one block (the paper's n), C channels, H and W in patches.
 """
@@ -44,7 +44,7 @@ def unblock(x: Tensor, grid: Grid) -> Tensor:
 
 
 def edge_of(patches: int) -> int:
-    """The edge of a square block of so many patches, which torch.jit.trace gives as a tensor."""
+    """The edge of a square block of `patches`, which is a tensor under torch.jit.trace."""
     return round(int(patches) ** 0.5)
 
 

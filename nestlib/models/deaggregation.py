@@ -11,7 +11,7 @@ UNSAMPLINGS = ("PS", "PS-C3", "C3-PS", "NN", "NN-C3", "C3-NN")
 
 
 class BlockDeAggregation(nn.Module):
-    """Un-sampling of the image plane to twice its edges, cut into four times as many blocks.
+    """Double the image plane's edges by un-sampling, and cut it into four times as many blocks.
 
     Only C3 reaches over block edges: by PS or NN alone no block hears of its neighbours.
 

@@ -21,7 +21,7 @@ There is no published code of it. What the paper leaves open, and what is done h
   linear layer, a fifth of its weights. The default is that layer: the two then differ by one
   LayerNorm's weights. `latent_dim=None` is the other reading.
 - Position embeddings: as in figure 1, one vector a block and position added at the input of every
-  hierarchy (TransGAN does the same, one a pixel).
+  hierarchy (TransGAN does the same, one per pixel).
 - Output activation: none, the Conv1x1 is the last thing Table A4 names; TransGAN's public 64x64
   file and HiT-GAN have none either. Pixels are meant for -1..1; who stores them clips them.
 - The transformer layer: figure 1's, with GELU and multi-head attention as published for ImageNet.
@@ -51,7 +51,7 @@ class NesTDecoder(nn.Module):
 
     Args:
         img_size: edge of the square images in pixels.
-        embed_dims, num_heads, depths: one entry a hierarchy, image side first.
+        embed_dims, num_heads, depths: one entry per hierarchy, image side first.
         latent_dim: length of the noise vector. None: as many values as the top hierarchy takes,
             n x d, which are only reshaped.
         unsampling: one of `deaggregation.UNSAMPLINGS`.
@@ -134,7 +134,7 @@ def build_nest_decoder(
     *, img_size: Pixels = 64, embed_dim: Width = 1024, num_heads: Width = 4,
     depths: Sequence[Layers] | None = None, **options,
 ) -> NesTDecoder:  # fmt: skip
-    """Table A4, and narrower or smaller ones of its kind.
+    """Build Table A4's decoder, or a narrower or smaller one of its kind.
 
     Args:
         img_size: 64, or 32 or 16 with one and two hierarchies fewer on the image side.

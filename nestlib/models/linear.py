@@ -1,4 +1,4 @@
-"""Linear layers by the faster of the two ways that torch has on the CPU at hand."""
+"""Linear layers, by the faster of torch's two ways to compute them on this CPU."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A model's mode and its gradients for a while, and then as they were."""
+"""Set a model's mode or gradients for a while, and restore them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Training or evaluation mode inside; after it each module's own one.
+    """Set training or evaluation mode inside; restore each module's own mode afterwards.
 
     Unlike `model.train()`, this leaves parts frozen in evaluation mode, as BatchNorms are when one
     fine-tunes, as they were.
@@ -25,7 +25,7 @@ def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def taking_gradients(model: nn.Module) -> Iterator[None]:
-    """Gradients inside, also where the caller is in no_grad or inference_mode.
+    """Enable gradients inside, even if the caller is in no_grad or inference_mode.
 
     Raises:
         ValueError: weights made in inference mode, which torch takes no gradients through.
@@ -33,7 +33,7 @@ def taking_gradients(model: nn.Module) -> Iterator[None]:
     if any(p.is_inference() for p in model.parameters()):
         raise ValueError(
             f"the weights of this {type(model).__name__} were made inside torch.inference_mode(), "
-            "so torch takes no gradients through them; build or load the model outside of it"
+            "so torch cannot compute gradients through them; build or load the model outside of it"
         )
     with torch.inference_mode(False), torch.enable_grad():
         yield

@@ -81,7 +81,7 @@ class PatchEmbed(nn.Conv2d):
 
 
 class StochasticDepth(nn.Module):
-    """Training drops a sample's branch at a rate p and scales the others up (arXiv 1603.09382).
+    """In training, drop a sample's branch at a rate and scale the others up (arXiv 1603.09382).
 
     The same as torchvision's by rows, whose import takes as long as torch's.
     """
@@ -99,7 +99,7 @@ class StochasticDepth(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Equation 1: x + MSA(LN(x)), then x + FFN(LN(x)), each with stochastic depth a sample."""
+    """Equation 1: x + MSA(LN(x)), then x + FFN(LN(x)), each with stochastic depth per sample."""
 
     def __init__(
         self, dim: int, num_heads: int, attention: str, mlp_ratio: float, activation: str,
@@ -126,7 +126,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
     Args:
         img_size: (height, width) in pixels that the position embeddings are made for.
         patch_size: S, pixel edge of one patch.
-        embed_dims, num_heads, depths: one entry a hierarchy, image side first.
+        embed_dims, num_heads, depths: one entry per hierarchy, image side first.
         block_size: block edge in patches; default: the top hierarchy has one block along the
             shorter image side, as in the paper.
         num_classes: 0 leaves the pooled features.
@@ -275,7 +275,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """The published code decays every parameter but these."""
+        """The parameters that the published code does not decay."""
         return {f"pos_embeds.{level}" for level in range(self.num_hierarchies)}
 
     @torch.jit.ignore
@@ -298,7 +298,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     @checked
     def reset_classifier(self, num_classes: NumClasses, global_pool: str | None = None) -> None:
-        """Replace the head by a fresh one, of the model's device and type.
+        """Replace the head by a fresh one on the model's device and of its type.
 
         NesT pools by the mean, whatever `global_pool` says.
         """
@@ -312,10 +312,10 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 def check_hierarchies(
     embed_dims: Sequence[int], num_heads: Sequence[int], depths: Sequence[int]
 ) -> None:
-    """Raise ValueError where lists of hierarchies are empty or not equally long."""
+    """Raise ValueError if lists by hierarchy are empty or not equally long."""
     if not len(embed_dims) == len(num_heads) == len(depths) > 0:
         raise ValueError(
-            "embed_dims, num_heads and depths need one entry a hierarchy each, got "
+            "embed_dims, num_heads and depths need one entry per hierarchy each, got "
             f"{list(embed_dims)}, {list(num_heads)}, {list(depths)}"
         )
     if sum(depths) > MAX_LAYERS:
@@ -359,8 +359,9 @@ def fit_pos_embeds(model: NesT, state: dict[str, Tensor], prefix: str, *_) -> No
             old = (1, 1)
         if pos.shape[1] != old[0] * old[1]:
             raise ValueError(
-                f"{name} has {pos.shape[1]} blocks, which form no square, and the weights do not "
-                "say their image size; load them into a model of that size and save them again"
+                f"{name} has {pos.shape[1]} blocks, which do not form a square, and the weights do "
+                "not tell their image size; load them into a model of that size and save them "
+                "again"
             )
         new = (1, 1) if level_embed.shape[1] == 1 else new
         state[name] = resize_pos_embed(pos, old, new, model.block_size)
@@ -372,7 +373,7 @@ def trunc_normal_(tensor: Tensor) -> None:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw weights by `trunc_normal_`, zero biases; leave all but linear layers and kernels."""
+    """Initialise linear layers and convolutions: weights by `trunc_normal_`, biases zero."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         trunc_normal_(module.weight)
         if module.bias is not None:
@@ -411,7 +412,7 @@ def build_nest_imagenet(
     embed_dim: Width, num_heads: Width, top_depth: Layers, img_size: Size = 224,
     patch_size: Pixels = 4, **options,
 ) -> NesT:  # fmt: skip
-    """Table A1's lower half as its authors corrected it: width and heads double a hierarchy."""
+    """Table A1's lower half as its authors corrected it: width and heads double per hierarchy."""
     return NesT(
         img_size, patch_size, [embed_dim * 2**i for i in range(3)],
         [num_heads * 2**i for i in range(3)], (2, 2, top_depth), **options,

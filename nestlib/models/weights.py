@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 
 
 class ForeignWeights(KeyError, ValueError):
-    """Weights that are not of the form or of the model that was asked for; the part is named."""
+    """Weights that do not have the expected form, or do not fit the model; the part is named."""
 
     __str__ = Exception.__str__  # a KeyError would show its message in quotes
 
@@ -51,7 +51,7 @@ def from_timm(state: Mapping[str, Tensor], model: NesT) -> State:
     num_heads = [layers[0].attn.num_heads for layers in model.hierarchies]
     if "levels.0.pos_embed" not in state:
         raise ForeignWeights(
-            f"no timm NesT state dict: no 'levels.0.pos_embed' among {list(state)[:4]}"
+            f"not a timm NesT state dict: no 'levels.0.pos_embed' among {list(state)[:4]}"
         )
     out = {}
     for name, tensor in state.items():
@@ -67,8 +67,8 @@ def from_timm(state: Mapping[str, Tensor], model: NesT) -> State:
             heads = num_heads[level] if level < len(num_heads) else 0
             if not heads or tensor.ndim != 2 or tensor.shape[1] % heads:
                 raise ForeignWeights(
-                    f"{name} of shape {tuple(tensor.shape)} is not of {len(num_heads)} levels with "
-                    f"{num_heads} heads, as the model has them"
+                    f"{name} of shape {tuple(tensor.shape)} does not fit the model's "
+                    f"{len(num_heads)} levels with {num_heads} heads"
                 )
             split = tensor.reshape(len(tensor), -1, heads)  # input columns as (head dim, head)
             out[ours] = split.transpose(1, 2).reshape(tensor.shape)
@@ -91,7 +91,9 @@ def from_flax(params: Mapping, model: NesT) -> State:
     depths = [len(layers) for layers in model.hierarchies]
     wanted = "PatchEmbedding_0", "LayerNorm_0", "Dense_0"
     if missing := [name for name in wanted if name not in params]:
-        raise ForeignWeights(f"no published NesT tree: {missing} missing among {list(params)[:6]}")
+        raise ForeignWeights(
+            f"not a published NesT tree: {missing} missing among {list(params)[:6]}"
+        )
     blocks = [name for name in params if str(name).startswith("EncoderNDBlock_")]
     if len(blocks) != sum(depths):
         raise ForeignWeights(
@@ -118,14 +120,14 @@ def from_flax(params: Mapping, model: NesT) -> State:
 
 
 class _FlaxTree:
-    """A parameter tree whose leaves are taken one by one, each checked and named by its path."""
+    """A parameter tree whose leaves are taken and checked one by one, by their paths."""
 
     def __init__(self, params: Mapping, model: NesT):
         self.leaves, self.patches = dict(_list_leaves(params)), 0
         self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
     def take(self, path: str, *shape: int | None) -> Tensor:
-        """The leaf as float32; None in a shape is any length."""
+        """Take a leaf as float32; None in a shape stands for any length."""
         if path not in self.leaves:
             raise ForeignWeights(f"the tree has no leaf {path}")
         try:
@@ -146,13 +148,13 @@ class _FlaxTree:
         return tensor
 
     def shape_of(self, name: str, path: str) -> tuple[int, ...]:
-        """Of the model's tensor for the leaf at `path`."""
+        """The shape of the model's tensor for the leaf at `path`."""
         if name not in self.shapes:
             raise ForeignWeights(f"the model has no {name}, which is {path} in the tree")
         return self.shapes[name]
 
     def take_layer(self, name: str, path: str) -> State:
-        """A norm, a dense layer or a convolution; flax's kernels are (in, out), (h, w, in, out)."""
+        """Take a norm, dense layer or convolution; flax has kernels (in, out), (h, w, in, out)."""
         out, *inputs = self.shape_of(f"{name}.weight", path)
         if not inputs:
             weight = self.take(f"{path}/scale", out)
@@ -162,12 +164,12 @@ class _FlaxTree:
         return {f"{name}.weight": weight, f"{name}.bias": self.take(f"{path}/bias", out)}
 
     def take_head(self, path: str) -> State:
-        """The last layer, which may tell other classes apart than the model's."""
+        """Take the last layer, whose classes may differ from the model's."""
         weight = self.take(f"{path}/kernel", self.shapes["norm.weight"][0], None).T.contiguous()
         return {"head.weight": weight, "head.bias": self.take(f"{path}/bias", len(weight))}
 
     def take_pos_embed(self, level: int) -> Tensor:
-        """(1, T, N, C), of any image size: loading fits them to the model's."""
+        """Take position embeddings (1, T, N, C) of any size: loading fits them to the model."""
         path = f"PositionEmbedding_{level}/pos_embedding"
         tensor = self.take(path, 1, None, None, self.shape_of(f"pos_embeds.{level}", path)[-1])
         T, N = tensor.shape[1:3]
@@ -193,7 +195,10 @@ def _encoder_layer(name: str, path: str, tree: _FlaxTree, attn: BlockAttention) 
     inside = f"{path}/MultiQueryAttention_0"
     multi_query = any(leaf.startswith(f"{inside}/") for leaf in tree.leaves)
     if multi_query != (attn.num_kv_heads == 1) and attn.num_heads > 1:
-        raise ForeignWeights(f"of {inside} and multi-head attention the tree and {name} differ")
+        has = "has" if multi_query else "does not have"
+        raise ForeignWeights(
+            f"the tree {has} multi-query attention ({inside}), unlike the model's {name}"
+        )
     inside = inside if multi_query else f"{path}/MultiHeadAttention_0"
     query = tree.take(f"{inside}/DenseGeneral_0/kernel", dim, None, None)
     if query.shape[1:] != (attn.num_heads, D):
@@ -243,8 +248,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor] | Path | str) -
         model.load_state_dict(state)
     except Exception as error:  # what a model's own hooks make of wrong shapes is of many types
         raise ValueError(
-            f"{weights} does not fit this {type(model).__name__}; give the weights of this very "
-            f"model: {error}"
+            f"{weights} does not fit this {type(model).__name__}; give weights of this model: "
+            f"{error}"
         ) from error
     return model
 

@@ -1,4 +1,4 @@
-"""What to run: one frozen recipe a training run, by name."""
+"""What to run: one frozen recipe per training run, by name."""
 
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, with_overrides

@@ -35,7 +35,7 @@ class Distillation:
         check_choice("kind of distillation", self.kind, KINDS)
         if self.kind == "hard" and self.temperature != 1:
             raise ValueError(
-                f"temperature {self.temperature!r}: the hard kind has none, leave it at 1.0"
+                f"temperature {self.temperature!r}: the hard kind does not use it; leave it at 1.0"
             )
 
     @property

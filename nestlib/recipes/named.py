@@ -1,4 +1,4 @@
-"""What to run, by name: a row of a table is a named recipe, written as differences from a default.
+"""Recipes by name: each row of a table is one, written as differences from a default.
 
     nest recipes                      lists the names
     nest train cifar10/nest_tiny      carries one out
@@ -51,7 +51,9 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "cifar10/nest_small": ("Table 1, NesT-S", dict(model="nest_small_cifar", batch_size=64)),
     "cifar10/nest_base": ("Table 1, NesT-B", dict(model="nest_base_cifar", batch_size=32)),
     "cifar10/nest_tiny_s2_depth3": ("section 4.1's NesT3-T with S = 2", NEST3_TINY),
-    "tiny_imagenet/nest_small": ("NesT-S at 64x64, likewise (D9)", dict(model="nest_small_64")),
+    "tiny_imagenet/nest_small": (
+        "NesT-S at 64x64 (S = 2, depth 4, n = 16: our choice, D9)", dict(model="nest_small_64"),
+    ),
     "tiny_imagenet/nest_tiny": (
         "NesT-T at 64x64 (S = 2, depth 4, n = 16: our choice, D9)", dict(model="nest_tiny_64"),
     ),
@@ -108,7 +110,7 @@ NAMED |= {
         dict(generator="nest_decoder", generator_options=NARROW_DECODER),
     ),
     "digits/gan_nest_reshaped_narrow": (
-        "the same with as much noise as the top hierarchy takes, reshaped alone",
+        "narrow NesT decoder on the embedded digits, its noise reshaped without a projection",
         dict(generator="nest_decoder", generator_options=dict(NARROW_DECODER, latent_dim=None)),
     ),
 }  # fmt: skip
@@ -117,7 +119,8 @@ NAMED |= {
     for dataset in ("tiny_imagenet", "imagenet")
     for name, text, options in (
         ("gan_nest", "figure 7, NesT decoder by Table A4, pixel shuffle", {}),
-        ("gan_nest_reshaped", "the same with noise of n x d values, reshaped alone",
+        ("gan_nest_reshaped",
+         "figure 7, NesT decoder whose n x d noise values are reshaped without a projection",
          dict(latent_dim=None)),
     )
 }  # fmt: skip

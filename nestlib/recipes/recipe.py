@@ -49,7 +49,7 @@ PARTS = {"augmentation": Augmentation, "distillation": Distillation}
 BUDGETS = {
     "smoke": "under a minute: checks the path, shows no result",
     "quick": "the embedded digits, or a narrow model, on a CPU",
-    "small": "narrow models on 10,000 images of CIFAR-10, on a CPU: minutes a run",
+    "small": "narrow models on 10,000 images of CIFAR-10, on a CPU: minutes per run",
     "gpu": "one GPU",
     "paper": "the paper's own schedule and data",
 }
@@ -87,12 +87,12 @@ class RunRecipe:
         return f"{self.name}-s{self.seed}-{self.config_hash}"
 
     def at_budget(self, budget: str) -> Self:
-        """The recipe itself, or cut to a smoke run; it is what it is at every other budget."""
+        """The recipe cut to a smoke run, or the recipe itself at every other budget."""
         check_choice("budget", budget, BUDGETS)
         return replace(self, budget="smoke", **self.SMOKE) if budget == "smoke" else self
 
     def _check_fields(self) -> None:
-        """Each field by itself; a last word on those that choose from names."""
+        """Check each field by itself."""
         from nestlib.data.datasets import check_options
         from nestlib.precision import PRECISIONS
 
@@ -107,8 +107,8 @@ class RunRecipe:
             raise ValueError(f"recipe {self.name}: {name} is {value}, must be {valid}")
 
     def _check_builds(self, *fields: str) -> None:
-        """Shapes and options of the networks that `fields` decide, each set of values once: the
-        recipes of a plan differ in little else."""
+        """Check shapes and options of the networks that `fields` decide, once per set of values:
+        the recipes of a plan differ in little else."""
         import torch
 
         asked = {name: getattr(self, name) for name in fields}
@@ -206,9 +206,11 @@ class Recipe(RunRecipe):
 
     def _check_subset(self) -> None:
         alone = self.train_subset is None or self.train_limit is None
-        self._check("train_limit", alone, "None where there is a train_subset")
+        self._check("train_limit", alone, "None if there is a train_subset")
         apart = self.held_out is None or self.train_subset is not None
-        self._check("held_out", apart, "None without a train_subset, which leaves such images")
+        self._check(
+            "held_out", apart, "None without a train_subset, from which such images are left over"
+        )
 
     def _build_all(self) -> list["nn.Module"]:
         return [self.build_model(num_classes=2)]
@@ -327,7 +329,7 @@ def hash_config(values: dict[str, Any]) -> str:
 
 
 def from_dict(values: dict[str, Any]) -> Recipe | GanRecipe:
-    """The recipe of a record: a GanRecipe where it names a generator.
+    """The recipe of a record: a GanRecipe if it names a generator.
 
     Raises:
         ValueError: a field that recipes do not have (the message lists those they have), one that
@@ -349,7 +351,7 @@ def _make(owner: type[T], what: str, values: dict[str, Any]) -> T:
     needed = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in needed if name not in values]
     if missing:
-        raise ValueError(f"no {what} {', '.join(missing)} is given, and {what}s need them")
+        raise ValueError(f"{what}s without a value: {', '.join(missing)}; give one for each")
     return owner(**values)
 
 
@@ -366,7 +368,7 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
         key, equals, text = assignment.partition("=")
         shown = repr(assignment[:100])
         if not equals:
-            raise ValueError(f"{shown} is no assignment; write field=value")
+            raise ValueError(f"{shown} is not an assignment; write field=value")
         outer, _, inner = key.partition(".")
         check_choice("recipe field", outer, values)
         if outer.endswith("_options"):

@@ -1,4 +1,4 @@
-"""Slurm: the same `nest` commands from its queue, through submitit; torch elastic starts the ranks.
+"""Run `nest` commands through Slurm's queue by submitit; torch elastic starts the ranks.
 
 submitit writes the sbatch script, keeps a job's logs, and at Slurm's signal before a job's time is
 over, or before it is preempted, calls `Launch.checkpoint` and puts the job back into the queue.
@@ -28,14 +28,14 @@ STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # else ranks started anew m
 
 @dataclass
 class Launch:
-    """What a job runs on each of its nodes: Python with `words`, by torchrun where there are
+    """The command that a job runs on each of its nodes: Python with `words`, by torchrun for
     several ranks. submitit pickles it and calls it there."""
 
     words: tuple[str, ...]  # ("-m", "nestlib.cli", "train", ...)
     ranks_per_node: int = 1
 
     def command(self, environment: Mapping[str, str]) -> list[str]:
-        """Of each node, by what Slurm's environment says of the job."""
+        """The command of each node, by what Slurm's environment says of the job."""
         nodes, job = int(environment["SLURM_JOB_NUM_NODES"]), int(environment["SLURM_JOB_ID"])
         if nodes * self.ranks_per_node == 1:
             return [sys.executable, *self.words]
@@ -49,7 +49,8 @@ class Launch:
         ]  # fmt: skip
 
     def __call__(self) -> None:
-        """
+        """Run the command on this node.
+
         Raises:
             CalledProcessError: the command failed; Slurm counts the job as failed.
         """
@@ -64,7 +65,7 @@ class Launch:
             raise subprocess.CalledProcessError(code, self.process.args)
 
     def checkpoint(self) -> Any:
-        """submitit's hook, called within `__call__`: stop with a checkpoint; what to run again."""
+        """submitit's hook in `__call__`: stop with a checkpoint, and return what to run again."""
         from submitit.helpers import DelayedSubmission
 
         self.process.terminate()
@@ -110,7 +111,9 @@ def submit(
             return 2  # a script can be written where Slurm is not
 
     if not (dry_run or shutil.which("sbatch")):
-        raise OSError("there is no sbatch here: submit on a machine of the cluster, or --dry-run")
+        raise OSError(
+            "there is no sbatch here: submit on a machine of the cluster, or use --dry-run"
+        )
     cpus = cpus_per_rank * max(1, gpus_per_node)
     executor = Executor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(
@@ -138,7 +141,7 @@ def enqueue(
     gpus_per_node: int = 1, options: dict[str, str] | None = None, dry_run: bool = False,
     **how: Any,
 ) -> Iterator[str]:  # fmt: skip
-    """Queue recipes with the words of `nest` that make each; pupils wait for their teachers.
+    """Queue recipes with the words of `nest` that make each; students wait for their teachers.
 
     Yields:
         A line on each job; the scripts instead at `dry_run`. `how` goes to `submit`.
@@ -173,9 +176,11 @@ def parse_minutes(text: str) -> int:
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+)", text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no time of Slurm's; write 12:00:00, 2-00:00:00 or minutes")
+        raise ValueError(
+            f"{text!r} is not a time that Slurm takes; write 12:00:00, 2-00:00:00 or minutes"
+        )
     days, hours, minutes, seconds, alone = (int(part or 0) for part in match.groups())
     total = alone or (days * 24 + hours) * 60 + minutes + bool(seconds)
     if not total:
-        raise ValueError(f"{text!r} is no time to run in; write 12:00:00, say")
+        raise ValueError(f"{text!r} is not a time to run in; write, for example, 12:00:00")
     return total

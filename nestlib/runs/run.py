@@ -41,10 +41,10 @@ def carry_out(
     download: bool = False, micro_batch: int | None = None, step: str = "",
     rank_timeout: float = RANK_TIMEOUT, again: bool = False,
 ) -> Record | None:  # fmt: skip
-    """Train a recipe to its end and write its record; go on where an earlier call stopped.
+    """Train a recipe to its end, or resume it, and write its record.
 
     A recipe that has a record is not trained again: its record is returned. Where it is stale (see
-    `find_fresh`) the run begins anew, and what an earlier run left in runs/ is set aside. A
+    `find_fresh`) the run starts again, and what an earlier run left in runs/ is set aside. A
     committed record stays where it is. A smoke run always runs, from nothing. A GAN that diverged
     has a record too, whose summary has the status "failed" and the reason. No run is made by two
     processes at a time.
@@ -57,8 +57,8 @@ def carry_out(
 
     Returns:
         The record, or None when the run stopped before its end (a time limit, or one of
-        nestlib.signals.STOP_SIGNALS): the same call goes on from its checkpoint, or begins a smoke
-        run anew.
+        nestlib.signals.STOP_SIGNALS): the same call resumes from its checkpoint, or starts a smoke
+        run again.
 
     Raises:
         Held: another process is at this very run.
@@ -80,7 +80,8 @@ def carry_out(
         how |= {"micro_batch": micro_batch, "step": step}
     elif micro_batch or step:
         raise ValueError(
-            "micro_batch and step are for classifiers; a GAN's ranks take their whole share, eager"
+            "micro_batch and step are for classifiers; a GAN's ranks train on their whole share "
+            "in eager mode"
         )
     ranks = Ranks.join(where, rank_timeout)
     # Each rank looked by itself: another process may have ended the run between two looks.
@@ -95,18 +96,18 @@ def carry_out(
 
 
 def describe_stop(recipe: Recipe | GanRecipe, following: str) -> str:
-    """What becomes of a run that stopped before its end; `following` is what may come next."""
+    """Say what `following` does with a run that stopped before its end."""
     if recipe.budget == "smoke":  # its folder is gone
-        return f"a smoke run keeps nothing: {following} begins it anew"
-    return f"{following} goes on from its checkpoint"
+        return f"a smoke run keeps nothing: {following} starts it again"
+    return f"{following} resumes from its checkpoint"
 
 
 def _run_alone(
     recipe: Recipe | GanRecipe, store: Store, known: list[Record], again: bool, ranks: Ranks, *,
     runs_dir: Path, **how,
 ) -> Record | None:  # fmt: skip
-    """`_run` while no other process can make the same run; what stands there is set aside, but a
-    record beside the `known` ones is another process's, just made, and is returned."""
+    """Call `_run` while no other process can make the same run. An old record is set aside; one
+    that is not among the `known` was just made by another process, and is returned."""
     run_dir = runs_dir / recipe.run_id
     with ExitStack() as lock:
 
@@ -175,8 +176,8 @@ def _load_images(recipe: Recipe | GanRecipe, **where) -> Sequence[Images]:
 
 
 def _train_classifier(recipe: Recipe, train_set: Images, test_set: Images, **how) -> Trained:
-    """The accuracy of its summary is the last epoch's, not the best on test. Keys begin with the
-    split that the run was evaluated on: test or held_out."""
+    """Train a classifier. Its summary has the last epoch's accuracy, not the best on test. Keys
+    begin with the split that the run was evaluated on: test or held_out."""
     torch.manual_seed(derive_seed(recipe.seed, 3))  # initial weights are part of the seed
     model = recipe.build_model(train_set.num_classes)
     result = classifier.train(recipe, model, train_set, test_set, **how)
@@ -302,8 +303,8 @@ def build_teacher(
     if known != num_classes or (named and class_names and named != list(class_names)):
         alike = " others" if known == num_classes else ""
         raise ValueError(
-            f"{recipe.run_id} has {num_classes} classes, its teacher {run_id} {known}{alike}; take "
-            f"one that was trained on {recipe.dataset}, of the same classes"
+            f"{recipe.run_id} has {num_classes} classes and its teacher {run_id} has "
+            f"{known}{alike}; take a teacher trained on the same classes of {recipe.dataset}"
         )
     model = Weights(teacher, weights_path(teacher, runs_dir), record).load()
     return model, {"run_id": run_id, "weights_sha256": record.summary["weights_sha256"]}

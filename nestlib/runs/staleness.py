@@ -1,4 +1,4 @@
-"""Does a committed record still stand for its recipe, or has what it measured changed since?"""
+"""Whether a committed record still stands for its recipe, or what it measured has changed."""
 
 import json
 import warnings
@@ -56,7 +56,7 @@ def find_fresh_seeds(
 def stale_reasons(
     record: Record, recipe: Recipe | GanRecipe, store: Store, data_dir: Path | None = None
 ) -> list[str]:
-    """Why a record does not stand for its recipe any more; none where it does.
+    """Reasons why a record no longer stands for its recipe; empty if it does.
 
     A changed recipe has another run id, so its record is another one. Beyond that a record keeps
 
@@ -73,12 +73,12 @@ def stale_reasons(
     reasons = []
     kept = record.environment
     if "probe" in kept and not _agree(kept["probe"], probe(recipe)):
-        reasons.append(f"{recipe.model} does not compute what it computed then")
+        reasons.append(f"{recipe.model} no longer computes what it computed for the record")
     for split, noted in kept.get("data", {}).items():
         then = noted.get("fingerprint")
         found = then and _fingerprint(recipe, split, data_dir, record.class_names)
         if found not in (None, then):
-            reasons.append(f"the {split} images of {recipe.dataset} are others")
+            reasons.append(f"the {split} images of {recipe.dataset} have changed")
     lesson = kept.get("teacher")
     teachers = store.find_all(lesson["run_id"]) if lesson else []
     known = {teacher.summary["weights_sha256"] for teacher in teachers}
@@ -92,7 +92,7 @@ _FINGERPRINTS: dict[str, str | None] = {}
 
 
 def probe(recipe: Recipe) -> list[float]:
-    """What a recipe's model computes, by `probe_model`; leaves the global generators alone."""
+    """Outputs of a recipe's model, by `probe_model`; leaves the global generators alone."""
     if recipe.config_hash not in _PROBES:
         with torch.random.fork_rng(devices=[]):
             model = recipe.build_model(CLASSES)
@@ -103,8 +103,8 @@ def probe(recipe: Recipe) -> list[float]:
 def _fingerprint(
     recipe: Recipe | GanRecipe, split: str, data_dir: Path | None, class_names: list[str] | None
 ) -> str | None:
-    """Of a split's images, "" where they do not fit the recipe or the classes; None where they are
-    not here or not quick to look at."""
+    """The fingerprint of a split's images, "" if they do not fit the recipe or the classes; None if
+    they are not here or not quick to look at."""
     if not dataset_info(recipe.dataset).image_sizes:
         return None
     cut = {name: getattr(recipe, name, None) for name in ("train_subset", "held_out")}
@@ -144,7 +144,7 @@ def probe_model(model: nn.Module, image_size: int) -> list[float]:
 
 
 def _agree(one: list[float], other: list[float]) -> bool:
-    """Are two probes of one function?"""
+    """Whether two probes are of the same function."""
     scale = max(map(abs, one))
     return all(abs(a - b) <= TOLERANCE * scale for a, b in zip(one, other, strict=True))
 

@@ -33,7 +33,7 @@ def load_split(
     data_dir: Path | None = None, download: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> ImageSet | FolderSet:  # fmt: skip
-    """One split of a recipe's data: its subset, or cut to `limit` images where one is given.
+    """One split of a recipe's data: its subset, or cut to `limit` images if one is given.
 
     Args:
         split: train, test, or held_out: the training images that a Recipe with `held_out` is
@@ -56,7 +56,7 @@ def load_split(
 
 
 def take_equally(images: ImageSet, count: int, beside: int = 0) -> tuple[ImageSet, ImageSet]:
-    """`count` images, equally many of each class, and `beside` others of them likewise.
+    """`count` images, equally many per class, and `beside` other images, likewise.
 
     Drawn once and for all: a smaller count is a part of a larger one. The others come from the
     order's end.
@@ -67,7 +67,7 @@ def take_equally(images: ImageSet, count: int, beside: int = 0) -> tuple[ImageSe
     classes = images.num_classes
     if count % classes or beside % classes:
         raise ValueError(
-            f"{count} images and {beside} beside them cannot hold equally many of {classes} "
+            f"{count} images and {beside} others cannot be equally many per class for {classes} "
             f"classes; take multiples of {classes}"
         )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
@@ -77,8 +77,8 @@ def take_equally(images: ImageSet, count: int, beside: int = 0) -> tuple[ImageSe
     if (count + beside) // classes > fewest:
         raise ValueError(
             f"{images.name} {images.split} has {fewest} images of its rarest class, not "
-            f"{count // classes} and {beside // classes} beside them; take at most "
-            f"{fewest * classes} in all, or fetch the whole data set"
+            f"{count // classes} and {beside // classes} others; take at most {fewest * classes} "
+            "in all, or fetch the whole data set"
         )
     first = torch.cat([own[: count // classes] for own in each])
     last = torch.cat([own[len(own) - beside // classes :] for own in each])
@@ -86,7 +86,7 @@ def take_equally(images: ImageSet, count: int, beside: int = 0) -> tuple[ImageSe
 
 
 def take(images: ImageSet | FolderSet, limit: int) -> ImageSet | FolderSet:
-    """`limit` images of a set, drawn once and for all: equal for every recipe and seed.
+    """`limit` images of a set, drawn once and for all: the same for every recipe and seed.
 
     Raises:
         ValueError: the set has fewer.

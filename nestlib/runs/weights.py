@@ -51,13 +51,13 @@ def load_trained(
 
 
 def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
-    """As `load_trained`, of a recipe that need not be a named one."""
+    """As `load_trained`, for a recipe that need not have a name."""
     return find_weights(recipe, store, runs_dir).load()
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of a finished run's weights, and their record; `rounded` to fp16 where committed."""
+    """A file of a finished run's weights, and their record; `rounded` to fp16 if committed."""
 
     recipe: Recipe | GanRecipe
     path: Path
@@ -89,7 +89,7 @@ class Weights:
 def find_weights(
     recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None
 ) -> Weights:  # fmt: skip
-    """The run's own weights where they are, else the committed ones.
+    """The run's own weights if they exist, else the committed ones.
 
     A store that is read only takes committed weights alone.
 
@@ -177,7 +177,7 @@ def _build(recipe: Recipe | GanRecipe, record: Record) -> nn.Module:
 
 
 def count_classes(recipe: Recipe, record: Record) -> int:
-    """How many classes a run tells apart, which may be a part of its data set's."""
+    """The number of classes that a run tells apart, perhaps a part of its data set's."""
     return len(record.class_names or ()) or dataset_info(recipe.dataset).num_classes
 
 
@@ -198,7 +198,7 @@ def find_run(
 
 
 def record_of(run_id: str, store: Store, runs_dir: Path | None = None) -> Record | None:
-    """A run's record, the committed one first, or this checkout's own where its weights are here.
+    """A run's record, the committed one first, or this checkout's own if its weights are here.
 
     What lies in `runs_dir` was made with this checkout's record, where it has one of its own.
     """
@@ -207,7 +207,7 @@ def record_of(run_id: str, store: Store, runs_dir: Path | None = None) -> Record
 
 
 def train_command(recipe: Recipe | GanRecipe, *, again: bool = False) -> str:
-    """What makes a recipe's run, the fields that differ from those of its name included."""
+    """The command that makes a recipe's run, with `--set` for fields that its name does not set."""
     try:
         named, own = to_dict(get_recipe(recipe.name, seed=recipe.seed)), to_dict(recipe)
     except ValueError:  # a recipe of the caller's own has no command
@@ -218,7 +218,7 @@ def train_command(recipe: Recipe | GanRecipe, *, again: bool = False) -> str:
 
 
 def _list_changes(own: dict[str, Any], named: dict[str, Any], outer: str = "") -> Iterator[str]:
-    """What `with_overrides` makes `own` of `named` by."""
+    """The assignments by which `with_overrides` turns `named` into `own`."""
     for key, value in own.items():
         name, base = f"{outer}{key}", named.get(key)
         options = key.endswith("_options")
@@ -232,7 +232,7 @@ def _list_changes(own: dict[str, Any], named: dict[str, Any], outer: str = "") -
 
 
 def weights_path(recipe: Recipe | GanRecipe, runs_dir: Path | None = None) -> Path:
-    """Where a run of `runs_dir` (default runs/) leaves its weights."""
+    """The file of a run's weights in `runs_dir` (default: runs/)."""
     return _runs(runs_dir) / recipe.run_id / RUN_WEIGHTS
 
 

@@ -1,2 +1,1 @@
-"""Trainers. `classifier.train` and `gan.train`; `loop` is what they share, `checkpoint` and `optim`
-are its parts."""
+"""Trainers: `classifier.train` and `gan.train` share `loop`, `checkpoint` and `optim`."""

@@ -1,6 +1,5 @@
-"""A training step as one CUDA graph: a GPU gets it whole, where the host would launch a thousand
-kernels one by one, which takes longer than a small model's arithmetic.
-"""
+"""A training step as one CUDA graph: the host launches it once, and not a thousand kernels one by
+one, which takes longer than a small model's arithmetic."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -48,7 +47,7 @@ class CapturedStep:
                     tensor.zero_()
 
     def __call__(self, *batch: Tensor) -> None:
-        """The step of one batch; one of other shapes, as where an image is unreadable, is eager."""
+        """The step of one batch; a batch of other shapes, as after a bad image, is eager."""
         if any(new.shape != held.shape for new, held in zip(batch, self.batch, strict=True)):
             self.step(*batch)
             return

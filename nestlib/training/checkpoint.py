@@ -23,7 +23,7 @@ _CHANGED = "its content does not match its name"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, belongs to another run, or holds no such run's state."""
+    """A checkpoint could not be written, belongs to another run, or does not hold a run's state."""
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
@@ -42,8 +42,8 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
         kept = _newest_first(folder)
         raise CheckpointError(
             f"could not write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
-            f"Newest whole checkpoint: {kept[0].name if kept else 'none'}. "
-            "Make room and run the same command again; it goes on from there"
+            f"Newest whole checkpoint: {kept[0].name if kept else 'none'}. Free some space and run "
+            "the same command again; it resumes from there"
         ) from error
     for old in _newest_first(folder)[KEEP:]:
         old.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
 def load_newest_checkpoint(
     folder: Path, take: Callable[[dict], None] = lambda state: None
 ) -> dict | None:  # fmt: skip
-    """The state, on the CPU, of the newest checkpoint that is whole and that `take` takes.
+    """The state, on the CPU, of the newest checkpoint that is whole and that `take` accepts.
 
     Those that are newer are named in a warning and set aside as `<name>.damaged`. Loading runs no
     code from the file (`weights_only`).
@@ -88,7 +88,7 @@ def load_newest_checkpoint(
             f"no checkpoint can be used; {'; '.join(wrong)}. Move {folder} away to train from the "
             "start"
         )
-    _set_aside(refused, "there is none before it, training begins from the start")
+    _set_aside(refused, "there is no earlier one, so training starts from the beginning")
     return None
 
 

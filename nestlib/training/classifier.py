@@ -1,8 +1,8 @@
 """The classifier's training loop: a recipe, data and a model in, a history and weights out.
 
-A step's batch is cut into equal parts, one a rank or more, whose gradients are averaged. All
+A step's batch is cut into equal parts, one per rank or more, whose gradients are averaged. All
 randomness is a function of (seed, step, part): orders, crops, mixing and stochastic depth are
-seeded anew at every step, so that a run resumed at any step goes on exactly as if it had never
+seeded again at every step, so that a run resumed at any step goes on exactly as if it had never
 stopped. On the CPU the weights are the same bit for bit. With the same parts any number of ranks
 computes the same but for rounding; only running statistics of batch norm are those of the main
 rank's parts.
@@ -77,8 +77,8 @@ def train(
 
 
 def count_parts(batch_size: int, ranks: int, micro_batch: int | None = None) -> int:
-    """Into how many equal parts a batch is cut: the fewest that give each rank one at least and
-    hold at most `micro_batch` images.
+    """The number of equal parts that a batch is cut into: the fewest that give each rank at least
+    one and hold at most `micro_batch` images.
 
     Raises:
         ValueError: fewer images than ranks, or a micro_batch below 1.
@@ -125,8 +125,8 @@ class Trainer(Loop):
         self.takes_targets = "targets" in inspect.signature(model.forward).parameters
         if (teacher is None) != (recipe.distillation is None) or (teacher and self.takes_targets):
             raise ValueError(
-                f"distillation of {recipe.run_id} is {recipe.distillation}; give a teacher where "
-                "there is one, else none, and none to a model that takes targets"
+                f"distillation of {recipe.run_id} is {recipe.distillation}; give a teacher if and "
+                "only if this is set, and none to a model that takes targets"
             )
         self.teacher = teacher and Teacher(teacher, recipe.distillation, device)
         self.generator = torch.Generator(device)
@@ -141,7 +141,7 @@ class Trainer(Loop):
         return CapturedStep(self._step, self._changed, [self.generator])
 
     def _changed(self) -> Iterator[Tensor]:
-        """All that a step changes."""
+        """Everything that a step changes."""
         yield from self.model.state_dict().values()
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))
@@ -222,7 +222,7 @@ class Trainer(Loop):
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies (%) on the whole test set, by the EMA's weights where there are.
+        """Loss and accuracies (%) on the whole test set, with the EMA's weights if there are any.
 
         Keys begin with the set's split. At the run's end it also notes which images were right, so
         that two models can be compared on the same images.
@@ -245,7 +245,7 @@ class Trainer(Loop):
         return {f"{split}/{key}": value for key, value in row.items()}
 
     def _join_right(self, own: Tensor) -> str | None:
-        """Of all ranks' images, packed; None where one could not be read: the rest would slip."""
+        """All ranks' right images, packed; None if one could not be read: the rest would slip."""
         n, size = len(self.test_set), self.ranks.size
         parts = self.ranks.gather(own)
         if sum(map(len, parts)) != n:
@@ -259,7 +259,7 @@ class Trainer(Loop):
         return [self.model]
 
     def result_model(self) -> nn.Module:
-        """The EMA's where there is one."""
+        """The EMA's model if there is one, else the trained model."""
         return self.ema.module if self.ema else self.model
 
     def stateful(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which device, and how many processes: one, or those that torchrun started."""
+"""The device and the processes of a run: one process, or those that torchrun started."""
 
 import os
 import re
@@ -20,7 +20,7 @@ class DeviceError(RuntimeError):
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device to run on; "auto" takes CUDA where a driver is present, else the CPU.
+    """The device to run on; "auto" takes CUDA if a driver is present, else the CPU.
 
     Without an index it is this rank's GPU. It becomes the current one: torch makes streams and
     events on that, and NCCL sends objects from it, wherever the tensors are. A driver that is
@@ -68,7 +68,7 @@ def _warn_of_shared_store() -> None:
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
     if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         warnings.warn(
-            "ranks that torchrun starts anew may meet addresses of dead ones and hang; set "
+            "ranks that torchrun restarts may use the addresses of dead ranks and hang; set "
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun",
             stacklevel=3,
         )
@@ -91,7 +91,7 @@ class Ranks:
         """Join the process group that torchrun's environment describes (gloo on CPUs).
 
         Ranks wait `timeout` seconds for one another, then the group is lost: each ends with an
-        error, and torch elastic or Slurm starts all of them anew.
+        error, and torch elastic or Slurm starts all of them again.
         """
         size = count_ranks()
         if size == 1:
@@ -108,13 +108,13 @@ class Ranks:
         return self.rank == 0
 
     def own_parts(self, parts: int) -> range:
-        """Which of the equal parts of a batch are this rank's: neighbours, one more or less."""
+        """The numbers of this rank's parts of a batch: neighbours, one more or less than others."""
         return range(self.rank * parts // self.size, (self.rank + 1) * parts // self.size)
 
     def share(self, order: torch.Tensor, batch_size: int, parts: int | None = None) -> torch.Tensor:
         """This rank's parts of each global batch, batches in order: (n,) -> (about n / size,).
 
-        parts: into how many a batch is cut; default: one a rank.
+        parts: into how many a batch is cut; default: one per rank.
         """
         parts = parts or self.size
         own, part_size = self.own_parts(parts), batch_size // parts
@@ -128,13 +128,13 @@ class Ranks:
                 dist.broadcast(tensor.detach(), src=0)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum over ranks, on all of them."""
+        """The sum over ranks, on all ranks."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, on all of them; small ones, as they are pickled."""
+        """Every rank's value, on all ranks; for small values, as they are pickled."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -142,7 +142,7 @@ class Ranks:
         return values
 
     def together(self, act: Callable[[], T]) -> list[T]:
-        """What `act` gives on every rank, on all of them; what it raises on one, all raise.
+        """Every rank's result of `act`, on all ranks; an error on one rank is raised on all.
 
         Else the others would wait for one that has ended. For small values, as they are pickled.
         """

@@ -159,7 +159,7 @@ class Trainer(Loop):
         return penalty.detach()
 
     def _generator_step(self, fake: Tensor) -> Tensor:
-        """On the images that the discriminator has just been trained on: one forward for both."""
+        """Train on the images that the discriminator was just trained on: one forward for both."""
         self.discriminator.requires_grad_(False)
         with self.autocast():
             scores = self.discriminator(self.augment(fake)).float()
@@ -265,7 +265,7 @@ def r1_penalty(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def prepare(images: Tensor, flip: bool = False, random: torch.Generator | None = None) -> Tensor:
-    """Bytes (B, 3, H, W) to -1..1, each mirrored with chance one half where `flip` is set."""
+    """Bytes (B, 3, H, W) to -1..1, each mirrored with probability one half if `flip`."""
     images = images.float() / 127.5 - 1
     if not flip:
         return images
@@ -282,7 +282,8 @@ def draw_grid(images: Tensor) -> bytes:
 
 
 def raise_if_diverged(run_id: str, history: list[dict]) -> None:
-    """
+    """Stop a run whose samples stay bad.
+
     Raises:
         Diverged: the last `PATIENCE` rows' samples are all farther from the data than those of the
             untrained generator, the first row's.

@@ -1,4 +1,4 @@
-"""The loop that a training run goes through: steps, rows of its history, checkpoints, stops.
+"""The loop of a training run: steps, rows of its history, checkpoints, stops.
 
 `classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
 """
@@ -36,12 +36,12 @@ LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or not a number; the message says where and at which rate."""
+    """The loss became infinite or not a number; the message names step and learning rate."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands; all of it is kept in checkpoints."""
+    """How far a run has come; checkpoints keep all of it."""
 
     step: int = 0
     train_seconds: float = 0.0
@@ -51,7 +51,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves. `finished` is False when it stopped before its last step.
+    """The result of a run. `finished` is False when it stopped before its last step.
 
     `failure` says why it can go no further, where it cannot.
     """
@@ -67,7 +67,7 @@ class TrainResult:
 
 
 class Loop(ABC):
-    """One run. A subclass sets what is declared here without a value.
+    """One run. A subclass sets the attributes that are declared here without a value.
 
     sum_names: of what is added up on the device for a row of the history.
     first_row: 0 where a row comes before the first step.
@@ -117,7 +117,7 @@ class Loop(ABC):
 
     @abstractmethod
     def stateful(self) -> dict[str, Any]:
-        """What a checkpoint keeps the state of, by name: models, optimisers, averages."""
+        """Objects whose state a checkpoint keeps, by name: models, optimisers, averages."""
 
     @abstractmethod
     def trained(self) -> Sequence[nn.Module]:
@@ -133,7 +133,7 @@ class Loop(ABC):
 
     @abstractmethod
     def describe_sums(self, sums: dict[str, float]) -> dict[str, str]:
-        """Where the run stands and its sums so far, for the progress bar."""
+        """The run's progress and its sums so far, for the progress bar."""
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Arguments of `train_step`: the rest of the epoch or of the row, whichever is shorter."""
@@ -154,11 +154,11 @@ class Loop(ABC):
         self._reset_sums()
 
     def row_seconds(self, clock: Clock) -> float:
-        """What `end_row` may take."""
+        """Seconds that `end_row` may take."""
         return 1.5 * self.progress.evaluation_seconds or self.row_steps * clock.longest_step()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the loop's own."""
+        """State that a checkpoint keeps beside the loop's own."""
         return {name: part.state_dict() for name, part in self.stateful().items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ class Loop(ABC):
 
     @cached_property
     def data(self) -> dict[str, dict[str, Any]]:
-        """What tells this run's images from others, by split."""
+        """Facts that tell this run's images from others, by split."""
         return {
             images.split: {
                 "fingerprint": images.fingerprint, "images": len(images),
@@ -235,18 +235,18 @@ class Loop(ABC):
         if len(starts) > 1:
             have = "; ".join(f"rank {', '.join(who)} {start}" for start, who in starts.items())
             raise CheckpointError(
-                f"ranks would go on from different checkpoints: {have}. Give runs_dir=... a folder "
-                f"that all of them share, or copy {self.run_dir / 'checkpoints'} from the node "
-                "that is furthest to the others"
+                f"ranks would resume from different checkpoints: {have}. Give runs_dir=... a "
+                f"folder that all ranks share, or copy {self.run_dir / 'checkpoints'} from the "
+                "node that is furthest to the others"
             )
 
     def _describe_start(self) -> str:
         if self.saved_step is None:
-            return "has none"
+            return "does not have a checkpoint"
         return f"has step {self.saved_step}, weights {hash_weights(self.result_model())[:8]}"
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that can be used, if there is one.
+        """Resume from the newest checkpoint that can be used, if there is one.
 
         Raises:
             CheckpointError: it is of another recipe or of other images, or no checkpoint holds the
@@ -256,7 +256,7 @@ class Loop(ABC):
         load_newest_checkpoint(self.run_dir / "checkpoints", partial(self._restore, self.data))
 
     def _restore(self, data: dict[str, dict], state: dict[str, Any]) -> None:
-        """Take up a checkpoint's state.
+        """Restore a checkpoint's state.
 
         Raises:
             CheckpointError: it is of another run.
@@ -307,8 +307,8 @@ class Loop(ABC):
         )  # fmt: skip
         raise CheckpointError(
             f"{self.run_dir} holds a checkpoint of a run on other images ({begun or 'as here'}; "
-            f"{total_steps} steps), here are {here or 'as there'}; {self.total_steps} steps: give "
-            f"the same images back, or move {self.run_dir} away to train on these from the start"
+            f"{total_steps} steps), here are {here or 'as there'}; {self.total_steps} steps: "
+            f"provide the same images, or move {self.run_dir} away to train on these from the start"
         )
 
     def _rows_due(self, step: int) -> int:
@@ -360,7 +360,7 @@ class Loop(ABC):
         return self.result(finished)
 
     def result(self, finished: bool, failure: str | None = None) -> TrainResult:
-        """The run as it stands."""
+        """The result of the run so far."""
         return TrainResult(
             finished, self.progress.step, self.progress.history, self.progress.train_seconds,
             hash_weights(self.result_model()), self.ranks.is_main, failure, self.right,
@@ -389,7 +389,8 @@ class Loop(ABC):
         self.counted += 1
 
     def raise_if_not_finite(self) -> None:
-        """
+        """Stop the run if its loss or its weights are lost.
+
         Raises:
             NonFiniteLoss: a loss since the last row, or the weights now, are not finite.
         """
@@ -415,7 +416,7 @@ class Loop(ABC):
         bar.set_postfix(self.describe_sums(self._by_name(self.sums)), refresh=False)
 
     def _agree(self, *wishes: bool) -> list[bool]:
-        """What any rank wishes, all do: ranks stop, and save, together or not at all."""
+        """Do on all ranks what any rank wishes: ranks stop, and save, together or not at all."""
         if self.ranks.size == 1:
             return list(wishes)
         votes = self.ranks.sum(torch.tensor(wishes, dtype=torch.float, device=self.device))

@@ -1,5 +1,5 @@
-"""What a checkpoint holds, checked before any of it is used: names, shapes and types must be those
-of the run at hand. A wrong shape would be resized, stretched, or met much later.
+"""Check what a checkpoint holds before any of it is used: names, shapes and types must be those of
+this run. A wrong shape would be resized, stretched, or met much later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ _STEPS = torch.ones(())  # an Adam counts them for each parameter
 
 
 def check_alike(given: Any, own: Any, what: str) -> None:
-    """
+    """Check that a value of a checkpoint has the form of this run's `own`.
+
     Raises:
         ValueError: another type than `own`, a tensor of another shape, or a mapping of other keys.
     """
@@ -26,14 +27,15 @@ def check_alike(given: Any, own: Any, what: str) -> None:
 
 
 def check_keys(given: Any, own: Mapping, what: str, optional: frozenset[str] = frozenset()) -> None:
-    """
+    """Check that a checkpoint's mapping has the keys of this run's `own`.
+
     Raises:
-        ValueError: no mapping, or one that lacks keys of `own`, or that has others.
+        ValueError: no mapping, or one without keys of `own`, or that has others.
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"{what} is a {type(given).__name__}, not a mapping")
     missing, unknown = own.keys() - given.keys() - optional, given.keys() - own.keys()
-    for title, keys in (("lacks", missing), ("has unknown keys", unknown)):
+    for title, keys in (("is missing", missing), ("has unknown keys", unknown)):
         if keys:
             raise ValueError(f"{what} {title} {', '.join(sorted(map(str, keys))[:5])}")
 
@@ -61,9 +63,10 @@ def check_part(given: Any, own: nn.Module | Optimizer, what: str, step: int) -> 
 
 
 def check_rows(history: list, keys: Sequence[str]) -> None:
-    """
+    """Check the rows of a checkpoint's history.
+
     Raises:
-        ValueError: a row that lacks one of `keys`, or that holds more than numbers.
+        ValueError: a row without one of `keys`, or that holds more than numbers.
     """
     for number, row in enumerate(history):
         named = isinstance(row, Mapping) and row.keys() >= set(keys)

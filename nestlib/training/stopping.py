@@ -1,4 +1,4 @@
-"""When a run stops before its end, by its clock; at which signals: nestlib.signals."""
+"""Stop a run before its end by its clock; nestlib.signals has the signals that stop it."""
 
 import time
 from collections import deque
@@ -37,14 +37,14 @@ class Clock:
         return max(self.steps, default=0.0)
 
     def is_over(self, next_seconds: float) -> bool:
-        """Would `next_seconds` more, and the checkpoint after them, pass the deadline?"""
+        """Whether `next_seconds` more, and the checkpoint after them, would pass the deadline."""
         if self.deadline is None:
             return False
         return time.monotonic() + next_seconds + self.save_seconds > self.deadline
 
     @contextmanager
     def apart(self) -> Iterator[None]:
-        """What runs in here is no part of a step."""
+        """Leave what runs inside out of the time of a step."""
         yield
         self.mark = time.monotonic()
 

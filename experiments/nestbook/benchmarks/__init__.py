@@ -1,1 +1,1 @@
-"""How fast models and the loader are, beside what users would pick instead."""
+"""Measure how fast models and the loader are, beside what users would pick instead."""

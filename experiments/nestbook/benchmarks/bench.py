@@ -1,4 +1,4 @@
-"""Which models a benchmark times, for how long, and where its record goes.
+"""Choose which models a benchmark times and for how long, and write its record.
 
 There is one for each table, of its rows; `small`, of Table 1's narrow relatives at budget small;
 `figure7`, of its three generators, forward alone; and `speed`: NesT here against timm's
@@ -77,7 +77,7 @@ SPEED_BATCH_SIZES = {(224, "cpu"): 8, (32, "cpu"): 32, (224, "cuda"): 128, (32, 
 
 
 def bench_id(name: str, form: str, device: torch.device, precision: str) -> str:
-    """One bench a name, form, device and precision: a new one replaces the old."""
+    """The id of a bench by name, form, device and precision: a new bench replaces the old."""
     slug = re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")
     return f"bench/{name}-{form}-{slug}-{precision}"
 
@@ -126,7 +126,7 @@ def run_bench(
 
 
 def check_bench(name: str, form: str, precision: str, device_type: str) -> list[Contender]:
-    """What a bench would time on a device of this type ("cpu" or "cuda"), which need not be here.
+    """What a bench would time on a type of device ("cpu" or "cuda"), which this machine may lack.
 
     Raises:
         ValueError: an unknown bench, form, precision or type of device.
@@ -144,7 +144,7 @@ def find_or_run_bench(
     name: str, store: Store, budget: str, device: str = "auto", precision: str = "fp32", *,
     unless_committed: bool = False,
 ) -> Record | None:  # fmt: skip
-    """This machine's own bench at a notebook's budget: loaded if it was made before, else made.
+    """This machine's own bench at a notebook's budget: loaded if it exists, else made.
 
     None for a store that is read only. One of other rows, another torch or another number of
     threads is made again; a smoke run always. With `unless_committed` none is made, and None
@@ -189,8 +189,7 @@ def choose_rows(name: str, form: str) -> list[str]:
 
 
 def prepare_rival(name: str, device: torch.device) -> str:
-    """Build a row of `speed` as a session does, to its first pass, which compiles it; "" or why it
-    cannot be."""
+    """Build a row of `speed` up to its first pass, which compiles it; return "" or the error."""
     contender = _rival(RIVALS[name], SPEED_FORMS["session"], device)
     return prepare_alone(contender, device, "bf16")
 
@@ -200,8 +199,8 @@ def _form_of(name: str, form: str) -> Form:
 
 
 def _rows_on(device: torch.device, name: str, form: str, precision: str) -> list[str]:
-    """As `choose_rows`. On a CPU compiled rivals, which take minutes to compile, run in the full
-    form alone, and in bf16 timm as it comes in fp32 is one more."""
+    """As `choose_rows`. On a CPU compiled rivals, which take minutes to compile, run only in the
+    full form, and in bf16 timm's own form in fp32 is one more."""
     if (name, form) == ("speed", "session"):
         return list(SESSION_ROWS[device.type])
     rows = choose_rows(name, form)

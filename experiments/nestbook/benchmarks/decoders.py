@@ -1,6 +1,4 @@
-"""What ways to decode a JPEG, and to cut and resize it, cost the processor, and how far from
-Pillow's their pixels lie.
-"""
+"""Measure ways to decode, cut and resize a JPEG: their time, and how far they are from Pillow's."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from nestlib.data.decoding import decode_image, simplejpeg
 
 
 def decoder_times(files: list[bytes], *, rounds: int = 7, size: int = 224) -> dict:
-    """The processor's milliseconds an image of ways to decode it, and then to cut and resize it.
+    """The processor's milliseconds per image to decode it, and then to cut and resize it.
 
     Returns:
         {"decode": {name: {"ms": [of a round, ...], "difference": of a pixel from Pillow's at

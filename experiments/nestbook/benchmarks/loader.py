@@ -1,5 +1,5 @@
-"""How fast images are decoded and augmented on the CPU, against torchvision's pipeline; and what
-streaming them for long does to memory. Each measurement leaves a record.
+"""Measure the loader against torchvision's pipeline, and the memory that long streaming takes. Each
+measurement leaves a record.
 
 Contenders take their turns, so that other load on the machine meets all alike; and the processor's
 own seconds are counted beside those of the clock, which other load hardly changes. Images are those
@@ -79,7 +79,7 @@ def torchvision_batches(images: FolderSet, epoch: int) -> Batches:
 
 
 def our_batches(images: FolderSet, epoch: int) -> Batches:
-    """As the trainer makes them on a CPU, up to what torchvision's pipeline does."""
+    """Batches as the trainer makes them on a CPU, with the same steps as torchvision's pipeline."""
     generator = torch.Generator().manual_seed(epoch)
     for pixels, labels in our_bytes(images, epoch):
         flipped = crop_and_flip(pixels, 0, 0.5, generator)
@@ -87,7 +87,7 @@ def our_batches(images: FolderSet, epoch: int) -> Batches:
 
 
 def our_bytes(images: FolderSet, epoch: int) -> Batches:
-    """As a GPU gets them: it flips and normalises by itself."""
+    """Batches as a GPU gets them: it flips and normalises by itself."""
     return images.iterate(images.shuffle(epoch, BATCH), BATCH, seed=epoch)
 
 
@@ -95,7 +95,7 @@ def loading_rates(
     contenders: dict[str, Callable[[int], Batches]], count: int, *, rounds: int,
     progress: bool = True,
 ) -> dict:  # fmt: skip
-    """Images a second, and the processor's milliseconds an image, of epochs taken in turn.
+    """Images per second, and the processor's milliseconds per image, of epochs taken in turn.
 
     Args:
         contenders: each makes the batches of an epoch, by its number; the first one's ratio to the
@@ -133,7 +133,7 @@ def _read_epoch(name: str, epochs: Iterator[Batches], count: int) -> tuple[float
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those it has waited for: a loader's workers end with their epoch."""
+    """CPU seconds of this process and its ended children: workers end with their epoch."""
     import resource  # which Windows lacks
 
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -174,7 +174,7 @@ def streaming_memory(
 
 
 def memory_mb() -> float:
-    """Of this process and its children: pages shared among n of them count an nth each (PSS)."""
+    """Memory of this process and its children: pages shared by n of them count 1/n each (PSS)."""
     processes = [os.getpid(), *_children(os.getpid())]
     total = 0
     for process in processes:
@@ -241,7 +241,7 @@ def _measure_set(tree: Path, size: int, shards: Path, rounds: int, progress: boo
 
 
 def _fetched(url: str, options: dict, epoch: int) -> Iterator:
-    """An epoch with an empty cache."""
+    """Read an epoch with an empty cache."""
     with _cache():
         yield from our_batches(load_dataset("imagenet", "train", data_dir=url, **options), epoch)
 
@@ -260,7 +260,7 @@ def measure_streaming(
     progress: bool, *, seconds: float = STREAM_SECONDS, every: float = 5.0,
     photos: int = STREAM_COUNT,
 ) -> dict:  # fmt: skip
-    """Memory, looked at `every` seconds, while shards come over HTTP through too small a cache."""
+    """Memory every `every` seconds while shards come over HTTP through too small a cache."""
     limit = {"NESTLIB_CACHE_GB": str(STREAM_CACHE_MB / 1000)}
     with tempfile.TemporaryDirectory() as folder, _cache(**limit):
         root = Path(folder)
@@ -284,7 +284,7 @@ def measure_streaming(
 
 
 def write_photos(folder: Path, count: int) -> Path:
-    """A tree of class folders of JPEGs, windows of scikit-image's photos; returns the folder.
+    """Write a tree of class folders of JPEGs, windows of scikit-image's photos; return the folder.
 
     Raises:
         ImportError: scikit-image is not installed.
@@ -318,7 +318,7 @@ def _find_tiny() -> Path | None:
 
 
 def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
-    """A tree of the first images of each class."""
+    """Unpack the first images of each class as a tree."""
     with tarfile.open(pack / TINY_PACK) as archive:
         archive.extractall(folder, filter="data")
     root = folder / "tiny-imagenet-100"
@@ -330,7 +330,7 @@ def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
 
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[str]:
-    """An HTTP server of a folder, in a process of its own; the URL."""
+    """Serve a folder over HTTP from a process of its own, and give the URL."""
     handler = partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         process = get_context("fork").Process(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""Peak memory of a model's pass, measured, and whether the machine has so much."""
+"""Measure the peak memory of a model's pass, and check whether the machine has enough."""
 
 import re
 import weakref
@@ -62,14 +62,14 @@ def check_fits(model: nn.Module, batch_size: int, image_size: int, train: bool) 
 
 
 def check_free(num_bytes: float) -> None:
-    """Raise MemoryError where the machine has less memory free than that."""
+    """Raise MemoryError if the machine has less free memory."""
     free = _free_memory()
     if free is not None and num_bytes > free:
-        raise MemoryError(f"needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} are free")
+        raise MemoryError(f"needs {num_bytes / 1e9:.1f} GB; {free / 1e9:.1f} GB are free")
 
 
 def _free_memory() -> int | None:
-    """Bytes that this machine can still give, None where it does not say."""
+    """Bytes of free memory on this machine; None if it does not say."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None

@@ -1,6 +1,4 @@
-"""How steps are timed, contenders in turn; and what a machine can do at best: the rates of a plain
-matrix product and of a copy.
-"""
+"""Time steps of contenders in turn, and the best rates of a machine: products and copies."""
 
 import math
 import statistics
@@ -30,9 +28,8 @@ def take_turns(
     contenders: Mapping[K, Callable[[], T]], rounds: int, *, warmup: int = 1, title: str = "",
     progress: bool = False,
 ) -> dict[K, list[T]]:  # fmt: skip
-    """What each contender measures in each round, A B C A B C ..., so that other load on the
-    machine meets all alike. Rounds that warm up are not kept.
-    """
+    """Measure contenders in rounds, A B C A B C ..., so that other load on the machine meets all
+    alike. Warm-up rounds are not kept."""
     measured: dict[K, list[T]] = {name: [] for name in contenders}
     for number in tqdm(range(-warmup, rounds), title, unit="round", disable=not progress):
         for name, measure in contenders.items():
@@ -43,9 +40,8 @@ def take_turns(
 
 
 def count_rounds(rounds: int, start: float, time_limit_s: float | None) -> Iterator[int]:
-    """1, 2, ... `rounds`. None is begun that would probably end later than `time_limit_s` after
-    `start`, but for the first.
-    """
+    """Yield 1, 2, ... `rounds`. A round after the first is not begun if it would probably end later
+    than `time_limit_s` after `start`."""
     for number in range(1, rounds + 1):
         began = time.perf_counter()
         yield number
@@ -61,7 +57,7 @@ def time_step(step: Callable[[], object], device: torch.device, seconds: float =
 
 
 def time_steps(step: Callable[[], object], device: torch.device, iterations: int) -> float:
-    """Seconds that so many steps take, from an idle device to an idle device."""
+    """Seconds that `iterations` steps take, from an idle device to an idle device."""
     synchronize = torch.get_device_module(device).synchronize
     synchronize(device)
     start = time.perf_counter()
@@ -83,7 +79,7 @@ def fill(time_n: Callable[[int], float], seconds: float) -> tuple[int, float]:
 
 
 def attempt(action: Callable[[], object]) -> str | None:
-    """Why `action` failed where a machine lacks something (memory, a library); None if it did not.
+    """Run `action`; return why it failed if memory or a library is missing, or else None.
 
     Nothing of it is held then: a caught error's traceback would keep the tensors of a failed pass.
     """
@@ -96,7 +92,7 @@ def attempt(action: Callable[[], object]) -> str | None:
 
 @contextmanager
 def equal_tf32() -> Iterator[bool]:
-    """Convolutions get TF32 only where matrix products do: torch's defaults would favour convnets.
+    """Use TF32 in convolutions only if matrix products do: torch's defaults would favour convnets.
 
     Yields whether they do.
     """
@@ -115,7 +111,7 @@ def check_settings(precision: str, rounds: int) -> None:
 def describe_settings(
     device: torch.device, precision: str, rounds: int, **others: Any
 ) -> dict[str, Any]:
-    """What times depend on, beside the machine itself; ready for JSON."""
+    """Settings that times depend on, beside the machine itself; ready for JSON."""
     return {
         "device": str(device), "precision": precision, "rounds": rounds,
         "threads": torch.get_num_threads(), "torch": torch.__version__, **others,
@@ -137,7 +133,7 @@ class MatrixProduct:
         self.time(1)
 
     def time(self, iterations: int) -> float:
-        """Seconds that so many products take."""
+        """Seconds that `iterations` products take."""
         return time_steps(lambda: torch.mm(self.a, self.b, out=self.out), self.device, iterations)
 
     def run_round(self, seconds: float) -> None:
@@ -171,7 +167,7 @@ def measure_machine(device: str | torch.device, precision: str = "fp32") -> Mach
 
 
 def _least_seconds(time_n: Callable[[int], float]) -> float:
-    """Of one step: steps that a neighbour disturbs are left out."""
+    """The least seconds of one step: steps that a neighbour disturbs are left out."""
     times, end = [time_n(1)], time.perf_counter() + RATE_SECONDS
     while time.perf_counter() < end:
         times.append(time_n(1))

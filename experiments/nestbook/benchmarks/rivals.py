@@ -1,4 +1,4 @@
-"""NesT here and in timm, with the same weights, and two yardsticks: who runs in `nest bench speed`.
+"""The models of `nest bench speed`: NesT here and in timm, with equal weights, and two others.
 
 A speed is worth comparing where two models are one function. So ours gets timm's weights, and
 `measure_differences` holds the outputs against each other before anything is timed.
@@ -86,7 +86,7 @@ class Rival:
 
 
 def _rivals() -> Iterator[Rival]:
-    """Ours has nothing to be tuned. timm's NesT runs as its users get it, and at its best."""
+    """All models to be timed: ours as it is; timm's NesT as its users get it, and at its best."""
     for model, how in MODELS.items():
         yardstick = "nestlib" not in how.builders
         for library in how.builders:

@@ -1,4 +1,4 @@
-"""How long, and how dear, a training run is on many devices: three measured rates and arithmetic.
+"""Predict time and cost of a training run on many devices from three measured rates.
 
 A step of B images on N devices takes
 
@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one device. loader: None where it was not measured, and is taken for no limit."""
+    """Rates of one device. loader: None if it was not measured; then it is taken for no limit."""
 
     images_per_second: float
     bytes_per_second: float
@@ -70,7 +70,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Between full overlap (least) and none (most)."""
+    """A prediction between full overlap (least) and none (most)."""
 
     ranks: int
     step_seconds: tuple[float, float]
@@ -79,7 +79,8 @@ class Prediction:
 
 
 def predict(job: Job, rates: Rates, ranks: int) -> Prediction:
-    """
+    """Predict the seconds per step, the hours and the efficiency of a job on `ranks` devices.
+
     Raises:
         ValueError: fewer images in a step than ranks, or a rate that is not above 0.
     """
@@ -102,7 +103,7 @@ def predict(job: Job, rates: Rates, ranks: int) -> Prediction:
 
 @dataclass(frozen=True)
 class Device:
-    """What predictions start from; source says where its images/s are from."""
+    """A device that predictions start from; source says where its images/s are from."""
 
     rates: Rates
     source: str
@@ -111,7 +112,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Loader:
-    """Images/s that are decoded for one device, and where that is from; None: no limit."""
+    """Images/s that are decoded for one device, and the source of the number; None: no limit."""
 
     images_per_second: float | None
     source: str
@@ -129,7 +130,7 @@ def loader_rate(benched: Sequence[Record], own_rate: float, cores: int) -> Loade
     if own_rate:
         return Loader(own_rate, "the parameter loader_images_per_second")
     if not benched:
-        return Loader(None, "no limit, as there is no record of the loader")
+        return Loader(None, "no limit, because there is no record of the loader")
     measured = benched[0]
     rates = measured.summary["sets"]["photos"]["rates"]["shards, bytes for a GPU"]
     a_core = median(rates["images_per_second"]) / measured.summary["settings"]["workers"]
@@ -178,7 +179,7 @@ def scaling_recipe() -> Recipe:
 def measure_scaling(
     store: Store, *, rounds: int = ROUNDS, steps: int = STEPS, committed: bool = False
 ) -> Record:
-    """Steps of one batch by one gloo rank and by two, in turn, one thread each."""
+    """Time steps of one batch by one gloo rank and by two, in turn, one thread each."""
     recipe, device = scaling_recipe(), torch.device("cpu")
     environment = describe_environment(device)
     runs = {ranks: partial(_time_ranks, ranks, steps) for ranks in TIMED_RANKS}
@@ -197,7 +198,7 @@ def measure_scaling(
 
 
 def _time_ranks(ranks: int, steps: int) -> dict[str, float]:
-    """One torchrun: the median seconds of a step and of an exchange of all gradients."""
+    """Run torchrun once: the median seconds of a step and of an exchange of all gradients."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
          str(ranks), "-m", "nestbook.benchmarks.scaling", "rank", str(steps)],
@@ -210,7 +211,7 @@ def _time_ranks(ranks: int, steps: int) -> dict[str, float]:
 
 
 def _run_rank(steps: int) -> None:
-    """Within torchrun; the main rank prints."""
+    """Run one rank within torchrun; the main rank prints."""
     recipe = scaling_recipe()
     train_set, test_set = load_sets(recipe)
     with TemporaryDirectory() as nowhere:

@@ -1,4 +1,4 @@
-"""Images a second of models, measured in turn, with what each costs.
+"""Measure images per second of models in turn, and what each model costs.
 
 Speeds of different runs do not compare: clocks, neighbours and libraries move. So `bench` times all
 contenders within one process, A B C A B C ..., and reports every round's value beside the median.
@@ -55,7 +55,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class _Path:
-    """One way to run a model; fused_attention is None where it is left as it comes."""
+    """One way to run a model; fused_attention is None if the model's own default is kept."""
 
     memory_format: str
     fused_attention: bool | None
@@ -78,7 +78,7 @@ class _Runner:
         }  # fmt: skip
 
     def attempt(self, action: Callable, *args) -> None:
-        """Run `action`; what a machine can lack ends this row only."""
+        """Run `action`; a lack of memory or of a library ends this row only."""
         if "error" in self.row:
             return
         if reason := attempt(partial(action, *args)):
@@ -179,7 +179,7 @@ class _Runner:
             return time_steps(self.steps[mode], self.device, iterations)
 
     def run_round(self, seconds: float) -> None:
-        """Time every mode for at least `seconds` (and one step), and note its images a second.
+        """Time every mode for at least `seconds` (and one step), and note its images per second.
 
         Behind another's turn the first step meets cold caches and memory that was given back to the
         system, so it is not timed.
@@ -196,7 +196,7 @@ class _Runner:
         self._let_others_run()
 
     def _let_others_run(self) -> None:
-        """Keep weights and optimizer state alone."""
+        """Keep nothing but weights and optimizer state."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def release(self) -> None:
@@ -266,7 +266,7 @@ def bench(
 
 
 def prepare_alone(contender: Contender, device: torch.device, precision: str) -> str:
-    """Bring a contender to its first timed pass, as `bench` does, forward alone; "" or its error.
+    """Bring a contender to its first timed forward pass, as `bench` does; return "" or its error.
 
     What torch compiles for it stays in torch's cache.
     """

@@ -130,13 +130,14 @@ _OTHER_TRANSFORMERS = [n for n, row in T1.items() if row.group != "convnet" and 
 
 # What the paper's own numbers say
 
-_STEPS = "Table 1, steps on CIFAR-10, then on CIFAR-100"
+_TITLES = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100"}
+_STEPS = "Table 1, gains from T to S and S to B, on CIFAR-10, then on CIFAR-100"
 
 
 def _printed_gains(
     *names: str, low: float = -math.inf, high: float = math.inf, text: str = "Table 1"
 ) -> OwnNumbers:
-    """Is what each row of Table 1 gains over the one before within bounds, on both sets?"""
+    """Whether each row of Table 1 gains within bounds over the one before, on both sets."""
     pairs = list(pairwise(T1[name] for name in names))
     gains = [getattr(b, data) - getattr(a, data) for data in CIFAR for a, b in pairs]
     shown = ", ".join(f"{gain:+.2f}" for gain in gains)
@@ -146,7 +147,7 @@ def _printed_gains(
 def _printed_speed() -> OwnNumbers:
     _, ours = paper.FIGURE6_NEST3_TINY
     swin = T1["Swin-B"].images_per_second
-    return OwnNumbers(ours / swin >= 9.5, f"{ours:,} / {swin} images/s = {ours / swin:.1f}")
+    return OwnNumbers(ours / swin >= 9.5, f"{ours:,} / {swin} images/s = {ours / swin:.1f} times")
 
 
 def _printed_layers() -> OwnNumbers:
@@ -174,8 +175,8 @@ def _printed_steadier() -> OwnNumbers:
 
 def _printed_taught() -> OwnNumbers:
     gains = {
-        f"{name}, {data}": row[2 + i] - row[i]
-        for name, row in paper.TABLE_A2_TAUGHT.items() for i, data in enumerate(CIFAR)
+        f"{name}, {title}": row[2 + i] - row[i]
+        for name, row in paper.TABLE_A2_TAUGHT.items() for i, title in enumerate(_TITLES)
     }  # fmt: skip
     text = ", ".join(f"{name} {gain:+.1f}" for name, gain in gains.items())
     return OwnNumbers(all(gain > 0 for gain in gains.values()), f"Table A2: {text}")
@@ -199,15 +200,14 @@ def _printed_block_edge() -> OwnNumbers:
 
 
 def _printed_pairs(table: str, pairs: dict[str, tuple[float, float]]) -> OwnNumbers:
-    """Is the first of each pair the higher one?"""
+    """Whether the first of each pair is the higher one."""
     shown = ", ".join(f"{name}: {a} and {b}" for name, (a, b) in pairs.items())
     return OwnNumbers(all(a > b for a, b in pairs.values()), f"{table}: {shown}")
 
 
 def _printed_rows(a: str, b: str) -> OwnNumbers:
-    """Is a row of Table 1 above another on both sets?"""
-    titles = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100"}
-    pairs = {t: (getattr(T1[a], data), getattr(T1[b], data)) for t, data in titles.items()}
+    """Whether a row of Table 1 is above another on both sets."""
+    pairs = {t: (getattr(T1[a], data), getattr(T1[b], data)) for t, data in _TITLES.items()}
     return _printed_pairs("Table 1", pairs)
 
 

@@ -1,4 +1,4 @@
-"""What a claim is: a sentence of the paper, the comparisons that decide it, and what records say.
+"""A claim: a sentence of the paper, the comparisons that decide it, and what records say.
 
 `examine` asks the records of the recipes that a comparison names; without them the status is "no
 record". The paper's own printed numbers are asked too, apart: a sentence may fail them already.
@@ -93,8 +93,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Ruling:
-    """What records say of comparisons. verdicts: one each, None where records are missing; runs:
-    the records that are there."""
+    """What records say of comparisons. verdicts: one each, None if records are missing; runs: the
+    records that exist."""
 
     status: str
     verdicts: tuple[Verdict | None, ...]

@@ -1,4 +1,4 @@
-"""Does a comparison hold? Means of runs, their spread over seeds, and the draw of the test images.
+"""Judge a comparison by means of runs, their spread over seeds and the draw of the test images.
 
 The rule: a claim says that a sum of means, such as A - B, lies between two bounds. Its interval has
 two parts, added in squares as they are independent: Welch's over the runs (t distribution, degrees
@@ -44,7 +44,7 @@ class Scores:
 
     def __post_init__(self):
         if not self.values or self.num_images < 1:
-            raise ValueError(f"{len(self.values)} runs on {self.num_images} images are no scores")
+            raise ValueError(f"{len(self.values)} runs on {self.num_images} images are not scores")
         if self.right is not None and self.right.shape != (self.num_images,):
             raise ValueError(f"right is of shape {self.right.shape}, not ({self.num_images},)")
 
@@ -58,12 +58,12 @@ class Scores:
 
     @property
     def spread(self) -> float | None:
-        """The sample's standard deviation (n - 1); None of one run."""
+        """The sample's standard deviation (n - 1); None for one run."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval for the draw of the test images, whatever n."""
+        """Half-width of the 95 % interval for the draw of the test images, whatever n."""
         return sampling_half_width(self.mean, self.num_images)
 
 
@@ -90,7 +90,7 @@ def judge(
     terms: Sequence[tuple[float, Scores]], low: float = 0.0, high: float = math.inf, *,
     confidence: float = CONFIDENCE,
 ) -> Verdict:  # fmt: skip
-    """Is low < sum of coefficient * mean < high? `[(1, a), (-1, b)]` asks whether a is better.
+    """Whether low < sum of coefficient * mean < high: `[(1, a), (-1, b)]` asks if a is better.
 
     Raises:
         ValueError: no terms, bounds that leave nothing between, or a confidence outside (0, 1).
@@ -123,20 +123,20 @@ def _decide(value: float, width: float, low: float, high: float) -> str:
 
 
 def mean_half_width(values: Sequence[float]) -> float:
-    """Of the 95 % interval of a mean over runs, by Student's t; infinite for a single run."""
+    """Half-width of the 95 % interval of a mean over runs, by Student's t; infinite for one run."""
     n = len(values)
     return math.inf if n < 2 else float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * sem(values))
 
 
 def prediction_half_width(values: Sequence[float]) -> float:
-    """Of the 95 % interval that one more run falls in; infinite after a single run."""
+    """Half-width of the 95 % interval that one more run falls in; infinite after a single run."""
     return math.sqrt(len(values) + 1) * mean_half_width(values)
 
 
 def _welch_half_width(
     terms: Sequence[tuple[float, Scores]], counts: Sequence[int], confidence: float
 ) -> float:
-    """Of the terms' spreads, as if each were of so many runs."""
+    """Half-width from the terms' spreads, as if each were of its number of runs."""
     if any(scores.n < 2 for _, scores in terms):
         return math.inf
     variances = np.array([(c * scores.spread) ** 2 for c, scores in terms]) / counts
@@ -148,7 +148,7 @@ def _welch_half_width(
 
 
 def _sampling_half_width(terms: Sequence[tuple[float, Scores]], confidence: float) -> float:
-    """For the draw of the test images; image by image where all terms tell of the same ones."""
+    """Half-width for the draw of the test images; image by image if all terms share them."""
     quantile = norm.ppf((1 + confidence) / 2)
     scores = [one for _, one in terms]
     alike = len({(one.fingerprint, one.num_images) for one in scores}) == 1

@@ -1,4 +1,4 @@
-"""Trained models scored, and their explanations judged."""
+"""Commands that score trained models, and judge their explanations."""
 
 from typing import Annotated, Any
 
@@ -35,20 +35,25 @@ IMAGENET_OPTIONS = ("dataset", "data_dir", "limit", "device")  # of figure8 with
 def evaluate(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(help="models with published weights, or recipes")],
-    dataset: Annotated[str, typer.Option(help="whose test images")] = "imagenet",
+    dataset: Annotated[str, typer.Option(help="data set of the test images")] = "imagenet",
     data_dir: DataDir = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="images at once; default by device")
+        int | None, typer.Option(min=1, help="images at once; the default depends on the device")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="score so many images: no result")] = None,
-    seed: Annotated[int, typer.Option(help="of the recipes' runs")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(help="score only this many images (not a result)")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of the recipes' runs")] = 0,
     runs_dir: WeightsDir = None,
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Score trained models on a test set, all in one pass; leaves a record of each."""
+    """Score trained models on a test set, in one pass.
+
+    Each model's result is written as a record.
+    """
     from nestbook.evaluations.classifiers import evaluate as evaluate_models
 
     if not set(names) & set(list_recipes()):  # published weights have neither
@@ -80,19 +85,29 @@ def evaluate(
 
 def score(
     recipe: Annotated[str, typer.Argument(help="a GAN's name, as `nest recipes` lists it")],
-    network: Annotated[str, typer.Option(help=f"{NETWORK_NAMES}; default by data set")] = "",
+    network: Annotated[
+        str, typer.Option(help=f"{NETWORK_NAMES}; the default depends on the data set")
+    ] = "",
     num_samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="of the final score; default by data set")
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            help="samples of the final score; the default depends on the data set",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the recipe's run")] = 0,
-    noise_seed: Annotated[int, typer.Option(help="of noise, splits and subsets")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the recipe's run")] = 0,
+    noise_seed: Annotated[int, typer.Option(help="seed of noise, splits and subsets")] = 0,
     data_dir: DataDir = None,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Score what a finished GAN run generates, and the samples of its history; leaves a record."""
+    """Score the images that a finished GAN run generates.
+
+    The samples of the run's history are scored too. The result is written as a record.
+    """
     from nestbook.evaluations.generators import score_run
     from nestbook.report.generation import score_table
 
@@ -100,7 +115,7 @@ def score(
     chosen = get_recipe(recipe, seed=seed)
     if not isinstance(chosen, GanRecipe):
         gans = (name for name, (_, fields) in list_recipes().items() if "generator" in fields)
-        raise ValueError(f"{recipe} generates nothing; scores are of: {', '.join(gans)}")
+        raise ValueError(f"{recipe} generates no images; recipes that do: {', '.join(gans)}")
     record = score_run(
         chosen, store, network=network, num_samples=num_samples, seed=noise_seed,
         data_dir=data_dir, runs_dir=runs_dir, device=device, committed=commit_record, again=again,
@@ -113,28 +128,32 @@ def explain(
     context: typer.Context,
     what: Annotated[str, typer.Argument(help="planted, blanking or figure8")] = "planted",
     budget: Annotated[
-        str, typer.Option(help="quick, gpu, or smoke: a fresh model, no result")
+        str, typer.Option(help="quick, gpu or smoke (untrained models, not a result)")
     ] = "quick",
     num_models: Annotated[
-        int, typer.Option("--models", help="planted: how many, of seeds 0, 1, ...")
+        int, typer.Option("--models", help="planted: number of models, with seeds 0, 1, ...")
     ] = 3,
     dataset: Annotated[
-        str, typer.Option(help="figure8: digits, tiny_imagenet, or imagenet (published weights)")
+        str, typer.Option(help="figure8: digits, tiny_imagenet or imagenet (published weights)")
     ] = "digits",
     data_dir: DataDir = None,
     recipe: Annotated[
-        str, typer.Option(help="blanking: whose finished run, a NesT of `nest recipes`")
+        str, typer.Option(help="blanking: a NesT of `nest recipes` whose run is finished")
     ] = "small/nest_narrow",
     limit: Annotated[
-        int, typer.Option(min=0, help="imagenet: so many images, no result; 0 all")
+        int,
+        typer.Option(min=0, help="imagenet: score only this many images (not a result); 0: all"),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="blanking, figure8: of the runs")] = 0,
+    seed: Annotated[int, typer.Option(help="blanking, figure8: seed of the runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:
-    """Judge explanations by planted truth, by blanking, or by boxes (figure 8); leaves records."""
+    """Judge explanations by planted truth, blanking or boxes.
+
+    figure8 judges by boxes. The results are written as records.
+    """
     from nestbook.evaluations.blanking import run_blanking
     from nestbook.evaluations.classifiers import stop_at_failures
     from nestbook.evaluations.localizers import localize
@@ -163,7 +182,7 @@ def explain(
 
 
 def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Those that `what` takes.
+    """The options that `what` takes.
 
     Raises:
         ValueError: there is no such way, or it does not take an option that was given.
@@ -176,5 +195,5 @@ def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) ->
     unused = [flags[name] for name in options if name in given and name not in takes]
     if unused:
         valid = ", ".join(flags[name] for name in takes)
-        raise ValueError(f"explain {what} takes no {', '.join(unused)}; it takes {valid}")
+        raise ValueError(f"explain {what} does not take {', '.join(unused)}; it takes {valid}")
     return {name: options[name] for name in takes}

@@ -1,4 +1,4 @@
-"""What one GPU should measure: the plan, and the two calls that use a quarter of an hour of one."""
+"""The command for one GPU: its plan of runs, and a session that uses a quarter of an hour."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,34 +29,52 @@ WAYS = {
 
 def evidence(
     context: typer.Context,
-    run: Annotated[bool, typer.Option("--run", help="carry out what has no record")] = False,
-    only: Annotated[int, typer.Option(help="of --run: one item of the plan, by its number")] = 0,
+    run: Annotated[
+        bool, typer.Option("--run", help="run every item of the plan that has no record")
+    ] = False,
+    only: Annotated[
+        int, typer.Option(help="with --run: only this item of the plan, by number")
+    ] = 0,
     stage: Annotated[
         int,
         typer.Option(
-            min=0, max=2, help="1 or 2 of a session of minutes; 0: both, where --minutes is given"
+            min=0, max=2, help="stage 1 or 2 of a session; 0: both, if --minutes is given"
         ),
     ] = 0,
-    minutes: Annotated[float, typer.Option(help="that the session has, both stages together")] = 12,
+    minutes: Annotated[
+        float, typer.Option(help="minutes of the session, both stages together")
+    ] = 12,
     take: Annotated[
-        Path | None, typer.Option(help="keep a transfer of packs that came with this call")
+        Path | None, typer.Option(help="store a transfer of packs that came with this call")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="of a session: copy its results here")] = None,
-    again: Annotated[bool, typer.Option("--again", help="of a session: what was done too")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="session: copy its results to this folder")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="session: repeat what was done already")
+    ] = False,
     pack: Annotated[
-        Path | None, typer.Option(help="cut CIFAR-10's packs into transfers in this folder")
+        Path | None, typer.Option(help="cut CIFAR-10's packs into transfers, in this folder")
     ] = None,
-    transfer_mb: Annotated[float, typer.Option(help="of --pack: a transfer's, at most")] = 60,
-    transfers: Annotated[int, typer.Option(help="of --pack: how many")] = 3,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="of --pack: list them alone")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="one folder a data set is here")] = None,
+    transfer_mb: Annotated[
+        float, typer.Option(help="with --pack: largest size of a transfer")
+    ] = 60,
+    transfers: Annotated[int, typer.Option(help="with --pack: number of transfers")] = 3,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with --pack: only list the transfers")
+    ] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="folder that holds one folder per data set")
+    ] = None,
     runs_dir: RunsDir = None,
     max_time: MaxTime = "",
     device: Device = "cuda",
 ) -> None:
-    """Show the plan of one GPU's runs, carry on with it, or do a session of minutes.
+    """Show or run the plan of runs for one GPU.
 
-    A session on a CPU is a rehearsal, and writes no record of the project.
+    Without options the plan is shown. --run works it off and resumes where it stopped. --minutes
+    and --stage run a session of minutes; on a CPU a session is a rehearsal and does not write
+    records of the project.
     """
     _check_way(context)
     given = named_options(context)
@@ -78,7 +96,7 @@ def _check_way(context: typer.Context) -> None:
     if strange:
         words = [f"--{name.replace('_', '-')}" for name in strange]
         beside = f"beside --{way}" if way else "without --run, --stage, --minutes, --pack or --take"
-        raise ValueError(f"{', '.join(words)} does nothing {beside}; leave it out")
+        raise ValueError(f"{', '.join(words)} has no effect {beside}; leave it out")
 
 
 def _show_plan(
@@ -129,7 +147,9 @@ def _pack(
     where, tree = _cifar10(data_root), tracked_bytes(find_project_root())
     packs = sorted(where.glob("*.tar.xz"))
     if not packs:
-        raise FileNotFoundError(f"no packs *.tar.xz in {where}; name their folder's by --data-dir")
+        raise FileNotFoundError(
+            f"no packs *.tar.xz in {where}; give the folder above theirs with --data-dir"
+        )
     planned = plan_transfers(packs, tree, limit_mb, count)
     typer.echo(describe_transfers(planned, tree, limit_mb))
     if not dry_run:

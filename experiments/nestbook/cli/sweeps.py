@@ -1,4 +1,4 @@
-"""The runs behind figures and tables."""
+"""The command that makes the runs behind figures and tables."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -36,23 +36,28 @@ def sweep(
     figure: Annotated[str, typer.Argument(help=SWEEP_NAMES)] = "",
     budget: Annotated[str, typer.Option(help="smoke, quick, small, gpu or paper")] = "quick",
     every: Annotated[
-        bool, typer.Option("--all", help="all of budget small, most wanted first")
+        bool, typer.Option("--all", help="all runs of budget small, most wanted first")
     ] = False,
     seeds: Annotated[
-        int, typer.Option(min=1, help="runs of each bar, of seeds 0, 1, ...; --all has its own")
+        int, typer.Option(min=1, help="runs per bar, with seeds 0, 1, ...; --all has its own")
     ] = 3,
     only: Annotated[
-        str, typer.Option(help="bars of this word, such as NesT, or one run by its id")
+        str, typer.Option(help="only bars with this word, such as NesT, or one run by its id")
     ] = "",
-    processes: Annotated[int, typer.Option(min=1, help="runs side by side on a CPU")] = 2,
-    board: Annotated[bool, typer.Option("--board", help="show where it stands, run none")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="parallel runs on a CPU")] = 2,
+    board: Annotated[
+        bool, typer.Option("--board", help="show the state of all runs and start none")
+    ] = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
     max_time: MaxTime = "",
     device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:
-    """Run what a figure lacks, cheapest first; a killed sweep goes on where it stopped."""
+    """Run what a figure or table is missing, cheapest first.
+
+    If a sweep is stopped, the same command resumes it.
+    """
     from nestbook.sweeps import runner, small
     from nestbook.sweeps.plans import plan
 
@@ -63,7 +68,9 @@ def sweep(
         )
     given = named_options(context)
     refuse(sorted(given & {"seeds"}) if every else (), "sweep --all, which has its own seeds,")
-    refuse((name for name in OF_RUNS if board and name in given), "sweep --board, which runs none,")
+    refuse(
+        (name for name in OF_RUNS if board and name in given), "sweep --board, which runs nothing,"
+    )
     store, runs_dir = open_store(), runs_dir or find_project_root() / "runs"
     how = {
         "processes": processes, "device": device, "runs_dir": runs_dir, "data_dir": data_dir,
@@ -93,7 +100,7 @@ def sweep(
 
 
 def queue_sweep(what: str, asked: dict, more: tuple[str, ...]) -> Iterator[Job]:
-    """The jobs of a figure's runs that wait, for `nest submit`."""
+    """The jobs of a figure's waiting runs, for `nest submit`."""
     from nestbook.sweeps.plans import plan
     from nestbook.sweeps.runner import state_of
 

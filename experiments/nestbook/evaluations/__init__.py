@@ -1,1 +1,1 @@
-"""Trained models scored, and their explanations judged; each leaves a record."""
+"""Score trained models and judge their explanations; each evaluation leaves a record."""

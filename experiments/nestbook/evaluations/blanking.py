@@ -1,5 +1,5 @@
-"""On real images, where no truth is planted: does the class lose more where the leaf block that an
-explanation chooses is blanked than where another one is?"""
+"""Judge explanations on real images, where no truth is planted: does a class lose more if the leaf
+block that an explanation chooses is blanked than if another one is?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def run_blanking(
     """
     recipe = get_recipe(name, seed=seed)
     if isinstance(recipe, GanRecipe):
-        raise ValueError(f"{name} trains a generator, which classifies nothing")
+        raise ValueError(f"{name} trains a generator, which does not classify")
     found = "" if again else find_score(record_id(recipe.run_id), store, runs_dir)
     if isinstance(found, Record):
         return found
@@ -70,7 +70,7 @@ def run_blanking(
 
 
 def record_id(run_id: str) -> str:
-    """Of the record that `run_blanking` writes of a run."""
+    """The id of the record that `run_blanking` writes of a run."""
     return f"blanking/{run_id}"
 
 

@@ -1,4 +1,4 @@
-"""Which trained models are scored on a data set, where their weights come from, and their records.
+"""Score trained models on a data set: find their weights, and write their records.
 
 Published weights come from timm's repositories on the Hugging Face hub, our own from finished runs.
 """
@@ -44,7 +44,7 @@ Facts = dict[str, Any]
 
 
 class HubUnreachable(OSError):
-    """Weights that are not in the cache, and no way to fetch them."""
+    """Weights are not in the cache, and the hub cannot be reached."""
 
 
 class NotScored(RuntimeError):
@@ -52,7 +52,7 @@ class NotScored(RuntimeError):
 
 
 def stop_at_failures(*results: Mapping[str, Record | str]) -> None:
-    """The last call of a notebook or a command whose table shows what failed.
+    """Raise NotScored if results failed: the last call of a notebook or command with their table.
 
     Raises:
         NotScored: there is a Failure among the results; each is named.
@@ -100,7 +100,7 @@ def evaluate(
             run must be in the store and its weights in `runs_dir`/<run id>/ or committed.
         batch_size: default BATCH_SIZES; it decides the time, not the accuracy.
         limit: score that many images, drawn once and for all; a check of the path, no result, so
-            it is always made anew, and the set may be a part of the published one.
+            it is always made again, and the set may be a part of the published one.
         seed: of the recipes' runs.
         runs_dir: default runs/.
         again: score all, as where images or weights of the same name are others now.
@@ -116,7 +116,7 @@ def evaluate(
     info, where = dataset_info(dataset), resolve_device(device)
     precision = resolve_precision(precision, where)
     if limit is not None and limit < 1:
-        raise ValueError(f"limit {limit} would score nothing; use 1 or more, or none for all")
+        raise ValueError(f"limit {limit} would score nothing; use 1 or more, or no limit for all")
     how = {"dataset": dataset, "limit": limit, "precision": precision}
     names = list(dict.fromkeys(names))
     results: dict[str, Record | str] = {}
@@ -171,8 +171,8 @@ def evaluate_table2(
 def _request_published(name: str, how: Facts) -> _Request:
     if how["dataset"] not in IMAGENET_CLASSES:
         raise ValueError(
-            f"{name} has published weights for ImageNet's classes, {how['dataset']} has others; "
-            f"choose one of {', '.join(IMAGENET_CLASSES)}"
+            f"{name} has published weights for ImageNet's classes, but {how['dataset']} has "
+            f"others; choose one of {', '.join(IMAGENET_CLASSES)}"
         )
     weights = PUBLISHED[name]
     view = view_of(get_pretrained_cfg(weights, allow_unregistered=False))
@@ -195,8 +195,8 @@ def _request_run(
         raise ValueError(f"{name} trains a generator, which has no accuracy")
     if recipe.dataset != info.name:
         raise ValueError(
-            f"{name} is trained on {recipe.dataset}'s classes, {info.name} has others; score it "
-            f"on {recipe.dataset}"
+            f"{name} is trained on {recipe.dataset}'s classes, but {info.name} has others; score "
+            f"it on {recipe.dataset}"
         )
     # The view is what the trainer itself evaluates on: images of a given size as they are, files
     # by the test protocol of nestlib.data.folders.
@@ -242,8 +242,8 @@ def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
     except LocalEntryNotFoundError as error:
         raise HubUnreachable(
             f"{title} is not in the cache and the Hugging Face hub does not answer; connect to the "
-            f"network, or run `hf download {repo} {WEIGHTS_FILE}` where there is one and bring "
-            "its cache here"
+            f"network, or run `hf download {repo} {WEIGHTS_FILE}` on a machine that has one and "
+            "copy its cache here"
         ) from error
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -253,8 +253,8 @@ def fetch_weights(timm_name: str, *, offline: bool = False) -> Facts:
         stated = get_hf_file_metadata(hf_hub_url(repo, WEIGHTS_FILE)).etag
     if found != stated:
         raise OSError(
-            f"{title} has SHA-256 {found}, the hub states {stated}; delete {path.resolve()} and "
-            "fetch it again"
+            f"{title} has SHA-256 {found}, but the hub states {stated}; delete {path.resolve()} "
+            "and fetch it again"
         )
     return {"weights_file": title, "file_sha256": found, "hub_sha256": stated}
 
@@ -270,8 +270,8 @@ def _load_images(
     published = options.get("num_images", info.num_images("test"))
     if len(images) != published:  # its record would be taken for one of the whole set
         raise ValueError(
-            f"{info.name} has {published} test images, {len(images)} were found; fetch the whole "
-            f"set, or score a part of it with a limit of up to {len(images)} images"
+            f"{info.name} has {published} test images, but {len(images)} were found; fetch the "
+            f"whole set, or score a part of it with a limit of up to {len(images)} images"
         )
     return images
 

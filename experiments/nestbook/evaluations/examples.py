@@ -1,16 +1,17 @@
-"""Images for the figures that show what models look at: which ones, and what is found there.
+"""Choose images for the figures that show what models look at, and explain them.
 
 Images are the first of a set, or those named by a parameter; none is picked for its looks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nestbook.evaluations.grounding import judge_paths
 from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
 from nestbook.evaluations.localizers import METHODS, load_published_row, maps_of
 from nestbook.evaluations.planted import RECIPE, load_canvases
@@ -56,11 +57,14 @@ class Walks:
     """GradCAT on images: (B, H, W, 3) uint8, a traversal and a class's name for each row.
 
     Several classes of one image are rows of their own.
+
+    hits: whether each row's leaf block shows the true object; None where its box is not known.
     """
 
     images: np.ndarray
     traversal: Traversal
     class_names: tuple[str, ...]
+    hits: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def walk_figure8(
     if weights == "trained":
         return walk_lone_digits(budget=budget)
     if not imagenet_dir:
-        raise ValueError("weights pretrained walks on ImageNet's images: give imagenet_dir too")
+        raise ValueError("weights=pretrained explains ImageNet's images; give imagenet_dir too")
     return walk_imagenet(imagenet_dir)
 
 
@@ -133,7 +137,10 @@ def walk_lone_digits(count: int = 4, *, budget: str = "quick") -> Walks:
     batch = normalize(canvases.images, canvases.mean, canvases.std)
     true = [canvases.class_names[k] for k in canvases.labels]
     model, names = _planted_model(budget), canvases.class_names
-    return _walk(model, canvases.images, batch, names, true=true)
+    walks = _walk(model, canvases.images, batch, names, true=true)
+    walk, truth = walks.traversal, canvases.boxes[:, 0].numpy()
+    judged = judge_paths(walk.path, walk.boxes[:, -1], truth, canvases.images.shape[-1])
+    return replace(walks, hits=tuple(judged[:, 1].tolist()))
 
 
 def map_images(

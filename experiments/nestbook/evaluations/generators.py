@@ -1,4 +1,4 @@
-"""Scores of finished GAN runs: samples of the generator that a run left, and of every row before.
+"""Score finished GAN runs: samples of the final generator, and those of every row before.
 
 The final score is of new samples of the run's weights. The curve's points are of the samples that
 the run drew at each row of its history (`samples/`), always of the same noise and fewer, so they
@@ -135,7 +135,7 @@ def score_rows(
 
 
 def score_id(run_id: str, network: str) -> str:
-    """One score a run and network: another n or seed replaces it."""
+    """The id of a score by run and network: another n or seed replaces it."""
     return f"score/{run_id}-{network}"
 
 
@@ -156,7 +156,7 @@ def find_figure7(store: Store, budget: str, network: str = "") -> dict[str, list
 def score_figure7(
     plan: Mapping[Key, Sequence[GanRecipe]], store: Store, **how
 ) -> dict[Key, list[Record]]:
-    """Scores of a plan's runs; a run that failed or is not finished has none.
+    """Scores of a plan's runs; a run that failed or is not finished does not have a score.
 
     A store that is read only has none made. `how` goes to `score_run`.
     """

@@ -1,4 +1,4 @@
-"""Do explanations point at what they were asked for? On canvases where the truth is planted.
+"""Measure whether explanations point at what they were asked for, on canvases of planted truth.
 
 A way to explain is a function (model, images, classes) -> points (B, 2), x and y in pixels: where
 it says that the class is. GradCAT's point is the middle of its leaf block, a map's that of its
@@ -68,7 +68,7 @@ def grounding(
         ValueError: canvases without boxes.
     """
     if canvases.boxes is None:
-        raise ValueError(f"{canvases.name} {canvases.split} has no boxes to judge by")
+        raise ValueError(f"{canvases.name} {canvases.split} does not have boxes to judge by")
     leaf = model.patch_size * model.block_size
     size = canvases.images.shape[-1]
     good = good_leaves(canvases.boxes.numpy(), leaf, size)  # (B, K, G, G)
@@ -114,6 +114,25 @@ def quadrants_of(boxes: np.ndarray, size: int) -> np.ndarray:
     middle = (boxes[..., :2] + boxes[..., 2:] + 1) / 2
     right, low = middle[..., 0] >= size / 2, middle[..., 1] >= size / 2
     return low * 2 + right
+
+
+def judge_paths(paths: np.ndarray, leaves: np.ndarray, truth: np.ndarray, size: int) -> np.ndarray:
+    """Whether paths find what is there, judged as `grounding` judges.
+
+    Args:
+        paths: (B, L), the child chosen at each step.
+        leaves: (B, 4), the leaf blocks that they end in.
+        truth: (B, 4), the true boxes.
+        size: edge of the square images.
+
+    Returns:
+        (B, 2) bool: whether the first step is the true quadrant, whether the leaf block shows the
+        object.
+    """
+    x0, y0, x1, _ = leaves.T
+    leaf, rows = int(x1[0] - x0[0] + 1), np.arange(len(leaves))
+    shown = good_leaves(truth[:, None], leaf, size)[rows, 0, y0 // leaf, x0 // leaf]
+    return np.stack([paths[:, 0] == quadrants_of(truth[:, None], size)[:, 0], shown], 1)
 
 
 def faithfulness(

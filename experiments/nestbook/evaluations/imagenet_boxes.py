@@ -1,6 +1,7 @@
-"""ImageNet's boxes: the XML files that image-net.org hands out beside the images.
+"""Read ImageNet's boxes: the XML files that image-net.org offers beside the images.
 
-N images, at most K boxes an image, s pixels along the edge of a square that an image is resized to.
+N images, at most K boxes per image, s pixels along the edge of the square that images are resized
+to.
 """
 
 import os
@@ -74,9 +75,9 @@ def _find_folder(images: FolderSet) -> Path:
             return folder
     looked = "".join(f"\n  - {folder}" for folder in folders)
     raise FileNotFoundError(
-        f"no box file {stem}.xml of {images.name} {images.split}; image-net.org hands out "
-        "ILSVRC2012_bbox_val_v3.tgz beside the images: unpack it into one of the folders that were "
-        f"looked in:{looked}"
+        f"no box file {stem}.xml of {images.name} {images.split}; image-net.org offers "
+        "ILSVRC2012_bbox_val_v3.tgz beside the images: unpack it into one of the folders that "
+        f"were searched:{looked}"
     )
 
 
@@ -97,7 +98,9 @@ def _read_boxes(file: Path, wnid: str, image_size: int) -> np.ndarray:
             f"no box file {file}; unpack the whole of ILSVRC2012_bbox_val_v3.tgz"
         ) from None
     except (ET.ParseError, ValueError, LookupError) as error:  # Lookup: an unknown encoding
-        raise ValueError(f"{file} is no annotation of boxes ({error}); fetch it again") from error
+        raise ValueError(
+            f"{file} is not an annotation of boxes ({error}); fetch it again"
+        ) from error
     if not len(edges):
         raise ValueError(f"{file} has no box of its image's class {wnid}; fetch it again")
     pixels = np.rint(edges * image_size / size).astype(np.int64)
@@ -107,7 +110,7 @@ def _read_boxes(file: Path, wnid: str, image_size: int) -> np.ndarray:
 
 
 def _texts(element: ET.Element, parent: str, *names: str) -> list[str]:
-    """What stands in the elements `names` of `parent`."""
+    """The texts of the elements `names` of `parent`."""
     texts = [element.findtext(f"{parent}/{name}") for name in names]
     if None in texts:
         raise ValueError(f"{parent}/{names[texts.index(None)]} is missing")

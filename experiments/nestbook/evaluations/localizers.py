@@ -58,7 +58,7 @@ PUBLISHED_ROWS = {
     "R50 GradCAM++": "resnet50_imagenet",
     "NesT CAM": "nest_small_imagenet",
 }
-NO_WEIGHTS = "no published weights that timm could load; its figure is cited by the paper"
+NO_WEIGHTS = "there are no published weights that timm can load; the paper cites its number"
 SMOKE_IMAGES = 8
 BATCH = 64
 CONTOUR_MAPS = 500  # that the disagreement with wsolevaluation's contours is counted on
@@ -100,11 +100,12 @@ def localize_figure8(
     runs_dir: Path | None = None, device: str = "auto", seed: int = 0, committed: bool = False,
     progress: bool = True, again: bool = False,
 ) -> dict[str, Record | str]:  # fmt: skip
-    """Each row's record of localization on its data's test images, or one line on why none.
+    """Each row's record of localization on its data's test images, or one line on why there is
+    none.
 
     Found records of the weights that the runs have are loaded, unless `again`. Others are made of
     finished runs' weights and of the images; nothing is trained. smoke takes untrained models,
-    always anew.
+    always again.
 
     Returns:
         By row of the figure, a record; a reason: no such run or no weights; or a Failure: no
@@ -152,7 +153,7 @@ def localize_imagenet(
         imagenet_dir: the folder that holds val/, or the folder or URL of shards, and the box files
             (nestbook.evaluations.imagenet_boxes; with a URL, these lie in the shards' cache); ""
             loads what records there are, no more.
-        limit: so many images, drawn once and for all, always anew: no result. 0 takes all.
+        limit: only so many images, drawn once and for all (not a result). 0 takes all.
         again: score those too that have a record.
 
     Returns:
@@ -287,7 +288,7 @@ def _batches_of(images: ImageSet, device: torch.device) -> Batches:
 
 
 def _identify(name: str, limit: int) -> dict[str, Any]:
-    """All that decides the errors of published weights."""
+    """Everything that decides the errors of published weights."""
     view = view_of(get_pretrained_cfg(PUBLISHED[name], allow_unregistered=False))
     return {
         "name": name, "weights": PUBLISHED[name], "dataset": "imagenet", "limit": limit or None,

@@ -1,6 +1,6 @@
-"""What else is said of class maps than the errors of their boxes: contours, ceilings, contrast.
+"""Further measures of class maps beside the errors of their boxes: contours, ceilings, contrast.
 
-Shapes: N images, T thresholds, at most K true boxes an image. A box is x0, y0, x1, y1 in pixel
+Shapes: N images, T thresholds, at most K true boxes per image. A box is x0, y0, x1, y1 in pixel
 indices, both ends inside.
 """
 

@@ -59,11 +59,11 @@ def run_planted(
     runs_dir: Path | None = None, committed: bool = False, progress: bool = True,
     again: bool = False,
 ) -> Record:  # fmt: skip
-    """Judge every way on both kinds of canvases with each seed's model; writes a record.
+    """Judge every way on both kinds of canvases with each seed's model, and write a record.
 
     A record of as many models and of their runs' weights is not made again, unless `again` asks
     for it. Models whose weights are not in `runs_dir` are trained first, minutes each on a CPU;
-    they go on where they stopped.
+    they resume from their checkpoints.
 
     Raises:
         ValueError: less than one model.
@@ -103,7 +103,7 @@ def run_planted(
 
 
 def record_id(budget: str = "quick") -> str:
-    """Of the record that `run_planted` writes."""
+    """The id of the record that `run_planted` writes."""
     return f"planted/{RECIPE.split('/')[1]}-{budget}-{get_recipe(RECIPE).config_hash}"
 
 
@@ -116,13 +116,16 @@ def trained_models(recipes: list[Recipe], store: Store, runs_dir: Path) -> dict[
     """{seed: model} of the runs in `runs_dir`; trains those whose weights are missing there.
 
     Raises:
-        RunsIncomplete: a run failed or was stopped; the next call goes on from its checkpoint.
+        RunsIncomplete: a run failed or was stopped; the next call resumes it.
         FileNotFoundError, OSError: weights without a record, or of another run than the record's.
     """
     missing = [r for r in recipes if not weights_path(r, runs_dir).is_file()]
     if missing:
-        print(f"training {len(missing)} models first, minutes each; stopped, the same command goes "
-              "on", file=sys.stderr)  # fmt: skip
+        print(
+            f"training {len(missing)} models first, minutes each; after a stop the same command "
+            "resumes",
+            file=sys.stderr,
+        )
     # A record may have come with the checkout; its committed weights are rounded, none to judge by.
     how = {"processes": 2, "device": "cpu", "runs_dir": runs_dir, "again": True}
     collect({RECIPE: missing}, store, **how)

@@ -19,7 +19,8 @@ def view_of(pretrained_cfg: PretrainedCfg) -> View:
     if height != width or cfg.crop_mode != "center":
         raise ValueError(
             f"{cfg.architecture}.{cfg.tag} wants {height} x {width} images, crop mode "
-            f"{cfg.crop_mode!r}; a view is square and cut from the middle: give other weights"
+            f"{cfg.crop_mode!r}; only square images cut from the middle are supported: give other "
+            "weights"
         )
     return View(height, cfg.crop_pct, cfg.interpolation, tuple(cfg.mean), tuple(cfg.std))
 

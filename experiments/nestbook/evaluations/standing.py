@@ -1,4 +1,4 @@
-"""Does a score of trained weights still stand for its run? It does where it is of the weights that
+"""Whether a score of trained weights still stands for its run: it does if it is of the weights that
 the run's record names; a run that was trained again has others.
 
 Records of maps keep {run id: SHA-256 of the run's weights} as "weights" in their environment, those
@@ -16,7 +16,7 @@ NO_RECORD = "no committed record"
 
 
 def weights_of(record: Record) -> dict[str, str]:
-    """SHA-256 of the weights that a record scores, by run id; {} where it keeps none."""
+    """SHA-256 of the weights that a record scores, by run id; {} if it keeps none."""
     if "weights" in record.environment:
         return record.environment["weights"]
     if record.kind == "evaluate":
@@ -27,7 +27,7 @@ def weights_of(record: Record) -> dict[str, str]:
 
 
 def why_outdated(record: Record, store: Store, runs_dir: Path | None = None) -> str:
-    """Why a score does not stand for its run any more, in a line; "" where it does.
+    """Why a score no longer stands for its run, in a line; "" if it does.
 
     What a score does not keep, and a run without a record, is not held against it.
     """
@@ -35,8 +35,8 @@ def why_outdated(record: Record, store: Store, runs_dir: Path | None = None) -> 
         run = record_of(run_id, store, runs_dir)
         if run and run.summary.get("weights_sha256") != sha256:
             return (
-                f"{record.run_id} is of weights {sha256[:12]}..., which {run_id} has no more: it "
-                "was trained again; score it anew"
+                f"{record.run_id} is of weights {sha256[:12]}..., which {run_id} no longer has: it "
+                "was trained again; score it again"
             )
     return ""
 
@@ -56,7 +56,7 @@ def find_score(run_id: str, store: Store, runs_dir: Path | None = None) -> Recor
 
 
 def why_none(beginning: str, store: Store, runs_dir: Path | None = None) -> str:
-    """Why a committed score whose id begins so does not stand, where ids hold sums; "" of none."""
+    """Why a committed score whose id has this beginning does not stand; "" if there is none."""
     reasons = (why_outdated(r, store, runs_dir) for r in store.find_committed(beginning))
     return next(filter(None, reasons), "")
 
@@ -74,7 +74,7 @@ def note_unchecked(records: Iterable[Record]) -> list[str]:
     """A table's note on scores of runs that keep no SHA-256 of their weights; [] without any."""
     ids = [r.run_id for r in records if not weights_of(r) and "weights" not in r.recipe]
     said = (
-        "These records keep no SHA-256 of the weights that they score, so nothing tells whether "
-        "the runs were trained again since"
+        "These records do not keep the SHA-256 of the weights that they score, so it is unknown "
+        "whether the runs were trained again since"
     )
     return [f"{said}: {', '.join(ids)}"] if ids else []

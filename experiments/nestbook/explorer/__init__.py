@@ -1,1 +1,1 @@
-"""Look into a NesT: prepared images for a page, and one's own in a live notebook."""
+"""Look into a NesT: prepared images for a page, and your own in a live notebook."""

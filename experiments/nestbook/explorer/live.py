@@ -1,6 +1,6 @@
-"""The explorer as a live widget: choose or upload a picture, choose a class, see the answer.
+"""The explorer as a live widget: choose or upload an image, choose a class, see the answer.
 
-Whatever it is given, it answers with a picture or with words, and stays usable.
+Whatever it is given, it answers with an image or with words, and stays usable.
 """
 
 import html
@@ -39,7 +39,7 @@ class LiveExplorer(widgets.VBox):
         self.output = widgets.Output()
         size = subject.view.image_size
         hint = widgets.HTML(
-            f"{KINDS}, up to 10 MB; its middle square is resized to {size} x {size} pixels."
+            f"{KINDS}, up to 10 MB. The middle square is resized to {size} x {size} pixels."
         )
         own = widgets.HBox([self.upload, hint], layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([self.picture, own, self.asked, self.message, self.output])
@@ -73,10 +73,10 @@ class LiveExplorer(widgets.VBox):
 
     def _show(self, _change: object = None) -> None:
         if self.picture.value is None:
-            self.message.value = "Choose a picture of your own."
+            self.message.value = "Choose an image of your own."
             return
         picture = self.pictures[self.picture.value]
-        self.message.value = "Looking ..."
+        self.message.value = "Computing ..."
         try:
             exhibit = self.subject.explore(picture, self.subject.find_class(self.asked.value))
         except Exception as error:  # likewise: what stands below stays
@@ -106,5 +106,5 @@ def _class_widget(subject: Subject) -> widgets.Dropdown | widgets.Combobox:
         return widgets.Dropdown(options=options, description="Class", layout=_WIDE, style=_LABEL)
     return widgets.Combobox(
         options=subject.class_names, description="Class", continuous_update=False, layout=_WIDE,
-        style=_LABEL, placeholder="the likeliest, or type a class or its number",
+        style=_LABEL, placeholder="the likeliest; or type a class or its number",
     )  # fmt: skip

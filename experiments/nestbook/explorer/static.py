@@ -17,14 +17,16 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from nestbook.evaluations.grounding import good_leaves, quadrants_of
+from nestbook.evaluations.grounding import judge_paths
 from nestbook.explorer.answer import Exploration
-from nestbook.report.tables import Table
+from nestbook.report.grounding import say_rate
+from nestbook.report.tables import Sources, Table
 from nestbook.report.tree import CHILDREN, COLORS
+from nestlib.records import Record
 
 Box = tuple[int, int, int, int]
 STYLE = "explorer.css"
-TITLE = "The prepared images: the paths of the digits that are on them"
+TITLE = "Where the paths end on the images above"
 SCRIPTS = ("elements.js", "words.js", "picture.js", "tree.js", "explorer.js")
 
 
@@ -33,7 +35,7 @@ class Picture:
     """What a model is shown.
 
     pixels: (H, W, 3) uint8, before they are normalised.
-    said: how they became so, a clause each.
+    said: how they became so, one clause per step.
     truth: where classes are known to lie, {class: (x0, y0, x1, y1)}, both ends inside.
 
     Raises:
@@ -88,13 +90,9 @@ class Exhibit:
         height, width = self.picture.pixels.shape[:2]
         if height != width:
             raise ValueError(f"paths are judged on square images, this one is {height}x{width}")
-        box = np.array([[self.picture.truth[label]]])
-        x0, y0, x1, _ = walk.boxes[row, -1]
-        leaf = int(x1 - x0 + 1)
-        return (
-            bool(walk.path[row, 0] == quadrants_of(box, width)[0, 0]),
-            bool(good_leaves(box, leaf, width)[0, 0, y0 // leaf, x0 // leaf]),
-        )
+        box, one = np.array([self.picture.truth[label]]), slice(row, row + 1)
+        quadrant, leaf = judge_paths(walk.path[one], walk.boxes[one, -1], box, width)[0].tolist()
+        return quadrant, leaf
 
 
 @dataclass(frozen=True)
@@ -176,9 +174,7 @@ class Explorer:
             f"{html.escape(self._words(exhibit))}</li>"
             for exhibit in self.exhibits
         )
-        hint = (
-            "To choose images and classes, run this notebook's cells, or let the page run scripts."
-        )
+        hint = "To choose images and classes, run the notebook's cells or allow scripts here."
         return f"<p>{hint}</p><ul>{items}</ul>"
 
     def _words(self, exhibit: Exhibit) -> str:
@@ -189,8 +185,33 @@ class Explorer:
         return f"{caption}: predicted {self.class_names[best]} ({share:.0%}), path {steps}"
 
 
+def say_explore(explorer: Explorer, planted: Sequence[Record]) -> str:
+    """How many paths end on their digit: of the exhibits, and of the record of the same models."""
+    judged = [
+        (len(exhibit.picture.truth) > 1, exhibit.judge(row)[1])
+        for exhibit in explorer.exhibits
+        for row, label in enumerate(exhibit.exploration.traversal.classes.tolist())
+        if label in exhibit.picture.truth
+    ]
+    if not judged:
+        return (
+            "A path always ends somewhere. It is not known where the classes lie in these images, "
+            "so nothing here says whether a path is right."
+        )
+    kinds = {
+        "that share a canvas": [hit for several, hit in judged if several],
+        "that stand alone": [hit for several, hit in judged if not several],
+    }
+    counts = (f"{sum(hits)} of {len(hits)} {kind}" for kind, hits in kinds.items() if hits)
+    said = f"A path is no proof: of the digits above, it ends on {' and on '.join(counts)}."
+    if planted and explorer.model in planted[0].summary["runs"]:
+        four, small = (say_rate(planted[0], canvas, "leaf") for canvas in ("four", "small"))
+        said += f" On many such canvases it ends on the digit in {four} and {small}."
+    return said
+
+
 def exploration_table(explorer: Explorer) -> Table:
-    """An image a row: what the model predicts, and how its paths for the planted classes fare."""
+    """One row per image: what the model predicts, and how its paths for the planted classes do."""
     head = ("Image", "Predicted", "Quadrant found for", "Leaf block found for", "Neither for")
     rows = []
     for exhibit in explorer.exhibits:
@@ -208,9 +229,8 @@ def exploration_table(explorer: Explorer) -> Table:
         ))  # fmt: skip
     return Table(
         TITLE, head, rows,
-        [f"Computed here, by {explorer.model}: GradCAT as in nestlib.explain, its defaults",
-         "Found: the path's first step is the quadrant of the digit's middle; its last is a leaf "
-         "block that holds at least half as much of the digit's box as the block that holds most"],
+        ["Quadrant found: the path's first step takes the quadrant of the digit's middle"],
+        Sources(f"Computed in this notebook by {explorer.model}, with nestlib.explain's defaults"),
     )  # fmt: skip
 
 

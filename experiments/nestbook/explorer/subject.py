@@ -1,4 +1,4 @@
-"""Look into a NesT: prepared images for a page, and one's own in a live notebook.
+"""Look into a NesT: prepared images for a page, and your own in a live notebook.
 
 A subject is a model with all that exploring it needs. It is a recipe's model as it was trained here
 (nestlib.runs.weights), on images of its own test set, or a NesT with published ImageNet weights, on
@@ -58,14 +58,14 @@ class Subject:
         if len(self.class_names) != self.model.num_classes:
             raise ValueError(
                 f"{len(self.class_names)} class names for a model of {self.model.num_classes} "
-                "classes; give one each"
+                "classes; give one name per class"
             )
 
     def explore(self, picture: Picture, asked: int | None = None) -> Exhibit:
         """The likeliest classes of a picture, and the one asked for, which is then shown first.
 
         Raises:
-            ValueError: a class that the model has not, or pixels of a size that it does not take.
+            ValueError: a class that the model does not have, or pixels of a size that it refuses.
         """
         pixels = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1)
         images = normalize(pixels[None], self.view.mean, self.view.std)

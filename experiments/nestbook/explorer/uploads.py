@@ -1,4 +1,4 @@
-"""A stranger's picture file as the square of RGB pixels that a model takes.
+"""An uploaded image file as the square of RGB pixels that a model takes.
 
 Nothing is done silently: every conversion is told in words.
 """
@@ -17,11 +17,11 @@ _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette"}
 
 
 class UploadError(ValueError):
-    """A file that is no picture to work with; the message says what it is and what would do."""
+    """A file that cannot be used as an image; the message says why, and what can be used."""
 
 
 class Upload(NamedTuple):
-    """image: RGB, upright, of its own size; said: what was done to it, a clause each."""
+    """image: RGB, upright, of its own size; said: what was done to it, one clause per step."""
 
     image: Image.Image
     said: list[str]
@@ -49,14 +49,14 @@ def read_upload(data: bytes, name: str) -> Upload:
             rgb = to_rgb(image)
         except Exception as error:
             raise UploadError(
-                f"{name} cannot be decoded ({str(error) or type(error).__name__}); open and save "
-                "it anew in an image program, or choose another file"
+                f"{name} cannot be decoded ({str(error) or type(error).__name__}); open "
+                "it in an image program and save it again, or choose another file"
             ) from error
     said = [f"the first of {frames} frames"] if frames > 1 else []
     if orientation in range(2, 9):  # 1 is upright; others, which some programs write, say nothing
         said.append(f"turned upright (EXIF orientation {orientation})")
     if deep:
-        said.append("16 bits a channel cut to 8")
+        said.append("16 bits per channel cut to 8")
     return Upload(rgb, said + _say_mode(image))
 
 
@@ -93,7 +93,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise UploadError(f"{name} is too large ({error}); {_remedy()}") from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise UploadError(
-            f"{name} ({len(data):,} bytes) is no picture that can be read; choose a {KINDS} file"
+            f"{name} ({len(data):,} bytes) cannot be read as an image; choose a {KINDS} file"
         ) from error
 
 

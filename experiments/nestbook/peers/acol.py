@@ -78,7 +78,7 @@ class ACoL(nn.Module):
             classes: (B,) int64.
 
         Raises:
-            ValueError: not one class an image, a class that the model has not, or images that do
+            ValueError: not one class per image, an unknown class, or images that do
                 not fit or are not finite.
         """
         check_images(self, images)
@@ -109,7 +109,7 @@ def _classifier(num_features: int, hidden: int, num_classes: int) -> nn.Sequenti
 
 
 def select(maps: Tensor, classes: Tensor) -> Tensor:
-    """Maps (B, K, h, w) of one class (B,) an image: (B, h, w)."""
+    """Select the map of one class (B,) per image: (B, K, h, w) -> (B, h, w)."""
     return maps[torch.arange(len(maps), device=maps.device), classes]
 
 

@@ -108,13 +108,13 @@ def build_resnet(
 
     Args:
         architecture: a ResNet of timm's.
-        output_stride: pixels a place of the map, 8, 16 or 32.
+        output_stride: pixels per place of the map, 8, 16 or 32.
         img_size: pixels; images of any size are taken, so only the map's places are checked.
         channels: of the four stages; None: the architecture's own.
         options: timm's.
 
     Raises:
-        ValueError: no ResNet of timm's, an output_stride that it has not, or an image no wider
+        ValueError: no ResNet of timm's, another output_stride, or an image no wider
             than that.
     """
     if not is_model_in_modules(architecture, ["resnet"]):
@@ -131,7 +131,9 @@ def build_resnet(
         )
     if channels is not None:
         if len(channels) != 4:
-            raise ValueError(f"channels {channels} are not four widths; timm's: 64, 128, 256, 512")
+            raise ValueError(
+                f"channels {channels} are not four widths; timm's are 64, 128, 256, 512"
+            )
         options["channels"] = tuple(channels)
     return timm.create_model(architecture, output_stride=output_stride, **options)
 
@@ -148,7 +150,7 @@ def build(
 
     Raises:
         ValueError: options that no ResNet has, a drop_rate or gamma outside 0 and 1, or a place
-            that the ResNet has not.
+            that the ResNet does not have.
     """
     resnet = build_resnet(**resnet_options)
     for block in _blocks(resnet, places):

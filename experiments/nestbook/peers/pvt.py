@@ -1,4 +1,5 @@
-"""PVT, the first version (arXiv 2102.12122), on CIFAR: transformers', one pixel a word (D24).
+"""PVT, the first version (arXiv 2102.12122), on CIFAR: transformers', with one pixel per word
+(D24).
 
 What NesT's paper calls PVT-B its authors call Large. Two parts of transformers' model are replaced
 here, parameter names kept: its position embeddings fit patches of 4 pixels alone, where the model
@@ -28,7 +29,7 @@ VARIANTS = {
 
 
 class PatchEmbeddings(nn.Module):
-    """Patches of a stage's map to words, with one position embedding a word (and class token)."""
+    """Patches of a stage's map to words, with one position embedding per word (and class token)."""
 
     def __init__(self, stock: nn.Module, edge: int):
         super().__init__()
@@ -123,7 +124,7 @@ def build(
         depths=depths,
     )  # fmt: skip
     check_heads(embed_dims, num_heads)
-    patches = [patch_size * 2**stage for stage in range(len(depths))]  # pixels a word
+    patches = [patch_size * 2**stage for stage in range(len(depths))]  # pixels per word
     step = math.lcm(*(patch * ratio for patch, ratio in zip(patches, sr_ratios)))
     if img_size % step:
         raise ValueError(

@@ -7,8 +7,8 @@ def check_multiple(name: str, size: int, factor_name: str, factor: int) -> None:
     """Raise ValueError unless `size` is a multiple of `factor`."""
     if size % factor:
         raise ValueError(
-            f"{name} {size} is no multiple of {factor_name} {factor}; "
-            f"use {near_multiples(size, factor)} or another {factor_name}"
+            f"{name} {size} is not a multiple of {factor_name} {factor}; use "
+            f"{near_multiples(size, factor)} or another {factor_name}"
         )
 
 
@@ -19,10 +19,10 @@ def near_multiples(size: int, factor: int) -> str:
 
 
 def check_stages(**per_stage: Sequence[int]) -> None:
-    """Raise ValueError unless all lists have one value a stage."""
+    """Raise ValueError unless all lists have one value per stage."""
     if len({len(values) for values in per_stage.values()}) != 1:
         lists = ", ".join(f"{name} {tuple(values)}" for name, values in per_stage.items())
-        raise ValueError(f"{lists} must name the same stages: one value a stage each")
+        raise ValueError(f"{lists} must name the same stages: one value per stage each")
 
 
 def check_heads(widths: Sequence[int], num_heads: Sequence[int]) -> None:

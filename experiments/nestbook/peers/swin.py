@@ -1,4 +1,4 @@
-"""Swin (arXiv 2103.14030): timm's, on CIFAR one pixel a word ("Swin and NesT use S=1", Table 1).
+"""Swin (arXiv 2103.14030): timm's, on CIFAR one pixel per word ("Swin and NesT use S=1", Table 1).
 
 On CIFAR the window is 2, as the paper's authors said later (their code's issue 3; D10): Swin's own
 7 fits none of the 32, 16, 8 and 4 patch wide maps, and timm would pad them. On ImageNet patches
@@ -53,8 +53,8 @@ def build(
 
 
 def _check_map(img_size: int, patch_size: int, window_size: int, num_stages: int) -> None:
-    """Refuse sizes that timm would pad: padded windows cost time and are no part of the model."""
-    coarsest = patch_size * 2 ** (num_stages - 1)  # pixels a word of the last stage
+    """Refuse sizes that timm would pad: padded windows cost time and are not part of the model."""
+    coarsest = patch_size * 2 ** (num_stages - 1)  # pixels per word of the last stage
     edges = [img_size // (patch_size * 2**stage) for stage in range(num_stages)]
     # timm takes a map no larger than the window as one window.
     if not img_size % coarsest and all(e <= window_size or not e % window_size for e in edges):

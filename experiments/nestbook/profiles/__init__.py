@@ -1,4 +1,4 @@
-"""What NesT's time goes into, and how it grows with its input."""
+"""What NesT's time is spent on, and how it grows with its input."""
 
 PROFILES = {
     "rates": "the machine's own: a large matrix product and a large copy",

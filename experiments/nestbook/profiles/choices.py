@@ -1,4 +1,4 @@
-"""Ways to compute one thing, timed in turn on the shapes that NesT has: which shall the rule take?
+"""Time ways to compute one thing in turn, on NesT's shapes, to choose the rule of nestlib.
 
 Attention within blocks computes softmax(q k^T / sqrt(D)) v of `BlockAttention.split_heads`. NesT's
 blocks are short (4 to 196 patches), where a fused kernel's tiles may be mostly empty and copies
@@ -143,7 +143,7 @@ PRODUCTS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Product:
-    """A linear layer of `width_in` to `width_out` on images of so many words each."""
+    """A linear layer of `width_in` to `width_out` on images of `words` words each."""
 
     layer: str
     images: int

@@ -1,4 +1,4 @@
-"""What it costs to look into a NesT: GradCAT and class maps beside one pass of training.
+"""The cost of explaining a NesT: GradCAT and class maps beside one pass of training.
 
 B images of a batch, K classes.
 """

@@ -32,7 +32,7 @@ from nestlib.metrics.cost import count_gflops
 from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
 
-AXES = {"batch": "images", "pixels": "pixels an image", "depth": "layers a hierarchy"}
+AXES = {"batch": "images", "pixels": "pixels per image", "depth": "layers per hierarchy"}
 MODES = ("forward", "train")
 STEP_SECONDS = 0.2  # a point is run for about so long in each round
 
@@ -193,12 +193,12 @@ class _Line:
         self.ready.append(self._prepare(point, limit))
 
     def _check_time(self, point: Point, limit: float) -> None:
-        """Refuse what takes too long even if time grows no faster than linearly."""
+        """Refuse a point that takes too long even if time grows no faster than linearly."""
         if self.ready:
             last = self.ready[-1]
             expected = last.seconds * point.x / last.result["x"]
             if expected > limit:
-                raise StepLimitError(f"about {expected:.1f} s a step, limit {limit:g} s")
+                raise StepLimitError(f"about {expected:.1f} s per step, limit {limit:g} s")
 
     def _prepare(self, point: Point, limit: float) -> _Ready:
         batch, size = point.batch_size, point.image_size
@@ -223,7 +223,7 @@ class _Line:
         if self.device.type == "cuda":  # where the first pass may have loaded libraries
             ready.seconds = self._time(ready, 0.0)
         if ready.seconds > limit:
-            raise StepLimitError(f"{ready.seconds:.1f} s a step, limit {limit:g} s")
+            raise StepLimitError(f"{ready.seconds:.1f} s per step, limit {limit:g} s")
         return ready
 
     def _time(self, ready: _Ready, seconds: float) -> float:

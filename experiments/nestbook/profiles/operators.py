@@ -116,7 +116,7 @@ class OperatorTimer(TorchDispatchMode):
 
 
 def _mark(device: torch.device) -> "float | torch.cuda.Event":
-    """Now. On a GPU an event in its queue, so that the host's work beside it is not measured."""
+    """The time now; on a GPU an event in its queue, so that the host's work is not measured."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)

@@ -1,4 +1,4 @@
-"""What NesT's time goes into, and how it grows: each measurement leaves a record."""
+"""Measure what NesT's time is spent on, and how it grows: each measurement leaves a record."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -80,14 +80,14 @@ def run_profile(
 
 
 def check_profile(name: str, precision: str, device_type: str) -> None:
-    """Raise ValueError where a profile cannot be measured in a precision on a type of device
+    """Raise ValueError if a profile cannot be measured in a precision on a type of device
     ("cpu" or "cuda"), which need not be here."""
     check_choice("profile", name, PROFILES)
     check_precision(precision)
     if name in IN_FP32 and precision != "fp32":
         raise ValueError(f"{name} is measured in fp32, not {precision}; give --precision fp32")
     if name in ON_CPU and device_type != "cpu":
-        raise ValueError(f"{name} is measured on the CPU alone; give --device cpu")
+        raise ValueError(f"{name} is measured only on the CPU; give --device cpu")
 
 
 def add_profile(
@@ -110,7 +110,8 @@ def _roofline(device: torch.device, precision: str, progress: bool) -> dict:
 
 
 def _step(device: torch.device, precision: str, progress: bool) -> dict:
-    """Both libraries' NesT with equal weights; timm's with its own plain attention."""
+    """Time steps of both libraries' NesT with equal weights; timm's with its own plain
+    attention."""
     models = {}
     for name in STEP_MODELS:
         size = MODELS[name].image_size

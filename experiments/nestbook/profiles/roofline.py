@@ -1,4 +1,4 @@
-"""Where the time of a forward pass goes, part by part, beside the least that the machine needs.
+"""Where a forward pass spends its time, part by part, beside the least that the machine needs.
 
 Two floors hold for each part: its FLOPs at the rate of a large matrix product, and its bytes (each
 operator's inputs, weights and outputs, once) at the rate of a large copy. Both rates are measured

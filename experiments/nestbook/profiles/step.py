@@ -1,4 +1,4 @@
-"""A training step, and which kinds of operators its time goes into.
+"""The time of a training step, by kinds of operators.
 
 What an implementation can win is bounded by what it shares with every other: the products of layers
 and of attention. So a step's products are set apart from the rest, and beside them stands the rate

@@ -36,7 +36,7 @@ def small_schedule(subset: int = SMALL_SUBSET, epochs: int | None = None) -> dic
         epochs, rest = divmod(SMALL_IMAGES_SEEN, subset)
         if rest:
             raise ValueError(
-                f"{SMALL_IMAGES_SEEN} images are no whole number of epochs of {subset}; take a "
+                f"{SMALL_IMAGES_SEEN} images are not a whole number of epochs of {subset}; take a "
                 "divisor, such as 1,000, 10,000 or 50,000"
             )
     rows = next(rows for rows in range(min(SMALL_ROWS, epochs), 0, -1) if epochs % rows == 0)
@@ -123,30 +123,31 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         SMALL | NEST_NARROW,
     ),
     "small/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 4, 7 layers), likewise", SMALL | _with(DEIT, depth=7),
+        "ours: narrow DeiT (d = 64, S = 4, 7 layers) on 10,000 "
+        "images of CIFAR-10, a CPU", SMALL | _with(DEIT, depth=7),
     ),
     "small/swin_narrow": (
-        "ours: narrow Swin (d = 24, S = 2, stages of 2, 4 and 2), likewise",
+        "ours: narrow Swin (d = 24, S = 2, stages of 2, 4, 2) on 10,000 images of CIFAR-10, a CPU",
         SMALL | _with(SWIN, depths=[2, 4, 2]) | dict(lr_per_256=2e-3),
     ),
     "small/pvt_narrow": (
-        "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages), likewise",
+        "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages) on 10,000 images of CIFAR-10, a CPU",
         SMALL | _with(PVT, depths=[1, 1, 3, 1]),
     ),
     "small/cct_narrow": (
-        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers), likewise",
+        "ours: narrow CCT (d = 80, 2 convolutions, 6 layers) on 10,000 images of CIFAR-10, a CPU",
         SMALL | _with(CCT, depth=6) | dict(lr_per_256=8e-3),
     ),
     "small/wrn_narrow": (
-        "ours: WRN28-1, by SGD, likewise",
+        "ours: WRN28-1, by SGD, on 10,000 images of CIFAR-10, a CPU",
         SMALL_CONVNET | _with(WRN, depth=28, width=1) | dict(lr_per_256=0.4),
     ),
     "small/pyramid_narrow": (
-        "ours: Pyramid-11-96, by SGD, likewise",
+        "ours: Pyramid-11-96, by SGD, on 10,000 images of CIFAR-10, a CPU",
         SMALL_CONVNET | _with(PYRAMID, alpha=96) | dict(lr_per_256=0.4),
     ),
     "cifar10/nest_narrow": (
-        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, flips and crops alone; a CPU",
+        "ours: narrow NesT (d = 48, S = 2, depth 3), 10 epochs, only flips and crops; a CPU",
         NEST_NARROW | MINUTES | dict(augmentation=CROPS_AND_FLIPS, epochs=10, warmup_epochs=1),
     ),
     "cifar10/nest_flagship": (
@@ -158,22 +159,30 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         NEST_64 | LONE_DIGITS,
     ),
     "digits/nest_planted_depth2": (
-        "ours: that NesT at depth 2, whose last map has 8x8 places as its rivals' below",
+        "ours: narrow NesT of depth 2 (last map 8x8) on lone digits of 64x64 canvases, a CPU",
         NEST_64_DEPTH2 | LONE_DIGITS,
     ),
     "digits/deit_planted": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise", DEIT_64 | LONE_DIGITS,
+        "ours: narrow DeiT (d = 64, S = 8, 6 layers) on lone "
+        "digits of 64x64 canvases, a CPU",        DEIT_64 | LONE_DIGITS,
     ),
     "digits/resnet_planted": (
-        "ours: narrow ResNet (10 layers, stride 8), likewise",
+        "ours: narrow ResNet (10 layers, stride 8) on lone digits of 64x64 canvases, a CPU",
         dict(LONE_DIGITS, model="resnet50_wsol", model_options=DIGITS_RESNET),
     ),
     "digits/adl_planted": (
-        "ours: ADL on that ResNet, likewise",
-        dict(LONE_DIGITS, model="resnet50_adl", model_options=DIGITS_RESNET),
+        "ours: ADL "
+        "on the "
+        "narrow "
+        "ResNet, on "
+        "lone "
+        "digits of "
+        "64x64 "
+        "canvases, "
+        "a CPU",        dict(LONE_DIGITS, model="resnet50_adl", model_options=DIGITS_RESNET),
     ),
     "digits/acol_planted": (
-        "ours: ACoL on that ResNet, its classifiers 64 wide, likewise",
+        "ours: ACoL on the narrow ResNet, on lone digits of 64x64 canvases, a CPU",
         dict(LONE_DIGITS, model="resnet50_acol", model_options=dict(DIGITS_RESNET, hidden=64)),
     ),
     "tiny_imagenet/nest_narrow": (
@@ -181,22 +190,25 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
         NEST_64 | MINUTES,
     ),
     "tiny_imagenet/nest_narrow_depth2": (
-        "ours: narrow NesT of depth 2, whose last map has 8x8 places as figure 8's rivals have",
+        "ours: narrow NesT of depth 2 (last map 8x8) on Tiny ImageNet-100, 2 epochs, a CPU",
         NEST_64_DEPTH2 | MINUTES,
     ),
     "tiny_imagenet/deit_narrow": (
-        "ours: narrow DeiT (d = 64, S = 8, 6 layers), likewise", DEIT_64 | MINUTES,
+        "ours: narrow DeiT (d = 64, S = 8, 6 layers) on Tiny "
+        "ImageNet-100, 2 epochs, a CPU",        DEIT_64 | MINUTES,
     ),
     "tiny_imagenet/resnet_narrow": (
-        "ours: narrow ResNet (10 layers, stride 8: 8x8 places), likewise",
+        "ours: narrow ResNet (10 layers, stride 8) on Tiny ImageNet-100, 2 epochs, a CPU",
         dict(MINUTES, model="resnet50_wsol", model_options=RESNET),
     ),
     "tiny_imagenet/adl_narrow": (
-        "ours: ADL on that ResNet, likewise",
-        dict(MINUTES, model="resnet50_adl", model_options=RESNET),
+        "ours: ADL on the "
+        "narrow ResNet, on "
+        "Tiny ImageNet-100, 2 "
+        "epochs, a CPU",        dict(MINUTES, model="resnet50_adl", model_options=RESNET),
     ),
     "tiny_imagenet/acol_narrow": (
-        "ours: ACoL on that ResNet, its classifiers 128 wide, likewise",
+        "ours: ACoL on the narrow ResNet, on Tiny ImageNet-100, 2 epochs, a CPU",
         dict(MINUTES, model="resnet50_acol", model_options=dict(RESNET, hidden=128)),
     ),
     # Generators beside the narrow NesT decoders of nestlib.recipes.named.

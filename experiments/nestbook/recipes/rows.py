@@ -7,7 +7,7 @@ from nestlib.recipes.named import UNSAMPLINGS
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its recipe, and its narrow relative if it has one: digits/<it> at budget
+    """A row of a table: its recipe, and its narrow relative, if there is one: digits/<it> at budget
     quick, small/<it> at small."""
 
     recipe: str

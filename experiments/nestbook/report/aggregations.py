@@ -6,51 +6,70 @@ from nestbook.architecture import crosses
 from nestbook.report.tables import HERE, Number, Table
 from nestlib.metrics.cost import count_params
 from nestlib.models import create_model
-from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, Design
+from nestlib.models.aggregation import AGGREGATIONS, DEFAULT
 
 MODEL = "nest_tiny_cifar"
+# The x-axes' words, by figure, for each kind of step. Figure A1 prints C3-LN-MX3 and AVG3 alone
+# where its text can be read; the others follow its way.
 _WORDS = {
-    "conv": "Conv{0}x{0}", "linear": "Linear", "norm": "LN", "max": "MaxPool{0}x{0}",
-    "average": "AvgPool{0}x{0}", "merge": "{0}x{0} side by side", "sample": "every second patch",
+    "5": {
+        "conv": "Conv{0}x{0}", "linear": "Linear", "norm": "LN", "max": "MaxPool{0}x{0}",
+        "average": "AvgPool{0}x{0}", "sample": "Sub2x2",
+    },
+    "A1": {
+        "conv": "C{0}", "linear": "Linear", "norm": "LN", "max": "MX{0}", "average": "AVG{0}",
+        "sample": "Sub2x2",
+    },
 }  # fmt: skip
 
 
+def name_design(aggregation: str, figure: str) -> str:
+    """As the x-axis of figure "5" or "A1" has it: Ours or C3-LN-MX3, Conv3x3 or C3s2.
+
+    A name of figure 5 leaves the stride to its caption; figure A1 has more than one of a kind.
+    """
+    if figure == "5" and aggregation == DEFAULT:
+        return "Ours"
+    steps = AGGREGATIONS[aggregation].steps
+    if any(step.kind == "merge" for step in steps):
+        return "PatchMerge"
+    words = []
+    for kind, edge, stride in steps:
+        strided = "s2" if figure == "A1" and kind == "conv" and stride == 2 else ""
+        words.append(_WORDS[figure][kind].format(edge) + strided)
+    return "-".join(words)
+
+
+def count_crossing(plane: str) -> int:
+    """In how many designs information crosses block borders on a plane, by their gradients."""
+    return sum(crosses(name, plane) for name in AGGREGATIONS)
+
+
 def aggregations_table() -> Table:
-    """Every value of the option `aggregation`, with the flow as stated and as measured."""
-    default = _count(DEFAULT)
-    rows = []
-    for name, design in AGGREGATIONS.items():
-        params = _count(name)
-        rows.append((
-            name, _describe(design), design.figure or "-", Number(params / 1e6, HERE, 3),
-            Number((params - default) / 1e6, HERE, 3), _yes(design.crosses),
+    """One row per value of the option `aggregation`: the flow as stated and as measured."""
+    rows = [
+        (
+            name_design(name, "A1"), name, design.figure or "-",
+            Number(_count(name) / 1e6, HERE, 3), _yes(design.crosses),
             _yes(crosses(name, "image")), _yes(crosses(name, "block")),
-            "one function" if not design.crosses else "two",
-        ))  # fmt: skip
+        )
+        for name, design in AGGREGATIONS.items()
+    ]  # fmt: skip
     return Table(
-        "Block aggregations: does information pass between blocks that are not merged?",
-        ("aggregation", "Steps", "Figure", "NesT-T, CIFAR (M)", "against ours (M)",
-         "Stated, image plane", "Measured, image plane", "Measured, block plane", "The planes are"),
+        "Block aggregations: does information pass between blocks that do not merge?",
+        ("Design", "aggregation=", "Named in figure", "NesT-T (M)", "Image plane, stated",
+         "Image plane, measured", "Block plane, measured"),
         rows,
-        [f"The first is the paper's. Parameters: {MODEL} with 10 classes, counted on this machine",
-         "Measured: gradients of one merging group's outputs by the other groups' patches. A "
-         "window wider than its stride reaches over; on the block plane none does",
-         "Where the next hierarchy is wider (ImageNet), a design without a convolution has a 1x1 "
-         "one behind it. Figure: where the paper's text names it; -: ours, of the same parts"],
+        [f"C: convolution, s2: stride 2, LN: LayerNorm, MX: max-pooling, AVG: average pooling; "
+         f"the number is the window's edge. M: million parameters of {MODEL} with 10 classes",
+         "Measured: gradients of the outputs of one merging group by the patches of the others. "
+         "Where no information crosses, both planes are one and the same function"],
     )  # fmt: skip
 
 
 def _count(aggregation: str) -> int:
     with torch.device("meta"):
         return count_params(create_model(MODEL, num_classes=10, aggregation=aggregation))
-
-
-def _describe(design: Design) -> str:
-    words = []
-    for kind, edge, stride in design.steps:
-        strided = " stride 2" if kind == "conv" and stride == 2 else ""
-        words.append(_WORDS[kind].format(edge) + strided)
-    return ", ".join(words)
 
 
 def _yes(flows: bool) -> str:

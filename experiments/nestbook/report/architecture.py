@@ -52,11 +52,24 @@ def architecture_table(name: str = MODEL) -> Table:
         f"Figure 1, line by line, with the shapes of {name}",
         ("The paper's pseudo code", "nestlib/models", "Shapes traced, level 0 to the top"),
         rows,
-        ["Left: the paper's figure 1; middle: as it stands at the head of nestlib/models/nest.py "
-         "and in aggregation.py", f"Right: seen by forward hooks on this machine, one image of "
-         f"{model.img_size[0]}x{model.img_size[1]} pixels, batch axis left out; blocks are (T, N, "
-         "C), planes (H, W, C)"],
+        [f"Shapes: seen by forward hooks, for one image of {model.img_size[0]}x{model.img_size[1]} "
+         "pixels, without the batch axis. Blocks are (T, N, C), planes (H, W, C)"],
     )  # fmt: skip
+
+
+def say_architecture(name: str = MODEL) -> str:
+    """How the blocks of a model merge, by the shapes that its modules give."""
+    model, shapes = _trace(name)
+    levels = [shapes[f"hierarchies.{level}"][1] for level in range(model.num_hierarchies)]
+    blocks = [T for _, T, _, _ in levels]
+    (length,) = {N for _, _, N, _ in levels}
+    merged = ", then ".join(map(str, blocks[1:]))
+    fourths = all(below == 4 * above for below, above in pairwise(blocks))
+    return (
+        f"The model that runs is the tree of the paper's figure: {blocks[0]} blocks merge into "
+        f"{merged}{', four to one each time' if fourths else ''}. At every level a block has "
+        f"{length} patches."
+    )
 
 
 def _trace(name: str) -> tuple[NesT, Shapes]:
@@ -167,7 +180,7 @@ def _draw_image(axes: Axes, image: np.ndarray, wide: int) -> None:
 
 
 def _color_of(row: int, column: int, edge: int) -> str | tuple[float, ...]:
-    """Blocks that end in one quadrant share its colour; the top block has none of its own."""
+    """Blocks that end in one quadrant share its colour; the top block does not have one."""
     if edge == 1:
         return "0.85"
     color = to_rgb(COLORS[2 * (2 * row >= edge) + (2 * column >= edge)])

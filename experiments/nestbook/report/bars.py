@@ -1,5 +1,6 @@
 """A plan's bars: the paper's number, our records over seeds, and the reach of their test set."""
 
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,35 +9,34 @@ from typing import NamedTuple
 
 from nestbook.claims.claim import scores_of
 from nestbook.claims.verdict import Scores, prediction_half_width
-from nestbook.report.means import join_devices, join_ids
+from nestbook.report.labels import name_bar
+from nestbook.report.means import find_sources, join_ids
 from nestbook.report.printed import Printed, find_printed
-from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Table, mean_of
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Sources, Table, mean_of
 from nestbook.sweeps.plans import Key, plan
 from nestbook.sweeps.runner import load_plan
-from nestlib.recipes.named import get_recipe
+from nestlib.data.datasets import dataset_info
 from nestlib.recipes.recipe import Recipe
 from nestlib.records import Record, Store
 
-SMALL_LABEL = "narrow models on a part of CIFAR-10, by two cores; no row of the paper"
-QUICK_LABEL = "narrow models on digits: checks the path, no result of the paper"
-_LISTED = 64  # letters: bars without any number are named in their row if they fit, else counted
+SMALL_LABEL = "narrow models on a part of CIFAR-10, no row of the paper"
+QUICK_LABEL = "narrow models on digits: a check of the code, no result of the paper"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a plan: its key there, the recipe of its first seed, what there is of it."""
+    """One bar of a plan: its key there, the recipe of its first seed, what there is of it.
 
+    figure, budget: of the plan. schedule: where it is another than the paper's on the same data.
+    """
+
+    figure: str
+    budget: str
     key: Key
     recipe: Recipe
     records: tuple[Record, ...]
     printed: Printed | None
-    schedule: str = ""  # where it is another than the paper's on the same data
-
-    @property
-    def series(self) -> Key:
-        """Its data set and schedule, and all of its key but the last word."""
-        words = self.key[1:] if self.key[0] == self.dataset else self.key
-        return (self.group, *words[:-1])
+    schedule: str = ""
 
     @property
     def group(self) -> str:
@@ -44,8 +44,13 @@ class Bar:
         return f"{self.dataset} ({self.schedule})" if self.schedule else self.dataset
 
     @property
+    def label(self) -> str:
+        """In the paper's words, without its data."""
+        return name_bar(self.figure, self.key)
+
+    @property
     def name(self) -> str:
-        return ", ".join((*self.series, self.key[-1]))
+        return f"{group_title(self.group)}: {self.label}"
 
     @property
     def dataset(self) -> str:
@@ -60,6 +65,13 @@ class Bar:
     def ids(self) -> str:
         """The records' ids, with a star for the seed."""
         return f"{self.recipe.name}-s*-{self.recipe.config_hash}"
+
+
+def group_title(group: str) -> str:
+    """Of Bar.group: the data set by its title, and the schedule where it has one."""
+    dataset, opening, schedule = group.partition(" (")
+    title = "digits" if dataset == "digits" else dataset_info(dataset).title.split(",")[0]
+    return title + opening + schedule
 
 
 class Bars(NamedTuple):
@@ -104,7 +116,7 @@ def _find(
     recipes = plan(figure, budget, seeds)
     records = load_plan(recipes, store, data_dir)
     return [
-        Bar(key, first, tuple(records[key]), find_printed(figure, first, key))
+        Bar(figure, budget, key, first, tuple(records[key]), find_printed(figure, first, key))
         for key, (first, *_) in recipes.items()
     ]
 
@@ -119,25 +131,78 @@ def _set_apart(bar: Bar, paper: Recipe | None) -> Bar:
     return replace(bar, printed=None, schedule=", ".join(words))
 
 
-def bars_table(title: str, bars: Sequence[Bar]) -> Table:
-    """A row a bar. Those of a series without any number, ours or the paper's, share a row."""
-    groups: dict[tuple[Key, Key | None], list[Bar]] = {}
+# Tables
+
+
+def bars_table(title: str, bars: Sequence[Bar]) -> Table | None:
+    """One row per bar that has a number, ours or the paper's; None where no bar has one.
+
+    Bars that are one and the same run share a row.
+    """
+    shown: dict[tuple[str, str], Bar] = {}
     for bar in bars:
-        key = bar.key if bar.records or bar.printed else None
-        groups.setdefault((bar.series, key), []).append(bar)
-    with_paper = any(bar.printed for bar in bars)
-    columns = ("Bar", *(["Paper (%)"] if with_paper else []), "Our records (%)")
-    if any(bar.records for bar in bars):
-        columns += ("Sampling ±", "One more run", "n", "Seconds a run", "Records")
-    label = QUICK_LABEL if is_quick(bars) else ""
-    if all(bar.recipe.budget == "small" for bar in bars):
-        label = SMALL_LABEL
-    return Table(
-        f"{title}: {label}" if label else title,
-        columns,
-        [_row(group, with_paper)[: len(columns)] for group in groups.values()],
-        _notes(bars, with_paper),
-    )
+        if bar.records or bar.printed:
+            shown.setdefault((bar.group, bar.recipe.run_id), bar)
+    rows = list(shown.values())
+    if not rows:
+        return None
+    several = len({bar.group for bar in rows}) > 1
+    columns = ["Bar"]
+    columns += ["Paper (%)"] if any(bar.printed for bar in rows) else []
+    if any(bar.records for bar in rows):
+        columns += ["Measured (%)", "n", "Sampling ±", "One more run"]
+    cells = [{"Bar": bar.name if several else bar.label, **_cells(bar)} for bar in rows]
+    found = [tuple(row.get(column, "") for column in columns) for row in cells]
+    return Table(title, tuple(columns), found, sources=find_run_sources(rows))
+
+
+def _cells(bar: Bar) -> dict[str, Cell]:
+    """What there is of a bar, by column."""
+    cells: dict[str, Cell] = {"Measured (%)": NOT_RUN}
+    if bar.printed:
+        cells["Paper (%)"] = printed_number(bar)
+    if bar.scores:
+        source = join_ids(bar.records)
+        cells |= {
+            "Measured (%)": mean_of(bar.scores.values, source, 2), "n": str(bar.scores.n),
+            "Sampling ±": Number(bar.scores.half_width, source, 2),
+            "One more run": _predict(bar.scores),
+        }  # fmt: skip
+    return cells
+
+
+def printed_number(bar: Bar | None) -> Cell:
+    """The paper's number of a bar; "" where it prints none."""
+    if bar is None or bar.printed is None:
+        return ""
+    return Number(bar.printed.value, f"{PAPER}, {bar.printed.where}", bar.printed.digits)
+
+
+def our_number(bar: Bar | None, digits: int = 1) -> Cell:
+    """The mean of a bar's runs; "not run yet" without any, "" where the plan has no such bar."""
+    if bar is None:
+        return ""
+    return mean_of(bar.scores.values, join_ids(bar.records), digits) if bar.scores else NOT_RUN
+
+
+def _predict(scores: Scores) -> str:
+    if scores.n < 2:
+        return ""
+    half = prediction_half_width(scores.values)
+    return f"{max(0, scores.mean - half):.1f} to {min(100, scores.mean + half):.1f}"
+
+
+def find_run_sources(bars: Iterable[Bar]) -> Sources | None:
+    """One line of how many runs stand behind these bars, where they ran and how long they took."""
+    runs = {record.run_id: record for bar in bars for record in bar.records}.values()
+    found = find_sources(runs)
+    if found is None:
+        return None
+    seconds = [record.summary["train_seconds"] for record in runs]
+    low, high, together = min(seconds), max(seconds), sum(seconds)
+    each = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+    hours = f"{together / 60:.0f} min" if together < 2 * 3600 else f"{together / 3600:.1f} h"
+    return replace(found, line=f"{found.line}, {each} seconds per run, {hours} in all")
 
 
 def is_quick(bars: Sequence[Bar]) -> bool:
@@ -145,76 +210,55 @@ def is_quick(bars: Sequence[Bar]) -> bool:
     return all(bar.dataset == "digits" for bar in bars)
 
 
-def _row(bars: Sequence[Bar], with_paper: bool) -> tuple[Cell, ...]:
-    """Of one bar, or of several without any number."""
-    bar, name = bars[0], bars[0].name
-    if len(bars) > 1:
-        ends = ", ".join(bar.key[-1] for bar in bars)
-        name = ", ".join(bar.series) + f": {ends if len(ends) <= _LISTED else f'{len(bars)} bars'}"
-    paper: list[Cell] = [""] if with_paper else []
-    if bar.printed:
-        source = f"{PAPER}, {bar.printed.where}"
-        paper = [Number(bar.printed.value, source, bar.printed.digits)]
-    if not bar.scores:
-        return (name, *paper, NOT_RUN, "", "", "", "", "")
-    source, seconds = join_ids(bar.records), [r.summary["train_seconds"] for r in bar.records]
-    return (
-        name, *paper, mean_of(bar.scores.values, source, 2),
-        Number(bar.scores.half_width, source, 2), _predict(bar.scores), str(bar.scores.n),
-        mean_of(seconds, source, 0), bar.ids,
-    )  # fmt: skip
+# What a page says once of all its bars
 
 
-def _predict(scores: Scores) -> str:
-    if scores.n < 2:
-        return ""
-    half = prediction_half_width(scores.values)
-    return f"{scores.mean - half:.1f} to {scores.mean + half:.1f}"
+@dataclass(frozen=True)
+class Remarks:
+    """Lines that hold for all tables of a page; shows itself in Jupyter and as text."""
+
+    lines: tuple[str, ...]
+
+    def to_markdown(self) -> str:
+        return "".join(f"- {line}\n" for line in self.lines)
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.lines)
+        return f'<ul style="font-size:0.85em">{items}</ul>'
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    __repr__ = __str__
 
 
-def _notes(bars: Sequence[Bar], with_paper: bool) -> list[str]:
-    notes = [
-        "Our records: mean ± standard deviation over n seeds of the last epoch's top-1, not the "
-        "best on test; sampling ±: 95 % half-width of one such score for the draw of the test "
-        "images; one more run: where 95 % of further seeds fall, by Student's t"
-    ]
-    if with_paper:
-        notes.append("Paper: single runs without a spread; rest the mouse on a number for where it "
-                     "stands. A figure without numbers has those of Tables 1 and 2 where a bar is "
-                     "a row of theirs")  # fmt: skip
+def make_remarks(bars: Sequence[Bar]) -> Remarks:
+    """How to read the tables of these bars, and which bars are not run yet."""
+    lines = []
+    if any(bar.records for bar in bars):
+        lines.append(
+            "Measured: mean ± standard deviation of the last epoch's top-1 over n seeds. Sampling "
+            "±: 95 % half-width of one score for the draw of the test images. One more run: where "
+            "95 % of further seeds fall, by Student's t"
+        )
+    if any(bar.printed for bar in bars):
+        lines.append(
+            "Paper: single runs. A bar that is also a row of Table 1 or 2 has that row's number"
+        )
+    return Remarks((*lines, *_say_missing(bars)))
+
+
+def _say_missing(bars: Sequence[Bar]) -> list[str]:
+    """How many bars of each budget have no record, and the command that makes one."""
+    counts: dict[str, list[bool]] = {}
     for bar in bars:
-        recipe = bar.recipe
-        if recipe.budget == "small" and recipe.run_id == get_recipe(recipe.name).run_id:
-            notes.append(f"One more seed of {recipe.name}: nest train {recipe.name} --seed 3 "
-                         "--data-dir DATA (DATA holds CIFAR-10)")  # fmt: skip
-            break
-    time = describe_time(bars)
-    return [*notes, *_say_processors(bars), time[0].upper() + time[1:]]
-
-
-def _say_processors(bars: Sequence[Bar]) -> list[str]:
-    """Which bars were run on which make of processor, where there are several."""
-    found: dict[str, list[str]] = {}
-    for bar in bars:
-        for device in sorted({record.environment["device"] for record in bar.records}):
-            found.setdefault(device, []).append(bar.name)
-    if len(found) < 2:
+        counts.setdefault(bar.budget, []).append(not bar.records)
+    missing = {budget: (sum(lack), len(lack)) for budget, lack in counts.items() if any(lack)}
+    if not missing:
         return []
-    listed = "; ".join(f"{device}: {', '.join(names)}" for device, names in found.items())
-    return [f"Not all runs are of one make of processor: {listed}"]
-
-
-def describe_time(bars: Sequence[Bar]) -> str:
-    """How many runs there are, on what, of how many test images, and their wall time."""
-    runs = {record.run_id: record for bar in bars for record in bar.records}.values()
-    if not runs:
-        return "no record of these recipes yet"
-    seconds = [record.summary["train_seconds"] for record in runs]
-    images = sorted({record.environment["data"]["test"]["images"] for record in runs})
-    lacking, together = sum(not bar.records for bar in bars), sum(seconds)
-    hours = f"{together / 60:.0f} min" if together < 2 * 3600 else f"{together / 3600:.1f} h"
-    return (
-        f"runs: {len(runs)}, on {join_devices(runs)}, {' or '.join(f'{n:,}' for n in images)} "
-        f"test images; seconds a run by the records: {min(seconds):.0f} to {max(seconds):.0f}, "
-        f"together {hours}" + (f"; {lacking} of {len(bars)} bars not run yet" if lacking else "")
-    )
+    listed = ", ".join(f"{lack} of {of} bars of {budget}" for budget, (lack, of) in missing.items())
+    budget = next(iter(missing))
+    return [
+        f'Not run yet, by budget: {listed}. "nest sweep {bars[0].figure} --budget {budget}" runs '
+        f"those of {budget}; with --board it shows where each run stands"
+    ]

@@ -14,7 +14,7 @@ DESIGN = "maxpool3x3"  # an aggregation without weights, so that it can be seen 
 
 
 def draw_blocking(image: np.ndarray, num_hierarchies: int = 3) -> Picture:
-    """A row a hierarchy: the plane, its blocks, and the sequences that attention sees.
+    """One row per hierarchy: the plane, its blocks, and the sequences that attention sees.
 
     Every pixel is a patch (S = 1) and keeps its colour as its three channels: no embedding, no
     transformer. Between rows stands a max-pool of 3x3 and stride 2 alone.

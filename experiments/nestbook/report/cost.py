@@ -1,14 +1,16 @@
 """What models cost, in the paper and where we measured: parameters, GFLOPs, memory, speed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from nestbook import paper
+from nestbook.report.means import short_device
 from nestbook.report.tables import (
     HERE,
     NOT_RUN,
     PAPER,
     Cell,
     Number,
+    Sources,
     Table,
     median_of,
     median_ratio,
@@ -20,83 +22,74 @@ TITLES = {"table1": "Table 1", "table2": "Table 2"}
 ANCHOR = "NesT-T"  # speeds of two machines compare as ratios to this row only
 
 
-def cost_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
-    """The paper's costs beside measured ones: of this machine's run where it timed a row, else of
-    the one committed run that timed most."""
-    runs = [run for run in (here, best_run(None, committed)) if run and not is_smoke(run)]
-    rows, used = [], {}
-    for name, printed in PRINTED[table].items():
-        timed = next((run for run in runs if images_per_second(run, name)), None)
-        if timed is not None:
-            used[timed.run_id] = timed
-        counted = timed or next((run for run in runs if name in run.summary), None)
-        cells = _measured_cells(counted, name, here) if counted else [NOT_RUN, *[""] * 5]
-        rows.append((name, *_beside_the_paper(table, printed, cells)))
-    columns = {
-        "table1": ("Params (M), paper", "measured", "GFLOPs, measured", "Memory (MB), paper",
-                   "measured"),
-        "table2": ("Params (M), paper", "measured", "GFLOPs, paper", "measured",
-                   "Memory (MB), measured"),
-    }  # fmt: skip
-    sizes = {"table1": "32x32", "table2": "each row's own input size"}
-    return Table(
-        f"{TITLES[table]}, cost at {sizes[table]}",
-        ("Method", *columns[table], "Images/s, paper", "measured", "Training images/s",
-         "Measured on"),
-        rows,
-        ["Paper: inference on a single GPU, which its table does not name",
-         *(describe_bench(source_of(run, here), run) for run in used.values())],
-    )  # fmt: skip
-
-
-def _beside_the_paper(table: str, printed, cells: list[Cell]) -> tuple[Cell, ...]:
-    params, gflops, memory, *speeds = cells
-    images = Number(printed.images_per_second, PAPER, 1)
-    if table == "table1":
-        memory_there = Number(printed.gpu_memory_mb, PAPER, 0)
-        return (Number(printed.params_m, PAPER), params, gflops, memory_there, memory, images,
-                *speeds)  # fmt: skip
-    gflops_there = Number(printed.gflops, PAPER)
-    return (Number(printed.params_m, PAPER, 0), params, gflops_there, gflops, memory, images,
-            *speeds)  # fmt: skip
-
-
-def speed_table(table: str, here: Record | None, committed: Sequence[Record]) -> Table:
-    """Speed relative to NesT-T: the paper's GPU beside every machine and precision that has a run.
+def cost_tables(table: str, here: Record | None, committed: Sequence[Record]) -> list[Table]:
+    """A table per machine and precision: this machine's run first, then a GPU's, then the rest.
 
     Of several runs of one machine and precision the one that timed most rows stands.
     """
     by_machine: dict[str, list[Record]] = {}
-    for record in committed:
+    for record in results(here, committed):
         by_machine.setdefault(describe_machine(record), []).append(record)
-    records = [run for run in (best_run(None, same) for same in by_machine.values()) if run]
-    if best_run(here, ()) and here.run_id not in {record.run_id for record in records}:
-        records.insert(0, here)
-    modes = [(r, mode) for r in records for mode in ("forward", "train")]
-    rows = []
-    for name, printed in PRINTED[table].items():
-        base = PRINTED[table][ANCHOR].images_per_second
-        cells = [_ratio(record, name, mode) for record, mode in modes]
-        rows.append((name, Number(printed.images_per_second / base, PAPER, 2), *cells))
-    columns = [
-        f"{HERE if r is here else describe_machine(r)}, "
-        f"{'inference' if mode == 'forward' else 'training'}"
-        for r, mode in modes
-    ]
+    best = [run for run in (best_run(None, same) for same in by_machine.values()) if run]
+    best.sort(key=lambda run: (run is not here, not _is_gpu(run)))
+    return [cost_table(table, run, here) for run in best]
+
+
+def cost_table(table: str, record: Record, here: Record | None = None) -> Table:
+    """What one run measured of a table's rows, speeds also relative to NesT-T's, as in the paper.
+
+    A row that the run left out has no line; one that failed has its reason.
+    """
+    source = source_of(record, here)
+    base = PRINTED[table][ANCHOR].images_per_second
+    rows = [
+        (name, *_measured_cells(record, name, source, printed.images_per_second / base))
+        for name, printed in PRINTED[table].items() if name in record.summary
+    ]  # fmt: skip
+    machine = f"{short_device(record.environment['device'])}, {record.recipe['precision']}"
+    where = f"{HERE} ({machine})" if record is here else machine
     return Table(
-        f"Images/s relative to {ANCHOR}, rows of one column timed in one run",
-        ("Method", "Paper, inference", *columns),
+        f"{TITLES[table]}, cost on {where}",
+        ("Method", "Params (M)", "GFLOPs", "Memory (MB)", "Images/s", f"x {ANCHOR}",
+         f"x {ANCHOR}, paper", "Training images/s", f"x {ANCHOR}, training"),
         rows,
-        [describe_bench(source_of(record, here), record) for record in records]
-        or [f"Nothing measured yet: nest bench {table}"],
-    )
+        [f"Images/s: inference, with half the range of the rounds. x {ANCHOR}: relative to "
+         f"{ANCHOR}, the median of the rounds' own ratios; the paper's is of a single GPU that its "
+         "table does not name"],
+        find_bench_sources([record], here),
+    )  # fmt: skip
+
+
+def say_bench(here: Record | None, committed: Sequence[Record]) -> str:
+    """A chip's text: on what costs were measured, by the run that pictures are drawn from."""
+    record = best_run(here, committed)
+    if record is None:
+        return ""
+    device = short_device(record.environment["device"])
+    return f"cost: measured on {device}, {record.recipe['rounds_done']} rounds"
+
+
+def _is_gpu(record: Record) -> bool:
+    return record.environment["device_kind"] == "cuda"
+
+
+def find_bench_sources(records: Iterable[Record], here: Record | None = None) -> Sources | None:
+    """One line of how many rows were timed, how often and on what; each bench's settings below."""
+    timed = [r for r in records if any(images_per_second(r, name) for name in r.summary)]
+    if not timed:
+        return None
+    lines = [
+        f"{len(r.summary)} rows timed in turn, {r.recipe['rounds_done']} rounds, on "
+        f"{short_device(r.environment['device'])} ({r.recipe['precision']})" for r in timed
+    ]  # fmt: skip
+    details = tuple(describe_bench(source_of(r, here), r) for r in timed)
+    return Sources("; ".join(dict.fromkeys(lines)), details)
 
 
 def _ratio(record: Record, name: str, mode: str) -> Cell:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
     ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
-    ratio = median_ratio(ours, base, record.run_id)
-    return ratio or record.summary.get(name, {}).get("error", NOT_RUN)
+    return median_ratio(ours, base, record.run_id) or ""
 
 
 def rounds_of(record: Record, name: str, mode: str) -> list[float]:
@@ -111,14 +104,6 @@ def source_of(record: Record, here: Record | None) -> str:
 
 def describe_machine(record: Record) -> str:
     return f"{record.environment['device']}, {record.recipe['precision']}"
-
-
-def describe_settings(settings: Mapping, source: str) -> str:
-    """What a profile was measured with, to go on with a comma."""
-    return (
-        f"{source}: {settings['device']}, {settings['threads']} threads, {settings['precision']}, "
-        f"torch {settings['torch']}"
-    )
 
 
 def results(here: Record | None, committed: Sequence[Record]) -> list[Record]:
@@ -136,7 +121,7 @@ def best_run(here: Record | None, committed: Sequence[Record]) -> Record | None:
 
     def merit(record: Record) -> tuple[bool, int]:
         timed = sum(images_per_second(record, name) is not None for name in record.summary)
-        return record.environment["device_kind"] == "cuda", timed
+        return _is_gpu(record), timed
 
     return max(runs, key=merit, default=None)
 
@@ -147,20 +132,21 @@ def images_per_second(record: Record, name: str) -> float | None:
     return row.get("images_per_second", {}).get("forward", {}).get("median")
 
 
-def _measured_cells(record: Record, name: str, here: Record | None) -> list[Cell]:
-    """Parameters, GFLOPs, memory, both speeds and on what; the reason where a row has none."""
-    row, source = record.summary[name], source_of(record, here)
+def _measured_cells(record: Record, name: str, source: str, printed_ratio: float) -> list[Cell]:
+    """Parameters, GFLOPs, memory, both speeds and their ratios; the reason where a row failed."""
+    row, there = record.summary[name], Number(printed_ratio, PAPER, 2)
     missing = row.get("error", NOT_RUN)
     if "params" not in row:
-        return [missing, *[""] * 5]
+        return [missing, "", "", "", "", there, "", ""]
     sizes = [Number(row["params"] / 1e6, source, 2), Number(row["gflops"], source, 2)]
     if not images_per_second(record, name):
-        return [*sizes, "", missing, "", ""]
-    rounds = [rounds_of(record, name, mode) for mode in ("forward", "train")]
+        return [*sizes, "", missing, "", there, "", ""]
+    forward, training = (
+        median_of(rounds_of(record, name, mode), source) or missing for mode in ("forward", "train")
+    )
     return [
-        *sizes, Number(row["memory_mb"], source, 0),
-        *(median_of(values, source) or missing for values in rounds),
-        HERE if source == HERE else f"record: {describe_machine(record)}",
+        *sizes, Number(row["memory_mb"], source, 0), forward, _ratio(record, name, "forward"),
+        there, training, _ratio(record, name, "train"),
     ]  # fmt: skip
 
 
@@ -168,16 +154,16 @@ def describe_bench(source: str, record: Record) -> str:
     """One line on how a bench was made."""
     settings = record.recipe
     row = next(row for name, row in record.summary.items() if images_per_second(record, name))
+    named = "" if source == record.run_id else f"record {record.run_id}, "
     return (
         f"{source}: {record.environment['device']}, {settings['threads']} threads, "
         f"{settings['precision']}, batch {row['batch_size']}, warm-up {settings['warmup']} steps, "
         f"torch {settings['torch']}, median ± half range of {settings['rounds_done']} rounds in "
         f"turn, memory = {row['memory_kind']} of a forward pass, GFLOPs = multiply-adds by "
-        f"{settings['flop_counter']}; record {record.run_id}, "
-        f"{record.environment['finished'][:10]}"
+        f"{settings['flop_counter']}; {named}{record.environment['finished'][:10]}"
     )
 
 
 def is_smoke(record: Record) -> bool:
-    """A smoke run checks the path; what it measured is no result and is never shown."""
+    """A smoke run checks the path; what it measured is never shown as a result."""
     return record.recipe.get("budget") == "smoke"

@@ -1,4 +1,4 @@
-"""Training curves of all committed records: a panel a metric and data set, and a table."""
+"""Training curves of all committed records: one panel per metric and data set."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nestbook.report.all_records import FOLDER
 from nestbook.report.pictures import BLUE, VERMILION, Picture, drawing_style
-from nestbook.report.tables import Cell, Link, Number, Table
 from nestlib.records import Record, Store
 
 # {what an epoch holds: (label, unit, digits)}
@@ -41,7 +39,7 @@ def find_trained(store: Store) -> list[Record]:
 
 
 def plot_curves(records: Sequence[Record]) -> Picture:
-    """A thin line a run; its tooltip names the record and the last value."""
+    """One thin line per run; its tooltip names the record and the last value."""
     panels: dict[tuple[str, str], list[Record]] = {}
     for key in METRICS:
         for record in records:
@@ -61,7 +59,7 @@ def plot_curves(records: Sequence[Record]) -> Picture:
     counts = ", ".join(
         f"{METRICS[key][0]} on {dataset}: {len(shown)}" for (key, dataset), shown in panels.items()
     )
-    description = f"Training curves of {len(records)} records, a line a run. Lines of {counts}."
+    description = f"Training curves of {len(records)} records, one line per run. Lines of {counts}."
     return Picture(figure, "curves", description, tooltips)
 
 
@@ -80,27 +78,6 @@ def _draw_panel(
     axes.set_title(dataset, loc="left")
     axes.set(xlabel=_step_of(records[0]), ylabel=f"{label}{unit}")
     return tooltips
-
-
-def curves_table(records: Sequence[Record]) -> Table:
-    """A row a record: the first, best and last value of the first of METRICS that it has."""
-    rows: list[tuple[Cell, ...]] = []
-    for record in records:
-        key = _metrics_of(record)[0]
-        label, unit, digits = METRICS[key]
-        steps, values = curve_of(record, key)
-        best = max(values) if key == "test/top1" else min(values)
-        rows.append((
-            Link(record.run_id, f"{FOLDER}/{record.run_id}.json"), f"{label}{unit}",
-            f"{_step_of(record)}s {steps[0]} to {steps[-1]}",
-            *(Number(value, record.run_id, digits) for value in (values[0], best, values[-1])),
-        ))  # fmt: skip
-    return Table(
-        f"The curves of {len(records)} records",
-        ("Record", "What", "Over", "First", "Best", "Last"),
-        rows,
-        ["Best: the highest accuracy, the lowest loss. A record's file has every value"],
-    )
 
 
 def curve_of(record: Record, key: str) -> tuple[list[int], list[float]]:

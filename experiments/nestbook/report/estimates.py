@@ -2,7 +2,7 @@
 
 from nestbook.benchmarks.rates import Machine
 from nestbook.profiles.roofline import MACHINE_RATES
-from nestbook.report.tables import Cell, Table, significant
+from nestbook.report.tables import Cell, Sources, Table, significant
 from nestbook.run_plan.estimates import (
     ADAMW_BYTES,
     FORWARD,
@@ -41,14 +41,20 @@ def estimates_table(machine: Machine, source: str) -> Table:
     computed = f"computed from FLOPs and bytes {COUNTED}; rates {source}"
     return Table(
         "What the machine should reach at most, in bf16",
-        ("Step", "Batch", "GFLOPs an image", "Images/s at most, products alone",
-         "each operator by itself", f"Minutes of {recipe.epochs} epochs at least, products alone",
-         "each operator by itself"),
+        ("Step", "Batch", "GFLOPs per image", "Images/s, products alone", "by operator",
+         f"Minutes of {recipe.epochs} epochs, products alone", "by operator"),
         [
             *((f"{name}, forward", *_speeds(found, computed), "", "") for name, found in forward),
             *_training_rows(f"{recipe.name}, training", training, computed),
         ],
-        _notes(training, machine, source),
+        ["Products alone: FLOPs at the rate of a large product, which perfect fusion could at best "
+         "reach. By operator: each operator by itself, by its FLOPs or its bytes, whichever takes "
+         "longer; eager code is faster only by what a cache holds between operators"],
+        Sources(
+            f"Computed from {machine.flops_per_second / 1e12:,.3g} TFLOP/s and "
+            f"{machine.bytes_per_second / 1e12:,.3g} TB/s, read and written; {source}",
+            _details(training),
+        ),
     )  # fmt: skip
 
 
@@ -61,25 +67,20 @@ def _training_rows(name: str, training: TrainingEstimate, source: str) -> list[t
     ]
 
 
-def _notes(training: TrainingEstimate, machine: Machine, source: str) -> list[str]:
-    return [
-        f"Rates: {machine.flops_per_second / 1e12:,.3g} TFLOP/s and "
-        f"{machine.bytes_per_second / 1e12:,.3g} TB/s, read and written; {source}",
-        "Products alone: FLOPs at the first rate, which perfect fusion could at best reach. "
-        "Each operator by itself: the larger of its FLOPs at the first rate and its bytes at "
-        "the second, summed; eager code is faster only by what a cache holds between operators",
+def _details(training: TrainingEstimate) -> tuple[str, ...]:
+    return (
         f"GFLOPs = multiply-adds, {COUNTED}: matrix products and convolutions; in training "
         "with the scores that fused attention computes again. Bytes: each operator's inputs, "
         "weights and outputs once",
         "Everything is counted in bf16. Autocast keeps norms and the additions behind them in "
         "fp32 and casts between, so eager code under it moves more and stays further below",
-        "Attention is the fused operator where a GPU's kernels take it; as timm's NesT comes, "
-        "they refuse its five dimensions, so it stands as products and a softmax in fp32. "
-        "Without fused_attn it moves less",
-        f"Training: forward, backward and fused AdamW ({ADAMW_BYTES} bytes a parameter), "
+        "Attention is the fused operator where a GPU's kernels take it. They refuse the five "
+        "dimensions of timm's NesT as it comes, so there it stands as products and a softmax in "
+        "fp32. Without fused_attn it moves less",
+        f"Training: forward, backward and fused AdamW ({ADAMW_BYTES} bytes per parameter), "
         f"{training.num_steps:,} steps, {training.run_flops:.2g} FLOP. Not counted: launching "
         "kernels, loading and augmenting images, evaluation, checkpoints",
-    ]
+    )
 
 
 def _speeds(estimate: Estimate, source: str) -> list[Cell]:

@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from nestbook.report.cost import describe_settings
 from nestbook.report.pictures import PALETTE, Picture, drawing_style
-from nestbook.report.tables import Cell, Number, Table
+from nestbook.report.tables import Cell, Number, Sources, Table
 
 # Okabe and Ito's, in the order in which a picture's models come.
 COLORS = PALETTE
 _MODES = {"forward": "inference", "train": "training"}
 _X_LABELS = {
-    "batch": "batch (images)", "pixels": "pixels an image", "depth": "layers a hierarchy",
+    "batch": "batch (images)", "pixels": "pixels per image", "depth": "layers per hierarchy",
 }  # fmt: skip
-_Y_LABELS = {"seconds": "seconds a step (log scale)", "memory_mb": "peak memory (MB, log scale)"}
+_AXES = {"batch": "batch", "pixels": "pixels", "depth": "layers"}  # as a table names them
+_Y_LABELS = {"seconds": "seconds per step (log scale)", "memory_mb": "peak memory (MB, log scale)"}
 _DASHES = {"forward": "-", "train": (0, (3, 2))}
 
 
@@ -32,31 +32,39 @@ def growth_table(measured: Mapping, source: str) -> Table:
     notes = [
         "Exponent: slope of log y over log x; 1 is linear, 2 quadratic. At the end: between the "
         "last two points",
-        "Quadratic share: of y = a x + b x², the second term's part of the time at the last point; "
+        "Quadratic: of y = a x + b x², the second term's part of the time at the last point; "
         "below 0: grows more slowly than linearly",
-        f"{describe_settings(settings, source)}, median of {settings['rounds_done']} rounds in "
-        "turn; training = forward, cross-entropy and backward without an optimizer; memory = "
-        f"{', '.join(sorted(kinds))}, in training with the gradients, which only depth makes more; "
-        "multiply-adds of a forward pass",
-        *(
-            f"{line['name']}, {_X_LABELS[line['axis']]}, {_MODES[line['mode']]}: ends before "
-            f"{line['stopped']}"
-            for line in measured["lines"] if line["stopped"]
-        ),
     ]  # fmt: skip
+    sources = Sources(
+        f"{settings['precision']}, {settings['threads']} threads, torch {settings['torch']}, "
+        f"median of {settings['rounds_done']} rounds in turn",
+        (
+            "Training: forward, cross-entropy and backward without an optimizer. Multiply-adds: of "
+            "a forward pass",
+            f"Memory: {', '.join(sorted(kinds))}; in training with the gradients, which only depth "
+            "makes more",
+            *(
+                f"{line['name']}, {_AXES[line['axis']]}, {_MODES[line['mode']]}: ends before "
+                f"{line['stopped']}"
+                for line in measured["lines"]
+                if line["stopped"]
+            ),
+        ),
+    )
     return Table(
-        "Growth of time and memory, one axis at a time",
-        ("Model", "Against", "Step", "From", "To", "Time, exponent", "at the end",
-         "quadratic share (%)", "Memory, exponent", "at the end", "Multiply-adds, exponent",
-         "at the end"),
+        "Exponents of growth, one axis at a time",
+        ("Model", "Against", "Step", "Time", "at the end", "quadratic (%)", "Memory",
+         "at the end", "FLOPs", "at the end"),
         [_row(line, source) for line in measured["lines"]],
         notes,
+        sources,
     )  # fmt: skip
 
 
 def _row(line: Mapping, source: str) -> tuple[Cell, ...]:
     ends = [line["points"][i] for i in (0, -1)] if line["points"] else []
-    cells: list[Cell] = [_show_x(line["axis"], point) for point in ends] or ["none", "none"]
+    reach = " to ".join(_show_x(line["axis"], point) for point in ends) or "none"
+    cells: list[Cell] = []
     for name in ("seconds", "memory_mb", "multiply_adds"):
         fit = line[name]
         cells += [Number(fit[key], source, 2) if fit else "too few points"
@@ -66,7 +74,7 @@ def _row(line: Mapping, source: str) -> tuple[Cell, ...]:
             quadratic = fit and line["axis"] == "pixels"
             share = round(100 * fit["quadratic_share"]) if quadratic else None  # never -0
             cells.append("" if share is None else Number(share, source, 0))
-    return (line["name"], _X_LABELS[line["axis"]], _MODES[line["mode"]], *cells)
+    return (line["name"], f"{_AXES[line['axis']]}, {reach}", _MODES[line["mode"]], *cells)
 
 
 def _show_x(axis: str, point: Mapping) -> str:
@@ -75,7 +83,7 @@ def _show_x(axis: str, point: Mapping) -> str:
 
 
 def plot_growth(measured: Mapping, machine: str) -> Picture:
-    """Seconds above memory, a column an axis, on log axes beside a thin line of slope 1.
+    """Seconds above memory, one column per axis, on log axes beside a thin line of slope 1.
 
     machine: what measured, for the title and the tooltips.
 
@@ -105,7 +113,7 @@ def plot_growth(measured: Mapping, machine: str) -> Picture:
             panel.set_xlabel(_X_LABELS[name])
         _legend(figure, colors, {line["mode"] for line in lines}, machine)
     description = (
-        f"Seconds a step and peak memory of {', '.join(names)} against "
+        f"Seconds per step and peak memory of {', '.join(names)} against "
         f"{', '.join(_X_LABELS[name] for name in axes_names)}, measured on {machine}, with a line "
         "of linear growth. The slopes stand in the table of the same page."
     )

@@ -21,11 +21,11 @@ def draw_maps(
     images: np.ndarray, titles: Sequence[str], maps: Mapping[str, np.ndarray],
     thresholds: Mapping[str, float], true_boxes: np.ndarray | None, stem: str,
 ) -> Picture:  # fmt: skip
-    """A line an image, a column a method: its map over the image, and the box that it gives.
+    """One line per image, one column per method: its map over the image, and the box it gives.
 
     Args:
         images: (N, H, W, 3) uint8, what the models saw without their normalisation.
-        titles: one an image, what it shows.
+        titles: one per image, what it shows.
         maps: by method (N, h, w); each is scaled to its own range and resized to the image.
         thresholds: by method, of the box that is drawn; a method without one gets no box.
         true_boxes: (N, K, 4) as `find_boxes` has them, -1 where an image has fewer; None for none.
@@ -37,7 +37,7 @@ def draw_maps(
     N, size = len(images), images.shape[1:3]
     for name, count in (("titles", len(titles)), *((k, len(m)) for k, m in maps.items())):
         if count != N:
-            raise ValueError(f"{count} {name} for {N} images; give one an image")
+            raise ValueError(f"{count} {name} for {N} images; give one per image")
     columns = ["input", *maps]
     boxes = {
         method: find_boxes(maps[method], size, [threshold])[:, 0]

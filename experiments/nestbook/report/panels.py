@@ -6,7 +6,6 @@ The paper's own numbers are hollow marks beside ours.
 import itertools
 import math
 import statistics
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from nestbook.report.bars import QUICK_LABEL, Bar, is_quick
-from nestbook.report.pictures import INK, SMALL, mark_look
+from nestbook.report.bars import QUICK_LABEL, Bar, group_title, is_quick
+from nestbook.report.pictures import INK, mark_look
 from nestbook.report.tables import NOT_RUN, mean_of
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
 
-_ROW, _SPACE = 0.14, 0.09  # inches a bar, and between places
-_LINES_HEIGHT = 1.9  # inches
+_LINES_HEIGHT = 1.3  # inches
 _BESIDE = 2.8  # points between a mark and the thin bar beside it
+_QUICK_BOX = {"fc": "#FFF3C4", "ec": "#8A6D00", "lw": 0.6, "pad": 2}
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,58 @@ class Style:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars by (place, series), both in the order of the plan, all of one data set and schedule.
+    """Bars by (place, series), all of one data set and schedule.
 
     style_of: how a series is drawn, by its name.
     position: where on its axis a place of a line stands; None draws bars, one under another.
     label: of the axis of places.
+    slots: (place, series) of all rows that bars have room for, in order, where a panel shares them
+        with its neighbours; else those of its own bars.
+    weight: of its width beside its neighbours'.
+    row: inches for each bar.
     """
 
-    title: str
     bars: Mapping[tuple[str, str], Bar]
     style_of: Callable[[str], Style]
     position: Callable[[str], float] | None = None
     label: str = ""
+    slots: Sequence[tuple[str, str]] = ()
+    weight: float = 1.0
+    row: float = 0.14
+
+    @property
+    def first(self) -> Bar:
+        return next(iter(self.bars.values()))
 
     @property
     def dataset(self) -> str:
-        return next(iter(self.bars.values())).dataset
+        return self.first.dataset
 
     @property
     def group(self) -> str:
         """Data and schedule of its bars."""
-        return next(iter(self.bars.values())).group
+        return self.first.group
+
+    @property
+    def title(self) -> str:
+        """Two lines: the data and the number of runs behind a mark, and what models these are."""
+        dataset, _, schedule = group_title(self.group).removesuffix(")").partition(" (")
+        if is_quick([self.first]):
+            dataset, schedule = "Digits", "no result of the paper"
+        if self.first.budget == "small":
+            schedule = "narrow models"
+        counts = sorted({bar.scores.n for bar in self.bars.values() if bar.scores})
+        ends = " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
+        seeds = f", n = {ends}" if counts else ""
+        return f"{dataset}{seeds}\n{schedule or 'as in the paper'}"
+
+    @property
+    def rows(self) -> Sequence[tuple[str, str]]:
+        return self.slots or list(self.bars)
 
     @property
     def places(self) -> list[str]:
-        return list(dict.fromkeys(place for place, _ in self.bars))
+        return list(dict.fromkeys(place for place, _ in self.rows))
 
     @property
     def series(self) -> list[str]:
@@ -71,31 +97,20 @@ class Panel:
 
     @property
     def is_worth_drawing(self) -> bool:
-        """Digits always are; others where two marks or more are there, of records or printed."""
-        marks = sum(bool(bar.records) + bool(bar.printed) for bar in self.bars.values())
-        return marks > 1 or self.dataset == "digits"
+        """All are but one GPU's runs of a schedule of their own, before there are any."""
+        return self.first.budget != "gpu" or any(bar.records for bar in self.bars.values())
 
     @property
     def height(self) -> float:
         """Of the axes, in inches."""
         if self.position:
             return _LINES_HEIGHT
-        return len(self.bars) * _ROW + (len(self.places) + 1) * _SPACE
+        return len(self.rows) * self.row + (len(self.places) + 1) * self.space
 
     @property
-    def note(self) -> str:
-        """Which runs have no record. Bars without any number say so at their place."""
-        if not any(bar.records for bar in self.bars.values()):
-            return f"our runs: {NOT_RUN}"
-        parts = []
-        for name in self.series if self.position else ():
-            bars = {place: bar for (place, series), bar in self.bars.items() if series == name}
-            lacking = [place for place, bar in bars.items() if not bar.records]
-            if len(lacking) == len(bars):
-                parts.append(name)
-            elif lacking:
-                parts.append(f"{name} at {', '.join(lacking)}")
-        return textwrap.fill(f"{NOT_RUN}: {'; '.join(parts)}", 58) if parts else ""
+    def space(self) -> float:
+        """Inches between places."""
+        return 0.65 * self.row
 
     def find_places(self) -> dict[tuple[str, str], float]:
         """Where each mark stands: of bars, in inches from the top; of lines, on their axis."""
@@ -104,11 +119,11 @@ class Panel:
     def _bar_places(self) -> dict[tuple[str, str], float]:
         places, y = {}, 0.0
         for place in self.places:
-            y += _SPACE
-            for key in self.bars:
+            y += self.space
+            for key in self.rows:
                 if key[0] == place:
-                    places[key] = y + _ROW / 2
-                    y += _ROW
+                    places[key] = y + self.row / 2
+                    y += self.row
         return places
 
     def _line_places(self) -> dict[tuple[str, str], float]:
@@ -125,11 +140,8 @@ def draw_panel(
     axes: Axes, panel: Panel, reach: tuple[float, float], prefix: str
 ) -> dict[str, str]:  # fmt: skip
     """Draw a panel whose values lie in `reach`; the tooltips by gid, each beginning with prefix."""
-    axes.set_title(panel.title, loc="left", fontsize=7.5, weight="normal", pad=4)
-    axes.annotate(
-        panel.note, (0, 0), (0, -29), xycoords="axes fraction", textcoords="offset points",
-        fontsize=SMALL, va="top", color=INK,
-    )  # fmt: skip
+    box = {"bbox": _QUICK_BOX} if is_quick([panel.first]) else {}
+    axes.set_title(panel.title, loc="left", fontsize=7.5, weight="normal", pad=6, **box)
     tooltips, places = {}, panel.find_places()
     (_draw_lines if panel.position else _draw_bars)(axes, panel, reach, places)
     for i, ((place, series), bar) in enumerate(panel.bars.items()):
@@ -143,20 +155,14 @@ def draw_panel(
 def _draw_bars(
     axes: Axes, panel: Panel, reach: tuple[float, float], places: Mapping[tuple[str, str], float]
 ) -> None:
-    """Bars behind the marks, "not run yet" where there is no mark, and both axes."""
+    """Bars behind the marks, and both axes."""
     low, high = reach
     whole = low < 50 or panel.dataset == "digits"
     begin = 0.0 if whole else math.floor(low - 0.3 * max(high - low, 1))
-    for (place, series), bar in panel.bars.items():
-        y = places[place, series]
+    for key, bar in panel.bars.items():
         if bar.scores:
-            axes.barh(y, bar.scores.mean - begin, 0.8 * _ROW, begin, lw=0, zorder=1, alpha=0.3,
-                      color=panel.style_of(series).color)  # fmt: skip
-        elif not bar.printed:
-            axes.annotate(
-                NOT_RUN, (begin, y), (3, 0), textcoords="offset points", va="center",
-                fontsize=SMALL, color="0.4", bbox={"fc": "white", "ec": "none", "pad": 0.5},
-            )  # fmt: skip
+            axes.barh(places[key], bar.scores.mean - begin, 0.8 * panel.row, begin, lw=0, zorder=1,
+                      alpha=0.3, color=panel.style_of(key[1]).color)  # fmt: skip
     axes.set(xlim=(begin, min(100.5, high + 0.06 * (high - begin))), ylim=(panel.height, 0))
     middles = [
         statistics.fmean(y for key, y in places.items() if key[0] == name) for name in panel.places
@@ -164,8 +170,8 @@ def _draw_bars(
     axes.set_yticks(middles, panel.places)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
-    axes.set_xlabel("top-1 (%)" + (f", axis from {begin:g}" if begin else ""))
+    axes.xaxis.set_major_locator(MaxNLocator(3 if panel.weight <= 1 else 5, steps=(1, 2, 5, 10)))
+    axes.set_xlabel("top-1 (%)" + (f"\nfrom {begin:g}" if begin else ""))
     _draw_chance(axes.axvline, panel, begin)
 
 
@@ -189,7 +195,7 @@ def _draw_lines(
     axes.set_xticks([panel.position(place) for place in panel.places], panel.places)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
-    axes.set(xlabel=panel.label, ylabel="top-1 (%)")
+    axes.set_xlabel(panel.label)
     _draw_chance(axes.axhline, panel, axes.get_ylim()[0])
 
 

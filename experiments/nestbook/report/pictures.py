@@ -24,6 +24,8 @@ PALETTE = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)  # of curves, in their ord
 GROUP_COLORS = {
     "convnet": GREEN, "transformer, full attention": ORANGE, "transformer, local attention": BLUE
 }  # fmt: skip
+# The label of a band of digits, which are no result of the paper.
+QUICK_BOX = {"fc": "#FFF3C4", "ec": "#8A6D00", "lw": 0.6, "pad": 2}
 INK = "0.25"
 SMALL = 6.5  # points, of notes
 # Matplotlib brings DejaVu Sans, so every machine lays a figure out alike. Verdana has its widths;

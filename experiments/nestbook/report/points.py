@@ -12,7 +12,13 @@ from typing import NamedTuple
 from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Outcome, examine
 from nestbook.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
-from nestbook.report.claims import NOT_ASKED, STATUSES, status_of_printed, status_of_small
+from nestbook.report.claims import (
+    NOT_ASKED,
+    STATUSES,
+    say_status,
+    status_of_printed,
+    status_of_small,
+)
 from nestlib.choices import check_choice
 from nestlib.records import Record, Store
 
@@ -51,7 +57,8 @@ class Point:
             f'background:{ground};color:{letters}">{html.escape(text)}</span>'
             for text, (ground, letters) in ((c.text, _COLORS[c.status]) for c in self.chips)
         )
-        sentence = f"<p><strong>{OPENING}</strong> {html.escape(self.sentence)}</p>"
+        text = html.escape(self.sentence).replace(" %", "\u00a0%")  # never apart from its number
+        sentence = f"<p><strong>{OPENING}</strong> {text}</p>"
         return f'<div class="point">{sentence}{f"<p>{chips}</p>" if chips else ""}</div>'
 
     def __str__(self) -> str:
@@ -91,10 +98,9 @@ def find_chips(outcomes: Sequence[Outcome]) -> tuple[Chip, ...]:
 def _say(states: Sequence[str]) -> str:
     """Such as "supported", or of several claims "2 supported, 1 not run"."""
     asked = [state for state in states if state != NOT_ASKED]
-    words = {NO_RECORD: "not run"}
     if len({*asked}) == 1 and (len(asked) == 1 or asked[0] == NO_RECORD):
-        return words.get(asked[0], asked[0])
-    counts = ((asked.count(status), words.get(status, status)) for status in STATUSES)
+        return say_status(asked[0])
+    counts = ((asked.count(status), say_status(status)) for status in STATUSES)
     return ", ".join(f"{number} {status}" for number, status in counts if number)
 
 

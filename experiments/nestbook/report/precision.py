@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nestbook.claims.verdict import mean_half_width
-from nestbook.report.means import join_ids, mean_top1
+from nestbook.report.means import find_sources, join_ids, mean_top1
 from nestbook.report.tables import NOT_RUN, Cell, Number, Table
 from nestbook.sweeps.plans import plan
 from nestbook.sweeps.runner import load_plan
@@ -16,7 +16,7 @@ from nestlib.records import Record, Store
 def precision_table(
     store: Store, seeds: Iterable[int] = (0, 1, 2), data_dir: Path | None = None
 ) -> Table:
-    """A row a recipe: top-1 in both precisions, and their difference by pairs of one seed."""
+    """One row per recipe: top-1 in both precisions, and their difference by pairs of one seed."""
     runs = plan("precision", "quick", list(seeds))
     records = load_plan(runs, store, data_dir)
     rows = [_row(name, records) for name in dict.fromkeys(name for name, _ in runs)]
@@ -25,11 +25,9 @@ def precision_table(
         ("Recipe", "Test images", *PRECISIONS, "bf16 - fp32 (points)", "95 % interval holds zero"),
         rows,
         ["Mean ± standard deviation over seeds; the difference is the mean over pairs of one seed, "
-         "± half of its 95 % interval (Student's t). A pair begins with the same weights and sees "
-         "the same batches. Runs of one row may be of different machines and builds, which their "
-         "records name",
-         "Records: recipe-s<seed>-<hash>, the hash of each precision its own; "
-         "nest sweep precision makes them"],
+         "± half of its 95 % interval (Student's t). Runs of one row may be of different machines "
+         "and builds"],
+        find_sources(record for found in records.values() for record in found),
     )  # fmt: skip
 
 

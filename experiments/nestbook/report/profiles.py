@@ -1,21 +1,24 @@
-"""The newest record of each profile as a table, and growth as a picture; none yet says so.
+"""The newest record of each profile as a table, and growth as a picture.
 
 A table function takes what its profile measured, the summary of a record, and the record's id.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 from nestbook.profiles.roofline import MACHINE_RATES
 from nestbook.profiles.step import PRODUCTS
-from nestbook.report.cost import describe_machine, describe_settings
+from nestbook.report.cost import describe_machine
 from nestbook.report.growth import growth_table, plot_growth
 from nestbook.report.loader import data_faults_table, loader_table, streaming_table
+from nestbook.report.means import short_device
 from nestbook.report.pictures import Picture
 from nestbook.report.tables import (
     NOT_RUN,
     Cell,
     Number,
+    Sources,
     Table,
     median_of,
     median_ratio,
@@ -45,7 +48,14 @@ def show_profile(name: str, records: Sequence[Record], precision: str | None = N
     if not records:
         note = f"nest profile {name}{f' --precision {precision}' if precision else ''} measures it"
         return Table(f"Profile: {name}", ("Measured",), [(NOT_RUN,)], [note])
-    return _TABLES[name](records[0].summary, records[0].run_id)
+    record = records[0]
+    table = _TABLES[name](record.summary, record.run_id)
+    if not table.sources:
+        return table
+    machine = short_device(record.environment["device"])
+    line = f"1 run on {machine}: {table.sources.line}"
+    details = (f"Record {record.run_id}, {record.environment['device']}", *table.sources.details)
+    return replace(table, sources=Sources(line, details))
 
 
 def show_profiles(store: Store, names: Sequence[str], precisions: Sequence[str]) -> list[Table]:
@@ -62,17 +72,21 @@ def draw_growth(records: Sequence[Record]) -> Picture | Table:
     return plot_growth(records[0].summary, describe_machine(records[0]))
 
 
+def _describe_settings(settings: Mapping) -> str:
+    return f"{settings['precision']}, {settings['threads']} threads, torch {settings['torch']}"
+
+
 def rates_table(measured: Mapping, source: str) -> Table:
     """What a machine can do at best."""
     titles = ("a large matrix product (GFLOP/s)", "a large copy (GB/s, read and written)")
     rows = [
         (title, significant(measured[key], source)) for title, key in zip(titles, MACHINE_RATES)
     ]
-    return Table("The machine's own rates", ("What", "At best"), rows, [source])
+    return Table("The machine's own rates", ("What", "At best"), rows, [f"Record {source}"])
 
 
 def roofline_table(measured: Mapping, source: str) -> Table:
-    """A row a part, in the order in which they run; the sum and the whole pass at the end."""
+    """One row per part, in the order in which they run; the sum and the whole pass at the end."""
     settings, machine, parts = (measured[key] for key in ("settings", "machine", "parts"))
     parts_seconds = measured["parts_seconds"]
     bounds = [
@@ -93,22 +107,27 @@ def roofline_table(measured: Mapping, source: str) -> Table:
     rates = [machine[key] for key in MACHINE_RATES]
     edge, share = settings["image_size"], measured["copy_seconds"] / parts_seconds
     return Table(
-        "NesT-T at 224: time of a forward pass, and its floors",
+        f"NesT-T at {edge}x{edge}, {settings['precision']}: time of a forward pass, and its floors",
         ("Part", "Calls", "ms", "Share (%)", "GFLOP", "MB", "Floor (ms)", "Times the floor"),
         rows,
         [
-            f"{describe_settings(settings, source)}, batch {settings['batch_size']} at "
-            f"{edge}x{edge}, evaluation, eager, median of {settings['rounds']} rounds",
             f"Floor: the larger of FLOPs at {rates[0]:,.0f} GFLOP/s (a large matrix product here) "
             f"and bytes at {rates[1]:,.1f} GB/s (a large copy here, read and written); a part gets "
             "below 1 from a cache, or where its kernel does better than the product's",
-            "GFLOP: two a multiply-add, of matrix products and convolutions; MB (10⁶ bytes): each "
-            "operator's inputs, weights and outputs once; calls: operators that are no views",
-            f"The parts' sum differs from the whole pass of the same round by "
-            f"{100 * measured['overhead']:+.1f} % (median): what timing single operators costs, "
-            "less the host's work between them",
             f"Operators that only copy: {100 * share:.1f} % of the parts' time",
         ],
+        Sources(
+            f"{_describe_settings(settings)}, batch {settings['batch_size']}, "
+            f"median of {settings['rounds']} rounds",
+            (
+                f"Evaluation at {edge}x{edge}, eager. GFLOP: two per multiply-add, of matrix "
+                "products and convolutions. MB (10⁶ bytes): each operator's inputs, weights and "
+                "outputs once. Calls: operators that are not views",
+                "The parts' sum differs from the whole pass of the same round by "
+                f"{100 * measured['overhead']:+.1f} % (median): what timing single operators "
+                "costs, less the host's work between them",
+            ),
+        ),
     )
 
 
@@ -129,7 +148,7 @@ def _part_row(
 
 
 def step_table(measured: Mapping, source: str) -> Table:
-    """A row a kind of operators and a column a model, in ms; then what the products allow."""
+    """One row per kind of operators, one column per model, in ms; then what the products allow."""
     settings, product = measured["settings"], measured["matmul_tflops"]
     # A model's two libraries side by side; a record has its keys sorted.
     models = dict(sorted(measured["models"].items(), key=lambda item: item[0].split()[::-1]))
@@ -159,13 +178,18 @@ def step_table(measured: Mapping, source: str) -> Table:
         ("Operators", *models),
         rows,
         [
-            f"{describe_settings(settings, source)}, {settings['rounds']} rounds in "
-            f"turn; median ± half range of the rounds; batches: {batches}; timm's with its plain "
-            f"attention; large product: {product['size']} square, "
-            f"{median_of(product['rounds'], source)} TFLOP/s",
-            "Forward, cross-entropy, backward and AdamW. Products alone: every other operator "
-            "would take no time, which no implementation can reach",
+            "Forward, cross-entropy, backward and AdamW; median ± half range of the rounds. "
+            "Products alone: every other operator would take no time, which no implementation can "
+            "reach",
         ],
+        Sources(
+            f"{_describe_settings(settings)}, {settings['rounds']} rounds in turn",
+            (
+                f"Batches: {batches}; timm's with its plain attention",
+                f"Large product: {product['size']} square, "
+                f"{median_of(product['rounds'], source)} TFLOP/s",
+            ),
+        ),
     )
 
 
@@ -178,7 +202,7 @@ def _seconds(model: Mapping, kinds: Sequence[str]) -> list[float]:
 def _limits(model: Mapping, tflops: Sequence[float]) -> tuple[list[float], ...]:
     """Of each round: the products' rate in % of a large one's, and by what factors steps would win.
 
-    tflops: of the large product, a number a round.
+    tflops: of the large product, one number per round.
     """
     whole, products = _seconds(model, model["kinds"]), _seconds(model, PRODUCTS)
     flops = 1e9 * sum(model["kinds"][name]["gflop"] for name in PRODUCTS if name in model["kinds"])
@@ -191,7 +215,7 @@ def _limits(model: Mapping, tflops: Sequence[float]) -> tuple[list[float], ...]:
 
 
 def attention_table(measured: Mapping, source: str) -> Table:
-    """A row a shape: the rule's choice and time, and what every way takes of it."""
+    """One row per shape: the rule's choice and time, and what every way takes of it."""
 
     def name(row: Mapping) -> tuple[str, ...]:
         form = f"{row['heads']} x {row['head_dim']}" + (", one key" if row["multi_query"] else "")
@@ -210,7 +234,7 @@ def attention_table(measured: Mapping, source: str) -> Table:
 
 
 def products_table(measured: Mapping, source: str) -> Table:
-    """A row a linear layer, likewise."""
+    """One row per linear layer, likewise."""
 
     def name(row: Mapping) -> tuple[str, ...]:
         words = f"{row['images']} x {row['words']:,}"
@@ -233,13 +257,13 @@ def _choices_table(
         (*columns, "Rule", *(f"rule, {text} (ms)" for text in CHOICE_MODES.values()),
          *(f"{choice}, {text}" for choice in choices for text in CHOICE_MODES.values())),
         [(*name(row), *_choice_cells(row, choices, source)) for row in rows],
-        [
-            f"{describe_settings(settings, source)}, {settings['rounds']} rounds in turn of "
-            f"{settings['seconds_per_round']:g} s or more; median ± half range of the rounds' own "
-            "ratios",
-            *notes,
-            *(_verdict(rows, mode, text) for mode, text in CHOICE_MODES.items()),
-        ],
+        ["The best way for each row would save of these rows' time under the rule: "
+         + ", ".join(_verdict(rows, mode) for mode in CHOICE_MODES)],
+        Sources(
+            f"{_describe_settings(settings)}, {settings['rounds']} rounds in turn",
+            (f"{settings['seconds_per_round']:g} s or more per round; median ± half range of the "
+             "rounds, and medians of the rounds' own ratios", *notes),
+        ),
     )  # fmt: skip
 
 
@@ -247,20 +271,23 @@ def _choice_cells(row: Mapping, choices: list[str], source: str) -> tuple[Cell, 
     seconds, rule = row["seconds"], row["rule"]
     times = [median_of([1e3 * s for s in seconds[rule][mode]], source) for mode in CHOICE_MODES]
     ratios = [
-        "1" if choice == rule else median_ratio(seconds[choice][mode], seconds[rule][mode], source)
+        "1" if choice == rule else _ratio(seconds[choice][mode], seconds[rule][mode], source)
         for choice in choices for mode in CHOICE_MODES
     ]  # fmt: skip
     return (rule, *(number or "" for number in (*times, *ratios)))
 
 
-def _verdict(rows: list[Mapping], mode: str, text: str) -> str:
+def _ratio(tops: Sequence[float], bottoms: Sequence[float], source: str) -> Number | None:
+    """As `median_ratio`, without the spread, for which a dozen columns have no room."""
+    ratio = median_ratio(tops, bottoms, source)
+    return ratio and replace(ratio, spread=None)
+
+
+def _verdict(rows: list[Mapping], mode: str) -> str:
     """What it costs to keep the rule: all shapes' time under it, and under each shape's best."""
     rule = sum(median(row["seconds"][row["rule"]][mode]) for row in rows)
     best = sum(min(median(way[mode]) for way in row["seconds"].values()) for row in rows)
-    return (
-        f"{text.capitalize()}: the best way for each row would save "
-        f"{100 * (1 - best / rule):.1f} % of these rows' time under the rule"
-    )
+    return f"{100 * (1 - best / rule):.1f} % in {CHOICE_MODES[mode]}"
 
 
 def input_table(measured: Mapping, source: str) -> Table:
@@ -272,15 +299,17 @@ def input_table(measured: Mapping, source: str) -> Table:
                  _input_rows(measured["one_thread"], source)]  # fmt: skip
     height, width = settings["image_size"]
     return Table(
-        "Batches made without a model, and whole training steps",
+        f"Batches made without a model, and whole training steps in {settings['precision']}",
         ("What runs", "Images/s", "Input side, times as fast"),
         rows,
-        [f"{source}: {settings['device']}, {settings['threads']} threads, models in "
-         f"{settings['precision']}, torch {settings['torch']}, batch {settings['batch_size']} of "
-         f"{height}x{width}, {settings['rounds']} rounds in turn of "
-         f"{settings['seconds_per_round']:g} s or more; median ± half range of the rounds",
-         "Input side: draw from the set in memory, crop, flip, RandAugment, normalise, erase, "
-         "MixUp or CutMix, as the trainer does; a training step includes it"],
+        ["Median ± half range of the rounds. Input side: draw from the set in memory, crop, flip, "
+         "RandAugment, normalise, erase, MixUp or CutMix, as the trainer does; a training step "
+         "includes it"],
+        Sources(
+            f"models in {_describe_settings(settings)}, batch {settings['batch_size']} of "
+            f"{height}x{width}, {settings['rounds']} rounds in turn",
+            (f"{settings['seconds_per_round']:g} s or more per round",),
+        ),
     )  # fmt: skip
 
 
@@ -293,20 +322,17 @@ def _input_rows(measured: Mapping, source: str) -> list[tuple]:
 
 
 def explaining_table(measured: Mapping, source: str) -> Table:
-    """A row a model: seconds of a pass, and every way to explain as times that."""
+    """One row per model: seconds of a pass, and every way to explain as times that."""
     settings, rows = measured["settings"], measured["rows"]
     ways = [step for step in rows[0]["seconds"] if step != PASS]
     return Table(
         "Looking into a NesT: its cost in forward and backward passes of the same batch",
         ("Model", "Pixels", f"{PASS} (s)", *ways, f"GradCAT at most {LIMIT}"),
         [_explaining_row(row, ways, source) for row in rows],
-        [
-            f"{describe_settings(settings, source)}, {settings['batch_size']} images "
-            f"of noise, {settings['rounds']} rounds in turn; median ± half range of the rounds' "
-            "own ratios",
-            "The pass computes the gradients of all weights, as training does; GradCAT and "
-            "Grad-CAM need those of maps alone",
-        ],
+        ["Median ± half range of the rounds' own ratios. The pass computes the gradients of all "
+         "weights, as training does; GradCAT and Grad-CAM need those of maps alone"],
+        Sources(f"{_describe_settings(settings)}, {settings['batch_size']} images of noise, "
+                f"{settings['rounds']} rounds in turn"),
     )  # fmt: skip
 
 

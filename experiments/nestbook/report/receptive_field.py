@@ -6,6 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
 
 from nestbook.architecture import (
     BLOCK,
@@ -14,6 +15,7 @@ from nestbook.architecture import (
     heard_patches,
     heard_pixels,
 )
+from nestbook.report.aggregations import name_design
 from nestbook.report.pictures import BLUE, ORANGE, Picture, drawing_style
 from nestbook.report.tables import HERE, Number, Table
 from nestbook.report.tree import CHILDREN, COLORS
@@ -31,7 +33,7 @@ def plot_flow(design: str = DEFAULT) -> Picture:
         figure = Figure(figsize=(7.2, 4.1), layout="constrained")
         counts = []
         for axes, plane in zip(figure.subplots(1, 2), PLANES):
-            counts.append(_draw_patches(axes, heard_patches(design, plane).numpy()))
+            counts.append(_draw_patches(axes, heard_patches(design, plane)))
             axes.set_title(f"{plane} plane: {counts[-1] or 'no'} patches heard by others")
         marks = [
             Line2D([], [], color=color, marker="o", linestyle="", markersize=4,
@@ -47,23 +49,30 @@ def plot_flow(design: str = DEFAULT) -> Picture:
     return Picture(figure, "figure2", text, {})
 
 
-def _draw_patches(axes: Axes, heard: np.ndarray) -> int:
+def _find_beyond(heard: Tensor) -> Tensor:
+    """`heard_patches` without the patches of each merged block's own group: same shape."""
+    beyond = heard.clone()
+    half = heard.shape[-1] // 2
+    for group in range(len(heard)):
+        top, left = half * (group // 2), half * (group % 2)
+        beyond[group, top : top + half, left : left + half] = False
+    return beyond
+
+
+def _draw_patches(axes: Axes, heard: Tensor) -> int:
     """Groups in their colours, a dot for each other group that hears a patch; patches with dots."""
-    edge = heard.shape[-1]
-    half, dotted = edge // 2, np.zeros((edge, edge), bool)
+    edge, beyond = heard.shape[-1], _find_beyond(heard)
+    half = edge // 2
     for group, (color, (dx, dy)) in enumerate(zip(COLORS, _OFFSETS)):
         top, left = half * (group // 2), half * (group % 2)
         axes.add_patch(Rectangle((left, top), half, half, facecolor=_tint(color)))
-        beyond = heard[group].copy()
-        beyond[top : top + half, left : left + half] = False
-        dotted |= beyond
-        y, x = np.nonzero(beyond)
+        y, x = np.nonzero(beyond[group].numpy())
         axes.plot(x + 0.5 + dx, y + 0.5 + dy, color=color, marker="o", markersize=3, linestyle="")
     for step, color, width in ((1, "white", 0.4), (BLOCK, "0.25", 0.9), (half, "0.25", 2.2)):
         _draw_lines(axes, edge, step, color, width)
     axes.set(xlim=(-0.2, edge + 0.2), ylim=(edge + 0.2, -0.2), aspect="equal")
     axes.axis("off")
-    return int(dotted.sum())
+    return int(beyond.any(0).sum())
 
 
 def _draw_lines(axes: Axes, edge: int, step: int, color: str, width: float) -> None:
@@ -129,16 +138,35 @@ def _draw_reach(axes: Axes, heard: np.ndarray, block: int) -> float:
     return float(heard[block].mean())
 
 
+def say_flow() -> str:
+    """How many patches cross between groups on either plane, and how far that reaches."""
+    beyond = (_find_beyond(heard_patches(DEFAULT, plane)) for plane in PLANES)
+    image, block = (int(patches.any(0).sum()) for patches in beyond)
+    patches = (GRID[0] * BLOCK) ** 2
+    levels = [heard_pixels(plane, model=MODEL) for plane in PLANES]
+    level = len(levels[0]) - 2  # one below the top, which hears the whole image anyway
+    near, own = (100 * one[level].float().mean().item() for one in levels)
+    return (
+        f"On the image plane {image} of {patches} patches reach a block that they are not merged "
+        f"into; on the block plane, {block or 'none'}. In a whole model a block of level {level} "
+        f"then hears {near:.0f} % of the image on average, instead of {own:.0f} %."
+    )
+
+
 def flow_table() -> Table:
     """For every design: patches of other groups that the merged blocks hear, on either plane."""
     edge = GRID[0] * BLOCK
     return Table(
-        "Through one aggregation: patches heard from groups that do not merge with one's own",
-        ("aggregation", "Image plane, each merged block", "Block plane, each merged block"),
-        [(name, *(_range_beyond(name, plane) for plane in PLANES)) for name in AGGREGATIONS],
-        [f"Measured on this machine by gradients of untrained aggregations, on {edge}x{edge} "
-         f"patches in blocks of {BLOCK}x{BLOCK}; padding as published (D8), which hears further "
-         "down and right than up and left. Least to most of the four merged blocks"],
+        "Patches that one merged block hears from groups it is not merged from",
+        ("Design", "aggregation=", "Image plane", "Block plane"),
+        [
+            (name_design(name, "A1"), name, *(_range_beyond(name, plane) for plane in PLANES))
+            for name in AGGREGATIONS
+        ],
+        [f"Least to most of the four merged blocks, by gradients of untrained aggregations on "
+         f"{edge}x{edge} patches in blocks of {BLOCK}x{BLOCK}. C: convolution, s2: stride 2, LN: "
+         "LayerNorm, MX: max-pooling, AVG: average pooling; the number is the window's edge. The "
+         "first is the paper's"],
     )  # fmt: skip
 
 
@@ -159,9 +187,9 @@ def reach_table(model: str = MODEL) -> Table:
         numbers = (Number(100 * share, HERE, 2) for share in shares)
         rows.append((f"level {level}", str(blocks), *numbers))
     return Table(
-        f"Through the whole model: share of the image (%) that reaches a block of {model}",
+        f"Share of the image (%) that a block of {model} hears",
         ("Hierarchy", "Blocks", "Own pixels", "Heard, image plane", "Heard, block plane"),
         rows,
-        ["Measured on this machine by gradients of a narrow, untrained model of the same blocks "
-         "and layers, in fp64; the mean over a level's blocks. Level 0 is the image side"],
+        ["Mean over a level's blocks, by gradients of a narrow, untrained model of the same blocks "
+         "and layers in fp64. Level 0 is the image side"],
     )  # fmt: skip

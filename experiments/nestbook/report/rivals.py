@@ -1,8 +1,8 @@
-"""The picture of NesT here against timm's: every round of every contender of a run."""
+"""Pictures of NesT here against timm's: every round of the contenders of a run."""
 
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,54 +12,75 @@ from matplotlib.ticker import MaxNLocator
 
 from nestbook.benchmarks.rivals import RIVALS, Rival
 from nestbook.report.cost import describe_machine
+from nestbook.report.means import short_device
 from nestbook.report.pictures import BLUE, VERMILION, Picture, drawing_style
 from nestbook.report.speed import MODES, fullest_runs, rounds_of, rows_of
-from nestbook.report.tables import NOT_RUN, median_of
+from nestbook.report.tables import median_of
 from nestlib.records import Record
 
 # Okabe and Ito's colours; a compiled form is hollow, so that grey print tells it too.
 COLORS = {"nestlib": BLUE, "timm": VERMILION, "yardstick": "0.35"}
-LABELS = {"nestlib": "NesT, nestlib", "timm": "NesT, timm", "yardstick": "yardstick, timm"}
-_LINE = 0.21  # inches a contender
+LABELS = {"nestlib": "NesT here", "timm": "timm's NesT", "yardstick": "timm's DeiT and Swin"}
+_LINE = 0.21  # inches per contender
 _TEXT = {"fontsize": 7, "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}
 _WIDTH, _LEFT, _RIGHT, _GAP = 7, 2.05, 0.4, 0.3  # inches
 
 
 def plot_rivals(here: Record | None, committed: Sequence[Record]) -> Picture:
-    """Speed relative to timm's eager NesT of the same input size, every round drawn.
+    """NesT here and in timm: speed relative to timm's eager form, every round drawn."""
+    return _plot(fullest_runs(here, committed), _nests, "speed", "NesT here and in timm")
 
-    TFLOP/s, as the yardsticks have other work an image; between two forms of NesT that ratio is
-    the one of images/s.
+
+def plot_all_rivals(here: Record | None, committed: Sequence[Record]) -> Picture:
+    """Likewise of all that was timed: compiled forms, fp32 beside bf16, and yardsticks.
+
+    TFLOP/s, as the yardsticks do other work per image; between two forms of NesT that ratio is the
+    one of images/s.
     """
-    runs = [record for record in fullest_runs(here, committed) if _names(record)]
+    return _plot(fullest_runs(here, committed), _names, "speed_all", "all that was timed")
+
+
+def _plot(
+    runs: Sequence[Record], choose: Callable[[Record], list[str]], stem: str, who: str
+) -> Picture:
+    """choose: the contenders of a run that are drawn; who: says which, for the description."""
+    runs = [record for record in runs if choose(record)]
     machines = " and ".join(describe_machine(record) for record in runs) or "nothing measured yet"
     description = (
-        "Arithmetic done a second, relative to timm's uncompiled NesT at the same input size, left "
-        f"in forward passes, right in training steps: {machines}. The numbers stand in the table "
-        "of the same page."
+        f"Arithmetic per second of {who}, relative to timm's uncompiled NesT at the same input "
+        f"size, left in forward passes, right in training steps: {machines}. The page's tables "
+        "have the numbers."
     )
     tooltips: dict[str, str] = {}
     with drawing_style():
-        figure, panels = _layout([len(_names(record)) for record in runs] or [2])
-        _legend(figure)
+        figure, panels = _layout([len(choose(record)) for record in runs] or [2])
+        _legend(figure, [name for record in runs for name in choose(record)])
         for i, (record, axes) in enumerate(zip(runs, panels)):
             for mode, panel in zip(MODES, axes):
-                tooltips |= _draw(panel, record, mode, f"run{i}-{mode}")
-            title = textwrap.shorten(describe_machine(record), 90)
+                tooltips |= _draw(panel, record, choose(record), mode, f"run{i}-{mode}")
+            device = short_device(record.environment["device"])
+            title = textwrap.shorten(f"{device}, {record.recipe['precision']}", 90)
             axes[0].set_title(title, loc="left", x=-_LEFT / _panel_width())
             axes[0].tick_params(labelleft=True)
         if not runs:
             for panel in panels[0]:
-                panel.text(0.5, 0.5, "no points yet", ha="center", transform=panel.transAxes)
                 panel.set(xticks=[], yticks=[])
         for mode, panel in zip(MODES.values(), panels[-1]):
-            panel.set_xlabel(f"{mode}: TFLOP/s, 1 = timm's NesT")
-    return Picture(figure, "speed", description, tooltips)
+            panel.set_xlabel(f"{mode}: times timm's NesT as it comes")
+    return Picture(figure, stem, description, tooltips)
 
 
 def _names(record: Record) -> list[str]:
     """Contenders to draw: all whose unit was timed."""
     return [n for n in rows_of(record) if rounds_of(record, _unit(record, n), "forward")]
+
+
+def _nests(record: Record) -> list[str]:
+    """NesT alone, in the run's own precision and not compiled."""
+    return [
+        name for name in _names(record)
+        if _kind(name) != "yardstick" and not RIVALS[name].compile and not RIVALS[name].precision
+    ]  # fmt: skip
 
 
 def _unit(record: Record, name: str) -> str:
@@ -87,15 +108,17 @@ def _layout(counts: Sequence[int]) -> tuple[Figure, np.ndarray]:
     )  # fmt: skip
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    """What the contenders of these names need."""
+    kinds = {_kind(name) for name in names} or set(COLORS)
     handles = [
         Line2D([], [], ls="", marker="o", **_fill(color, False), label=LABELS[kind])
-        for kind, color in COLORS.items()
-    ]
-    handles += [
-        Line2D([], [], ls="", marker="o", **_fill("0.3", True), label="hollow: compiled"),
-        Line2D([], [], ls="", marker="|", color="0.3", ms=6, label="a round"),
-    ]
+        for kind, color in COLORS.items() if kind in kinds
+    ]  # fmt: skip
+    if any(RIVALS[name].compile for name in names):
+        hollow = _fill("0.3", True)
+        handles.append(Line2D([], [], ls="", marker="o", **hollow, label="hollow: compiled"))
+    handles.append(Line2D([], [], ls="", marker="|", color="0.3", ms=6, label="one round"))
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, 1), ncols=len(handles),
         handlelength=1, frameon=False, columnspacing=1.4,
@@ -113,9 +136,11 @@ def _kind(name: str) -> str:
     return rival.library if rival.model.startswith("nest") else "yardstick"
 
 
-def _draw(axes: Axes, record: Record, mode: str, prefix: str) -> dict[str, str]:
-    """A line a contender; the tooltips by gid."""
-    tooltips, names, largest = {}, _names(record), 1.0
+def _draw(
+    axes: Axes, record: Record, names: Sequence[str], mode: str, prefix: str
+) -> dict[str, str]:
+    """One line per contender; the tooltips by gid."""
+    tooltips, largest = {}, 1.0
     # Air between the input sizes.
     places = [i + 0.6 * (_unit(record, n) != _unit(record, names[0])) for i, n in enumerate(names)]
     for y, name in zip(places, names):
@@ -126,19 +151,28 @@ def _draw(axes: Axes, record: Record, mode: str, prefix: str) -> dict[str, str]:
             _draw_rounds(axes, name, ratios, y, gid)
             tooltips[gid] = _tooltip(record, name, mode, ratios)
         else:
-            reason = textwrap.shorten(record.summary[name].get("error", NOT_RUN), 44)
+            reason = textwrap.shorten(record.summary[name].get("error", ""), 44)
             axes.text(0.02, y, reason, transform=axes.get_yaxis_transform(), color="0.35", **_TEXT)
     axes.axvline(1, color="0.5", lw=0.8, zorder=1)
     # Both panels of a band have one scale, the larger one.
     axes.set(xlim=(0, max(1.2 * largest, axes.get_xlim()[1])), ylim=(places[-1] + 0.6, -0.6))
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [_label(record, name) for name in names])
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     return tooltips
 
 
+def _label(record: Record, name: str) -> str:
+    """Such as "NesT-T at 32x32: timm, tuned"."""
+    rival, edge = RIVALS[name], record.summary[name]["image_size"]
+    if _kind(name) == "yardstick":
+        return f"{name.removeprefix('timm ')} at {edge}x{edge}"
+    form = name.replace(f" {rival.model}", "").replace("nestlib", "here")
+    return f"NesT-T at {edge}x{edge}: {form}"
+
+
 def _draw_rounds(axes: Axes, name: str, ratios: Sequence[float], y: float, gid: str) -> None:
-    """The median's mark, a tick a round, and the median in figures beside them."""
+    """The median's mark, a tick per round, and the median in figures beside them."""
     color, median = COLORS[_kind(name)], statistics.median(ratios)
     axes.plot([min(ratios), max(ratios)], [y, y], "-", color=color, lw=1)
     axes.plot(ratios, [y] * len(ratios), "|", color=color, ms=6, mew=0.8)

@@ -1,4 +1,4 @@
-"""Generated images: sheets of them, and what lies nearest to them in the training set."""
+"""Generated images: sheets of them, and their nearest training images."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ from matplotlib.figure import Figure
 
 from nestbook.evaluations.samples import Neighbours, Samples
 from nestbook.report.pictures import Picture, drawing_style
-from nestbook.report.tables import Number, Table
+from nestbook.report.tables import Number, Sources, Table
 
 INCH = 0.62  # of an image's edge
 
 
 def draw_grid(samples: Samples, stem: str) -> Picture:
     """The first 64 samples."""
-    return _draw_sheet(samples.grid, [], stem, f"64 samples of {samples.run_id}, none picked.")
+    return _draw_sheet(samples.grid, [], stem, f"The first 64 samples of {samples.run_id}.")
 
 
 def draw_walk(samples: Samples, stem: str) -> Picture:
-    """Each line goes from one noise vector to the next, which begins the line below."""
+    """Each line leads from one noise vector to the next, where the line below begins."""
     lines = [f"walk {number}" for number in range(1, len(samples.walks) + 1)]
     text = f"Walks through the noise of {samples.run_id}: images change from left to right."
     return _draw_sheet(samples.walks, lines, stem, text)
 
 
 def draw_neighbours(found: Neighbours, stem: str) -> Picture:
-    """Samples above their nearest training images, or alone where these may not be handed on."""
+    """Samples above their nearest training images, or alone where these may not be passed on."""
     sheets = {"sample": found.samples, "nearest in\ntraining set": found.nearest}
     shown = {line: images for line, images in sheets.items() if images is not None}
     distances = ", ".join(f"{distance:.0f}" for distance in found.distances)
@@ -45,17 +45,18 @@ def neighbours_table(found: Neighbours) -> Table:
         distance = Number(of(found.held_out), found.dataset, n=n)
         rows.append((f"{n} test images, {name}", "", distance))
     return Table(
-        f"Distance to the nearest of {found.dataset}'s training images",
+        f"Distance to the nearest training image, {found.dataset}",
         ("Image", "Nearest", "Distance"),
         rows,
-        [f"Root mean square over pixels, in steps of 0 to 255; 0 would be a copy. Generator of "
-         f"{found.run_id}. Test images are real and were not trained on",
-         "By pixels alone: a copy moved by two pixels would not be found"],
+        ["Root mean square over pixels of 0 to 255; a copy has the distance 0. A copy that is "
+         "moved by two pixels would not be found",
+         "Test images are real, and the generator was not trained on them"],
+        Sources(f"Samples of {found.run_id}"),
     )  # fmt: skip
 
 
 def _draw_sheet(images: np.ndarray, lines: Sequence[str], stem: str, text: str) -> Picture:
-    """Images (R, K, H, W, 3) as one picture of R lines, named at the left."""
+    """Images (R, K, H, W, 3) as one picture of R lines, with their names at the left."""
     R, K, H, W, _ = images.shape
     framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
     sheet = framed.transpose(0, 2, 1, 3, 4).reshape(R * (H + 2), K * (W + 2), 3)

@@ -5,12 +5,24 @@ from dataclasses import dataclass
 from statistics import median
 
 from nestbook.benchmarks.rivals import RIVALS, Rival
+from nestbook.claims.claim import NO_RECORD
 from nestbook.report import cost
-from nestbook.report.cost import describe_machine, results, source_of
-from nestbook.report.tables import HERE, NOT_RUN, Cell, Number, Table, median_of, median_ratio
+from nestbook.report.cost import results, source_of
+from nestbook.report.means import find_sources, short_device
+from nestbook.report.points import MEASURED, Chip, Point
+from nestbook.report.tables import (
+    HERE,
+    NOT_RUN,
+    Cell,
+    Number,
+    Sources,
+    Table,
+    median_of,
+    median_ratio,
+)
 from nestlib.records import Record
 
-MODES = {"forward": "forward", "train": "training step"}
+MODES = {"forward": "forward", "train": "training"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 MATMUL = "matrix product"
 MIN_ROUNDS = 5  # fewer judge no target
@@ -59,23 +71,91 @@ TARGETS = tuple(Target(*words) for words in (
 # fmt: on
 
 
-def rivals_table(here: Record | None, committed: Sequence[Record]) -> Table:
-    """Every run's contenders: images/s, TFLOP/s and how they stand to timm's eager form."""
-    runs = results(here, committed)
-    rows = [
-        _row(record, name, source_of(record, here)) for record in runs for name in rows_of(record)
-    ]
-    return Table(
-        "NesT in nestlib and in timm, with equal weights and outputs; rows of one machine and "
-        "precision were timed in one run",
-        ("Contender", "Batch", "Images/s, forward", "training", "TFLOP/s, forward",
-         "% of a matrix product", "x timm, forward", "training", "Measured on"),
-        rows or [(name, NOT_RUN, *[""] * 7) for name in RIVALS],
-        ["Median ± half range of the rounds; in the last columns of numbers, of the rounds' own "
-         "ratios. TFLOP/s = 2 x multiply-adds x images/s; x timm = images/s over those of timm's "
-         "eager form of the same model, as it comes (a yardstick's is tuned)",
-         *(note for record in runs for note in _notes(record, source_of(record, here)))],
+def say_speed(here: Record | None, committed: Sequence[Record]) -> str:
+    """How fast NesT-T here is beside timm's, in each precision that one kind of device has."""
+    runs = _runs_to_show(here, committed)
+    if not runs:
+        return "Nothing has been timed yet: there is no run with NesT-T here and timm's."
+    timm = Rival("nest_tiny", "timm").name
+    machine = " and ".join(sorted({short_device(r.environment["device"]) for r in runs}))
+    forward, training = _factors(runs, timm)
+    best_forward, best_training = _factors(runs, timm + BEST)
+    first, *others = (
+        f"{factor} times {{}}in {record.recipe['precision']}"
+        for factor, record in zip(forward, runs)
+    )
+    words = " and ".join([first.format("as fast as in timm as it comes "), *others])
+    return (
+        f"On {machine}, a forward pass of NesT-T here is {words.format('')}"
+        f"{_in_training(training)}. Against timm's fastest form the factor"
+        f"{'s are' if len(runs) > 1 else ' is'} {' and '.join(best_forward)}"
+        f"{_in_training(best_training)}."
+    )
+
+
+def _factors(runs: Sequence[Record], base: str) -> tuple[list[str], list[str]]:
+    """NesT-T's rate over that of `base`, forward and in training, run by run where measured."""
+    ours = Rival("nest_tiny", "nestlib").name
+    found = ([_ratio(r, ours, mode, base, r.run_id) for r in runs] for mode in MODES)
+    forward, training = ([f"{n.value:.2f}" for n in numbers if n] for numbers in found)
+    return forward, training
+
+
+def _in_training(factors: Sequence[str]) -> str:
+    return f" (training: {' and '.join(factors)})" if factors else ""
+
+
+def make_speed_point(here: Record | None, committed: Sequence[Record]) -> Point:
+    """The sentence, a chip for each run that it rests on, and one where no GPU was timed."""
+    runs = _runs_to_show(here, committed)
+    measured = tuple(
+        Chip(
+            f"measured: {r.recipe['rounds_done']} rounds, {short_device(r.environment['device'])}, "
+            f"{r.recipe['precision']}", MEASURED,
+        )
+        for r in runs
     )  # fmt: skip
+    on_gpu = any(record.environment["device_kind"] == "cuda" for record in runs)
+    chips = measured if on_gpu else (*measured, Chip("GPU: not run", NO_RECORD))
+    return Point(say_speed(here, committed), chips)
+
+
+def _runs_to_show(here: Record | None, committed: Sequence[Record]) -> list[Record]:
+    """The fullest runs of GPUs, else of CPUs, that timed NesT-T in both libraries."""
+    pair = [Rival("nest_tiny", library).name for library in ("nestlib", "timm")]
+    runs = [
+        record for record in fullest_runs(here, committed)
+        if all(rounds_of(record, name, "forward") for name in pair)
+    ]  # fmt: skip
+    kinds = {record.environment["device_kind"] for record in runs}
+    kind = "cuda" if "cuda" in kinds else "cpu"
+    return [record for record in runs if record.environment["device_kind"] == kind]
+
+
+def rivals_tables(here: Record | None, committed: Sequence[Record]) -> list[Table]:
+    """One per run: images/s, TFLOP/s, and how each contender stands to timm's eager form."""
+    return [_rivals_table(record, here) for record in results(here, committed)]
+
+
+def _rivals_table(record: Record, here: Record | None) -> Table:
+    source = source_of(record, here)
+    machine = short_device(record.environment["device"])
+    settings = record.recipe
+    return Table(
+        f"NesT here and in timm, with equal weights and outputs: {machine}, "
+        f"{settings['precision']}, {settings['rounds_done']} rounds",
+        ("Contender", "Batch", "Images/s, forward", "training", "TFLOP/s, forward",
+         "% of a matrix product", "x timm, forward", "training"),
+        [_row(record, name, source) for name in rows_of(record)],
+        ["Median ± half range of the rounds. x timm: images/s over those of timm's eager form of "
+         "the same model as it comes (for DeiT and Swin: tuned), of the rounds' own ratios"],
+        Sources(f"{_say_run(source)}, torch {settings['torch']}, {settings['rounds_done']} rounds "
+                "in turn", _details(record, source)),
+    )  # fmt: skip
+
+
+def _say_run(source: str) -> str:
+    return "This machine" if source == HERE else "1 run"
 
 
 def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
@@ -83,11 +163,12 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
 
     Of several runs of one device and precision the one of most rounds and rows stands.
     """
-    rows, notes = [], []
+    rows, used = [], []
     fullest = _fullest(results(here, committed), "device_kind")
     for kind, precision in sorted(fullest, key=lambda key: (key[0] == "cpu", key[1])):
         record = fullest[kind, precision]
         source = source_of(record, here)
+        used.append(record)
         for name in rows_of(record):
             rival = RIVALS[name]
             if rival.library != "nestlib" or rival.compile:
@@ -100,23 +181,36 @@ def ratios_table(here: Record | None, committed: Sequence[Record]) -> Table:
                  _ratio(record, name, mode, MATMUL, source, "TFLOP/s") or "")
                 for mode in MODES
             ]  # fmt: skip
-        notes.append(f"{source}: {describe_machine(record)}, {record.recipe['rounds_done']} rounds")
     return Table(
-        "Images/s of NesT here over those of timm's, with equal weights and outputs",
-        ("Device", "Model", "Step", "timm as it comes", "timm at its best",
-         "timm in fp32 as it comes", "a matrix product (TFLOP/s)"),
+        "Images per second of NesT here over those of timm's, with equal weights and outputs",
+        ("Device", "Model", "Step", "timm as it comes", "timm at its best", "timm in fp32",
+         "matrix product"),
         rows or [(NOT_RUN, *[""] * 6)],
-        ["Median ± half range of the rounds' own ratios. At its best: the fastest of timm's "
-         "forms in that run: as it comes, tuned (fused or plain attention, channels first "
-         "or last) and, in the bench's full form, compiled. The matrix product is "
-         "the machine's own, large and square, in the same precision and run: 1 is the most that "
-         "any model could reach", *notes],
+        ["Median ± half range of the rounds' own ratios. In fp32: as it comes, beside a run in "
+         "bf16",
+         "At its best: the fastest of timm's forms in that run: as it comes, tuned (fused or plain "
+         "attention, channels first or last) or compiled",
+         "Matrix product: TFLOP/s over those of a large square product in the same run; 1 is the "
+         "most that any model could reach"],
+        _run_sources(used),
     )  # fmt: skip
 
 
+def _run_sources(records: Sequence[Record]) -> Sources | None:
+    """As `find_sources`, with the number of rounds."""
+    found = find_sources(records)
+    if found is None:
+        return None
+    rounds = " and ".join(str(r.recipe["rounds_done"]) for r in records)
+    return Sources(f"{found.line}, {rounds} rounds", found.details)
+
+
 def fullest_runs(here: Record | None, committed: Sequence[Record]) -> list[Record]:
-    """Of several runs on one machine in one precision the one of most rows and rounds."""
-    return list(_fullest(results(here, committed), "device").values())
+    """Of several runs on one machine in one precision the one of most rows and rounds; GPUs' come
+    first, and fp32 before bf16."""
+    found = _fullest(results(here, committed), "device").values()
+    by_precision = sorted(found, key=lambda record: record.recipe["precision"], reverse=True)
+    return sorted(by_precision, key=lambda record: record.environment["device_kind"] != "cuda")
 
 
 def _fullest(runs: Sequence[Record], per: str) -> dict[tuple[str, str], Record]:
@@ -136,29 +230,38 @@ def _extent(record: Record) -> tuple[int, int]:
 def targets_table(here: Record | None, committed: Sequence[Record]) -> Table:
     """The targets, each with the fullest run that measured it in enough rounds."""
     rows, runs = [], sorted(results(here, committed), key=_extent, reverse=True)
+    used: dict[str, Record] = {}
     for target in TARGETS:
-        measured = [
-            reach(record, target, source_of(record, here)) for record in runs
+        measured = {
+            record.run_id: number for record in runs
             if record.environment["device_kind"] == target.device_kind
             and record.recipe["precision"] == target.precision
-        ]  # fmt: skip
-        found = [number for number in measured if number is not None]
-        number = next((n for n in found if n.n >= MIN_ROUNDS), found[0] if found else None)
+            and (number := reach(record, target, source_of(record, here)))
+        }  # fmt: skip
+        enough = (name for name, number in measured.items() if number.n >= MIN_ROUNDS)
+        name = next(enough, next(iter(measured), None))
+        used |= {record.run_id: record for record in runs if record.run_id == name}
+        number = measured.get(name)
         rows.append((
-            f"{DEVICES[target.device_kind]}, {target.precision}", target.contender,
-            MODES[target.mode], f"{target.against}, {target.unit}",
-            Number(target.at_least, "set beforehand", 2), number or NOT_RUN, judge(number, target),
-            number.source if number else "",
+            f"{DEVICES[target.device_kind]}, {target.precision}",
+            target.contender.removeprefix("nestlib "),
+            MODES[target.mode], _say_base(target),
+            Number(target.at_least, "set beforehand", 2), number or NOT_RUN,
+            judge(number, target) if number else "",
         ))  # fmt: skip
     return Table(
-        "Targets: how many times as fast as what it is held against a contender shall be",
-        ("Machine", "Contender", "Step", "Held against", "At least", "Measured", "Verdict",
-         "Measured on"),
+        "Targets, set before the work began: how many times as fast as what it is held against",
+        ("Machine", "Here", "Step", "Held against", "At least", "Measured", "Verdict"),
         rows,
         [f"Median ± half range of the rounds' own ratios; fewer than {MIN_ROUNDS} rounds judge "
-         "nothing. At its best: the fastest of timm's forms of the model in that run, tuned, "
-         "compiled or as it comes"],
+         "nothing. Images per second where no other unit is named"],
+        _run_sources(list(used.values())),
     )  # fmt: skip
+
+
+def _say_base(target: Target) -> str:
+    unit = "" if target.unit == "images/s" else f" ({target.unit})"
+    return f"{target.against}{unit}"
 
 
 def reach(record: Record, target: Target, source: str) -> Number | None:
@@ -237,28 +340,27 @@ def _row(record: Record, name: str, source: str) -> tuple[Cell, ...]:
     cells: list[Cell] = [number or "" for number in numbers]
     if "" in cells:  # the reason stands once, where the numbers end
         cells[cells.index("")] = row.get("error", NOT_RUN)
-    machine = source if source == HERE else describe_machine(record)
-    return (name, str(row["batch_size"]), *cells, machine)
+    return (name, str(row["batch_size"]), *cells)
 
 
-def _notes(record: Record, source: str) -> list[str]:
+def _details(record: Record, source: str) -> tuple[str, ...]:
     """How a run was made, on which paths, and that it compared one function."""
     settings, best = record.recipe, record.recipe["matmul_tflops"]
     rate = median_of(best["rounds"], source)
     differences = ", ".join(
         f"{model} {value:.1g}" for model, value in settings["logit_differences"].items()
     )
-    return [
-        f"{source}: {record.environment['device']}, {settings['threads']} threads, "
-        f"{settings['precision']}, torch {settings['torch']}, timm "
-        f"{record.environment['packages']['timm']}, {settings['rounds_done']} rounds in turn of "
-        f"{settings['seconds_per_round']:g} s or more a contender and mode, warm-up "
-        f"{settings['warmup']} steps; product of two matrices of {best['size']}x{best['size']}: "
-        f"{rate} TFLOP/s; largest difference of logits to timm's before timing, fp32: "
-        f"{differences}; multiply-adds by {settings['flop_counter']}; record {record.run_id}, "
-        f"{record.environment['finished'][:10]}",
-        f"{source}, how each ran, if tuned the fastest tried before timing: {_paths(record)}",
-    ]
+    return (
+        f"Record {record.run_id}, {record.environment['finished'][:10]}: "
+        f"{record.environment['device']}, {settings['threads']} threads, timm "
+        f"{record.environment['packages']['timm']}; each contender and mode ran "
+        f"{settings['seconds_per_round']:g} s or more per round, after {settings['warmup']} steps "
+        "of warm-up",
+        f"Product of two matrices of {best['size']}x{best['size']}: {rate} TFLOP/s; multiply-adds "
+        f"by {settings['flop_counter']}; TFLOP/s = 2 x multiply-adds x images/s",
+        f"Largest difference of logits to timm's before timing, in fp32: {differences}",
+        f"How each ran; what is tuned took the fastest form tried before: {_paths(record)}",
+    )
 
 
 def _paths(record: Record) -> str:

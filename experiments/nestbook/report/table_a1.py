@@ -1,5 +1,7 @@
 """Table A1: as printed, as its authors corrected it, and the models' own counts."""
 
+from collections.abc import Sequence
+
 import torch
 
 from nestbook.paper import (
@@ -26,6 +28,35 @@ def table_a1() -> list[Table]:
     return [_printed(), _corrected(), _counted()]
 
 
+def say_table_a1() -> str:
+    """How the models' counts compare with the printed millions, by either reading of attention."""
+    sizes = {size: f"NesT-{letter}" for size, letter in _SIZES.items()}
+    equal = sum(
+        round(_count(f"nest_{size}_imagenet", num_classes=1000)[-1].value) == TABLE2[row].params_m
+        for size, row in sizes.items()
+    )
+    counts = {
+        attention: [
+            _count(f"nest_{size}_cifar", attention, num_classes=10)[-1].value for size in sizes
+        ]
+        for attention in ("multi_query", "multi_head")
+    }
+    printed = [TABLE1[row].params_m for row in sizes.values()]
+    fits = any([round(n, 1) for n in values] == printed for values in counts.values())
+    return (
+        f"{equal} of {len(sizes)} ImageNet models have the printed millions of parameters. For "
+        f"CIFAR the paper prints {_list(printed)} million. The models count "
+        f"{_list(counts['multi_query'])} with the published code's multi-query attention and "
+        f"{_list(counts['multi_head'])} with multi-head attention: {'one' if fits else 'neither'} "
+        "fits to the last digit."
+    )
+
+
+def _list(numbers: Sequence[float]) -> str:
+    *others, last = (f"{number:.1f}" for number in numbers)
+    return f"{', '.join(others)} and {last}"
+
+
 def _columns() -> tuple[str, ...]:
     return ("Input", "S", "Block (n)", *(f"Hierarchy {i}" for i in range(1, 6)))
 
@@ -48,21 +79,20 @@ def _letters(values: dict[str, tuple[int, ...]]) -> str:
 
 def _printed() -> Table:
     return Table(
-        "Table A1 as the paper prints it: [width, heads] x layers, blocks; hierarchy 1 is the top",
+        "Table A1 as printed: [width, heads] x layers, blocks; hierarchy 1 is the top",
         _columns(),
         [_row(row) for row in TABLE_A1],
         [f"32x32: {_letters(TABLE_A1_CIFAR)} for T, S, B",
-         f"224x224: {_letters(TABLE_A1_IMAGENET)} for T, S, B", "Source: paper, Table A1"],
+         f"224x224: {_letters(TABLE_A1_IMAGENET)} for T, S, B"],
     )  # fmt: skip
 
 
 def _corrected() -> Table:
     return Table(
-        "The 224x224 line as its authors corrected it (D2)",
+        "The 224x224 line as its authors corrected it, in their code and issue 2 of it",
         _columns(),
         [_row(TABLE_A1_IMAGENET_ROW_CORRECTED)],
-        [f"224x224: {_letters(TABLE_A1_IMAGENET_CORRECTED)} for T, S, B",
-         "Source: published code (models/nest_net.py) and issue 2 of its repository"],
+        [f"{_letters(TABLE_A1_IMAGENET_CORRECTED)} for T, S, B"],
     )  # fmt: skip
 
 
@@ -78,11 +108,11 @@ def _counted() -> Table:
         printed = Number(TABLE2[f"NesT-{letter}"].params_m, PAPER, 0)
         rows.append((*_count(f"nest_{size}_imagenet", num_classes=1000), printed))
     return Table(
-        "What nestlib's models count to",
+        "Parameters of nestlib's models, image side first",
         ("Model", "Attention", "Width", "Heads", "Layers", "Blocks", "Params (M)", "Printed (M)"),
         rows,
-        ["Image side first. Params: counted on this machine; Printed: paper, Tables 1 and 2 (D15)",
-         "CIFAR models with 10 classes at S = 1, ImageNet models with 1,000 classes"],
+        ["CIFAR models with 10 classes at S = 1, ImageNet models with 1,000 classes. Printed: "
+         "Tables 1 and 2"],
     )  # fmt: skip
 
 

@@ -91,7 +91,29 @@ class Link:
         return f'<a href="{html.escape(target)}">{html.escape(self.text)}</a>'
 
 
-Cell = Number | Link | str
+@dataclass(frozen=True)
+class Fold:
+    """A word that opens to a list: links, each with what is said of it. In Markdown the word alone.
+
+    A long list scrolls in its own box, so that a table stays short where it is opened.
+    """
+
+    text: str
+    items: tuple[tuple[Link, str], ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_html(self) -> str:
+        items = "".join(
+            f"<li>{link.to_html()} {html.escape(said)}</li>" for link, said in self.items
+        )
+        style = "font-weight:normal;max-height:20em;overflow-y:auto;padding-left:1.2em"
+        summary = f'<summary style="cursor:pointer">{html.escape(self.text)}</summary>'
+        return f'<details>{summary}<ul style="{style}">{items}</ul></details>'
+
+
+Cell = Number | Link | Fold | str
 
 
 @dataclass(frozen=True)
@@ -130,9 +152,7 @@ class Table:
     def to_markdown(self) -> str:
         """GitHub's Markdown, columns aligned so that it reads well in a terminal too."""
         shown, notes = self._shown
-        cells = [
-            [_in_one_cell(_mark(row[i])) for i in shown] for row in (self.columns, *self.rows)
-        ]
+        cells = [[_in_one_cell(_mark(row[i])) for i in shown] for row in (self.columns, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells)]
         right = [self._is_numeric(i) for i in shown]
 
@@ -152,7 +172,7 @@ class Table:
     def _shown(self) -> tuple[list[int], list[str]]:
         """The columns that are shown, and the notes with what is said of missing runs."""
         columns = [[row[i] for row in self.rows] for i in range(len(self.columns))]
-        empty = [i for i, cells in enumerate(columns) if {*cells} <= {NOT_RUN, ""}]
+        empty = [i for i, cells in enumerate(columns) if i and {*cells} <= {NOT_RUN, ""}]
         lacking = [i for i in empty if NOT_RUN in columns[i]]
         if not lacking or len(empty) == len(columns) - 1:
             empty, lacking = [], []
@@ -225,7 +245,7 @@ def _items(lines: Iterable[str]) -> str:
 def _to_html(cell: Cell) -> str:
     if cell == NOT_RUN:
         return f'<span title="{NOT_RUN}">{NOT_RUN_MARK}</span>'
-    return cell.to_html() if isinstance(cell, Link) else html.escape(str(cell))
+    return cell.to_html() if isinstance(cell, Link | Fold) else html.escape(str(cell))
 
 
 class Text(Protocol):

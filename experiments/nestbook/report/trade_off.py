@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -12,7 +12,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from nestbook.paper import Table1Row, Table2Row
 from nestbook.report.cost import ANCHOR as REFERENCE
-from nestbook.report.cost import PRINTED, TITLES, best_run, describe_machine, images_per_second
+from nestbook.report.cost import PRINTED, TITLES, best_run, images_per_second
+from nestbook.report.means import short_device
 from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks, mark_look
 from nestlib.records import Record
 
@@ -21,6 +22,16 @@ FAMILY_MARKERS = {
     "NesT": "o", "Swin": "s", "DeiT": "^", "PVT": "v", "CCT": "P", "ViT": "P", "WRN": "X",
     "ResNet": "X", "Pyramid": "p", "EffNet": "D", "RegNetY": "p",
 }  # fmt: skip
+
+
+def family_of(row: str) -> str:
+    """Such as "NesT" of the row NesT-T."""
+    return re.match("[A-Za-z]+", row)[0]
+
+
+def name_group(group: str) -> str:
+    """As a table has room for: "full attention" of "transformer, full attention"."""
+    return group.removeprefix("transformer, ")
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Point:
 
     @property
     def family(self) -> str:
-        return re.match("[A-Za-z]+", self.name)[0]
+        return family_of(self.name)
 
     @property
     def slug(self) -> str:
@@ -90,11 +101,13 @@ _FILLS = {
 
 
 def plot_trade_off(
-    points: Sequence[Point], *, stem: str, accuracy_label: str, description: str, machine: str
-) -> Picture:
-    """Accuracy against relative speed and parameters: left as the paper prints, right as here.
+    points: Sequence[Point], cost: str, *, stem: str, accuracy_label: str, description: str,
+    machine: str,
+) -> Picture:  # fmt: skip
+    """Accuracy against a cost: left as the paper prints both, right as here.
 
-    accuracy_label: the y axis, with its unit; machine: what measured, for the right column's title.
+    cost: "speed", relative to NesT-T's, or "params".
+    accuracy_label: the y axis, with its unit; machine: what measured, for the right panel's title.
 
     Raises:
         KeyError: NesT-T, the unit of speed, is not among the points.
@@ -103,30 +116,28 @@ def plot_trade_off(
         "paper": _paper_marks(points, accuracy_label), "here": _our_marks(points, accuracy_label)
     }  # fmt: skip
     marks = {
-        (side, cost): [mark for mark in columns[side] if getattr(mark, cost) is not None]
-        for cost in _X_LABELS for side in columns
-    }  # fmt: skip
-    notes = {cost: _note(points, marks["here", cost], cost) for cost in _X_LABELS}
+        side: [mark for mark in column if getattr(mark, cost) is not None]
+        for side, column in columns.items()
+    }
+    note = _note(points, marks["here"], cost)
     title = textwrap.fill(f"here ({machine})", 46, break_on_hyphens=False)
     tooltips = {}
     with drawing_style():
-        figure, panels = _layout(title, list(notes.values()), any(p.published for p in points))
+        figure, panels = _layout(title, note, any(p.published for p in points))
         _legend(figure, points)
-        panels["paper", "speed"].set_title("paper (its GPU, not named)")
-        panels["here", "speed"].set_title(title)
-        for (side, cost), axes in panels.items():
-            _draw(axes, marks[side, cost], cost, f"{side}-{cost}")
+        panels["paper"].set_title("paper (its GPU, not named)")
+        panels["paper"].set_ylabel(accuracy_label, rotation_mode="anchor")
+        panels["here"].set_title(title)
+        panels["here"].annotate(
+            note, (0, 0), (0, -33), xycoords="axes fraction", textcoords="offset points",
+            fontsize=_TEXT, va="top",
+        )  # fmt: skip
+        for side, axes in panels.items():
+            _draw(axes, marks[side], cost, f"{side}-{cost}")
             axes.set_xlabel(_X_LABELS[cost])
-            if side == "paper":
-                axes.set_ylabel(accuracy_label, rotation_mode="anchor")
-            else:
-                axes.annotate(
-                    notes[cost], (0, 0), (0, -33), xycoords="axes fraction",
-                    textcoords="offset points", fontsize=_TEXT, va="top",
-                )  # fmt: skip
-        _scale(panels)
-        for (side, cost), axes in panels.items():
-            tooltips |= _label(axes, marks[side, cost], cost, f"{side}-{cost}")
+        _scale(panels.values(), cost)
+        for side, axes in panels.items():
+            tooltips |= _label(axes, marks[side], cost, f"{side}-{cost}")
     return Picture(figure, stem, description, tooltips)
 
 
@@ -134,8 +145,9 @@ def plot_rows(
     table: str, accuracy_label: str, column: str, our_accuracy: Mapping[str, tuple[float, str]],
     here: Record | None, committed: Sequence[Record],
     published_accuracy: Mapping[str, tuple[float, str]] = {},
-) -> Picture:  # fmt: skip
-    """A table's rows: costs from one bench (report.cost.best_run), accuracies as handed in.
+) -> tuple[Picture, Picture]:  # fmt: skip
+    """A table's rows against speed, and against parameters: costs from one bench
+    (report.cost.best_run), accuracies as handed in.
 
     column: of the accuracies that the paper prints.
     our_accuracy: {row: (%, where from)} of models trained here, of records alone;
@@ -144,7 +156,7 @@ def plot_rows(
     record = best_run(here, committed)
     machine, source = "nothing measured yet", ""
     if record is not None:
-        machine = describe_machine(record)
+        machine = f"{short_device(record.environment['device'])}, {record.recipe['precision']}"
         source = f"{record.recipe['rounds_done']} rounds, record {record.run_id}"
     points = []
     for name, printed in PRINTED[table].items():
@@ -155,14 +167,18 @@ def plot_rows(
             row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source, source,
             name in published_accuracy and name not in our_accuracy,
         ))  # fmt: skip
-    description = (
-        f"{TITLES[table]}: {accuracy_label} against inference speed relative to {REFERENCE} and "
-        f"against parameters, left as the paper prints them, right as measured ({machine}). The "
-        "numbers stand in the tables of the same page."
-    )
-    return plot_trade_off(
-        points, stem=table, accuracy_label=accuracy_label, description=description, machine=machine
-    )
+    costs = {"speed": f"inference speed relative to {REFERENCE}", "params": "parameters"}
+    stems = {"speed": table, "params": f"{table}_params"}
+    speed, params = (
+        plot_trade_off(
+            points, cost, stem=stems[cost], accuracy_label=accuracy_label, machine=machine,
+            description=f"{TITLES[table]}: {accuracy_label} against {words}, left as the paper "
+            f"prints it, right as measured ({machine}). The numbers stand in the tables of the "
+            "same page.",
+        )
+        for cost, words in costs.items()
+    )  # fmt: skip
+    return speed, params
 
 
 def _paper_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
@@ -220,21 +236,19 @@ def _note(points: Sequence[Point], drawn: Sequence[_Mark], cost: str) -> str:
     return "\n".join(textwrap.fill(part, 54, break_on_hyphens=False) for part in parts)
 
 
-def _layout(title: str, notes: Sequence[str], third_line: bool) -> tuple[Figure, dict[tuple, Axes]]:
-    """2x2 panels of fixed size in a 7 in wide figure that is as tall as its texts need."""
+def _layout(title: str, note: str, third_line: bool) -> tuple[Figure, dict[str, Axes]]:
+    """Two panels of fixed size in a 7 in wide figure that is as tall as its texts need."""
     line = 0.125  # inches
     top = 0.77 + 0.2 * third_line + title.count("\n") * line
-    gap, bottom = (0.58 + len(note.splitlines()) * line for note in notes)
-    panel = 2.9
-    height = top + 2 * panel + gap + bottom
+    bottom, panel = 0.48 + len(note.splitlines()) * line, 2.9
+    height = top + panel + bottom
     figure = Figure(figsize=(7, height))
     grid = figure.subplots(
-        2, 2, sharex="row", sharey=True,
+        1, 2, sharex=True, sharey=True,
         gridspec_kw={"left": 0.55 / 7, "right": 1 - 0.12 / 7, "wspace": 0.07,
-                     "top": 1 - top / height, "bottom": bottom / height, "hspace": gap / panel},
+                     "top": 1 - top / height, "bottom": bottom / height},
     )  # fmt: skip
-    keys = [(side, cost) for cost in _X_LABELS for side in ("paper", "here")]
-    return figure, dict(zip(keys, grid.flat))
+    return figure, dict(zip(("paper", "here"), grid))
 
 
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
@@ -259,8 +273,6 @@ def _legend(figure: Figure, points: Sequence[Point]) -> None:
 
 def _draw(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> None:
     """Marks on a thin line through each family, in the order of its rows."""
-    if not marks:
-        axes.text(0.5, 0.5, "no points yet", ha="center", color="0.4", transform=axes.transAxes)
     for family in dict.fromkeys(mark.point.family for mark in marks):
         sizes = [mark for mark in marks if mark.point.family == family]
         color = GROUP_COLORS[sizes[0].point.printed.group]
@@ -272,9 +284,9 @@ def _draw(axes: Axes, marks: Sequence[_Mark], cost: str, prefix: str) -> None:
             )  # fmt: skip
 
 
-def _scale(panels: dict[tuple, Axes]) -> None:
+def _scale(panels: Collection[Axes], cost: str) -> None:
     """Log axes with plain numbers, and room for the labels."""
-    for (_, cost), axes in panels.items():
+    for axes in panels:
         axes.set_xscale("log")
         axes.margins(x=0.15, y=0.07)
         axes.xaxis.set_minor_locator(NullLocator())
@@ -285,7 +297,7 @@ def _scale(panels: dict[tuple, Axes]) -> None:
         else:
             axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
-    for axes in panels.values():  # Matplotlib would find them when it draws: too late for names
+    for axes in panels:  # Matplotlib would find them when it draws: too late for names
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
 
 

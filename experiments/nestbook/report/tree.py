@@ -1,5 +1,6 @@
 """Figures 3 and 8: images with their chosen blocks framed, and the tree that each class walks."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,13 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from nestbook.report.pictures import PALETTE, Picture, drawing_style
+from nestbook.report.pictures import PALETTE, SMALL, Picture, drawing_style
+from nestbook.report.tables import Number, Table
 from nestlib.explain.gradcat import Traversal
 
-# Okabe and Ito's, one a class, each readable as text on white and as a frame on a photo.
+# Okabe and Ito's, one per class, each readable as text on white and as a frame on a photo.
 COLORS = PALETTE[:4]
 CHILDREN = ("upper left", "upper right", "lower left", "lower right")
 _DASHES = ("--", "-")  # of frames: on the way, and the leaf block
+_NODE = 0.64  # width of a node; a step is 1
+_RAISED = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 
 
 def draw_trees(
@@ -23,7 +27,7 @@ def draw_trees(
 
     Args:
         image: (H, W, 3) uint8, what the model saw without its normalisation.
-        traversal: of that image repeated, a class each.
+        traversal: of that image repeated, one class per row.
         class_names: one for each of its rows.
         stem: names the picture.
 
@@ -36,7 +40,7 @@ def draw_trees(
     if len(class_names) != rows:
         raise ValueError(f"{len(class_names)} class names for {rows} rows; give one each")
     with drawing_style():
-        figure = Figure(figsize=(7.2, max(2.2, 1.05 * rows)), layout="constrained")
+        figure = Figure(figsize=(7.2, max(2.2, 1.1 * rows)), layout="constrained")
         grid = figure.add_gridspec(rows, 2, width_ratios=(1, 1.9))
         _draw_image(figure.add_subplot(grid[:, 0]), image, traversal.boxes)
         tooltips = {}
@@ -51,14 +55,17 @@ def draw_trees(
 
 
 def draw_walks(
-    images: np.ndarray, traversal: Traversal, class_names: Sequence[str], stem: str
-) -> Picture:
-    """Several images, each with the walk of one class, two a line: figure 8, left.
+    images: np.ndarray, traversal: Traversal, class_names: Sequence[str], stem: str, *,
+    hits: Sequence[bool] | None = None, beside: Table | None = None,
+) -> Picture:  # fmt: skip
+    """Several images, each with the walk of one class, two per line, and a table: figure 8.
 
     Args:
         images: (B, H, W, 3) uint8, what the model saw without its normalisation.
-        traversal: a row an image.
-        class_names: one an image.
+        traversal: one row per image.
+        class_names: one per image.
+        hits: whether each walk ends on its object, where that is known.
+        beside: what stands on the right, as the paper has it.
 
     Raises:
         ValueError: another number of rows or names than images.
@@ -70,18 +77,54 @@ def draw_walks(
             "of each"
         )
     lines, tooltips = -(-B // 2), {}
+    ends = [""] * B if hits is None else [": a hit" if hit else ": a miss" for hit in hits]
     with drawing_style():
-        figure = Figure(figsize=(7.2, 1.45 * lines), layout="constrained")
-        grid = figure.add_gridspec(lines, 4, width_ratios=(1, 1.8, 1, 1.8))
-        for row, (image, name) in enumerate(zip(images, class_names)):
+        figure = Figure(figsize=(7.2, 1.55 * lines), layout="constrained")
+        widths = (1, 1.35, 1, 1.35) + ((2.2,) if beside else ())
+        grid = figure.add_gridspec(lines, len(widths), width_ratios=widths)
+        for row, (image, name, end) in enumerate(zip(images, class_names, ends)):
             line, half = divmod(row, 2)
             framed = figure.add_subplot(grid[line, 2 * half])
             _draw_image(framed, image, traversal.boxes[row : row + 1])
-            framed.set_title(_label(traversal, row, name).replace("\n", ", "), color=COLORS[0])
+            framed.set_title(f"{name}{end}", color=COLORS[0], loc="left")
             axes = figure.add_subplot(grid[line, 2 * half + 1])
             tooltips |= _draw_tree(axes, traversal, row, name, COLORS[0])
-    text = f"Images and the path of one class of each. {_say(traversal, class_names)}."
-    return Picture(figure, stem, text, tooltips)
+        if beside:
+            tooltips |= _draw_table(figure.add_subplot(grid[:, -1]), beside)
+    names = [f"{name}{end}" for name, end in zip(class_names, ends)]
+    text = f"Images and the path of one class of each. {_say(traversal, names)}."
+    return Picture(figure, stem, f"{text}{_say_table(beside) if beside else ''}", tooltips)
+
+
+def _draw_table(axes: Axes, table: Table) -> dict[str, str]:
+    """A small table: its caption, its columns' names, a line for each row."""
+    tooltips, rows, columns = {}, len(table.rows), len(table.columns)
+    axes.axis("off")
+    axes.set(xlim=(0, 1), ylim=(rows + 0.4, -2.8))
+    places = [0.04, *np.linspace(0.72, 1, columns - 1)] if columns > 2 else [0.04, 1]
+    axes.text(0.04, -2.5, table.caption, weight="bold", va="center")
+    for i, (x, name) in enumerate(zip(places, table.columns)):
+        words = name.replace(", ", ",\n").replace(" ImageNet", "\nImageNet")
+        axes.text(x, -0.7, words, ha="right" if i else "left", va="bottom", fontsize=SMALL)
+    axes.axhline(-0.5, color="0.3", lw=0.8)
+    axes.axhline(rows - 1.5, color="0.3", lw=0.5)  # above the paper's own row, its last
+    for y, row in enumerate(table.rows):
+        weight = "bold" if y == rows - 1 else "normal"
+        for i, (x, cell) in enumerate(zip(places, row)):
+            gid = f"cell{y}-{i}"
+            axes.text(x, y, str(cell), ha="right" if i else "left", va="center", weight=weight,
+                      gid=gid)  # fmt: skip
+            if isinstance(cell, Number):
+                tooltips[gid] = f"{row[0]}, {table.columns[i]}: {cell} ({cell.source})"
+    return tooltips
+
+
+def _say_table(table: Table) -> str:
+    rows = (
+        f"{name} " + ", ".join(f"{cell} ({title})" for title, cell in zip(table.columns[1:], cells))
+        for name, *cells in table.rows
+    )
+    return f" {table.caption}: {'; '.join(rows)}."
 
 
 def _label(traversal: Traversal, row: int, name: str) -> str:
@@ -96,7 +139,7 @@ def _say(traversal: Traversal, class_names: Sequence[str]) -> str:
 
 
 def _draw_image(axes: Axes, image: np.ndarray, walks: np.ndarray) -> None:
-    """walks: boxes (walks, L, 4), framed in a colour each."""
+    """walks: boxes (walks, L, 4), framed in one colour each."""
     axes.imshow(image, interpolation="nearest")
     axes.axis("off")
     for boxes, color in zip(walks, COLORS):
@@ -120,10 +163,11 @@ def _draw_tree(axes: Axes, traversal: Traversal, row: int, name: str, color: str
     path, values = traversal.path[row], traversal.activations[row].reshape(-1, 4)
     tooltips = {}
     axes.axis("off")
-    axes.set(xlim=(0, len(path) + 0.5), ylim=(-0.6, 3.6))
+    axes.set(xlim=(0, len(path) + 0.3), ylim=(-1.1, 3.6))
     start = (0.05, 1.5)
     for step, (child, four) in enumerate(zip(path, values)):
-        x = step + 0.55
+        x, (texts, unit) = step + 0.45, _comparable(four)
+        axes.text(x + _NODE / 2, -0.8, unit, ha="center", va="center", fontsize=6, color="0.35")
         for i, value in enumerate(four):
             y, chosen = 3 - i, i == child
             axes.plot(
@@ -132,14 +176,30 @@ def _draw_tree(axes: Axes, traversal: Traversal, row: int, name: str, color: str
             )  # fmt: skip
             gid = f"class{row}-step{step}-{i}"
             axes.add_patch(FancyBboxPatch(
-                (x, y - 0.3), 0.52, 0.6, boxstyle="round,pad=0,rounding_size=0.08", gid=gid,
+                (x, y - 0.3), _NODE, 0.6, boxstyle="round,pad=0,rounding_size=0.08", gid=gid,
                 facecolor=color if chosen else "white", edgecolor=color if chosen else "0.6",
                 linewidth=0.8, zorder=2,
             ))  # fmt: skip
             axes.text(
-                x + 0.26, y, f"{value:.2g}", ha="center", va="center", fontsize=6.5, zorder=3,
+                x + _NODE / 2, y, texts[i], ha="center", va="center", fontsize=6.2, zorder=3,
                 color="white" if chosen else "0.25",
             )  # fmt: skip
             tooltips[gid] = f"{name}, step {step + 1}, {CHILDREN[i]}: {value:.4g}"
-        start = (x + 0.52, 3 - child)
+        start = (x + _NODE, 3 - child)
     return tooltips
+
+
+def _comparable(values: np.ndarray) -> tuple[list[str], str]:
+    """Values with one power of ten for all, which stands apart, and digits that tell them apart.
+
+    As the explorer writes them (explorer/page/words.js).
+    """
+    largest = np.abs(values).max()
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    power = 0 if -1 <= power <= 2 else power
+    scaled = values / 10.0**power
+    second, first = np.sort(scaled)[-2:]
+    digits = 3 if f"{first:.2f}" == f"{second:.2f}" else 2
+    texts = [f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") for value in scaled]
+    raised = str(power).translate(str.maketrans("-0123456789", _RAISED))
+    return texts, f"\N{MULTIPLICATION SIGN} 10{raised}" if power else ""

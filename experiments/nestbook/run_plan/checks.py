@@ -1,4 +1,4 @@
-"""What of the run plan would be refused on the machine, found here, where there is no GPU."""
+"""Find, without a GPU, what the GPU's machine would refuse of the run plan."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from nestlib.records import Store, open_store
 def check_entries(
     entries: Sequence[Entry], device_type: str = "cuda", store: Store | None = None
 ) -> list[str]:  # fmt: skip
-    """One line for each entry that could not be carried out as it stands; none where all can be.
+    """One line for each entry that cannot be carried out as it stands; empty if all can.
 
     Networks are built on the meta device, so nothing is allocated.
 
@@ -60,7 +60,7 @@ def parse_command(command: str) -> dict:
     program, name, *words = shlex.split(command)
     commands = _nest().commands
     if program != "nest" or name not in commands:
-        raise ValueError(f"`{command}` is no command; `nest` has {', '.join(commands)}")
+        raise ValueError(f"`{command}` is not a command; `nest` has {', '.join(commands)}")
     try:
         return commands[name].make_context(name, words).params
     except Exception as error:  # click's own, which typer may carry under another name
@@ -90,14 +90,14 @@ def _check_bench(entry: Entry, device_type: str) -> None:
 
 
 def _check_teacher(recipe: Recipe, earlier: set[str], store: Store) -> None:
-    """Raise ValueError where the teacher will not have been trained, or on other classes."""
+    """Raise ValueError if the teacher will not have been trained, or on other classes."""
     lesson = recipe.distillation
     name, seed = lesson.teacher_recipe
     teacher = get_recipe(name, seed=seed)
     if lesson.teacher not in earlier and store.find(lesson.teacher) is None:
         raise ValueError(
-            f"its teacher {lesson.teacher} has no record and is no earlier entry; put it before"
+            f"its teacher {lesson.teacher} has no record and is not an earlier entry; put it before"
         )
     classes = [dataset_info(one.dataset).num_classes for one in (recipe, teacher)]
     if classes[0] != classes[1]:
-        raise ValueError(f"it has {classes[0]} classes, its teacher {name} {classes[1]}")
+        raise ValueError(f"it has {classes[0]} classes and its teacher {name} has {classes[1]}")

@@ -36,8 +36,8 @@ class Compilations:
         self.running = {job: _start(job, folder / f"{i}.log", device) for i, job in enumerate(jobs)}
 
     def wait(self, seconds: float, now: Callable[[], float] = time.monotonic) -> dict[Job, str]:
-        """Wait at most so long, end what still runs, and say of each job what came of it: "" or why
-        it is not compiled."""
+        """Wait at most `seconds`, end what still runs, and return for each job "" or why it is not
+        compiled."""
         deadline, said = now() + seconds, {}
         for job, process in self.running.items():
             try:
@@ -64,7 +64,7 @@ def _start(job: Job, log: Path, device: str) -> subprocess.Popen:
 
 
 def main(kind: str, name: str, device: str) -> str:
-    """Compile one job; "" or why it cannot be."""
+    """Compile one job; return "" or why it failed."""
     where = torch.device(device)
     if kind == "row":
         return prepare_rival(name, where)

@@ -1,10 +1,10 @@
-"""The run plan: what one GPU should measure and train, in order, and what of it has a record.
+"""The run plan: what one GPU should measure and train, in order, and which parts have a record.
 
     nest evidence                                  # the plan, and each entry's record
     nest evidence --run --max-time 9m --data-dir DATA
 
 The second carries out what has no record from the top, stops cleanly before its time is over and
-goes on where it stopped. So a GPU lent for minutes is used whole, whatever was done before. Each
+resumes where it stopped. So a GPU lent for minutes is used whole, whatever was done before. Each
 entry is cut so that a quarter of an hour of one GPU is enough for it.
 """
 
@@ -82,12 +82,12 @@ class Entry:
 
     @property
     def minutes(self) -> float:
-        """Expected ones, from multiply-adds at ASSUMED_TFLOPS."""
+        """Expected minutes, from multiply-adds at ASSUMED_TFLOPS."""
         return expect_minutes(self.recipe) if self.recipe else BENCH_MINUTES
 
     @property
     def command(self) -> str:
-        """The command line that carries out this entry alone."""
+        """The command line that carries out only this entry."""
         if self.recipe:
             words = ["train", self.recipe.name]
             words += [word for each in list_overrides(self.recipe) for word in ("--set", each)]
@@ -99,7 +99,7 @@ class Entry:
         return shlex.join(["nest", *words, "--commit-record"])
 
     def find(self, store: Store, data_dir: Path | None = None) -> Record | None:
-        """Its record of a GPU, if there is one: of a bench the full form, in its precision."""
+        """Its record of a GPU, if there is one; for a bench in the full form and its precision."""
         if self.recipe is None:
             found = store.find_benches(f"{self.bench}-full")
             found = [r for r in found if r.run_id.endswith(f"-{self.precision}")]
@@ -114,7 +114,7 @@ def list_entries() -> list[Entry]:
 
 
 def list_left_out() -> list[Entry]:
-    """What would stand in the plan but takes longer than TRAIN_MINUTES at its shortest schedule."""
+    """Runs left out of the plan: they take longer than TRAIN_MINUTES at their shortest schedule."""
     return [entry for entry in _candidates() if not _fits(entry)]
 
 
@@ -149,7 +149,7 @@ def _items() -> list[tuple[str, str, list[str | Recipe | GanRecipe]]]:
 
 @cache
 def _candidates() -> list[Entry]:
-    """All entries, cut; each once, where it first stands."""
+    """All entries, cut; each once, at its first place."""
     entries: dict[str, Entry] = {}
     for number, (title, decides, runs) in enumerate(_items(), 1):
         for run in runs:
@@ -165,8 +165,8 @@ def _fits(entry: Entry) -> bool:
 
 
 def cut(recipe: Recipe | GanRecipe) -> Recipe | GanRecipe:
-    """The recipe by its own schedule where that takes at most TRAIN_MINUTES, else by the longest of
-    SCHEDULES that does; by the shortest where none does."""
+    """The recipe by its own schedule if that takes at most TRAIN_MINUTES, else by the longest of
+    SCHEDULES that does; by the shortest if none does."""
     if recipe.name == HEADLINE:
         return recipe
     field = "steps" if isinstance(recipe, GanRecipe) else "epochs"
@@ -235,12 +235,12 @@ def run_entries(
     max_seconds: float | None = None, device: str = "cuda",
     only: int = 0, say: Callable[[str], None] = print,
 ) -> bool:  # fmt: skip
-    """Carry out what has no record, in order, until the time is over; records are committed ones.
+    """Run what has no record, in order, until the time is over; the records are committed ones.
 
     A run that fails is said and passed over. Weights small enough are kept in fp16 beside records.
 
     Args:
-        data_root: a folder with one folder a data set.
+        data_root: a folder with one folder per data set.
         max_seconds: a run is stopped before that and resumed by the next call; a bench is not begun
             with less left than it is expected to take.
         only: the entries of one item; 0: all.
@@ -272,7 +272,9 @@ def run_entries(
                 say(f"{entry.name}: failed: {type(error).__name__}: {error}")
                 complete = False
                 continue
-            say(f"{entry.name}: {'stopped; the next call goes on' if record is None else 'done'}")
+            say(
+                f"{entry.name}: {'stopped; the next call resumes it' if record is None else 'done'}"
+            )
             complete = complete and record is not None
     return complete
 
@@ -299,14 +301,14 @@ def _carry_out(
 def keep_weights(
     recipe: Recipe | GanRecipe, record: Record, store: Store, runs_dir: Path | None
 ) -> Path | None:
-    """Round a run's weights to fp16 beside the committed records; None of a model too large."""
+    """Round a run's weights to fp16 beside the committed records; None for a model too large."""
     if record.summary["num_params"] * 2 > LARGEST_MB * 2**20:
         return None
     return commit_weights(recipe, store, runs_dir=runs_dir)
 
 
 def _planned(figure: str, seeds: int = 1, *others: str) -> list[Recipe | GanRecipe]:
-    """A figure's recipes at budget gpu, and one seed of others'; CIFAR-100 is not at hand yet."""
+    """A figure's recipes at budget gpu, one seed each for other figures; without CIFAR-100."""
     plans = [(figure, seeds), *((other, 1) for other in others)]
     return [
         recipe for name, count in plans for row in plan(name, "gpu", range(count)).values()

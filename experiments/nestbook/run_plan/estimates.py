@@ -1,4 +1,4 @@
-"""What a machine should reach at most in steps that the plan measures, from their FLOPs and bytes.
+"""The most that a machine can reach in the plan's steps, from their FLOPs and bytes.
 
 Nothing is computed: models are on the meta device, where operators give shapes alone. So the first
 figure that a new machine gives can be judged against what its two rates allow.
@@ -46,7 +46,7 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step on one batch has to do, and the least seconds that takes.
+    """The work of a step on one batch, and the least seconds that it takes.
 
     Attributes:
         flops: two a multiply-add, of matrix products and convolutions.
@@ -66,12 +66,12 @@ class Estimate:
 
     @property
     def gflops(self) -> float:
-        """Multiply-adds an image, in units of 10**9, as nestlib.metrics.cost counts them."""
+        """Multiply-adds per image, in units of 10**9, as nestlib.metrics.cost counts them."""
         return self.flops / 2 / self.num_images / 1e9
 
     @property
     def images_per_second(self) -> tuple[float, float]:
-        """At most: by products alone, and by each operator by itself."""
+        """Images per second at most: by products alone, and by each operator by itself."""
         return self.num_images / self.product_seconds, self.num_images / self.operator_seconds
 
 
@@ -97,7 +97,7 @@ class TrainingEstimate:
 
     @property
     def run_seconds(self) -> tuple[float, float]:
-        """Of all epochs at least: by products alone, and by each operator by itself."""
+        """Seconds of all epochs at least: by products alone, and by each operator by itself."""
         step = self.step
         return self.num_steps * step.product_seconds, self.num_steps * step.operator_seconds
 

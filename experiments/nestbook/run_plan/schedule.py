@@ -1,4 +1,4 @@
-"""How long a run may be: its step's time is measured in every form, then its epochs are chosen."""
+"""Choose how long a run may be: time its step in every form, then choose its epochs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ MARGIN = 1.08  # of a run's time over what its steps and evaluations took when t
 
 @dataclass(frozen=True)
 class StepTime:
-    """What one form of a training step took, or why it cannot be had."""
+    """The time of one form of a training step, or why it failed."""
 
     form: str
     seconds: float = 0.0  # a step
@@ -30,7 +30,7 @@ class StepTime:
     error: str = ""
 
     def run_seconds(self, epochs: int, steps_per_epoch: int) -> float:
-        """What a run of so many epochs is expected to take, its evaluations included."""
+        """Expected seconds of a run of `epochs` epochs, evaluations included."""
         return MARGIN * epochs * (steps_per_epoch * self.seconds + self.evaluation_seconds)
 
 

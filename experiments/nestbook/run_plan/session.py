@@ -1,4 +1,4 @@
-"""The time of one device, and what was done in it: parts, each noted in a state file when it ends.
+"""A session on one device: its time, and its parts, each noted in a state file when it ends.
 
 A killed call loses the part that it was at. The state, new records and weights are packed as one
 archive whenever a part has ended, for a machine from which files alone come back.
@@ -53,12 +53,12 @@ PROGRAMS = {
 
 @dataclass
 class Session:
-    """One device's time, and what was done in it.
+    """One device's time, and the parts that were done in it.
 
     Args:
         folder: the state file, logs, caches and results; it outlives a call.
         minutes: of both stages together.
-        data_root: holds one folder a data set; default: the project's data/.
+        data_root: holds one folder per data set; default: the project's data/.
         out: results are copied here too, whenever a part has ended.
         age: seconds that this call took before.
         again: forget what earlier calls have done of a stage that is begun, and of what follows it.
@@ -80,8 +80,8 @@ class Session:
     def __post_init__(self):
         if not LEAST_MINUTES <= self.minutes < math.inf:  # nan neither
             raise ValueError(
-                f"--minutes {self.minutes:g} holds no session; give {LEAST_MINUTES} or more (12 of "
-                "a GPU that is lent for 15)"
+                f"--minutes {self.minutes:g} is too short for a session; give {LEAST_MINUTES} or "
+                "more (12 for a GPU that is lent for 15)"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / STATE
@@ -99,7 +99,7 @@ class Session:
         return self.data_root and self.data_root / self.recipe.dataset
 
     def share(self, seconds: float) -> float:
-        """Of the seconds that a part has in twelve minutes, what it has in this session."""
+        """A part's seconds in this session, given those of a session of twelve minutes."""
         return seconds * min(1, self.minutes / 12)
 
     def left(self) -> float:
@@ -118,7 +118,7 @@ class Session:
         An error ends this part alone.
         """
         if self.is_done(name):
-            self.say(f"{name}: done before (--again does it anew): {self.parts[name]['said']}")
+            self.say(f"{name}: done before (--again repeats it): {self.parts[name]['said']}")
             yield None
             return
         begin, said = self.now(), []
@@ -154,7 +154,7 @@ def choose_recipe(names: Sequence[str], store: Store, device_type: str) -> Recip
 
 
 def _can_be_built(recipe: Recipe) -> bool:
-    """Is the library there that its model is from?"""
+    """Whether the library of a recipe's model is installed."""
     try:
         with torch.device("meta"):
             recipe.build_model(dataset_info(recipe.dataset).num_classes)

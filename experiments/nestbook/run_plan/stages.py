@@ -1,4 +1,4 @@
-"""A quarter of an hour of one GPU, in two calls, for what is most worth measuring.
+"""Use a quarter of an hour of one GPU, in two calls, for what is most worth measuring.
 
 nest evidence --stage 1 --minutes 12    # the machine, the tests that ask for a GPU, NesT's speed
 nest evidence --stage 2 --minutes 12    # a row of the paper: NesT3-T on CIFAR-10, then others
@@ -38,7 +38,7 @@ TESTS = ("tests/test_augment.py", "tests/test_speed.py", "tests/test_gpu.py")  #
 def run_session(
     store: Store, stages: Sequence[int], *, folder: Path, device: str = "cuda", **how
 ) -> bool:  # fmt: skip
-    """Do stages in turn; whether all of their parts were done.
+    """Run stages in turn, and return whether all of their parts were done.
 
     On a CPU it is a rehearsal: its records go to `folder`, never to those of the project.
 
@@ -52,8 +52,8 @@ def run_session(
     where = resolve_device(device)
     if describe_environment(where)["commit"] is None:
         raise ValueError(
-            "records made here would name no commit; set NESTLIB_COMMIT to the one that this is a "
-            "copy of"
+            "records made here would not name a commit; set NESTLIB_COMMIT to the commit of this "
+            "copy"
         )
     if where.type == "cpu":
         folder = folder / "rehearsal"
@@ -63,7 +63,7 @@ def run_session(
 
 
 def run_stage(session: Session, stage: int) -> bool:
-    """Do one stage; whether all of its parts were done.
+    """Run one stage, and return whether all of its parts were done.
 
     Raises:
         FileNotFoundError: stage 2 without the images of its recipe; nothing is begun.
@@ -129,7 +129,7 @@ def _find_driver() -> str:
 
 
 def _run_tests(log: Path, seconds: float) -> str:
-    """The tests that ask for a GPU, in a process of their own; its last line.
+    """Run the tests that ask for a GPU in a process of their own; return its last line.
 
     Raises:
         RuntimeError: some failed, or they did not end in time.
@@ -145,7 +145,7 @@ def _run_tests(log: Path, seconds: float) -> str:
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(
-                f"not done in {seconds:.0f} s; {log} says how far they came"
+                f"not done in {seconds:.0f} s; {log} shows how far they came"
             ) from error
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]
     if code:
@@ -170,7 +170,7 @@ def _measure_speed(session: Session, without: Sequence[str]) -> str:
     most = session.share(BENCH_SECONDS)
     seconds = min(most, session.left() - session.share(RESERVE_SECONDS))
     if seconds < most / 4:
-        raise RuntimeError(f"{seconds:.0f} s left, of {most:.0f} that it should have")
+        raise RuntimeError(f"{seconds:.0f} s left of the {most:.0f} s that it should have")
     record = run_bench(
         "speed", session.store, form="session", device=str(session.device), precision=PRECISION,
         committed=True, progress=False, without=without, time_limit_s=seconds,
@@ -205,7 +205,7 @@ def _second_stage(session: Session) -> None:
 
 
 def _read_ahead(session: Session) -> subprocess.Popen:
-    """Decode the images into their cache while the device measures: a process of its own."""
+    """Decode the images into their cache, in a process of its own, while the device measures."""
     recipe, where = session.recipe, session.data_dir and str(session.data_dir)
     call = (
         "from nestlib.data.datasets import load_dataset\n"
@@ -216,12 +216,12 @@ def _read_ahead(session: Session) -> subprocess.Popen:
 
 
 def _measure_steps(session: Session) -> list[StepTime]:
-    """Every form that is worth its time: a compiled one where that is over."""
+    """Time every form that is worth it: a compiled one only if the longest schedule needs it."""
     recipe, times = session.recipe, []
     limit = session.left() / 10
     for form in session.program.forms:
         if "compiled" in form and _longest_fits(session, times):
-            session.say(f"{form}: not tried: the longest schedule fits without")
+            session.say(f"{form}: not tried: the longest schedule fits without it")
             continue
         times.append(measure_step(recipe, form, session.device, limit, session.now))
         if session.device.type == "cuda":
@@ -244,7 +244,7 @@ def _describe_step(one: StepTime) -> str:
     if one.error:
         return f"{one.form}: {one.error}"
     return (
-        f"{one.form}: {1e3 * one.seconds:.3g} ms a step, {one.evaluation_seconds:.2g} s an "
+        f"{one.form}: {1e3 * one.seconds:.3g} ms per step, {one.evaluation_seconds:.2g} s per "
         f"evaluation, first loss {one.first_loss:.4f}"
     )
 
@@ -255,7 +255,7 @@ def _train(session: Session, times: list[StepTime]) -> str:
     if recipe is None:
         raise RuntimeError(
             f"no schedule of {', '.join(map(str, session.program.epochs))} epochs ends in the "
-            f"{session.left():.0f} s left at {1e3 * step.seconds:.3g} ms a step"
+            f"{session.left():.0f} s left at {1e3 * step.seconds:.3g} ms per step"
         )
     begin, limit = session.now(), session.left() - session.share(RESERVE_SECONDS) / 4
     record = carry_out(
@@ -266,7 +266,7 @@ def _train(session: Session, times: list[StepTime]) -> str:
     if record is None:
         raise RuntimeError(
             f"{recipe.run_id} was stopped after {session.now() - begin:.0f} s, before its last "
-            "epoch; the same call goes on from its checkpoint"
+            "epoch; the same call resumes from its checkpoint"
         )
     weights = keep_weights(recipe, record, session.store, session.folder / "runs")
     return _describe_training(record, recipe, step, weights)

@@ -1,4 +1,4 @@
-"""Data for another machine that files reach with the checkout alone, some MB at a time.
+"""Move data, some MB at a time, to a machine that files reach only with the checkout.
 
 A data set's packs are larger than one transfer may be. So their bytes are cut into pieces, one
 numbered folder of them a transfer, and joined again on the other machine:
@@ -49,14 +49,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class SentPiece(Piece):
-    """A line of pieces.json: a piece, its transfer's number from 1, and both checksums."""
+    """A line of pieces.json: a piece, the number of its transfer from 1, and both checksums."""
 
     transfer: int
     sha256: str
     pack_sha256: str
 
     def kept_in(self, keep: Path) -> Path:
-        """Where it waits. Pieces of another version of the pack have other names."""
+        """The file that keeps the piece. Pieces of another version of the pack have other names."""
         return keep / KEPT / self.pack / f"{self.pack_sha256[:16]}-{self.offset}"
 
     def is_kept(self, keep: Path) -> bool:
@@ -109,13 +109,13 @@ def _check_limit(total: int, tree_bytes: int, limit_mb: float, count: int) -> No
     if room <= 0:
         raise ValueError(
             f"the tree alone has {_mb(tree_bytes)} and the limit is {limit_mb:g} MB; no number of "
-            "transfers would do: make the tree smaller, or raise the limit"
+            "transfers is enough: make the tree smaller, or raise the limit"
         )
     if largest > room:
         raise ValueError(
             f"cut into {count}, a transfer has {_mb(largest + tree_bytes)}: {_mb(largest)} of "
             f"packs and {_mb(tree_bytes)} of the tree; the limit is {limit_mb:g} MB: "
-            f"{-(-total // room)} transfers would do"
+            f"{-(-total // room)} transfers are enough"
         )
 
 
@@ -133,7 +133,7 @@ def _cut(sizes: dict[str, int], begin: int, end: int) -> list[Piece]:
 def describe_transfers(
     transfers: Sequence[Sequence[Piece]], tree_bytes: int, limit_mb: float = LIMIT_MB
 ) -> str:
-    """What each transfer would hold, with the tree's share, the sum and the limit."""
+    """A text on what each transfer would hold, with the tree's share, the sum and the limit."""
     lines = []
     for number, pieces in enumerate(transfers, 1):
         lines.append(f"transfer {number} of {len(transfers)}")
@@ -165,8 +165,8 @@ def write_transfers(
         size = sources[piece.pack].stat().st_size
         if size != piece.total:
             raise OSError(
-                f"{sources[piece.pack]} has {size:,} bytes, the plan says {piece.total:,}; plan "
-                "the transfers again"
+                f"{sources[piece.pack]} has {size:,} bytes, but the plan says {piece.total:,}; "
+                "plan the transfers again"
             )
     _empty(folder)
     digests = {name: _hash_file(path) for name, path in sources.items()}
@@ -187,15 +187,15 @@ def _empty(folder: Path) -> None:
     strange = [path.name for path in found if not _is_transfer(path)]
     if strange:
         raise ValueError(
-            f"{folder} holds {', '.join(sorted(strange))}, no transfer of ours; give a folder for "
-            "transfers alone"
+            f"{folder} holds {', '.join(sorted(strange))}, which is not a transfer; give a folder "
+            "that holds nothing but transfers"
         )
     for path in found:
         shutil.rmtree(path)
 
 
 def _is_transfer(path: Path) -> bool:
-    """Is it a transfer's folder, perhaps one that a killed call left unfinished?"""
+    """Whether a folder is a transfer's, perhaps one that a killed call left unfinished."""
     return path.name.isdigit() and path.is_dir() and all(
         file.name == LIST or file.suffix == ".part" or file.suffix[1:].isdigit()
         for file in path.iterdir()
@@ -249,7 +249,7 @@ def _read_list(folder: Path) -> tuple[int, list[SentPiece]]:
 
 
 def _take_pack(folder: Path, keep: Path, transfer: int, pieces: Sequence[SentPiece]) -> str:
-    """Keep the transfer's pieces of one pack, and join it if it is complete; its line."""
+    """Keep the transfer's pieces of one pack, join it if it is complete; return a line."""
     pack, total = pieces[0].pack, pieces[0].total
     if not _is_whole(keep, pieces[0]):
         for piece in pieces:
@@ -267,7 +267,7 @@ def _take_pack(folder: Path, keep: Path, transfer: int, pieces: Sequence[SentPie
 
 
 def _is_whole(keep: Path, piece: SentPiece) -> bool:
-    """Is the piece's pack in place? One of another version is not."""
+    """Whether the piece's pack is in place, in this version."""
     path = keep / piece.pack
     return path.is_file() and _hash_file(path) == piece.pack_sha256
 
@@ -305,7 +305,7 @@ def _name(pieces: Iterable[SentPiece]) -> str:
 
 
 def _copy(parts: Iterable[tuple[Path, int, int]], target: BinaryIO) -> str:
-    """Write parts of files, each given by offset and size, behind one another; their SHA-256."""
+    """Write parts of files, given by offset and size, one after another; return their SHA-256."""
     digest = hashlib.sha256()
     for path, offset, size in parts:
         with path.open("rb") as source:

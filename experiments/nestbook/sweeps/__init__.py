@@ -1,1 +1,1 @@
-"""The runs behind each figure and table: plans, and the sweep that carries them out."""
+"""The runs behind each figure and table: their plans, and the sweep that carries these out."""

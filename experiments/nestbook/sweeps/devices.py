@@ -1,4 +1,4 @@
-"""The devices that a sweep's runs are spread over, each taken by one run at a time."""
+"""Spread a sweep's runs over devices, one run at a time on each."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ from nestlib.training.devices import resolve_device
 
 
 def list_devices(name: str = "auto") -> list[str]:
-    """What runs can be spread over: "auto" gives all GPUs where there are any, else the CPU.
+    """Devices that runs can be spread over: "auto" gives all GPUs if there are any, else the CPU.
 
     Raises:
         DeviceError: as `resolve_device`.
@@ -27,7 +27,7 @@ def list_devices(name: str = "auto") -> list[str]:
 
 @contextmanager
 def free_device(devices: Sequence[str], poll_seconds: float = 1.0) -> Iterator[str]:
-    """One of `devices` that no other process of this machine has taken so; waits for one.
+    """Take one of `devices` that no other process of this machine has taken; wait for one.
 
     The lock ends with its process. The CPU is free for all.
     """
@@ -45,7 +45,7 @@ def free_device(devices: Sequence[str], poll_seconds: float = 1.0) -> Iterator[s
 
 
 def _device_lock(device: str) -> Path:
-    """By the GPU's number on the machine, whichever of them this process can see."""
+    """The lock of a GPU by its number on the machine, whichever GPUs this process can see."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     index = int(device.partition(":")[2] or 0)
     name = visible.split(",")[index] if visible else str(index)

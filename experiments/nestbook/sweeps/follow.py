@@ -1,4 +1,4 @@
-"""A plan's runs on a cluster: which wait, which have begun, and what queues the others."""
+"""Follow a plan's runs on a cluster: which wait, which have begun, and what queues the others."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ def follow(
     plan: Mapping[str, Sequence[Recipe]], store: Store, *, budget: str, data_dir: str, nodes: int,
     gpus_per_node: int, time: str = "24:00:00", submit_them: bool = False,
 ) -> str:  # fmt: skip
-    """A plan's board; at budget paper the command that queues each named recipe that waits, too.
+    """A plan's board, and at budget paper the commands that queue the recipes that wait.
 
     Given again, it shows which are running and which have their record.
 

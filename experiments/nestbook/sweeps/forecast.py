@@ -1,4 +1,4 @@
-"""How long a classifier's run will take on this machine's CPU, one thread."""
+"""Predict how long a classifier's run takes on this machine's CPU with one thread."""
 
 import json
 import statistics
@@ -33,7 +33,7 @@ class Forecast:
     def __init__(self, store: Store):
         device = device_name(torch.device("cpu"))
         paths = [path for folder in store.folders for path in folder.glob("*/*.json")]
-        self.rates: dict[str, list[float]] = {}  # seconds an image, by what decides them
+        self.rates: dict[str, list[float]] = {}  # seconds per image, by what decides them
         for record in map(load_record, paths):
             if record.kind != "train" or record.recipe["budget"] != "small":
                 continue
@@ -44,14 +44,14 @@ class Forecast:
                 self.rates.setdefault(_kind(recipe), []).append(rate)
 
     def prepare(self, recipes: Iterable[Recipe]) -> None:
-        """Time the kinds of step that have no record; a bar on stderr tells how far it is."""
+        """Time the kinds of step that have no record; a bar on stderr shows the progress."""
         lacking = {_kind(recipe): recipe for recipe in recipes if _kind(recipe) not in self.rates}
         bar = tqdm(lacking.items(), "timing training steps", leave=False, disable=not lacking)
         for kind, recipe in bar:
             self.rates[kind] = [time_steps(recipe) / recipe.batch_size]
 
     def seconds(self, recipe: Recipe) -> float:
-        """Of a whole run's steps; evaluations come beside."""
+        """Seconds of a whole run's steps, without its evaluations."""
         self.prepare([recipe])
         return statistics.median(self.rates[_kind(recipe)]) * count_images_seen(recipe)
 

@@ -1,7 +1,7 @@
-"""Figures and tables of runs as data: which recipes, with which seeds, stand behind each bar.
+"""Plans of figures and tables: which recipes, with which seeds, are behind each bar.
 
 `nest sweep figure5 --budget quick` runs a plan (nestbook.sweeps.runner). A plan maps a bar's key,
-words such as ("cifar10", "image", "avgpool3x3"), to its recipes, one a seed. quick trains narrow
+words such as ("cifar10", "image", "avgpool3x3"), to its recipes, one per seed. quick trains narrow
 models on the digits and checks the path to a figure, never its result; small trains narrow models
 on a part of CIFAR-10 and asks what can be asked at that scale (nestbook.sweeps.small); gpu is what
 one GPU does, CIFAR-10 for 60 epochs or Tiny ImageNet; paper is what the paper ran.
@@ -76,7 +76,7 @@ RATE_HELD_OUT = 5_000  # training images that they are judged on, never the test
 def plan(
     figure: str, budget: str, seeds: Iterable[int] = (0, 1, 2), *, only: str = ""
 ) -> Plan:  # fmt: skip
-    """The recipes of one of SWEEPS at a budget: {key of a bar: one recipe a seed}.
+    """The recipes of one of SWEEPS at a budget: {key of a bar: one recipe per seed}.
 
     smoke cuts the quick plan's recipes to seconds, and takes the first seed alone.
 
@@ -100,7 +100,7 @@ def _find_bars(figure: str, budget: str) -> Bars:
 
 
 def _build(bars: dict[Hashable, Bar], budget: str, seeds: Iterable[int]) -> dict:
-    """One recipe a seed for every bar; smoke takes the first seed alone."""
+    """One recipe per seed for every bar; smoke takes only the first seed."""
     seeds = list(seeds)[:1] if budget == "smoke" else list(seeds)
     return {
         key: [get_recipe(name, seed=seed, **changes).at_budget(budget) for seed in seeds]
@@ -146,7 +146,7 @@ def _narrow(budget: str, *families: str) -> dict[str, str]:
 
 
 def _stripped(name: str, removed: Iterable[str], budget: str, **changes: Any) -> Bar:
-    """A bar whose augmentation, strong at quick and small, lacks some of it."""
+    """A bar whose augmentation, strong at quick and small, is without some of it."""
     changes = {**STRONGLY.get(budget, {}), **changes}
     whole = changes.get("augmentation") or get_recipe(name).augmentation
     return name, {**changes, "augmentation": strip(whole, removed)}
@@ -163,7 +163,7 @@ def _optioned(name: str, budget: str, **options: Any) -> Bar:
 
 
 def _default_options(name: str) -> dict:
-    """What a NesT's options are where none are given, its family's and its own included."""
+    """The default options of a NesT, its family's and its own included."""
     build, defaults = NEST_MODELS[name]
     own, general = (inspect.signature(f).parameters.values() for f in (build, NesT.__init__))
     known = {p.name: p.default for p in (*general, *own) if p.default is not p.empty}
@@ -206,7 +206,7 @@ def _figure4(budget: str) -> Bars:
 def _aggregations(
     budget: str, designs: Sequence[str], on_imagenet: Sequence[str] = FIGURE5
 ) -> Bars:  # fmt: skip
-    """One bar where both planes are one function (Design.crosses), else one a plane."""
+    """One bar if both planes are one function (Design.crosses), else one per plane."""
     names = {
         "quick": {"digits": "digits/nest_narrow"}, "small": {"cifar10": "small/nest_narrow"},
         "gpu": {"cifar10": "cifar10/nest_tiny_s2_depth3"},
@@ -229,7 +229,7 @@ def _figure5(budget: str) -> Bars:
 
 
 def _figure_a1(budget: str) -> Bars:
-    """At small the image plane alone of what figure 5 lacks: no finding compares the other."""
+    """Figure A1's bars; small takes only the image plane of what figure 5 does not have."""
     if budget != "small":
         return _aggregations(budget, tuple(AGGREGATIONS), FIGURE_A1_IMAGENET)
     beside = _aggregations(budget, SMALL_DESIGNS)
@@ -237,7 +237,7 @@ def _figure_a1(budget: str) -> Bars:
 
 
 def _figure6(budget: str) -> Bars:
-    """Depth 2 to 5 at S 1 and 2. One GPU takes T alone; digits lack S = 1 at depths 2 and 3."""
+    """Depth 2 to 5 at S 1 and 2. One GPU takes only T; digits skip S = 1 at depths 2 and 3."""
     sizes = {"T": "tiny", "S": "small", "B": "base"}
     names = {
         "quick": {("digits", "narrow"): "digits/nest_narrow"},
@@ -259,8 +259,8 @@ def _figure6(budget: str) -> Bars:
 
 
 def _figure7(budget: str) -> Bars:
-    """A key a generator and un-sampling, as the figure names them; NesT is pixel shuffle too.
-    Nothing at small: two cores train no generator whose FID would decide anything."""
+    """One key per generator and un-sampling, as the figure names them; NesT is pixel shuffle too.
+    Nothing at small: two cores cannot train a generator whose FID would decide anything."""
     if budget == "small":
         return {}
     dataset = FIGURE7_DATASETS[budget]
@@ -368,8 +368,8 @@ def _table1(budget: str) -> Bars:
 
 
 def _precision(budget: str) -> Bars:
-    """Does bf16 learn as well as fp32? Every quick recipe, and a narrow NesT on a part of CIFAR-10:
-    (recipe, precision). The same at every budget, as it is asked of the CPU's runs."""
+    """Whether bf16 learns as well as fp32: every quick recipe, and a narrow NesT on a part of
+    CIFAR-10: (recipe, precision). The same at every budget, as it is asked of the CPU's runs."""
     names = {name: {} for name, _ in _table1("quick").values()}
     names["cifar10/nest_narrow"] = {"train_limit": 10_000}  # its ten epochs in minutes
     return {
@@ -379,7 +379,7 @@ def _precision(budget: str) -> Bars:
 
 
 def _learning_rates(budget: str) -> Bars:
-    """Which rate is each family's? (row of Table 1, rate). A recipe's own rate must be the best of
+    """Each family's learning rate: (row of Table 1, rate). A recipe's own rate must be the best of
     its three (tests/test_small.py)."""
     families = _table1(budget) if budget == "small" else {}
     return {
@@ -434,7 +434,7 @@ FIGURE8_NARROW_EPOCHS = 6  # an hour for all five on two cores
 
 
 def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, list[Recipe]]:
-    """The recipes of Table 1's rows on one data set, as `plan` has them: {row: one a seed}.
+    """Recipes of Table 1's rows on one data set, as `plan` has them: {row: one recipe per seed}.
 
     Raises:
         ValueError: an unknown budget, or a data set that the budget does not train on.
@@ -443,8 +443,8 @@ def plan_table1(budget: str, dataset: str, seeds: Iterable[int]) -> dict[str, li
     rows = {row: bar for (data, row), bar in bars.items() if data == dataset}
     if not rows:
         raise ValueError(
-            f"budget {budget} does not train on {dataset!r}; digits go with smoke and quick, "
-            "cifar10 with small, gpu and paper, cifar100 with gpu and paper"
+            f"budget {budget} does not train on {dataset!r}; digits have smoke and quick, cifar10 "
+            "has small, gpu and paper, cifar100 has gpu and paper"
         )
     return _build(rows, budget, seeds)
 
@@ -467,8 +467,8 @@ def plan_figure8(budget: str, dataset: str, seed: int = 0) -> dict[str, Recipe]:
     narrow = budget not in ("gpu", "paper")
     if dataset not in (("digits", "tiny_imagenet") if narrow else ("tiny_imagenet",)):
         raise ValueError(
-            f"budget {budget} localizes nothing on {dataset!r}; digits go with smoke, quick and "
-            "small, tiny_imagenet with all"
+            f"budget {budget} does not localize on {dataset!r}; digits have smoke, quick and "
+            "small, tiny_imagenet has all budgets"
         )
     form = "large" if not narrow else "digits" if dataset == "digits" else "narrow"
     changes = {"epochs": FIGURE8_NARROW_EPOCHS} if form == "narrow" else {}

@@ -1,4 +1,4 @@
-"""Sweeps: run what a plan lacks, cheapest first, each run once, until all have their record.
+"""Sweeps: run what a plan is missing, cheapest first, each run once, until all have a record.
 
 The state of a sweep is on the disk alone: a run with a record is done, one whose lock is held is
 running, one with checkpoints has begun. So a sweep may be killed at any moment and started again,
@@ -48,7 +48,7 @@ STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attempt: state "done", "failed", "stopped" (its time was over) or "held"."""
+    """The outcome of an attempt: state "done", "failed", "stopped" (out of time) or "held"."""
 
     run_id: str
     state: str
@@ -56,7 +56,7 @@ class Outcome:
 
 
 class RunsIncomplete(RuntimeError):
-    """Runs that a page was to be made of failed or were stopped; the message names each."""
+    """Runs that a page needs failed or were stopped; the message names each."""
 
 
 def sweep(
@@ -64,7 +64,7 @@ def sweep(
     runs_dir: Path | None = None, data_dir: Path | None = None, max_seconds: float | None = None,
     committed: bool = False, progress: bool = True, again: bool = False, in_order: bool = False,
 ) -> list[Outcome]:  # fmt: skip
-    """Run each recipe of a plan that has no fresh record, cheapest first, teachers before pupils.
+    """Run each recipe of a plan that has no fresh record, cheapest first, teachers before students.
 
     A failed run does not stop the others. At one of nestlib.signals.STOP_SIGNALS all runs stop
     after their step and keep a checkpoint.
@@ -74,7 +74,7 @@ def sweep(
             two runs than from two threads in one. A run that alone is missing gets all threads.
             GPUs take one run each.
         device: "auto" takes all GPUs, else the CPU; or one of them.
-        max_seconds: stop cleanly after that; the next call goes on from the checkpoints.
+        max_seconds: stop cleanly after that; the next call resumes from the checkpoints.
         again: run all, as `carry_out` does.
         in_order: as the plan has them, and not the cheapest first.
 
@@ -143,7 +143,7 @@ def sweep(
 def collect(
     plan: Plan[K], store: Store, *, data_dir: Path | None = None, **how: Any
 ) -> dict[K, list[Record]]:
-    """The records of each row's recipes: those that exist are loaded, the missing ones are run.
+    """The records of each row's recipes: existing records are loaded, missing runs are carried out.
 
     A store that is read only has none run. `how` goes to `sweep`.
 
@@ -192,7 +192,7 @@ def load_plan(plan: Plan[K], store: Store, data_dir: Path | None = None) -> dict
 
 
 def show_board(plan: Plan[K], store: Store, runs_dir: Path | None = None) -> str:
-    """Every row of a plan with one sign a run, from what lies on the disk now."""
+    """Every row of a plan with one sign per run, from what is on the disk now."""
     runs_dir = runs_dir or find_project_root() / "runs"
     rows = {key: [state_of(r, store, runs_dir) for r in row] for key, row in plan.items()}
     flat = [state for row in rows.values() for state in row]
@@ -260,7 +260,7 @@ def _count_gflops(model: str, image_size: int, num_classes: int, options: str) -
 
 
 def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
-    """Raise FileNotFoundError, once, where runs would all fail for want of images."""
+    """Raise FileNotFoundError, once, if runs would fail because their images are missing."""
     missing: dict[str, str] = {}
     for recipe in {recipe.dataset: recipe for recipe in pending}.values():
         splits = ("train",) if isinstance(recipe, GanRecipe) else ("train", "test")
@@ -273,13 +273,13 @@ def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) 
         count = sum(recipe.dataset in missing for recipe in pending)
         others = "" if count == len(pending) else "; `nest sweep --only WORD` runs the others"
         raise FileNotFoundError(
-            f"{count} of the {len(pending)} runs without a record lack their images{others}\n"
-            + "\n".join(missing.values())
+            f"{count} of the {len(pending)} runs without a record are missing their "
+            f"images{others}\n" + "\n".join(missing.values())
         )
 
 
 def _begin_worker() -> None:
-    """In a worker process, from its start on: a signal between two runs counts too."""
+    """Prepare a worker process: from its start on a signal between two runs counts too."""
     listen(_TOLD_TO_STOP.set)
     threading.Thread(target=_end_with_sweep, daemon=True).start()
 
@@ -295,8 +295,8 @@ def _end_with_sweep() -> None:
 
 
 def _tell_all() -> None:
-    """At a signal to the sweep's own process, which may have reached it alone: stop here, and hand
-    it on to the workers."""
+    """Stop at a signal to the sweep's own process, which may have reached it alone, and pass it on
+    to the workers."""
     _TOLD_TO_STOP.set()
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGTERM)
@@ -317,10 +317,10 @@ def _attempt(
     recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int,
     deadline: float | None, how: dict,
 ) -> Outcome:  # fmt: skip
-    """One run, in a worker process where there are several at a time."""
+    """Carry out one run, in a worker process if there are several at a time."""
     left = None if deadline is None else deadline - time.monotonic()
     if _TOLD_TO_STOP.is_set() or (left is not None and left < 1):
-        return Outcome(recipe.run_id, "stopped", "not begun: no time left, or told to stop")
+        return Outcome(recipe.run_id, "stopped", "not started: the time is over, or a signal came")
     before = torch.get_num_threads()
     try:
         with stop_signal(_TOLD_TO_STOP.set), free_device(devices) as device, _RUNNING:

@@ -1,4 +1,4 @@
-"""Budget small as a whole: the order of its runs, its learning rates, and where it stands.
+"""Budget small as a whole: the order of its runs, its learning rates, and its progress.
 
 `nest sweep --all --budget small` runs what is missing, most wanted first: the learning rates, then
 the rest where a recipe has the best rate of its family.
@@ -33,7 +33,7 @@ class Line:
 
     @property
     def runs(self) -> list[Recipe]:
-        """Each once, seed by seed: a stopped sweep leaves every bar with as many seeds."""
+        """The runs, each once, seed by seed: a stopped sweep leaves equally many seeds per bar."""
         bars = plan(self.sweep, "small", range(self.seeds), only=self.only).values()
         found = {recipe.run_id: recipe for row in bars for recipe in row}
         return sorted(found.values(), key=lambda recipe: recipe.seed)
@@ -57,7 +57,7 @@ ORDER = (
 
 
 def runs_by_line() -> dict[Line, list[Recipe]]:
-    """Every line's runs that no earlier line has."""
+    """The runs of each line that no earlier line has."""
     found: dict[Line, list[Recipe]] = {}
     seen: set[str] = set()
     for line in ORDER:
@@ -82,7 +82,7 @@ def sweep_small(store: Store, **how) -> list[Outcome]:
         names = {recipe.name, lesson.teacher_recipe[0]} if lesson else {recipe.name}
         reasons = [unsettled[name] for name in sorted(names) if name in unsettled]
         if reasons and find_fresh(recipe, store) is None:
-            outcomes.append(Outcome(recipe.run_id, "failed", f"not begun: {'; '.join(reasons)}"))
+            outcomes.append(Outcome(recipe.run_id, "failed", f"not started: {'; '.join(reasons)}"))
         elif not reasons:
             ready.append(recipe)
     return [*outcomes, *sweep(_each_alone(ready), store, in_order=True, **how)]
@@ -96,8 +96,8 @@ def _each_alone(runs: list[Recipe]) -> dict[str, list[Recipe]]:
 
 
 class Rates(NamedTuple):
-    """A family's learning rates of 256 images, with the accuracy (%) of each on the training images
-    held out; `chosen` is its recipe's."""
+    """A family's learning rates per 256 images, with the accuracy (%) of each on the training
+    images held out; `chosen` is its recipe's."""
 
     scores: Mapping[float, float]
     chosen: float
@@ -133,9 +133,9 @@ def find_unsettled(store: Store) -> dict[str, str]:
             reasons[name] = f"{name} has no record of each of its learning rates"
         elif rates.best != rates.chosen:
             reasons[name] = (
-                f"{name} has lr_per_256={rates.chosen:g} "
-                f"({rates.scores[rates.chosen]:.2f} % of the held-out images), {rates.best:g} is "
-                f"better ({rates.scores[rates.best]:.2f} %); set it in nestbook/recipes/narrow.py"
+                f"{name} has lr_per_256={rates.chosen:g} ({rates.scores[rates.chosen]:.2f} % of "
+                f"the held-out images), but {rates.best:g} is better "
+                f"({rates.scores[rates.best]:.2f} %); set it in nestbook/recipes/narrow.py"
             )
     return reasons
 
@@ -144,8 +144,8 @@ def find_unsettled(store: Store) -> dict[str, str]:
 
 
 def show_small(store: Store, runs_dir: Path, processes: int = 2) -> str:
-    """A row a line: a sign a run, and the core hours that all its runs and the missing ones take,
-    by records of this make of processor, else by steps timed now."""
+    """One row per line: a sign per run, and the core hours that all its runs and the missing ones
+    take, by records of this make of processor, else by steps timed now."""
     forecast, lines = Forecast(store), runs_by_line()
     forecast.prepare(recipe for runs in lines.values() for recipe in runs)
     rows, total = [], [0.0, 0.0]
@@ -160,6 +160,6 @@ def show_small(store: Store, runs_dir: Path, processes: int = 2) -> str:
     signs = ", ".join(f"{sign} {state}" for state, sign in STATES.items())
     return "\n".join([
         head, *rows, f"{'all':<24}{total[0]:>8.1f}{total[1]:>8.1f}  ({signs})",
-        f"Hours are of one core, training alone; {processes} processes side by side take "
-        f"{total[1] / processes:.1f} hours for what is left, evaluations beside.",
+        f"Hours are of one core, without evaluations; {processes} parallel processes take "
+        f"{total[1] / processes:.1f} hours for what is left.",
     ])  # fmt: skip

@@ -33,7 +33,7 @@ const SKELETON = `
     <section class="nx-controls" aria-label="Class activation map">
       <b>Class activation map</b>
       <label>Opacity <input type="range" class="nx-opacity" min="0" max="100" value="60"></label>
-      <label>Colours about
+      <label>Colours centred on
         <select class="nx-about"><option value="mean">its mean<option value="zero">zero</select></label>
       <div class="nx-legend"></div>
     </section>
@@ -92,7 +92,7 @@ class Explorer {
     this.draw();
   }
 
-  /* A class's place among the colours: its own once it is kept, else the first that is free. */
+  /* A class's place among the colours: its own once it is kept, otherwise the first free one. */
   slotOf(row) {
     const { kept } = this.state, taken = [...kept.values()];
     return kept.get(row) ?? this.data.colors.findIndex((_, slot) => !taken.includes(slot));
@@ -159,7 +159,7 @@ class Explorer {
     });
     parts.caption.textContent = [
       `${image.caption}.`, image.said.length ? `Prepared: ${image.said.join(", ")}.` : "",
-      image.planted ? "A dot marks the classes that are in it." : "",
+      image.planted ? "A dot marks each class that is in the image." : "",
     ].join(" ");
     parts.check.hidden = !row.truth;
     parts.outline.textContent = `Outline the ${row.name}`;
@@ -245,7 +245,7 @@ class Explorer {
 
   drawReadout() {
     const parts = [this.block, this.place == null ? null : `map here: ${number(this.place)}`];
-    this.parts.readout.textContent = parts.filter(Boolean).join(" \u00b7 ") || "Rest the pointer on a block.";
+    this.parts.readout.textContent = parts.filter(Boolean).join(" \u00b7 ") || "Point at a block to see its value.";
   }
 }
 

@@ -1,4 +1,4 @@
-/* Numbers and sentences. An image has rows, one a class; a row has its path, its values (four a
+/* Numbers and sentences. An image has rows, one per class; a row has its path, its values (four per
  * step), its map, and, where the class is planted, truth (its box) and found (quadrant, leaf). */
 
 const CHILDREN = ["upper left", "upper right", "lower left", "lower right"];
@@ -47,7 +47,7 @@ function explainRoot({ predicted }, { name, logit, share }) {
   return [
     `${name}: at the root, the whole image`,
     `The model gives ${name} a logit of ${number(logit)} and a probability of ${percent(share)}; `
-    + `${rank}. Step 1 asks which quadrant speaks most for ${name}.`,
+    + `${rank}. Step 1 asks which quadrant counts most for ${name}.`,
   ];
 }
 
@@ -61,11 +61,11 @@ function explainStep(image, row, step) {
   const scale = 2 ** (step - 1);
   return [
     `${row.name}: step ${step} compares the ${parts}`,
-    `A block's \u0125 is the mean, over its places on the ${step === 1 ? "top" : "next lower"} `
+    `A block's value \u0125 is the mean, over its places on the ${step === 1 ? "top" : "next lower"} `
     + `hierarchy's ${row.map.length * scale} \u00d7 ${row.map[0].length * scale} map, of the map times `
     + `the gradient of the logit. Highest: ${CHILDREN[best]}, ${texts[best]}${unit}; `
     + `next: ${CHILDREN[next]}, ${texts[next]}${unit}. `
-    + (step < row.path.length ? `The walk goes on inside the ${CHILDREN[best]} block.`
+    + (step < row.path.length ? `The walk continues in the ${CHILDREN[best]} block.`
       : `This block of ${image.width / 2 ** step} \u00d7 ${image.height / 2 ** step} pixels is a leaf: `
         + "the walk ends."),
   ];
@@ -78,6 +78,6 @@ function judge(image, row) {
   const low = y0 + y1 + 1 >= image.height, right = x0 + x1 + 1 >= image.width;
   const outcome = quadrant && leaf ? "the path ends on it"
     : quadrant ? "the path finds this quadrant, but its leaf block shows little of it"
-      : leaf ? "the path takes another quadrant, yet ends on a part of it" : "the path misses it";
+      : leaf ? "the path takes another quadrant, but ends on a part of it" : "the path misses it";
   return [`The ${row.name} lies in the ${CHILDREN[2 * low + right]} quadrant: ${outcome}.`, leaf];
 }

@@ -1,0 +1,276 @@
+"""What the pages of ablations show, each in one or two sentences made from records.
+
+A sentence is of the largest scale that has the runs it needs: the paper's data, one GPU's shorter
+runs, narrow models on CIFAR-10, digits.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from nestbook import paper
+from nestbook.claims.claim import NO_RECORD
+from nestbook.claims.verdict import UNDECIDED, Verdict, judge
+from nestbook.report.aggregations import count_crossing, name_design
+from nestbook.report.bars import Bar, Bars, group_title
+from nestbook.report.means import join_devices
+from nestbook.report.points import MEASURED, Chip, Point
+from nestbook.sweeps.plans import IN_SEQUENCE, Key
+from nestlib.data.datasets import dataset_info
+from nestlib.metrics.intervals import sampling_half_width
+from nestlib.models.aggregation import AGGREGATIONS, DEFAULT
+
+Found = Mapping[Key, Bar]  # those of one data set and schedule that have records, by their keys
+
+
+def say_figure4(bars: Bars) -> str:
+    return _say(bars, _find_convergence)
+
+
+def say_figure5(bars: Bars) -> str:
+    return _say(bars, lambda found: _find_best_design(found, "5"))
+
+
+def say_figure6(bars: Bars) -> str:
+    return _say(bars, _find_best_depth)
+
+
+def say_figure_a1(bars: Bars) -> str:
+    """What gradients say of every design, then what runs say."""
+    image, block = count_crossing("image"), count_crossing("block")
+    return (
+        f"By the gradients of untrained models, information crosses block borders in {image} of "
+        f"{len(AGGREGATIONS)} designs on the image plane and in {block or 'none'} on the block "
+        f"plane. {_say(bars, lambda found: _find_best_design(found, 'A1'))}"
+    )
+
+
+def say_figure_a2(bars: Bars) -> str:
+    return _say(bars, _find_removed)
+
+
+def say_table_a2(bars: Bars) -> str:
+    """What the paper's own table says, also where it is against the sentence above it."""
+    said = []
+    for name, row in sorted(paper.TABLE_A2_TAUGHT.items(), reverse=True):
+        ten, hundred = row[2] - row[0], row[3] - row[1]
+        again = f"{hundred:.1f}" if ten > 0 < hundred else _gains(hundred)
+        said.append(f"{name} {_gains(ten)} on CIFAR-10 and {again} on CIFAR-100")
+    return f"By the paper's own table, a taught {'; '.join(said)}. {_say(bars, _find_taught)}"
+
+
+def say_table_a3(bars: Bars) -> str:
+    """The span of the paper's table beside the reach of a single score, then that of our runs."""
+    values, images = paper.TABLE_A3.values(), dataset_info("cifar10").num_test
+    reach = sampling_half_width(sum(values) / len(values), images)
+    return (
+        f"The paper's {len(values)} scores span {max(values) - min(values):.2f} points, while the "
+        f"draw of {images:,} test images alone moves one score by ± {reach:.2f}. "
+        f"{_say(bars, _find_heads)}"
+    )
+
+
+def say_training_images(bars: Sequence[Bar]) -> str:
+    """How far NesT is ahead at the fewest and at the most training images that were run."""
+    found = {bar.key: bar for bar in bars if bar.scores}
+    others = list(dict.fromkeys(model for model, _ in found if not model.startswith("NesT")))
+    numbers = [
+        number
+        for number in sorted({number for _, number in found}, key=lambda n: int(n.replace(",", "")))
+        if all((model, number) in found for model in ("NesT narrow", *others))
+    ]  # fmt: skip
+    if not numbers or not others:
+        lacking = "not enough" if found else "none"
+        return f"No answer yet: {lacking} of the {len(bars)} marks {'are' if found else 'is'} run."
+    ends = [
+        f"with {number} images NesT is " + _join([
+            _ahead(found["NesT narrow", number], found[other, number], other.split()[0])
+            for other in others
+        ])
+        for number in dict.fromkeys((numbers[0], numbers[-1]))
+    ]  # fmt: skip
+    used = [bar for (_, number), bar in found.items() if number in (numbers[0], numbers[-1])]
+    return f"For narrow models on CIFAR-10, {'; '.join(ends)}, {_say_n(used)}."
+
+
+def point_of_training_images(bars: Sequence[Bar]) -> Point:
+    """The sentence with a chip for what was measured: the paper has no such figure, so no claim."""
+    chip = Chip("not run", NO_RECORD)
+    run = [bar for bar in bars if bar.records]
+    if run:
+        devices = join_devices(record for bar in run for record in bar.records)
+        chip = Chip(f"measured: {_say_n(run)}, {devices}", MEASURED)
+    return Point(say_training_images(bars), (chip,))
+
+
+# The scale of a sentence
+
+
+def _say(bars: Bars, find: Callable[[Found], str]) -> str:
+    """What `find` words of the largest scale where it finds its bars, or that nothing was run."""
+    real = sorted(bars.real, key=lambda bar: bar.budget == "gpu")
+    run_here = any(bar.records for bar in real if bar.budget != "gpu")
+    groups: dict[str, dict[Key, Bar]] = {}
+    for bar in [*real, *bars.small, *bars.quick]:
+        if bar.scores:
+            key = bar.key[1:] if bar.key[0] == bar.dataset else bar.key
+            groups.setdefault(bar.group, {})[key] = bar
+    texts = [
+        f"{_lead(next(iter(g.values())))} {found}" for g in groups.values() if (found := find(g))
+    ]
+    text = texts[0] if texts else "no other run decides anything yet"
+    if not run_here:
+        return f"None of the paper's bars has been run; {text}."
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _lead(bar: Bar) -> str:
+    if bar.budget == "quick":
+        return "on digits, which decide nothing,"
+    if bar.budget == "small":
+        return f"for narrow models on {bar.recipe.train_subset:,} images of CIFAR-10,"
+    return f"on {group_title(bar.group)},"
+
+
+# What is found in the bars of one scale; "" without the runs that it needs
+
+
+def _find_convergence(found: Found) -> str:
+    """Figure 4, left: NesT and DeiT of one size after the fewest and the most epochs."""
+    for size in dict.fromkeys(key[1].removeprefix("NesT") for key in found):
+        pairs = [
+            (int(key[2]), bar, found["epochs", f"DeiT{size}", key[2]])
+            for key, bar in found.items()
+            if key[:2] == ("epochs", f"NesT{size}") and ("epochs", f"DeiT{size}", key[2]) in found
+        ]  # fmt: skip
+        if pairs:
+            ends = sorted(pairs, key=lambda pair: pair[0])[:: max(1, len(pairs) - 1)]
+            said = [
+                f"{_ahead(ours, theirs, '' if i else f'DeiT{size}'.split()[0])} after {epochs} "
+                "epochs" for i, (epochs, ours, theirs) in enumerate(ends)
+            ]  # fmt: skip
+            used = [bar for _, *both in ends for bar in both]
+            return f"{f'NesT{size}'.split()[0]} is {_join(said)}, {_say_n(used)}"
+    return ""
+
+
+def _find_best_design(found: Found, figure: str) -> str:
+    """Figures 5 and A1: NesT's own aggregation beside the best other one, and plane by plane."""
+    ours = found.get(("image", DEFAULT))
+    others = {design: bar for (plane, design), bar in found.items()
+              if plane == "image" and design != DEFAULT}  # fmt: skip
+    if ours is None or not others:
+        return ""
+    best = max(others, key=lambda design: others[design].scores.mean)
+    name = name_design(best, figure)
+    if len(others) > 1:
+        name += f", the best of {len(others)} other designs"
+    text = f"NesT's own aggregation is {_ahead(ours, others[best], name)}"
+    used, block = [ours, others[best]], found.get(("block", DEFAULT))
+    if block and figure == "5":  # figure A1's page says of planes what gradients show
+        text += f", and its image plane {_ahead(ours, block, 'its block plane')}"
+        used.append(block)
+    return f"{text}, {_say_n(used)}"
+
+
+def _find_best_depth(found: Found) -> str:
+    """Figure 6: the best depth beside the worst, of the size and word size with most depths."""
+    lines: dict[Key, dict[str, Bar]] = {}
+    for (*line, depth), bar in found.items():
+        lines.setdefault(tuple(line), {})[depth] = bar
+    (size, word), depths = max(lines.items(), key=lambda line: len(line[1]))
+    if len(depths) < 2:
+        return ""
+    ranked = sorted(depths, key=lambda depth: depths[depth].scores.mean)
+    worst, best = depths[ranked[0]], depths[ranked[-1]]
+    model = "" if size == "narrow" else f"NesT-{size}, "
+    return (
+        f"{ranked[-1]} is the best of {len(depths)} depths at {model}{word.replace('=', ' = ')}, "
+        f"{_ahead(best, worst, ranked[0])}, the worst, {_say_n([best, worst])}"
+    )
+
+
+def _find_removed(found: Found) -> str:
+    """Figure A2: what each model loses when all augmentation is removed."""
+    last = " ".join(IN_SEQUENCE)
+    pairs = {
+        model: (found["in sequence", model, last], found.get(("in sequence", model, "none")))
+        for way, model, step in found if (way, step) == ("in sequence", last)
+    }  # fmt: skip
+    pairs = {model: pair for model, pair in pairs.items() if pair[1]}
+    if not any(model.startswith("NesT") for model in pairs):
+        return ""
+    said = [
+        f"{model} {_changes(*pair)}"
+        for model, pair in sorted(pairs.items(), key=lambda item: not item[0].startswith("NesT"))
+    ]
+    used = [bar for pair in pairs.values() for bar in pair]
+    return f"without {_join(IN_SEQUENCE)}, {_join(said)}, {_say_n(used)}"
+
+
+def _find_taught(found: Found) -> str:
+    """Table A2: what a hard lesson of a teacher with standard augmentation changes."""
+    pairs = {
+        key[0]: (bar, found[key[0], "alone"])
+        for key, bar in found.items()
+        if key[2:] == ("standard", "hard") and (key[0], "alone") in found
+    }
+    if not pairs:
+        return ""
+    said = [f"{student} {_changes(*pair)}" for student, pair in pairs.items()]
+    return f"taught {_join(said)}, {_say_n([bar for pair in pairs.values() for bar in pair])}"
+
+
+def _find_heads(found: Found) -> str:
+    """Table A3: how far apart the means of all numbers of heads are, beside the seeds'."""
+    bars = {int(key[1]): bar for key, bar in found.items() if key[0] == "multi_head"}
+    if len(bars) < 2:
+        return ""
+    means = [bar.scores.mean for bar in bars.values()]
+    spreads = [bar.scores.spread for bar in bars.values() if bar.scores.spread is not None]
+    seeds = ""
+    if spreads:
+        seeds = f", beside a standard deviation over seeds of up to {max(spreads):.1f}"
+    return (
+        f"{len(bars)} numbers of heads from {min(bars)} to {max(bars)} span "
+        f"{max(means) - min(means):.1f} points{seeds}, {_say_n(bars.values())}"
+    )
+
+
+# Words for a difference
+
+
+def _ahead(ours: Bar, theirs: Bar, name: str) -> str:
+    """Such as "5.0 ± 0.6 points ahead of DeiT", with "undecided" where the runs do not tell."""
+    verdict = judge([(1, ours.scores), (-1, theirs.scores)])
+    way = ("ahead of" if name else "ahead") if verdict.value >= 0 else "behind"
+    return " ".join(filter(None, [_points(verdict), way, name])) + _undecided(verdict)
+
+
+def _changes(after: Bar, before: Bar) -> str:
+    """Such as "loses 1.2 ± 0.8 points"."""
+    verdict = judge([(1, after.scores), (-1, before.scores)])
+    return f"{'gains' if verdict.value >= 0 else 'loses'} {_points(verdict)}{_undecided(verdict)}"
+
+
+def _gains(value: float) -> str:
+    return f"{'gains' if value >= 0 else 'loses'} {abs(value):.1f} points"
+
+
+def _points(verdict: Verdict) -> str:
+    reach = "" if math.isinf(verdict.half_width) else f" ± {verdict.half_width:.1f}"
+    return f"{abs(verdict.value):.1f}{reach} points"
+
+
+def _undecided(verdict: Verdict) -> str:
+    return " (undecided)" if verdict.status == UNDECIDED else ""
+
+
+def _join(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _say_n(bars: Iterable[Bar]) -> str:
+    counts = sorted({bar.scores.n for bar in bars})
+    low, high = counts[0], counts[-1]
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
