@@ -201,20 +201,22 @@ def test_tables_and_text_keep_contrast_in_both_themes(browser, site, scheme):
     watch.page.close()
 
 
-# Where the point ends, and the code that is seen before it.
-POINT = """() => {
-  const point = document.querySelector(".bd-article .point").getBoundingClientRect();
+# Where the page's first picture, explorer, table or sentence begins, and the code seen above its point.
+OPENING = """() => {
+  const top = e => e.getBoundingClientRect().top;
+  const shown = [...document.querySelectorAll(
+    ".bd-article :is(.point, svg[role=img], .cell_output table, .nest-explorer)")];
+  const point = top(document.querySelector(".bd-article .point"));
   const code = [...document.querySelectorAll(".bd-article div.highlight")]
-    .filter(e => e.checkVisibility() && e.getBoundingClientRect().top < point.bottom);
-  return [point.bottom, code.map(e => e.textContent.slice(0, 80))];
+    .filter(e => e.checkVisibility() && top(e) < point);
+  return [Math.min(...shown.map(top)), code.map(e => e.textContent.slice(0, 80))];
 }"""
 
 
 @pytest.mark.parametrize("name", [name for name in toc_files() if name.startswith("experiments/")])
-def test_a_page_opens_with_its_point(browser, site, name):
-    """Figure and sentence stand on the first screen, before any code."""
+def test_a_page_opens_with_its_point_before_any_code(browser, site, name):
     watch = Watch(browser, viewport={"width": 1300, "height": 1000})
     watch.page.goto(f"{site}/{name}.html", wait_until="load")
-    bottom, code = watch.page.evaluate(POINT)
-    assert bottom <= 1000 and code == []
+    top, code = watch.page.evaluate(OPENING)
+    assert top <= 300 and code == []
     watch.page.close()

@@ -285,10 +285,10 @@ def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["--only", "3"], "--only does nothing without --run"),
-        (["--stage", "1", "--only", "3"], "--only does nothing beside --stage"),
-        (["--run", "--minutes", "9"], "--minutes does nothing beside --run"),
-        (["--take", "x", "--transfer-mb", "3"], "--transfer-mb does nothing beside --take"),
+        (["--only", "3"], "--only has no effect without --run, "),
+        (["--stage", "1", "--only", "3"], "--only has no effect beside --stage"),
+        (["--run", "--minutes", "9"], "--minutes has no effect beside --run"),
+        (["--take", "x", "--transfer-mb", "3"], "--transfer-mb has no effect beside --take"),
         (["--pack", "x", "--data-dir", "nowhere"], "no packs *.tar.xz in nowhere/cifar10"),
     ],
 )

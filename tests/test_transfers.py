@@ -348,9 +348,9 @@ def test_as_many_transfers_as_are_advised_would_do_and_fewer_would_not(packs, li
     try:
         plan_transfers(packs, TREE, limit / 1e6, 1)
     except ValueError as error:
-        advised = int(re.search(r"(\d+) transfers would do", str(error))[1])
+        advised = int(re.search(r"(\d+) transfers are enough", str(error))[1])
         plan_transfers(packs, TREE, limit / 1e6, advised)
-        with pytest.raises(ValueError, match=f" {advised} transfers would do"):
+        with pytest.raises(ValueError, match=f" {advised} transfers are enough"):
             plan_transfers(packs, TREE, limit / 1e6, advised - 1)
     else:
         assert limit >= TOTAL + TREE
@@ -422,7 +422,7 @@ def test_cifar10_fits_three_transfers():
     sums = [float(mb) for mb in re.findall(r"([\d.]+) MB  together", text)]
     assert len(sums) == 3 and max(sums) < 60
     assert sum(sums) == pytest.approx((total + 3 * tree) / 1e6, abs=0.002)
-    with pytest.raises(ValueError, match=": 3 transfers would do"):
+    with pytest.raises(ValueError, match=": 3 transfers are enough"):
         plan_transfers(packs, tree, count=2)
 
 
