@@ -201,7 +201,7 @@ def test_tables_and_text_keep_contrast_in_both_themes(browser, site, scheme):
     watch.page.close()
 
 
-# Where the page's first picture, table or sentence begins, and the code that is seen above its point.
+# Where a page's first picture, table or sentence begins, and code that is seen above its point.
 OPENING = """() => {
   const top = e => e.getBoundingClientRect().top;
   const shown = [...document.querySelectorAll(
