@@ -52,11 +52,11 @@ page.show_point(claims.plot_claims(page.store), claims.say_claims(page.store), *
 # - **Small scale**: do narrow models show it, which two cores train on a part of CIFAR-10 ([D38](d38))? Accuracies
 #   as such, larger models, CIFAR-100 and ImageNet cannot be asked there.
 #
-# Quick runs on digits ([D19](d19)) decide nothing here.
+# Quick runs on digits ([D19](d19)) decide nothing here, nor do runs that chose learning rates or compare precisions.
 #
 # ## What is contradicted
 #
-# These sentences do not hold, at the scale that the third column names.
+# These sentences do not hold, by the source in column three.
 
 # %% tags=["hide-input"]
 page.show(claims.contradictions_table(page.store))
@@ -64,8 +64,9 @@ page.show(claims.contradictions_table(page.store))
 # %% [markdown]
 # ## What narrow models say
 #
-# One row per difference. The line through a mark is its interval; the sentence asks for a difference on grey. It is
-# supported where the intervals of all its rows lie on grey, and contradicted where one lies wholly off it.
+# Each sentence that narrow models have been asked gets one row per difference: a mark with its interval. The grey area
+# is where the sentence would hold. It is supported where the intervals of all its rows lie on grey, and contradicted
+# where one lies wholly off it.
 
 # %% tags=["hide-input"]
 page.show(claims.plot_forest(page.store))
@@ -95,7 +96,7 @@ page.save()
 # ## Run this page
 #
 #     papermill experiments/claims.ipynb out.ipynb      # judges the records that there are
-#     nest sweep --all --budget small --data-dir DATA   # the runs of narrow models; --board: the state
+#     nest sweep --all --budget small --data-dir DATA/cifar10  # the runs of narrow models; --board: the state
 #
 # The notebook trains nothing. Records come from `nest train` and `nest sweep`; run the page again when there are new
 # ones.

@@ -50,7 +50,7 @@ point = run_plan.make_plan_point(entries, page.store)
 page.show(point, run_plan.session_table(page.store))
 
 # %% [markdown]
-# A session is two calls, each of at most nine minutes:
+# A session is two calls. Each takes at most nine minutes, both together at most twelve:
 #
 #     nest evidence --minutes 12 --stage 1
 #     nest evidence --minutes 12 --stage 2 --data-dir DATA
@@ -61,7 +61,7 @@ page.show(point, run_plan.session_table(page.store))
 #
 # ## The plan
 #
-# What one GPU should measure and train, most wanted first. Each part fits a quarter of an hour.
+# What one GPU should measure and train, most wanted first. Each run fits a quarter of an hour. An item may take longer.
 # `nest evidence --run --only 3` carries out item 3, and `nest evidence --run --max-time 9m --data-dir DATA` carries
 # out what has no record from the top. A run stops cleanly before the limit, and the same command resumes from its
 # checkpoint. A run that fails is reported, and the next one starts.
@@ -104,6 +104,9 @@ page.save()
 #     nest evidence --pack FOLDER --data-dir DATA          # CIFAR-10 in three transfers
 #
 # Records go to `experiments/records`, weights under 16 MB in fp16 to `experiments/weights`. On a machine that is a
-# copy without git, `NESTLIB_COMMIT` names the commit that it is a copy of. On a machine that files reach with the
-# checkout alone, send one folder of `--pack` with each call, whose `--take FOLDER/1` keeps it. Where nestlib is not
-# installed, `PYTHONPATH=.:experiments python -m nestbook` stands for `nest`.
+# copy without git, `NESTLIB_COMMIT` names the commit that it is a copy of. Where nestlib is not installed,
+# `PYTHONPATH=.:experiments python -m nestbook` stands for `nest`.
+#
+# Some machines receive files only as part of the checkout. For these, `--pack FOLDER` cuts CIFAR-10 into three parts,
+# `FOLDER/1` to `FOLDER/3`. Send one part with each call and add `--take FOLDER/1` (then 2, then 3) to its command: it
+# stores the part, and joins all three once they are there.

@@ -65,7 +65,7 @@ page.show_point(None, sentence, measured=grounding.say_measured(records))
 #
 # The explorer works in the page itself, without a kernel. *Back* and *Next* walk the tree, and the text says what each
 # step compares. Point at a block to find it in the tree, or at a node to find it in the image. The paths of the digits
-# on a canvas are framed from the start. *Keep path* keeps the path of another class, *Kept* removes it.
+# on a canvas are framed from the start. *Keep path* leaves the path of a class in view, *Kept ✕* hides it.
 #
 # NesT's blocks form a tree. Its root is the whole image, below it are the four quadrants, and so on down to the blocks
 # of the first hierarchy. GradCAT (section 3.2, Algorithm 1) walks the tree for one class: at each node it takes the
@@ -108,4 +108,4 @@ page.save()
 #     papermill experiments/explore.ipynb out.ipynb -p model nest_tiny_imagenet   # photos; fetches published weights
 #     papermill experiments/explore.ipynb out.ipynb -p model small/nest_narrow -p seed 0
 #
-# The third command explores a model that was trained here; its run and its data set must be there. Nothing trains.
+# The third command explores a model that was trained here; it needs that run in `runs/` and its data set in `data/`. Nothing trains.

@@ -45,8 +45,8 @@ page, measured = Page("figure2", budget), "measured: gradients of untrained mode
 page.show_point(receptive_field.plot_flow(), receptive_field.say_flow(), measured=measured)
 
 # %% [markdown]
-# A plane of 16x16 patches in 4x4 blocks, of which each 2x2 merge. A dot is a patch that reaches a merged block which it
-# is not merged into, in that block's colour.
+# A plane of 16x16 patches in 4x4 blocks. Each 2x2 of them merges into one. A dot is a patch that reaches a merged block
+# which it is not merged into, in that block's colour.
 #
 # The paper's figure 2 draws this: an aggregation on the image plane lets blocks that do not merge exchange
 # information. The same operations on the block plane, on four merging blocks alone, do not. The paper calls the

@@ -77,9 +77,10 @@ page.show(grounding.grounding_table(records))
 
 # %% [markdown]
 # On four digits most variants with the positive gradient find the quadrant in two cases of three or more. With the
-# negative gradient, as the paper writes it, they rarely do. On a small digit that stands alone all variants are far
-# weaker: the default is near chance for the quadrant, and blanking the block that it finds costs no more than blanking
-# a random one. Our reading is that these models write the class of a lone digit into the empty places too, so that
+# negative gradient, as the paper writes it, they rarely do. On a small digit that stands alone it is the
+# other way round for most: the positive variants find less, the default no more than chance, and the negative gradient
+# is ahead of the positive one wherever single places are weighted. Blanking the block that the default finds costs no
+# more than blanking a random one. Our reading is that these models write the class of a lone digit into the empty places too, so that
 # little is left for a path to single out. Whether a NesT of full width does better on photos needs its weights or
 # a GPU.
 #

@@ -91,10 +91,10 @@ page.save()
 #
 #     papermill experiments/figure4.ipynb out.ipynb                     # loads the records that there are
 #     nest sweep figure4 --budget quick                                 # trains what is missing; --board: the state
-#     nest sweep figure4 --budget small --data-dir DATA                 # narrow models on CIFAR-10, hours of two cores
-#     nest sweep figure4 --budget gpu --data-dir DATA                   # Tiny ImageNet, many GPU days
+#     nest sweep figure4 --budget small --data-dir DATA/cifar10         # narrow models on CIFAR-10, hours on two cores
+#     nest sweep figure4 --budget gpu --data-dir DATA/tiny_imagenet     # Tiny ImageNet, many GPU days
 #     nest sweep figure4 --budget paper --data-dir IMAGENET             # what the paper ran
-#     papermill experiments/figure4.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what that sweep left
+#     papermill experiments/figure4.ipynb out.ipynb -p budget gpu -p data_dir DATA/tiny_imagenet  # shows the runs of that sweep
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes one to two hours on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

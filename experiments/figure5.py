@@ -89,10 +89,10 @@ page.save()
 #
 #     papermill experiments/figure5.ipynb out.ipynb                     # loads the records that there are
 #     nest sweep figure5 --budget quick                                 # trains what is missing; --board: the state
-#     nest sweep figure5 --budget small --data-dir DATA                 # narrow models on CIFAR-10, hours of two cores
-#     nest train small/nest_narrow --seed 3 --data-dir DATA             # one more seed of the first bar
+#     nest sweep figure5 --budget small --data-dir DATA/cifar10         # narrow models on CIFAR-10, hours on two cores
+#     nest train small/nest_narrow --seed 3 --data-dir DATA/cifar10     # one more seed of the first bar
 #     NESTLIB_DATA=DATA nest sweep figure5 --budget gpu                 # NesT3-T, S = 2, 60 epochs; DATA/cifar10
 #     papermill experiments/figure5.ipynb out.ipynb -p budget gpu       # shows what that sweep left
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes less than an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -92,9 +92,9 @@ page.save()
 #
 #     papermill experiments/figure6.ipynb out.ipynb                     # loads the records that there are
 #     nest sweep figure6 --budget quick                                 # trains what is missing; --board: the state
-#     nest sweep figure6 --budget small --data-dir DATA                 # narrow models on CIFAR-10, hours of two cores
+#     nest sweep figure6 --budget small --data-dir DATA/cifar10         # narrow models on CIFAR-10, hours on two cores
 #     NESTLIB_DATA=DATA nest sweep figure6 --budget gpu                 # NesT-T alone, 60 epochs; DATA/cifar10
 #     papermill experiments/figure6.ipynb out.ipynb -p budget gpu       # shows what that sweep left
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes less than an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

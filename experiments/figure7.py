@@ -124,9 +124,9 @@ page.save()
 #
 #     papermill experiments/figure7.ipynb out.ipynb                        # loads records, or trains narrow NesT
 #     nest sweep figure7                                                   # all narrow rows, three seeds; hours
-#     nest sweep figure7 --budget gpu --only NesT --data-dir DATA          # one row on Tiny ImageNet; a GPU
-#     nest sweep figure7 --budget paper --data-dir DATA                    # ImageNet, whole images at 64x64
-#     nest score tiny_imagenet/gan_nest --data-dir DATA --network inception
-#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p rows all -p data_dir DATA
+#     nest sweep figure7 --budget gpu --only NesT --data-dir DATA/tiny_imagenet  # one row on Tiny ImageNet; a GPU
+#     nest sweep figure7 --budget paper --data-dir IMAGENET                # ImageNet, whole images at 64x64
+#     nest score tiny_imagenet/gan_nest --data-dir DATA/tiny_imagenet --network inception
+#     papermill experiments/figure7.ipynb out.ipynb -p budget gpu -p rows all -p data_dir DATA/tiny_imagenet
 #
 # The last command trains and scores every row without a record, 50,000 steps each: many GPU days in all.

@@ -114,7 +114,7 @@ classifiers.stop_at_failures(imagenet, tiny, digits)
 #
 #     papermill experiments/figure8.ipynb out.ipynb                        # loads the records that there are
 #     papermill experiments/figure8.ipynb out.ipynb -p imagenet_dir /data/imagenet -p weights pretrained
-#     nest explain figure8 --dataset tiny_imagenet --data-dir DATA         # scores trained models; leaves records
+#     nest explain figure8 --dataset tiny_imagenet --data-dir DATA/tiny_imagenet  # scores trained models; leaves records
 #
 # The second command scores the paper's own table with published weights and draws NesT-S's walks. `imagenet_dir` holds
 # `val/<wnid>/`, and the box files in `bbox/val` or as image-net.org's archives unpack. How images are read, and which

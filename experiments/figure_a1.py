@@ -69,10 +69,10 @@ page.show_point(
 #
 # ## Who hears whom
 #
-# The paper says that the image plane is always better, since there information crosses block borders. Whether it
-# crosses does not depend on training: the gradients of an untrained model show it. A window wider than its stride
-# passes information between blocks that do not merge, on the image plane alone. Without such a window both planes are
-# one and the same function and share one bar.
+# The paper says that it is "always important to apply on the holistic image plane", where information crosses block
+# borders. Whether it crosses does not depend on training: the gradients of an untrained model show it. A window wider
+# than its stride passes information between blocks that do not merge, on the image plane alone. Without such a window
+# both planes are one and the same function and share one bar.
 
 # %% tags=["hide-input"]
 page.show(aggregations.aggregations_table())
@@ -103,9 +103,9 @@ page.save()
 #
 #     papermill experiments/figure_a1.ipynb out.ipynb                   # loads the records that there are
 #     nest sweep figure_a1 --budget quick                               # trains what is missing; --board: the state
-#     nest sweep figure_a1 --budget small --data-dir DATA               # narrow models on CIFAR-10, hours of two cores
+#     nest sweep figure_a1 --budget small --data-dir DATA/cifar10       # narrow models on CIFAR-10, hours on two cores
 #     NESTLIB_DATA=DATA nest sweep figure_a1 --budget gpu               # NesT3-T, S = 2, 60 epochs; DATA/cifar10
 #     papermill experiments/figure_a1.ipynb out.ipynb -p budget gpu     # shows what that sweep left
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes about an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -63,8 +63,8 @@ page.show_point(
 # CutMix falls on every batch; without CutMix, MixUp does.
 #
 # The first panels ask the question of narrow models, on 10,000 images of CIFAR-10 ([D38](d38)). The last panels are a
-# check on strongly augmented digits for ten epochs and **no result of the paper** ([D19](d19)): so few epochs do not
-# ask for augmentation.
+# check on strongly augmented digits for ten epochs and **no result of the paper** ([D19](d19)): ten epochs
+# are too few for augmentation to help.
 #
 # ## Numbers
 
@@ -88,9 +88,9 @@ page.save()
 #
 #     papermill experiments/figure_a2.ipynb out.ipynb                   # loads the records that there are
 #     nest sweep figure_a2 --budget quick                               # trains what is missing; --board: the state
-#     nest sweep figure_a2 --budget small --data-dir DATA               # narrow models on CIFAR-10, hours of two cores
-#     nest sweep figure_a2 --budget gpu --data-dir DATA                 # CIFAR-10, 60 epochs
-#     papermill experiments/figure_a2.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what that sweep left
+#     nest sweep figure_a2 --budget small --data-dir DATA/cifar10       # narrow models on CIFAR-10, hours on two cores
+#     nest sweep figure_a2 --budget gpu --data-dir DATA/cifar10         # CIFAR-10, 60 epochs
+#     papermill experiments/figure_a2.ipynb out.ipynb -p budget gpu -p data_dir DATA/cifar10  # shows the runs of that sweep
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes about an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -66,15 +66,15 @@ page.show_point(
 # class activation maps on NesT. It finds that NesT's maps lie on the object and have less noise. It gives no numbers
 # for this picture; {doc}`figure8` has those for boxes.
 #
-# Its images are not published. The picture here shows the first test canvas of each of three digits, under narrow models
-# that were trained on such canvases for minutes. Each map is scaled to its own range. The orange box is the one at the
-# method's best threshold, the dashed box is the true one. Which models and boxes stand for the paper's is in
-# [D30](d30).
+# The paper's images are not published. The picture here shows the first test canvas of each of three digits, under
+# narrow models that were trained on such canvases for minutes. Each map is scaled to its own range. The orange box is
+# the one at the method's best threshold, the dashed box is the true one. Which models and boxes stand for the paper's
+# is in [D30](d30).
 #
 # Our reading of NesT's maps ([D28](d28)): each empty patch sees the digit through the attention of the last hierarchy,
-# which is one block over the whole image, and carries the digit's class. The mean over all places then needs no digit.
-# Whether this comes from the plain background, from narrow models or from NesT itself, other data must say:
-# {doc}`figure8` has Tiny ImageNet.
+# which is one block over the whole image, and carries the digit's class. So the mean over the map gives the class even
+# without the places on the digit. Whether this comes from the plain background, from narrow models or from NesT itself,
+# other data must say: {doc}`figure8` has Tiny ImageNet.
 #
 # ## Numbers
 #
@@ -90,9 +90,10 @@ classifiers.stop_at_failures(scored)
 # %% [markdown]
 # ## Run this page
 #
-#     papermill experiments/figure_a4.ipynb out.ipynb -p dataset tiny_imagenet -p data_dir DATA
+#     papermill experiments/figure_a4.ipynb out.ipynb
+#     papermill experiments/figure_a4.ipynb out.ipynb -p dataset tiny_imagenet -p data_dir DATA/tiny_imagenet
 #     papermill experiments/figure_a4.ipynb out.ipynb -p dataset imagenet -p data_dir /data/imagenet
 #
-# The first command needs the weights of figure 8's runs in `runs/`. The second draws the classes that the paper shows,
-# with published weights. Both write to `runs/figures/`, as the notebook does for all parameters but the default ones:
-# those images may not be passed on.
+# The first command makes this page. The second needs the weights of figure 8's runs in `runs/`. The third draws the
+# classes that the paper shows, with published weights, whatever the budget. All write to `runs/figures/`. Pictures of
+# Tiny ImageNet and ImageNet may not be passed on.

@@ -107,8 +107,8 @@ page.show(loader.decoder_table(page.store.find_benches("loader")))
 # %% [markdown]
 # ## Memory
 #
-# Ten minutes of streaming through a cache that cannot hold the shards. What rises, rises mostly in the first
-# minutes, before those that are called early here.
+# Ten minutes of streaming through a cache that cannot hold the shards. Memory rises mostly in the first two minutes,
+# which "early" in the table leaves out.
 
 # %% tags=["hide-input"]
 streamed = page.store.find_benches("streaming")

@@ -58,11 +58,13 @@ page.show(rivals.plot_rivals(*runs), speed.make_speed_point(*runs))
 # 224x224 and NesT-T of CIFAR at 32x32, in the multi-head form, the only one that timm can build. All models take
 # their turn in each round. Rest the mouse on a mark or a number for its source.
 #
-# In timm's published results (RTX 4090, mixed precision, PyTorch 2.9) its nest_tiny does 1,391 images/s where
-# swin_tiny does 2,749 and deit_small 8,206, though the three cost 5.8, 4.5 and 4.6 billion multiply-adds per
-# image. One cause is that timm's fused attention never runs: it hands `scaled_dot_product_attention` tensors of five
-# dimensions (batch, heads, blocks, patches, width), which the fused kernels refuse
-# (`findings/timm_nest_never_runs_fused_attention.sh`). Here the blocks are folded into the batch, so there are four.
+# In [timm's published
+# results](https://github.com/huggingface/pytorch-image-models/blob/90cae8c5ab83d2d7e23b1fb2bab1559bfdcbc7e9/results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv)
+# (RTX 4090, mixed precision, PyTorch 2.9.1) its nest_tiny does 1,391 images/s where swin_tiny does 2,749 and deit_small
+# 8,206, though the three cost 5.8, 4.5 and 4.6 billion multiply-adds per image. One cause is that timm's fused
+# attention never runs: it hands `scaled_dot_product_attention` tensors of five dimensions (batch, heads, blocks,
+# patches, width), which the fused kernels refuse (`findings/timm_nest_never_runs_fused_attention.sh`). Here the blocks
+# are folded into the batch, so there are four.
 #
 # ## Numbers
 #
@@ -102,9 +104,9 @@ page.show(profiles.draw_growth(growth), profiles.show_profile("growth", growth))
 #
 # - **Training steps**, by kind of operator, here and in timm: how long products and all else take, and how many times
 #   as fast a step would be if all else took no time.
-# - **A forward pass of NesT-T**, part by part, beside the least time that this machine could need for it: for its
-#   arithmetic at the rate of a large matrix product, or for its bytes at the rate of a large copy, whichever is more.
-#   A part near 1 times its floor has nothing left to win.
+# - **A forward pass of NesT-T**, part by part, beside its floor: the time of its arithmetic at the measured rate of a
+#   large matrix product, or of its bytes at that of a large copy, whichever is more. A part near 1 times its floor has
+#   little left to win. Each profile measures its own large product, so the rates differ from table to table.
 # - **Attention and linear layers**: the time of the way that is taken, and what the others take in its place. NesT's
 #   blocks are short: 196 patches at 224x224 and 16 at 32x32. torch's fused attention is written for longer ones, and
 #   its backward pass on a CPU is slow in bf16. So on a CPU the library attends by two plain products where that is
@@ -141,5 +143,5 @@ page.save()
 #     nest sweep precision                          # the runs that differ in precision alone
 #     nest profile growth                           # also: step, roofline, attention, products, input
 #
-# At budget quick the notebook times the NesT models, in two minutes of two cores, and only on a machine that no
+# At budget quick the notebook times the NesT models, in two minutes on two cores, and only on a machine that no
 # committed record is of.

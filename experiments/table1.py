@@ -121,7 +121,7 @@ page.save()
 # ## Run this page
 #
 #     papermill experiments/table1.ipynb out.ipynb              # quick: minutes on two cores
-#     nest sweep table1 --budget small --data-dir DATA          # CIFAR-10: narrow models, hours of two cores
+#     nest sweep table1 --budget small --data-dir DATA/cifar10  # CIFAR-10: narrow models, hours on two cores
 #     papermill experiments/table1.ipynb out.ipynb -p budget gpu -p dataset cifar10 -p seeds 1
 #
 # The notebook trains every row that has no record yet. A second run finds its records and trains nothing. At budgets

@@ -48,9 +48,9 @@ printed, corrected, counted = table_a1.table_a1()
 page.show(printed, corrected)
 
 # %% [markdown]
-# The table lists width, heads, layers and blocks of each hierarchy. The lower half is printed upside down and its
-# heads are wrong; the authors corrected both ([D2](d2)). The millions of parameters that Table 1 prints fit no reading
-# of the attention to the last digit ([D1](d1), [D15](d15)).
+# The table lists width, heads, layers and blocks of each hierarchy. The 224x224 row is printed upside down and with
+# wrong heads ([D2](d2)). The millions of parameters that Table 1 prints fit no reading of the attention to the last
+# digit ([D1](d1), [D15](d15)).
 #
 # ## What the models count
 

@@ -91,9 +91,9 @@ page.save()
 #
 #     papermill experiments/table_a2.ipynb out.ipynb                    # loads the records that there are
 #     nest sweep table_a2 --budget quick                                # trains what is missing; --board: the state
-#     nest sweep table_a2 --budget small --data-dir DATA                # narrow models on CIFAR-10, hours of two cores
+#     nest sweep table_a2 --budget small --data-dir DATA/cifar10        # narrow models on CIFAR-10, hours on two cores
 #     NESTLIB_DATA=DATA nest sweep table_a2 --budget gpu                # DATA/cifar10, DATA/cifar100
 #     papermill experiments/table_a2.ipynb out.ipynb -p budget gpu      # shows what that sweep left
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes less than an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -55,7 +55,7 @@ page.show_point(None, findings.say_table_a3(page.bars), "heads")
 
 # %% [markdown]
 # The paper (appendix A.3) varies the heads of NesT-B at d = 768 from 1 to 96 on CIFAR-10 and finds that their number
-# matters little. The differences of its table are within the reach of a single score, before seeds even enter.
+# matters little. The differences in its table are no larger than the sampling error of one score, even before seeds.
 #
 # Narrow models (d = 48) ask the same on 10,000 images of CIFAR-10 ([D38](d38)), with 1 to 12 heads. Narrow models on
 # plain digits for five epochs, with 1 to 24 heads, are a check of the code and **no result of the paper** ([D19](d19)).
@@ -92,9 +92,9 @@ page.save()
 #
 #     papermill experiments/table_a3.ipynb out.ipynb                    # loads the records that there are
 #     nest sweep table_a3 --budget quick                                # trains what is missing; --board: the state
-#     nest sweep table_a3 --budget small --data-dir DATA                # narrow models on CIFAR-10, hours of two cores
-#     nest sweep table_a3 --budget gpu --data-dir DATA                  # CIFAR-10, 60 epochs
-#     papermill experiments/table_a3.ipynb out.ipynb -p budget gpu -p data_dir DATA  # shows what that sweep left
+#     nest sweep table_a3 --budget small --data-dir DATA/cifar10        # narrow models on CIFAR-10, hours on two cores
+#     nest sweep table_a3 --budget gpu --data-dir DATA/cifar10          # CIFAR-10, 60 epochs
+#     papermill experiments/table_a3.ipynb out.ipynb -p budget gpu -p data_dir DATA/cifar10  # shows the runs of that sweep
 #
-# The notebook trains only with `-p train True`: hours of a CPU at budgets quick and small, GPU days at gpu and paper.
-# Budget smoke takes two steps of every quick recipe and shows none of them.
+# The notebook trains only with `-p train True`. Budget quick takes less than an hour on two cores, small takes hours,
+# gpu and paper take GPU days. Budget smoke takes two steps of every quick recipe and shows none of them.

@@ -77,6 +77,6 @@ page.save()
 # ## Run this page
 #
 #     papermill experiments/training_images.ipynb out.ipynb             # loads the records that there are
-#     nest sweep training_images --budget small --data-dir DATA         # trains what is missing, hours of two cores
+#     nest sweep training_images --budget small --data-dir DATA/cifar10  # trains what is missing, hours on two cores
 #
 # The notebook trains only with `-p train True`. Budgets smoke and quick check the path on digits and show no result.

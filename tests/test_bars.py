@@ -92,14 +92,26 @@ def test_a_row_is_its_runs(store):
     assert half.value == pytest.approx(sampling_half_width(65.0, 1000))
     assert recipe.run_id in top1.source
     line, (details,) = table.sources.line, table.sources.details
-    assert line == "3 runs on A chip, 1,000 test images, 30 to 90 seconds per run, 3 min in all"
+    took = "60 seconds per run (median, at most 90), 3 min in all"
+    assert line == f"3 runs on A chip, 1,000 test images, {took}"
     assert all(one.run_id in details for one in plan["digits", "image", "avgpool3x3"])
 
 
-def test_one_more_run_is_predicted_within_0_and_100(store):
-    add_runs(store, plans.plan("table_a3", "quick")["multi_head", "1"], [5.0, 50.0, 99.0])
+@pytest.mark.parametrize(
+    "tops, predicted",
+    [
+        ((5.0, 15.0, 25.0), "0.0 to 64.7"),
+        ((5.0, 50.0, 99.0), "-"),  # from chance to 100
+        ((9.7, 9.7, 9.7), "-"),  # all at chance
+        ((90.0, 95.0, 99.0), "72.3 to 100.0"),
+    ],
+)
+def test_one_more_run_is_predicted_within_0_and_100_where_that_tells_something(
+    store, tops, predicted
+):
+    add_runs(store, plans.plan("table_a3", "quick")["multi_head", "1"], list(tops))
     (row,) = bars_table("Table", find_bars("table_a3", store).quick).rows
-    assert row[-1] == "0.0 to 100.0"
+    assert row[-1] == predicted
 
 
 def test_bars_without_any_number_are_counted_once_for_the_page(store):
@@ -155,6 +167,26 @@ def test_tables_of_the_paper_are_shown_as_it_prints_them(store):
     heads = heads_table(find_bars("table_a3", store))
     assert {int(row[0]): row[2].value for row in heads.rows} == TABLE_A3
     assert [row[1].value for row in heads.rows] == [768, 384, 256, 128, 64, 32, 16, 8]
+
+
+def test_removals_on_digits_say_how_they_were_trained(store):
+    assert not any("Digits" in note for note in removals_table(find_bars("figure4", store)).notes)
+    add_runs(store, plans.plan("figure4", "quick")["removed", "NesT narrow", "none"], SCORES)
+    assert (
+        removals_table(find_bars("figure4", store))
+        .notes[-1]
+        .startswith("Digits: 10 epochs with strong augmentation, but for what is removed.")
+    )
+
+
+def test_what_is_not_run_says_where_the_bars_of_one_gpu_are(store):
+    """Table A2's are the paper's own runs; figure A2's are shorter."""
+
+    def last_remark(figure):
+        return make_remarks(find_bars(figure, store).real).lines[-1]
+
+    assert "21 of 21 bars of paper (those of gpu are among paper's)" in last_remark("table_a2")
+    assert "24 of 24 bars of gpu, 24 of 24 bars of paper." in last_remark("figure_a2")
 
 
 def test_tables_of_the_paper_have_our_runs_beside_once_there_are_any(store):
@@ -330,7 +362,7 @@ def add_bars(store, figure, budget, tops, seeds=(0, 1, 2)):
 def test_sentences_without_records_say_that_nothing_was_run(store):
     for figure, say in SAY.items():
         text = say(find_bars(figure, store))
-        assert "None of the paper's bars has been run" in text
+        assert "None of the paper's runs has been repeated here" in text
         assert "digits" not in text and "narrow" not in text and "n =" not in text
 
 
@@ -341,8 +373,8 @@ def test_a_sentence_is_of_the_largest_scale_that_has_its_runs(store):
         ("digits", image, ours): 60, ("digits", image, others[0]): 10
     })  # fmt: skip
     text = findings.say_figure5(find_bars("figure5", store))
-    assert "on digits, which decide nothing, NesT's own aggregation is 50.0 ±" in text
-    assert text.endswith("points ahead of Conv3x3, n = 3.")
+    assert "on digits (a check of the code only), only NesT's own aggregation has learned" in text
+    assert text.endswith("60.1 % on the image plane; all other designs (1) are at chance, n = 3.")
     add_bars(store, "figure5", "small", {("cifar10", image, ours): 60})  # nothing to compare
     assert "on digits" in findings.say_figure5(find_bars("figure5", store))
     add_bars(store, "figure5", "small", {
@@ -389,10 +421,20 @@ def test_sentences_name_what_was_found(store):
         ("in sequence", "DeiT", "none"): 50, ("in sequence", "DeiT", last): 53,
     })  # fmt: skip
     text = findings.say_figure_a2(find_bars("figure_a2", store))
+    assert "with RandAugment, CutMix, MixUp and RandomErasing all removed, NesT loses" in text
     assert "NesT loses 1.0 ±" in text and "DeiT gains 3.0 ±" in text and "Swin" not in text
+    add_bars(store, "table_a3", "quick", {
+        (kind, str(heads)): top1 for kind, heads, top1 in (
+            ("multi_head", 1, 50), ("multi_head", 12, 52), ("multi_query", 1, 50),
+            ("multi_query", 12, 53))
+    })  # fmt: skip
+    text = findings.say_table_a3(find_bars("table_a3", store))
+    assert "spans 2.0 points and multi-query attention 3.0, beside" in text
     add_bars(store, "table_a3", "small", {("multi_head", "1"): 50, ("multi_head", "12"): 52})
     text = findings.say_table_a3(find_bars("table_a3", store))
-    assert "scores span 0.36 points" in text and "2 numbers of heads from 1 to 12 span 2.0" in text
+    assert "scores span 0.36 points" in text
+    assert "multi-head attention with 1 to 12 heads spans 2.0 points, beside" in text
+
     add_bars(store, "table_a2", "small", {
         ("cifar10", "NesT", "alone"): 60, ("cifar10", "NesT", "PN", "standard", "hard"): 57
     })  # fmt: skip

@@ -137,9 +137,14 @@ def test_a_wide_table_scrolls_in_a_named_box_that_takes_the_focus(browser, site)
     box = table_of(watch, "Table 1, accuracy").locator("xpath=..")
     assert box.get_attribute("role") == "region"
     assert box.get_attribute("aria-label").startswith("Table 1, accuracy")
+    assert "has-more" in box.get_attribute("class")  # it fades where it goes on
     box.focus()
     watch.page.keyboard.press("ArrowRight")
     watch.page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+    box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+    watch.page.wait_for_function(
+        "box => !box.classList.contains('has-more')", arg=box.element_handle()
+    )
     watch.page.set_viewport_size({"width": 1300, "height": 1000})
     watch.page.wait_for_function(  # and where all is seen, tabbing passes it by
         "box => !box.hasAttribute('tabindex')", arg=box.element_handle()

@@ -190,7 +190,7 @@ def test_without_records_the_table_names_what_is_not_run_once(store):
     text = claims_table(store).to_markdown()
     head = text.split("\n")[2]
     assert "Its own numbers" in head and "Small scale" not in head and "no record" not in text
-    assert text.count("Not run yet, so without a column: Paper's data; Small scale") == 1
+    assert text.count("Columns left out until they are run: Paper's data; Small scale") == 1
     # A page whose claims have no number of the paper has no such column at all.
     assert claims_table(store, ["figure5"]).columns == (
         "Section", "The paper says", "Paper's data", "Small scale",
@@ -282,9 +282,9 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     assert "narrow models: narrow PVT above narrow DeiT: supported; +" in said
     assert said.count("(n = 3)") == 2
     picture = plot_claims(store)
-    assert picture.tooltips["claims-2-pvt-small"].startswith("supported\n")
-    assert picture.tooltips["claims-1-pvt-small"].startswith("not run\n")
-    assert picture.tooltips["claims-2-nest-size"].startswith("cannot be asked\n")
+    assert picture.tooltips["claims-2-pvt-small"].startswith("Small scale: supported\n")
+    assert picture.tooltips["claims-1-pvt-small"].startswith("Paper's data: not run\n")
+    assert picture.tooltips["claims-2-nest-size"].startswith("Small scale: cannot be asked\n")
     numbers = BY_ID["pvt-small"].printed.numbers
     assert picture.tooltips["claims-0-pvt-small"].endswith(numbers)
     assert len(picture.tooltips) == 3 * len(CLAIMS)

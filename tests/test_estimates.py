@@ -1,5 +1,6 @@
 """Estimates agree with FLOPs and bytes worked by hand, and with the book's own counter."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -169,6 +170,11 @@ def test_every_number_of_the_table_has_a_source(training):
     assert [60 * cell.value for cell in whole[5:]] == pytest.approx(training.run_seconds)
     assert 0 < update[6].value < whole[6].value
     assert "790 TFLOP/s and 4.3 TB/s" in table.sources.line and H200_SOURCE in table.sources.line
+    exponent = math.floor(math.log10(training.run_flops))
+    said = (
+        f"{training.run_flops / 10**exponent:.1f} x 10^{exponent} operations, two per multiply-add"
+    )
+    assert said in table.sources.details[-1]
 
 
 def test_a_gpus_own_rates_take_the_place_of_the_assumed_ones(store):

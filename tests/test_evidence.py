@@ -180,14 +180,14 @@ def test_the_page_says_what_a_session_decides_until_a_record_does(store):
     headline, following = (get_recipe(name) for name in (HEADLINE, "cifar10/nest_tiny"))
     point, table = make_plan_point(entries, store), session_table(store)
     assert f"So far 0 of the plan's {len(entries)} runs" in point.sentence
-    assert "two things" in point.sentence and "12 minutes" in point.sentence
+    assert "12 minutes, is to decide whether NesT here" in point.sentence
     assert f"the paper's {FIGURE6_NEST3_TINY[0]} % on CIFAR-10" in point.sentence
     assert [row[0] for row in table.rows] == ["1", "1", "1", "2"] and HEADLINE in str(table)
     environment = {"device_kind": "cuda", "device": "a GPU", "data": {}, "finished": "2026"}
     store.add(Record(headline.run_id, "train", {}, environment, {}), committed=True)
     store.add(Record("bench/speed-session-gpu-bf16", "bench", {}, environment, {}), committed=True)
     point, table = make_plan_point(entries, store), session_table(store)
-    assert "one thing" in point.sentence and following.name in point.sentence
+    assert "is to decide what" in point.sentence and following.name in point.sentence
     assert "times NesT here" not in str(table)
 
 

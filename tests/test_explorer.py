@@ -177,11 +177,11 @@ def test_the_point_counts_the_paths_that_end_on_their_class():
     def say(*pictures, records=()):
         return say_explore(Explorer([Exhibit(p, seen) for p in pictures], names, "m"), records)
 
-    assert say(*pictures).endswith("it ends on 1 of 2 that share a canvas.")
+    assert say(*pictures).endswith("path ends on 1 of 2 that share a canvas.")
     both = say(*pictures, lone, records=[planted])
     assert "on 1 of 2 that share a canvas and on 1 of 1 that stand alone." in both
-    assert both.endswith("in 60.0 % of 500 walks (chance: 22.0 %) and 60.0 % of 500 walks (chance: "
-                         "22.0 %).")  # fmt: skip
+    walks = "60.0 % of 500 walks (chance: 22.0 %)"
+    assert both.endswith(f"in {walks} with four digits and {walks} with one.")
     assert "60.0" not in say(lone, records=[make_planted(runs=["another"])])
     assert "not known where" in say(pictures[1], records=[planted])
 

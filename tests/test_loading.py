@@ -90,6 +90,7 @@ def test_a_loader_record_is_shown_with_its_verdict(photos, tmp_path, monkeypatch
     assert f"{table.rows[2][2].value:,.0f} images per second from shards" in point.sentence
     assert f"{table.rows[2][3].value:.2f} times as many as torchvision's" in point.sentence
     kept = table.rows[4][2].value >= TABLE2["NesT-T"].images_per_second
+    assert "classifies 634 images per second (it does not train on them), so" in point.sentence
     assert ("keep up with it" in point.sentence) == kept and "GPU: not run" in str(point)
     assert len(report_loader.plot_loader(store).tooltips) == len(table.rows)
     decoders = {row[:2]: row for row in decoder_table([found]).rows}

@@ -134,7 +134,7 @@ def test_small_scale_names_the_best_of_each_kind(store, tmp_path):
 def test_narrow_rows_show_their_records(store, results):
     row = row_of(results, "Tiny ImageNet")
     record = store.find("localize/tiny_imagenet/nest_narrow_depth2-s0-50ee4f0e")
-    assert row[2].value == record.summary["top1"]["best"]["error"]
+    assert row[2].value == record.summary["gt_known"]["held_out"]["error"]
     assert row[1] == "-"  # the paper's number is of another data set
 
 
@@ -142,7 +142,7 @@ def test_boxes_of_other_weights_than_the_runs_stand_nowhere(store, tmp_path):
     """The newest record's run was trained again, so the one before is shown, then none."""
     made = Store(tmp_path, tmp_path)
     found = store.find("localize/tiny_imagenet/nest_narrow_depth2-s0-50ee4f0e")
-    error = found.summary["top1"]["best"]["error"]
+    error = found.summary["gt_known"]["held_out"]["error"]
     run_id = found.run_id.removeprefix("localize/")
     made.add(replace(store.find(run_id), summary={"weights_sha256": "0" * 64}))
 

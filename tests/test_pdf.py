@@ -52,7 +52,7 @@ def test_the_pdf_holds_every_chapter_with_its_tables_and_figures(pdf):
     text = plain("".join(pages))
     for name in toc_files():
         assert plain(title_of(name)) in text, name
-    assert plain("Table 1, accuracy: top-1 on CIFAR test sets") in text  # a caption
+    assert plain("Table 1, accuracy and cost as the paper prints them") in text  # a caption
     assert plain("inference images/s, relative to NesT-T") in text  # an axis of a figure
     links = [
         annotation.get_object().get("/A", {}).get("/URI", "")

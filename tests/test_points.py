@@ -77,7 +77,7 @@ def test_columns_of_missing_runs_alone_are_left_out_and_named():
     table = Table("t", ("Row", "Paper", "Ours (%)", "n"), [("a", PAPER, NOT_RUN, "")] * 2)
     text = table.to_markdown()
     assert "| Row |" in text and "| n |" not in text and NOT_RUN_MARK not in text
-    assert "Not run yet, so without a column: Ours (%)" in text
+    assert "Columns left out until they are run: Ours (%)" in text
     assert 'scope="col"' in table._repr_html_() and ">n</th>" not in table._repr_html_()
 
 

@@ -65,7 +65,7 @@ def test_table_a4_says_in_how_many_hierarchies_it_is_the_printed_one(monkeypatch
     models = build_decoders()
     said = say_table_a4(models)
     assert "in all 4 hierarchies, and its output size" in said
-    assert "with one the decoder has 82.6 M parameters, without 65.8 M" in said
+    assert "the decoder has 82.6 M parameters with one, 65.8 M without" in said
     other = paper.TABLE_A4 | {2: (64, 4, 7, 16)}
     monkeypatch.setattr("nestbook.report.table_a4.TABLE_A4", other)
     assert "in 3 of 4 hierarchies" in say_table_a4(models)
@@ -122,7 +122,10 @@ def test_what_has_no_score_says_so_and_smoke_is_never_shown():
     assert "Fréchet distance" in text and "FID" not in text
     assert "1 score on A GPU; 2,048 samples each" in text
     assert "2,048 samples, 256 per point of a curve" in text and "a network (eeeeeeee)" in text
-    assert generation_tables(Found({}, scored), "figure7")[0].rows == table.rows
+    (narrow,) = generation_tables(Found({}, scored), "figure7")
+    assert narrow.rows == table.rows
+    assert "Not run yet: the 8 generators at 64x64" in narrow.to_markdown()
+    assert "Not run yet" not in str(generation_tables(Found(scored, scored), "figure7")[-1])
     assert generation_tables(Found({}, {}), "figure7") == []
 
 
@@ -157,12 +160,13 @@ def test_figure7_says_who_ends_closest_also_where_it_is_not_nest():
     said = say_figure7(Found({}, NARROW), None)
     assert said.startswith(
         "No run at 64x64 has a score yet; on digits, narrow TransGAN ends closest to the data, "
-        "with a Fréchet distance of 10.15 (n = 1), against narrow NesT's 12.00 (n = 3). "
+        "with a Fréchet distance of 10.15 (one run, undecided), against narrow "
+        "NesT's 12.00 (n = 3). "
     )
     ahead = NARROW | {"TransGAN": [scored_run("gan_transgan_narrow", 17.0)]}
     assert (
         "narrow NesT ends closest to the data, with a Fréchet distance of 12.00 (n = 3), against "
-        "narrow TransGAN's 17.00 (n = 1)."
+        "narrow TransGAN's 17.00 (one run, undecided)."
     ) in say_figure7(Found({}, ahead), None)
     alone = say_figure7(Found({}, {"NesT": NARROW["NesT"], "TransGAN": []}), None)
     assert "only narrow NesT has a score: Fréchet distance 12.00 (n = 3)." in alone
@@ -177,8 +181,8 @@ def test_scores_at_64x64_go_before_digits():
     }
     said = say_figure7(Found(full, NARROW), None)
     assert said.startswith(
-        "On ImageNet at 64x64, NesT ends closest to the data, with an FID of 20.00 (n = 1), "
-        "against TransGAN's 30.00 (n = 1). "
+        "On ImageNet at 64x64, NesT ends closest to the data, with an FID of 20.00 (one run, "
+        "undecided), against TransGAN's 30.00 (one run). "
     )
     assert "digits" not in said
     un_sampled = {"NN": [scored_run("NN", 5.0, dataset="tiny_imagenet")]}
@@ -190,8 +194,8 @@ def test_figure_a3_says_whether_figure7_has_the_same_order():
     """The made scores have equal values, of which one is better if low, the other if high."""
     said = say_figure_a3(Found({}, NARROW))
     assert (
-        "narrow Convnet has the highest classifier score, 17.60 (n = 1), against narrow NesT's "
-        "12.00 (n = 3). The Fréchet distance of figure 7 puts TransGAN first."
+        "narrow Convnet has the highest classifier score, 17.60 (one run, undecided), against "
+        "narrow NesT's 12.00 (n = 3). The Fréchet distance of figure 7 puts TransGAN first."
     ) in said
     alone = say_figure_a3(Found({}, {"NesT": NARROW["NesT"]}))
     assert alone.endswith("only narrow NesT has a score: classifier score 12.00 (n = 3).")
@@ -204,7 +208,8 @@ def test_what_the_pages_say_follows_from_the_committed_records():
     said = say_figure7(found, store.find_benches("figure7")[0])
     for row in ("NesT", "TransGAN"):
         scores = [record.summary["frechet_distance"] for record in found.narrow[row]]
-        assert f"{np.mean(scores):.2f} (n = {len(scores)})" in said
+        n = f"n = {len(scores)}" if len(scores) > 1 else "one run, undecided"
+        assert f"{np.mean(scores):.2f} ({n})" in said
     rounds = [
         store.find_benches("figure7")[0].summary[row]["images_per_second"]["forward"]["rounds"]
         for row in ("NesT", "TransGAN")
@@ -238,6 +243,7 @@ def test_figures_have_the_papers_panels_and_draw_what_there_is(draw):
     empty = draw(Found({}, {}))
     text = empty.to_svg().decode()
     assert not empty.tooltips and NOT_RUN not in text and "NN-C3" in text
+    assert not any(axes.get_legend() for axes in empty.figure.axes)
     assert "no result of the paper (n" not in text  # no band of digits
     full = draw(Found({"NesT": [scored_run("gan_nest", 5.0, dataset="imagenet")]}, {}))
     assert "ImageNet at 64x64 (n = 1)" in full.to_svg().decode()

@@ -147,9 +147,10 @@ def test_the_sentence_has_both_factors_of_each_precision_and_of_a_gpu_alone_once
     tuned = row("timm nest_tiny tuned", [24.0] * ROUNDS, [16.0] * ROUNDS)
     runs = [record_of(*PAIR, tuned, run_id=p, precision=p) for p in ("bf16", "fp32")]
     sentence = say_speed(None, runs)
-    assert "1.80 times as fast as in timm as it comes in fp32 and 1.80 times in bf16" in sentence
-    assert "(training: 1.00 and 1.00)" in sentence
-    assert "the factors are 1.25 and 1.25 (training: 0.50 and 0.50)" in sentence
+    assert "out of the box, a forward pass of NesT-T is 1.80 times as fast in fp32" in sentence
+    assert "and 1.80 times in bf16 (a training step: 1.00 and 1.00)" in sentence
+    slower = "(a training step: 0.50 and 0.50; below 1 is slower)"
+    assert f"it is 1.25 and 1.25 times as fast {slower}" in sentence
     assert [c.text for c in make_speed_point(None, runs).chips] == [
         "measured: 5 rounds, a cpu, fp32", "measured: 5 rounds, a cpu, bf16", "GPU: not run",
     ]  # fmt: skip
@@ -158,8 +159,8 @@ def test_the_sentence_has_both_factors_of_each_precision_and_of_a_gpu_alone_once
         one["images_per_second"]["train"] = {"median": None, "rounds": []}
     gpu = record_of(*forward, run_id="gpu", kind="cuda", precision="bf16")
     sentence = say_speed(None, [*runs, gpu])
-    assert sentence.startswith("On a cuda, ") and "training" not in sentence
-    assert "the factor is 1.80." in sentence
+    assert sentence.startswith("On a cuda, ") and "training step" not in sentence
+    assert "fastest form it is 1.80 times as fast." in sentence
     assert [c.text for c in make_speed_point(None, [gpu]).chips] == [
         "measured: 5 rounds, a cuda, bf16"
     ]

@@ -95,6 +95,10 @@ def test_a_gpu_without_a_record_is_not_run_yet():
     assert [row[1] for row in own.rows] == [str(n) for n in RANKS]
     assert "Assumed, not measured" in own.notes[0] and "25 GB/s" in own.notes[0]
     assert not any("No GPU" in note for note in own.notes)
+    slow = scaling.device_rates([], own_rate=2.91, **limits)
+    assert [row[6].digits for row in shown(devices=slow).rows] == [1] * len(RANKS)
+    texts = list(plot_scale(job, slow, None).tooltips.values())
+    assert "\n36,685 hours\n" in texts[0] and "\n143 to " in texts[-1]  # no powers of ten
     assert own.rows[0][2].value == pytest.approx(300 * 1_281_167 // 1024 * 1024 / 900 / 3600, 1e-3)
 
 
@@ -150,4 +154,8 @@ def test_ranks_are_timed_in_turn(tmp_path):
     assert all(0 < s for turn in record.summary["step_seconds"].values() for s in turn)
     json.dumps(record.summary)
     assert "2 gloo ranks" in str(scaling_table(record))
-    assert len(plot_scale(scaling.imagenet_job(300), {}, record).tooltips) == 2
+    picture = plot_scale(scaling.imagenet_job(300), {}, record)
+    assert len(picture.tooltips) == 2
+    _, right = picture.figure.axes
+    named = [text.get_text() for text in right.get_legend().get_texts()]
+    assert named == ["predicted, at least", "predicted, at most"]

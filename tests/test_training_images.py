@@ -63,7 +63,7 @@ def test_without_records_the_page_says_so(store):
     assert "Not run yet: CIFAR-10" in plot_training_images(found).description
     assert gaps_table(found) is None
     point = point_of_training_images(found)
-    assert point.sentence == "No answer yet: none of the 12 marks is run."
+    assert point.sentence == "No answer yet: none of the 12 points has been run."
     assert [chip.text for chip in point.chips] == ["not run"]
 
 

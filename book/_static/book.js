@@ -66,12 +66,18 @@ function nameOf(box) {
   return box.classList.contains("picture") ? "Figure" : "";
 }
 
+// Whether there is more to the right.
+function markRest(box) {
+  const rest = box.scrollWidth - box.clientWidth - box.scrollLeft;
+  box.classList.toggle("has-more", rest > 1);
+}
+
 // What is wider than its box is reached by keyboard, and named where it is a table or a figure.
 function markScrolling() {
   for (const box of document.querySelectorAll(".bd-article div, .bd-article pre")) {
     if (!/auto|scroll/.test(getComputedStyle(box).overflowX)) continue;
     const name = nameOf(box);
-    box.classList.toggle("is-wider", box.scrollWidth > box.clientWidth + 1);
+    markRest(box);
     if (box.scrollWidth > box.clientWidth + 1) {
       box.tabIndex = 0;
       if (!name) continue;
@@ -88,5 +94,9 @@ document.addEventListener("DOMContentLoaded", () => {
   markScrolling();
   document.querySelectorAll("details").forEach((d) => d.addEventListener("toggle", markScrolling));
 });
+document.addEventListener(
+  "scroll", (event) => event.target instanceof Element && markRest(event.target),
+  { capture: true, passive: true }, // the scrolling of a box does not bubble
+);
 window.addEventListener("load", markScrolling);
 window.addEventListener("resize", markScrolling);

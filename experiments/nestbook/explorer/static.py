@@ -203,10 +203,10 @@ def say_explore(explorer: Explorer, planted: Sequence[Record]) -> str:
         "that stand alone": [hit for several, hit in judged if not several],
     }
     counts = (f"{sum(hits)} of {len(hits)} {kind}" for kind, hits in kinds.items() if hits)
-    said = f"A path is no proof: of the digits above, it ends on {' and on '.join(counts)}."
+    said = f"Of the digits above, GradCAT's path ends on {' and on '.join(counts)}."
     if planted and explorer.model in planted[0].summary["runs"]:
         four, small = (say_rate(planted[0], canvas, "leaf") for canvas in ("four", "small"))
-        said += f" On many such canvases it ends on the digit in {four} and {small}."
+        said += f" On many canvases it does so in {four} with four digits and {small} with one."
     return said
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from nestbook.claims.claim import scores_of
@@ -166,7 +167,7 @@ def _cells(bar: Bar) -> dict[str, Cell]:
         cells |= {
             "Measured (%)": mean_of(bar.scores.values, source, 2), "n": str(bar.scores.n),
             "Sampling ±": Number(bar.scores.half_width, source, 2),
-            "One more run": _predict(bar.scores),
+            "One more run": _predict(bar.scores, 100 / dataset_info(bar.dataset).num_classes),
         }  # fmt: skip
     return cells
 
@@ -185,11 +186,17 @@ def our_number(bar: Bar | None, digits: int = 1) -> Cell:
     return mean_of(bar.scores.values, join_ids(bar.records), digits) if bar.scores else NOT_RUN
 
 
-def _predict(scores: Scores) -> str:
+def _predict(scores: Scores, chance: float) -> str:
+    """Where 95 % of further seeds fall; "-" where that tells nothing.
+
+    chance: the accuracy (%) of a guess.
+    """
     if scores.n < 2:
         return ""
     half = prediction_half_width(scores.values)
-    return f"{max(0, scores.mean - half):.1f} to {min(100, scores.mean + half):.1f}"
+    low, high = max(0, scores.mean - half), min(100, scores.mean + half)
+    learned_nothing = max(scores.values) - scores.half_width <= chance
+    return "-" if learned_nothing or (low <= chance and high == 100) else f"{low:.1f} to {high:.1f}"
 
 
 def find_run_sources(bars: Iterable[Bar]) -> Sources | None:
@@ -199,10 +206,12 @@ def find_run_sources(bars: Iterable[Bar]) -> Sources | None:
     if found is None:
         return None
     seconds = [record.summary["train_seconds"] for record in runs]
-    low, high, together = min(seconds), max(seconds), sum(seconds)
-    each = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+    typical, longest, together = median(seconds), max(seconds), sum(seconds)
+    each = f"{typical:.0f} seconds per run"
+    if round(longest) > round(typical):
+        each += f" (median, at most {longest:.0f})"
     hours = f"{together / 60:.0f} min" if together < 2 * 3600 else f"{together / 3600:.1f} h"
-    return replace(found, line=f"{found.line}, {each} seconds per run, {hours} in all")
+    return replace(found, line=f"{found.line}, {each}, {hours} in all")
 
 
 def is_quick(bars: Sequence[Bar]) -> bool:
@@ -239,7 +248,8 @@ def make_remarks(bars: Sequence[Bar]) -> Remarks:
         lines.append(
             "Measured: mean ± standard deviation of the last epoch's top-1 over n seeds. Sampling "
             "±: 95 % half-width of one score for the draw of the test images. One more run: where "
-            "95 % of further seeds fall, by Student's t"
+            "95 % of further seeds fall, by Student's t. A dash stands where all seeds are at "
+            "chance, or where the range goes from chance to 100"
         )
     if any(bar.printed for bar in bars):
         lines.append(
@@ -257,6 +267,8 @@ def _say_missing(bars: Sequence[Bar]) -> list[str]:
     if not missing:
         return []
     listed = ", ".join(f"{lack} of {of} bars of {budget}" for budget, (lack, of) in missing.items())
+    if "paper" in missing and "gpu" not in counts:  # find_bars leaves out what both have
+        listed += " (those of gpu are among paper's)"
     budget = next(iter(missing))
     return [
         f'Not run yet, by budget: {listed}. "nest sweep {bars[0].figure} --budget {budget}" runs '

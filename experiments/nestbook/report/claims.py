@@ -232,7 +232,7 @@ def plot_claims(store: Store) -> Picture:
             count = count_statuses(outcomes, status_of)
             axes.text(_EDGE, y + 0.06, title, weight="bold", va="center", size=8)
             axes.text(_WIDTH - _EDGE, y + 0.06, count, va="center", ha="right")
-            tooltips |= _draw_marks(axes, outcomes, status_of, y + 0.25, f"claims-{row}")
+            tooltips |= _draw_marks(axes, outcomes, title, y + 0.25, f"claims-{row}")
         axes.legend(
             handles=[_mark(status, label=say_status(status)) for status in STATUS_COLORS],
             loc="lower left", bbox_to_anchor=(0, 0, 1, 1), ncols=len(STATUS_COLORS),
@@ -257,9 +257,10 @@ def _mark(status: str, x: float = 0.0, y: float = 0.0, size: float = 8.0, **how)
 
 
 def _draw_marks(
-    axes: Axes, outcomes: list[Outcome], status_of: Callable[[Outcome], str], y: float, prefix: str
+    axes: Axes, outcomes: list[Outcome], scale: str, y: float, prefix: str
 ) -> dict[str, str]:
-    """One scale's marks, their centres at y; the tooltips by gid."""
+    """The marks of one of SCALES, their centres at y; the tooltips by gid."""
+    status_of = SCALES[scale]
     tooltips, step = {}, (_WIDTH - 2 * _EDGE) / len(outcomes)
     ordered = sorted(outcomes, key=lambda outcome: list(STATUS_COLORS).index(status_of(outcome)))
     for i, outcome in enumerate(ordered):
@@ -271,7 +272,7 @@ def _draw_marks(
             asked = claim.small_test
         elif status_of is status_of_printed and claim.printed:
             asked = claim.printed.numbers
-        tooltips[gid] = f"{say_status(status)}\n\u201c{claim.quote}\u201d\n{asked}".strip()
+        tooltips[gid] = f"{scale}: {say_status(status)}\n\u201c{claim.quote}\u201d\n{asked}".strip()
     return tooltips
 
 

@@ -86,10 +86,10 @@ def find_bench_sources(records: Iterable[Record], here: Record | None = None) ->
     return Sources("; ".join(dict.fromkeys(lines)), details)
 
 
-def _ratio(record: Record, name: str, mode: str) -> Cell:
+def relative_speed(record: Record, name: str, mode: str) -> Number | None:
     """A row's speed over NesT-T's: median and half range of the rounds' own ratios."""
     ours, base = (rounds_of(record, row, mode) for row in (name, ANCHOR))
-    return median_ratio(ours, base, record.run_id) or ""
+    return median_ratio(ours, base, record.run_id)
 
 
 def rounds_of(record: Record, name: str, mode: str) -> list[float]:
@@ -145,8 +145,9 @@ def _measured_cells(record: Record, name: str, source: str, printed_ratio: float
         median_of(rounds_of(record, name, mode), source) or missing for mode in ("forward", "train")
     )
     return [
-        *sizes, Number(row["memory_mb"], source, 0), forward, _ratio(record, name, "forward"),
-        there, training, _ratio(record, name, "train"),
+        *sizes, Number(row["memory_mb"], source, 0),
+        forward, relative_speed(record, name, "forward") or "", there,
+        training, relative_speed(record, name, "train") or "",
     ]  # fmt: skip
 
 
@@ -159,9 +160,16 @@ def describe_bench(source: str, record: Record) -> str:
         f"{source}: {record.environment['device']}, {settings['threads']} threads, "
         f"{settings['precision']}, batch {row['batch_size']}, warm-up {settings['warmup']} steps, "
         f"torch {settings['torch']}, median ± half range of {settings['rounds_done']} rounds in "
-        f"turn, memory = {row['memory_kind']} of a forward pass, GFLOPs = multiply-adds by "
-        f"{settings['flop_counter']}; {named}{record.environment['finished'][:10]}"
+        f"turn, memory = {row['memory_kind']} of a forward pass, GFLOPs: multiply-adds, "
+        f"{say_flop_counter(settings['flop_counter'])}; {named}"
+        f"{record.environment['finished'][:10]}"
     )
+
+
+def say_flop_counter(counter: str) -> str:
+    """A record's "COUNTER / 2, attention unfused" in words."""
+    name, half, more = counter.partition(" / 2")
+    return f"half of what {name} counts{more}" if half else f"by {name}"
 
 
 def is_smoke(record: Record) -> bool:

@@ -69,18 +69,25 @@ def _training_rows(name: str, training: TrainingEstimate, source: str) -> list[t
 
 def _details(training: TrainingEstimate) -> tuple[str, ...]:
     return (
-        f"GFLOPs = multiply-adds, {COUNTED}: matrix products and convolutions; in training "
-        "with the scores that fused attention computes again. Bytes: each operator's inputs, "
-        "weights and outputs once",
+        f"GFLOPs: billions of multiply-adds, {COUNTED}: matrix products and convolutions; in "
+        "training with the scores that fused attention computes again. Bytes: each operator's "
+        "inputs, weights and outputs once",
         "Everything is counted in bf16. Autocast keeps norms and the additions behind them in "
         "fp32 and casts between, so eager code under it moves more and stays further below",
         "Attention is the fused operator where a GPU's kernels take it. They refuse the five "
         "dimensions of timm's NesT as it comes, so there it stands as products and a softmax in "
         "fp32. Without fused_attn it moves less",
         f"Training: forward, backward and fused AdamW ({ADAMW_BYTES} bytes per parameter), "
-        f"{training.num_steps:,} steps, {training.run_flops:.2g} FLOP. Not counted: launching "
-        "kernels, loading and augmenting images, evaluation, checkpoints",
+        f"{training.num_steps:,} steps, {_power(training.run_flops)} operations, two per "
+        "multiply-add. Not counted: launching kernels, loading and augmenting images, evaluation, "
+        "checkpoints",
     )
+
+
+def _power(value: float) -> str:
+    """Such as "5.8 x 10^16"."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits} x 10^{int(exponent)}"
 
 
 def _speeds(estimate: Estimate, source: str) -> list[Cell]:

@@ -79,8 +79,9 @@ def say_training_images(bars: Sequence[Bar]) -> str:
         if all((model, number) in found for model in ("NesT narrow", *others))
     ]  # fmt: skip
     if not numbers or not others:
-        lacking = "not enough" if found else "none"
-        return f"No answer yet: {lacking} of the {len(bars)} marks {'are' if found else 'is'} run."
+        lacking = "too few" if found else "none"
+        have = "have" if found else "has"
+        return f"No answer yet: {lacking} of the {len(bars)} points {have} been run."
     ends = [
         f"with {number} images NesT is " + _join([
             _ahead(found["NesT narrow", number], found[other, number], other.split()[0])
@@ -119,13 +120,13 @@ def _say(bars: Bars, find: Callable[[Found], str]) -> str:
     ]
     text = texts[0] if texts else "no other run decides anything yet"
     if not run_here:
-        return f"None of the paper's bars has been run; {text}."
+        return f"None of the paper's runs has been repeated here; {text}."
     return f"{text[0].upper()}{text[1:]}."
 
 
 def _lead(bar: Bar) -> str:
     if bar.budget == "quick":
-        return "on digits, which decide nothing,"
+        return "on digits (a check of the code only),"
     if bar.budget == "small":
         return f"for narrow models on {bar.recipe.train_subset:,} images of CIFAR-10,"
     return f"on {group_title(bar.group)},"
@@ -161,15 +162,28 @@ def _find_best_design(found: Found, figure: str) -> str:
     if ours is None or not others:
         return ""
     best = max(others, key=lambda design: others[design].scores.mean)
+    block = found.get(("block", DEFAULT))
+    if _is_at_chance(others[best]) and not _is_at_chance(ours):
+        planes = [f"{ours.scores.mean:.1f} % on the image plane"]
+        planes += [f"{block.scores.mean:.1f} % on the block plane"] if block else []
+        return (
+            f"only NesT's own aggregation has learned anything, with {_join(planes)}; all other "
+            f"designs ({len(others)}) are at chance, {_say_n([ours, *others.values()])}"
+        )
     name = name_design(best, figure)
     if len(others) > 1:
         name += f", the best of {len(others)} other designs"
     text = f"NesT's own aggregation is {_ahead(ours, others[best], name)}"
-    used, block = [ours, others[best]], found.get(("block", DEFAULT))
+    used = [ours, others[best]]
     if block and figure == "5":  # figure A1's page says of planes what gradients show
         text += f", and its image plane {_ahead(ours, block, 'its block plane')}"
         used.append(block)
     return f"{text}, {_say_n(used)}"
+
+
+def _is_at_chance(bar: Bar) -> bool:
+    """Whether the 95 % interval of one score, for the draw of the test images, reaches chance."""
+    return bar.scores.mean - bar.scores.half_width <= 100 / dataset_info(bar.dataset).num_classes
 
 
 def _find_best_depth(found: Found) -> str:
@@ -204,7 +218,8 @@ def _find_removed(found: Found) -> str:
         for model, pair in sorted(pairs.items(), key=lambda item: not item[0].startswith("NesT"))
     ]
     used = [bar for pair in pairs.values() for bar in pair]
-    return f"without {_join(IN_SEQUENCE)}, {_join(said)}, {_say_n(used)}"
+    removed = [name for step in IN_SEQUENCE for name in step.split("&")]
+    return f"with {_join(removed)} all removed, {_join(said)}, {_say_n(used)}"
 
 
 def _find_taught(found: Found) -> str:
@@ -222,18 +237,31 @@ def _find_taught(found: Found) -> str:
 
 def _find_heads(found: Found) -> str:
     """Table A3: how far apart the means of all numbers of heads are, beside the seeds'."""
-    bars = {int(key[1]): bar for key, bar in found.items() if key[0] == "multi_head"}
+    bars = _bars_of_heads(found, "multi_head")
+    shared = _bars_of_heads(found, "multi_query")
     if len(bars) < 2:
         return ""
-    means = [bar.scores.mean for bar in bars.values()]
-    spreads = [bar.scores.spread for bar in bars.values() if bar.scores.spread is not None]
-    seeds = ""
-    if spreads:
-        seeds = f", beside a standard deviation over seeds of up to {max(spreads):.1f}"
-    return (
-        f"{len(bars)} numbers of heads from {min(bars)} to {max(bars)} span "
-        f"{max(means) - min(means):.1f} points{seeds}, {_say_n(bars.values())}"
+    used = list(bars.values())
+    text = (
+        f"multi-head attention with {min(bars)} to {max(bars)} heads spans {_span(used):.1f} points"
     )
+    if len(shared) > 1:
+        used += shared.values()
+        text += f" and multi-query attention {_span(list(shared.values())):.1f}"
+    spreads = [bar.scores.spread for bar in used if bar.scores.spread is not None]
+    if spreads:
+        text += f", beside a standard deviation over seeds of up to {max(spreads):.1f}"
+    return f"{text}, {_say_n(used)}"
+
+
+def _bars_of_heads(found: Found, attention: str) -> dict[int, Bar]:
+    return {int(key[1]): bar for key, bar in found.items() if key[0] == attention}
+
+
+def _span(bars: Sequence[Bar]) -> float:
+    """From the least mean to the greatest, in points."""
+    means = [bar.scores.mean for bar in bars]
+    return max(means) - min(means)
 
 
 # Words for a difference

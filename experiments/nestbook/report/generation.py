@@ -147,9 +147,11 @@ def _say_first(found: Found, figure: str) -> str:
         mean = _say_mean(scored, first, figure)
         return f"{where}only {narrow}{first} has a score: {_NAMES[name]} {mean}."
     other = order[1] if first == "NesT" or "NesT" not in order else "NesT"
+    undecided = "one run, undecided"
+    again = "one run" if len(shown_of(scored, first)) == 1 else undecided
     return (
-        f"{where}{narrow}{first} {_FIRST[name]} {_say_mean(scored, first, figure)}, against "
-        f"{narrow}{other}'s {_say_mean(scored, other, figure)}."
+        f"{where}{narrow}{first} {_FIRST[name]} {_say_mean(scored, first, figure, undecided)}, "
+        f"against {narrow}{other}'s {_say_mean(scored, other, figure, again)}."
     )
 
 
@@ -162,17 +164,28 @@ def _order(scored: Scored, figure: str) -> list[str]:
     return sorted(means, key=means.get, reverse=figure == "figure_a3")
 
 
-def _say_mean(scored: Scored, row: str, figure: str) -> str:
+def _say_mean(scored: Scored, row: str, figure: str, single: str = "one run") -> str:
+    """Such as "12.00 (n = 3)"; single: what is said of n = 1."""
     values = values_of(scored, row, figure)
-    return f"{statistics.fmean(values):.2f} (n = {len(values)})"
+    n = f"n = {len(values)}" if len(values) > 1 else single
+    return f"{statistics.fmean(values):.2f} ({n})"
 
 
 # Tables
 
 
 def generation_tables(found: Found, figure: str) -> list[Table]:
-    """A table for 64x64 and one for digits, of those that have scores."""
-    return [generation_table(scored, figure) for scored in found if any(scored.values())]
+    """A table for 64x64 and one for digits, of those that have scores.
+
+    The last one says so where nothing at 64x64 has been scored.
+    """
+    tables = [generation_table(scored, figure) for scored in found if any(scored.values())]
+    if tables and not any(found.full.values()):
+        tables[-1].notes.append(
+            f"Not run yet: the {len(FIGURE7)} generators at 64x64, so the upper panels have no "
+            'scores. "nest sweep figure7 --budget gpu" trains them'
+        )
+    return tables
 
 
 def generation_table(scored: Scored, figure: str) -> Table:

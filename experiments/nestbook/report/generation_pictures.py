@@ -120,8 +120,9 @@ def _draw_curves(axes: Axes, scored: Scored, figure: str, prefix: str) -> dict[s
             tooltips |= _draw_curve(axes, records, figure, f"{prefix}-curve-{name}", name)
     if not tooltips:
         axes.set(xticks=[], yticks=[])
+        return {}
     handles = [Line2D([], [], color=c, ls=ls, lw=1.2, label=n) for n, (c, ls) in _STYLES.items()]
-    high = figure == "figure7" or not tooltips
+    high = figure == "figure7"
     axes.legend(handles=handles, frameon=False, loc="upper right" if high else "lower right")
     return tooltips
 

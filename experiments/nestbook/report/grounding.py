@@ -84,7 +84,10 @@ def grounding_table(records: Sequence[Record], ways: Sequence[str] = ALL) -> Tab
         ["Quadrant: of the digit's middle. Leaf block: one that holds at least half as much of "
          "the digit's box as the block that holds most. Maps point with their largest place",
          "Blanking wins: how often blanking the leaf block found costs the logit more than "
-         "blanking a random one (one small digit). ± is half of Wilson's 95 % interval"],
+         "blanking a random one (one small digit). ± is half of Wilson's 95 % interval",
+         "GradCAT's names: the gradient's sign; what it weights (each place, or a partition as a "
+         "whole); of which maps (a hierarchy's inputs or outputs; normed: outputs, those of the "
+         "top one after the last LayerNorm)"],
         Sources(
             f"{models} models on {join_devices([record])}",
             (f"{source}, of {', '.join(summary['runs'])}", _say_models(summary),

@@ -33,6 +33,7 @@ BASE = "torchvision ImageFolder"
 OURS = "shards"
 TARGET = 1.5  # times torchvision's images/s; set before the work was begun
 BYTES = "shards, bytes for a GPU"
+TRAINS = "trains"  # ends the name of a GPU whose rate is of training steps
 TITLES = {"photos": "JPEGs of 500x375", "tiny": "Tiny ImageNet-100, 64x64"}
 WAYS = {
     BASE: "torchvision's ImageFolder",
@@ -54,7 +55,7 @@ def find_needs(store: Store) -> dict[str, Number]:
     for record in store.find_benches("table2"):
         rounds = rounds_of(record, ROW, "train")
         if record.environment["device_kind"] == "cuda" and rounds:
-            name = f"{short_device(record.environment['device'])} trains"
+            name = f"{short_device(record.environment['device'])} {TRAINS}"
             found.setdefault(name, median_of(rounds, record.run_id))
     return found
 
@@ -70,11 +71,13 @@ def make_loader_point(store: Store) -> Point:
     needs = find_needs(store)
     settings, device = record.summary["settings"], short_device(record.environment["device"])
     who, need = max(needs.items(), key=lambda item: item[1].value)
+    trains = who.endswith(TRAINS)
     sentence = (
         f"On {device}, {settings['workers']} workers read {shards.value:,.0f} images per second "
-        f"from shards, {ratio.value:.2f} times as many as torchvision's ImageFolder (n = "
-        f"{shards.n} rounds), and {raw.value:,.0f} as bytes that a GPU augments. With NesT-T, "
-        f"{who} {need.value:,.0f} images per second, {_compare(raw.value, need.value)}."
+        f"from shards, {ratio.value:.2f} times as many as torchvision's ImageFolder (median of "
+        f"{shards.n} rounds' own ratios), and {raw.value:,.0f} as bytes that a GPU augments. "
+        f"With NesT-T, {who} {need.value:,.0f} images per second"
+        f"{'' if trains else ' (it does not train on them)'}, {_compare(raw.value, need.value)}."
     )
     on_gpu = len(needs) > 1
     measured = Chip(f"measured: {shards.n} rounds, {device}", MEASURED)
@@ -167,7 +170,7 @@ def needs_table(store: Store) -> Table:
         caption, columns, rows,
         [f"Each core is taken to read {a_core:,.0f} images per second, as each of the "
          f"{record.summary['settings']['workers']} workers did on {device}. The H200's rates are "
-         "upper bounds, computed from assumed rates of products and copies (see the run plan)"],
+         "upper bounds, computed from assumed rates of products and copies"],
     )  # fmt: skip
 
 
@@ -207,8 +210,8 @@ def loader_table(measured: Mapping, source: str) -> Table:
              f"{settings['batch_size']}; median ± half range of the rounds, ratios of each round's "
              "own. By CPU: torchvision's processor time over it, of every process of the loader, "
              "its start too",
-             f"{settings['load_before']:g} other programs wanted a core at the beginning. They "
-             "take from images/s, hardly from the processor's time",
+             f"Load by other programs at the start: {settings['load_before']:g} cores. It lowers "
+             "images/s, and hardly changes the processor's time",
              f"{sizes}. The JPEGs of 500x375 are windows of scikit-image's photos. All crop at "
              "random (area 5 to 100 %), resize, flip and normalise; bytes for a GPU are flipped "
              "and normalised there"),

@@ -52,14 +52,19 @@ def say_figure8(
         ends = "end on their digits" if sum(hits) > 1 else "ends on its digit"
         here.append(f"{COUNTS[sum(hits)]} of the {COUNTS[len(hits)]} walks drawn {ends}")
     if isinstance(record, Record):
-        here.append(
-            f"boxes from NesT's class maps miss the object in {_say_error(record)} of "
-            f"{record.summary['images']:,} {IMAGES['tiny_imagenet']}, {_against_whole(record)}"
-        )
+        here.append(say_misses(record))
     said = [_say_published(imagenet[OURS])]
     if here:
         said.append(f"With {_models(budget)}, {', and '.join(here)}.")
     return " ".join(said)
+
+
+def say_misses(record: Record) -> str:
+    """How often boxes from NesT's class maps miss the object of Tiny ImageNet."""
+    return (
+        f"boxes from NesT's class maps miss the object in {_say_error(record)} of "
+        f"{record.summary['images']:,} {IMAGES['tiny_imagenet']}, {_against_whole(record)}"
+    )
 
 
 def _say_published(result: Record | str) -> str:

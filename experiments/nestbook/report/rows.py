@@ -113,8 +113,8 @@ def settings_table(table: str) -> Table:
         ))  # fmt: skip
     return Table(
         f"How the rows of {TITLES[table]} are trained here",
-        ("Row", f"Recipe: {_DATASETS[table]}/", "By", "Peak rate", "Batch", "Epochs", "Warm-up",
-         "Decay", "Drop path", "Clip", "Augmentation"),
+        ("Row", f"Recipe: {_DATASETS[table]}/", "By", "Peak rate", "Batch", "Epochs",
+         "Warm-up (epochs)", "Decay", "Drop path", "Clip", "Augmentation"),
         rows,
         _SETTINGS_NOTES[table],
     )  # fmt: skip

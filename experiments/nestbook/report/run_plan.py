@@ -30,9 +30,8 @@ def make_plan_point(entries: Sequence[Entry], store: Store) -> Point:
     """What one session of a GPU decides next, and how much of the plan has a record."""
     open_questions = [what for _, what in _decisions(store)]
     found = sum(entry.find(store) is not None for entry in entries)
-    word = "one thing" if len(open_questions) == 1 else "two things"
     return Point(
-        f"One GPU, lent for {Session.minutes} minutes, decides {word}: "
+        f"One GPU, lent for {Session.minutes} minutes, is to decide "
         f"{', and '.join(open_questions)}. So far {found} of the plan's {len(entries)} runs have "
         "a record of a GPU.",
         (Chip(f"records of a GPU: {found} of {len(entries)}", MEASURED if found else NO_RECORD),),
@@ -130,12 +129,12 @@ def _describe_left_out(entries: Sequence[Entry]) -> list[str]:
     return [
         f"{len(entries)} runs are left out, as they take more than {TRAIN_MINUTES} expected "
         f"minutes even at {epochs} epochs (generators: {steps:,} steps): {listed}",
-        f"{HEADLINE} alone keeps its whole schedule, whatever it takes",
+        f"{HEADLINE} keeps its whole schedule here; a session may cut it to end in time",
     ]
 
 
 def coverage_table(found: Mapping[str, Mapping[object, Sequence[Record]]]) -> Table:
-    """Of each table's rows or figure's bars as the paper has them, how many have a record here.
+    """Of the rows or bars planned for each table or figure, how many have a record here.
 
     found: {figure: {row: its records at budget paper}}.
     """
@@ -145,10 +144,12 @@ def coverage_table(found: Mapping[str, Mapping[object, Sequence[Record]]]) -> Ta
     ]
     return Table(
         "How much of the paper has a record of its own data and schedule",
-        ("Table or figure", "Rows or bars in the paper", "With a record"),
+        ("Table or figure", "Rows or bars planned", "With a record"),
         rows,
-        ["Quick runs on digits, small runs and shorter runs of one GPU are not counted"],
-    )
+        ["Planned: what the sweeps train for it, in Table A3 with both kinds of attention; a model "
+         "that stands in two bars counts in both. Not counted as a record: quick runs on digits, "
+         "small runs and shorter runs of one GPU"],
+    )  # fmt: skip
 
 
 def _title(figure: str) -> str:

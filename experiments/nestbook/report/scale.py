@@ -43,7 +43,7 @@ def scale_table(
             found = predict(job, device.rates, ranks)
             hours = [significant(value, device.source) for value in found.hours]
             cost = [significant(value * ranks * price, device.source) for value in found.hours]
-            share = Number(100 * found.efficiency[0], device.source, 0)
+            share = Number(100 * found.efficiency[0], device.source, 1)
             rows.append((short_device(name), str(ranks), *hours, *cost, share))
     rate = loader.images_per_second
     decoded = f"{rate:,.0f} images/s per device, " if rate else ""
@@ -153,8 +153,7 @@ def plot_scale(job: Job, devices: Mapping[str, Device], measured: Record | None)
                 gid = f"{COLORS.index(color)}-{f.ranks}"
                 left.plot(f.ranks, f.hours[1], "o", ms=3, color=color, gid=gid)
                 tooltips[gid] = (
-                    f"predicted: {f.ranks} x {name}\n{f.hours[0]:,.4g} to {f.hours[1]:,.4g} hours\n"
-                    f"rate: {device.source}"
+                    f"predicted: {f.ranks} x {name}\n{_say_hours(*f.hours)}\nrate: {device.source}"
                 )
         left.set(xscale="log", yscale="log", xlabel="devices (log scale)",
                  ylabel=f"hours of {job.epochs} epochs (log scale)")  # fmt: skip
@@ -173,11 +172,21 @@ def plot_scale(job: Job, devices: Mapping[str, Device], measured: Record | None)
     return Picture(figure, "scale", text, tooltips)
 
 
-def _band(axes: Axes, ranks: Sequence[int], bounds: Sequence[tuple[float, float]], color: str):
+def _say_hours(low: float, high: float) -> str:
+    """Both bounds, or one number where they read alike."""
+    bounds = dict.fromkeys(str(significant(hours, "")) for hours in (low, high))
+    return f"{' to '.join(bounds)} hours"
+
+
+def _band(
+    axes: Axes, ranks: Sequence[int], bounds: Sequence[tuple[float, float]], color: str,
+    labels: tuple[str, str] = ("", ""),
+) -> None:  # fmt: skip
+    """The bounds as an area; labels: of the least and of the most in a legend."""
     low, high = zip(*bounds)
     axes.fill_between(ranks, low, high, color=color, alpha=0.15, lw=0)
-    axes.plot(ranks, low, color=color, lw=0.8, ls=(0, (3, 2)))
-    axes.plot(ranks, high, color=color, lw=0.8)
+    axes.plot(ranks, low, color=color, lw=0.8, ls=(0, (3, 2)), label=labels[0])
+    axes.plot(ranks, high, color=color, lw=0.8, label=labels[1])
 
 
 def _check(axes: Axes, measured: Record | None) -> dict[str, str]:
@@ -188,13 +197,15 @@ def _check(axes: Axes, measured: Record | None) -> dict[str, str]:
         axes.set(xticks=[], yticks=[])
         return {}
     ranks = (1, 2)
-    _band(axes, ranks, [_predicted(measured, n).step_seconds for n in ranks], "0.35")
+    _band(axes, ranks, [_predicted(measured, n).step_seconds for n in ranks], "0.35",
+          ("predicted, at least", "predicted, at most"))  # fmt: skip
     tooltips = {}
     for n in ranks:
         seconds = measured.summary["step_seconds"][str(n)]
         for i, value in enumerate(seconds):
             gid = f"measured-{n}-{i}"
-            axes.plot(n, value, "o", ms=4.5, mec="0", mfc="white", gid=gid, zorder=3)
+            beside = n + 0.07 * (i - (len(seconds) - 1) / 2)  # turns that took equally long
+            axes.plot(beside, value, "o", ms=4.5, mec="0", mfc="white", gid=gid, zorder=3)
             tooltips[gid] = (
                 f"measured: {n} gloo rank{'s' * (n > 1)}\n{value:.3g} s per step\n"
                 f"{measured.environment['device']}\n{measured.run_id}"
@@ -202,6 +213,7 @@ def _check(axes: Axes, measured: Record | None) -> dict[str, str]:
     axes.set_xlim(0.7, 2.3)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(FixedLocator(ranks))
+    axes.legend(loc="lower left", frameon=False)
     return tooltips
 
 

@@ -80,16 +80,13 @@ def say_speed(here: Record | None, committed: Sequence[Record]) -> str:
     machine = " and ".join(sorted({short_device(r.environment["device"]) for r in runs}))
     forward, training = _factors(runs, timm)
     best_forward, best_training = _factors(runs, timm + BEST)
-    first, *others = (
-        f"{factor} times {{}}in {record.recipe['precision']}"
-        for factor, record in zip(forward, runs)
-    )
-    words = " and ".join([first.format("as fast as in timm as it comes "), *others])
+    words = " and ".join(
+        f"{factor} times in {record.recipe['precision']}" for factor, record in zip(forward, runs)
+    ).replace("times", "times as fast", 1)
     return (
-        f"On {machine}, a forward pass of NesT-T here is {words.format('')}"
-        f"{_in_training(training)}. Against timm's fastest form the factor"
-        f"{'s are' if len(runs) > 1 else ' is'} {' and '.join(best_forward)}"
-        f"{_in_training(best_training)}."
+        f"On {machine}, against timm out of the box, a forward pass of NesT-T is "
+        f"{words}{_in_training(training)}. Against timm's fastest form it is "
+        f"{' and '.join(best_forward)} times as fast{_in_training(best_training)}."
     )
 
 
@@ -102,7 +99,10 @@ def _factors(runs: Sequence[Record], base: str) -> tuple[list[str], list[str]]:
 
 
 def _in_training(factors: Sequence[str]) -> str:
-    return f" (training: {' and '.join(factors)})" if factors else ""
+    if not factors:
+        return ""
+    slower = "; below 1 is slower" if any(float(factor) < 1 for factor in factors) else ""
+    return f" (a training step: {' and '.join(factors)}{slower})"
 
 
 def make_speed_point(here: Record | None, committed: Sequence[Record]) -> Point:
@@ -356,8 +356,9 @@ def _details(record: Record, source: str) -> tuple[str, ...]:
         f"{record.environment['packages']['timm']}; each contender and mode ran "
         f"{settings['seconds_per_round']:g} s or more per round, after {settings['warmup']} steps "
         "of warm-up",
-        f"Product of two matrices of {best['size']}x{best['size']}: {rate} TFLOP/s; multiply-adds "
-        f"by {settings['flop_counter']}; TFLOP/s = 2 x multiply-adds x images/s",
+        f"Product of two matrices of {best['size']}x{best['size']}: {rate} TFLOP/s; multiply-adds: "
+        f"{cost.say_flop_counter(settings['flop_counter'])}; TFLOP/s = 2 x multiply-adds x "
+        "images/s",
         f"Largest difference of logits to timm's before timing, in fp32: {differences}",
         f"How each ran; what is tuned took the fastest form tried before: {_paths(record)}",
     )

@@ -1,4 +1,4 @@
-"""Table A1: as printed, as its authors corrected it, and the models' own counts."""
+"""Table A1: as printed, as corrected, and the models' own counts."""
 
 from collections.abc import Sequence
 
@@ -45,15 +45,15 @@ def say_table_a1() -> str:
     fits = any([round(n, 1) for n in values] == printed for values in counts.values())
     return (
         f"{equal} of {len(sizes)} ImageNet models have the printed millions of parameters. For "
-        f"CIFAR the paper prints {_list(printed)} million. The models count "
-        f"{_list(counts['multi_query'])} with the published code's multi-query attention and "
-        f"{_list(counts['multi_head'])} with multi-head attention: {'one' if fits else 'neither'} "
-        "fits to the last digit."
+        f"CIFAR the paper prints {_list(printed, 1)} million. The models count "
+        f"{_list(counts['multi_query'], 2)} with the published code's multi-query attention and "
+        f"{_list(counts['multi_head'], 2)} with multi-head attention: "
+        f"{'one' if fits else 'neither'} fits to the last digit."
     )
 
 
-def _list(numbers: Sequence[float]) -> str:
-    *others, last = (f"{number:.1f}" for number in numbers)
+def _list(numbers: Sequence[float], digits: int) -> str:
+    *others, last = (f"{number:.{digits}f}" for number in numbers)
     return f"{', '.join(others)} and {last}"
 
 
@@ -89,7 +89,7 @@ def _printed() -> Table:
 
 def _corrected() -> Table:
     return Table(
-        "The 224x224 line as its authors corrected it, in their code and issue 2 of it",
+        "The 224x224 row, corrected by the published code and its issue 2",
         _columns(),
         [_row(TABLE_A1_IMAGENET_ROW_CORRECTED)],
         [f"{_letters(TABLE_A1_IMAGENET_CORRECTED)} for T, S, B"],

@@ -39,8 +39,8 @@ def say_table_a4(models: Models) -> str:
     return (
         f"The decoder built here has the paper's widths, heads, layers and blocks in {named} "
         f"{len(TABLE_A4)} hierarchies, and {'its' if fit else 'not its'} output size. The paper "
-        f"does not say whether a linear layer maps the noise: with one the decoder has "
-        f"{with_layer:.1f} M parameters, without {without:.1f} M."
+        f"does not say whether a linear layer maps the noise: the decoder has "
+        f"{with_layer:.1f} M parameters with one, {without:.1f} M without."
     )
 
 

@@ -180,7 +180,7 @@ class Table:
         notes = list(self.notes)
         if lacking:
             names = "; ".join(self.columns[i] for i in lacking)
-            notes.append(f"{NOT_RUN.capitalize()}, so without a column: {names}")
+            notes.append(f"Columns left out until they are run: {names}")
         if any(cell == NOT_RUN for i in shown for cell in columns[i]):
             notes.append(f"{NOT_RUN_MARK}: {NOT_RUN}")
         return shown, notes

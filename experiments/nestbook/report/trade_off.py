@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from nestbook.paper import Table1Row, Table2Row
 from nestbook.report.cost import ANCHOR as REFERENCE
-from nestbook.report.cost import PRINTED, TITLES, best_run, images_per_second
+from nestbook.report.cost import PRINTED, TITLES, best_run, images_per_second, relative_speed
 from nestbook.report.means import short_device
 from nestbook.report.pictures import GROUP_COLORS, Picture, drawing_style, label_marks, mark_look
 from nestlib.records import Record
@@ -40,6 +40,7 @@ class Point:
 
     printed: the paper's row; paper_accuracy: which of its accuracies is drawn.
     images_per_second, params_m: measured here; accuracy: of our own records. None: not (yet).
+    relative_speed: to REFERENCE's, the median of the rounds' own ratios, as in the table of costs.
     accuracy_source, speed_source: where ours are from; read in the tooltip.
     published: the accuracy is that of published weights, not of a model trained here.
     """
@@ -53,6 +54,7 @@ class Point:
     accuracy_source: str
     speed_source: str
     published: bool = False
+    relative_speed: float | None = None
 
     @property
     def unsure(self) -> bool:
@@ -161,11 +163,13 @@ def plot_rows(
     points = []
     for name, printed in PRINTED[table].items():
         row = record.summary.get(name, {}) if record else {}
+        ratio = relative_speed(record, name, "forward") if record else None
         accuracy, accuracy_source = (published_accuracy | our_accuracy).get(name, (None, ""))
         points.append(Point(
             name, printed, getattr(printed, column), record and images_per_second(record, name),
             row["params"] / 1e6 if "params" in row else None, accuracy, accuracy_source, source,
             name in published_accuracy and name not in our_accuracy,
+            ratio and ratio.value,
         ))  # fmt: skip
     costs = {"speed": f"inference speed relative to {REFERENCE}", "params": "parameters"}
     stems = {"speed": table, "params": f"{table}_params"}
@@ -200,10 +204,9 @@ def _paper_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
 
 
 def _our_marks(points: Sequence[Point], accuracy_label: str) -> list[_Mark]:
-    unit = _reference(points).images_per_second
     marks = []
     for point in points:
-        ratio = point.images_per_second / unit if unit and point.images_per_second else None
+        ratio = point.relative_speed if point.images_per_second else None
         accuracy, fill = point.accuracy, "left" if point.published else "full"
         shown = f"{accuracy:.2f}, {point.accuracy_source}" if accuracy is not None else ""
         if accuracy is None:
