@@ -98,7 +98,8 @@ def test_bare_papermill_refuses_a_terminal_and_pipes_json():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     notebook = nbformat.reads(done.stdout, as_version=4)
-    assert "wrote runs/smoke/figures/" in notebook.cells[-1].outputs[0].text
+    *_, saved = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "wrote runs/smoke/figures/" in saved.outputs[0].text
 
 
 @pytest.mark.slow
