@@ -58,6 +58,14 @@ def test_gaps_are_those_of_the_means_with_paired_intervals(store):
     assert [chip.text for chip in point.chips] == ["measured: n = 3, A processor"]
 
 
+def test_a_gap_of_single_runs_has_no_interval(store):
+    for (_, number), (recipe,) in plan("training_images", "small", [0]).items():
+        if number == "10,000":
+            add(store, recipe, 0.6)
+    table = gaps_table(find_small_bars("training_images", store))
+    assert all(cell.spread is None for cell in table.rows[2][1:]) and "inf" not in str(table)
+
+
 def test_without_records_the_page_says_so(store):
     found = find_small_bars("training_images", store)
     assert "Not run yet: CIFAR-10" in plot_training_images(found).description

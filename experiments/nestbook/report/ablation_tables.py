@@ -3,6 +3,7 @@
 And how far NesT is ahead by the number of training images, which the paper does not ask.
 """
 
+import math
 from collections.abc import Mapping
 
 from nestbook.claims.verdict import judge
@@ -185,4 +186,5 @@ def _gap(ours: Bar, theirs: Bar) -> Cell:
         return NOT_RUN
     verdict = judge([(1, ours.scores), (-1, theirs.scores)])
     source = join_ids([*ours.records, *theirs.records])
-    return Number(verdict.value, source, 2, ours.scores.n, verdict.half_width)
+    known = verdict.half_width if math.isfinite(verdict.half_width) else None  # of single runs
+    return Number(verdict.value, source, 2, ours.scores.n, known)
