@@ -128,7 +128,11 @@ def test_small_scale_names_the_best_of_each_kind(store, tmp_path):
     (said,) = list_small_scale(made)[:1]
     assert say_families(find_families(made), made).rstrip(".") in said
     rows = [row[0].text for row in results_table(made).rows]
-    assert [re.match(r"Narrow (\w+), CIFAR-10", text)[1] for text in rows] == ["WRN", "NesT", "PVT"]
+    assert [re.match(r"Narrow (\w+), 10,000 CIFAR-10", text)[1] for text in rows] == [
+        "WRN",
+        "NesT",
+        "PVT",
+    ]
 
 
 def test_narrow_rows_show_their_records(store, results):

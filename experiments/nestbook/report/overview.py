@@ -346,7 +346,7 @@ def _small_rows(store: Store) -> list[tuple[Cell, ...]]:
             best[kind] = family
     rows = [
         _accuracy_row(
-            Link(f"Narrow {family.name}, CIFAR-10, {SMALL_SUBSET:,} training images, top-1 (%)",
+            Link(f"Narrow {family.name}, {SMALL_SUBSET:,} CIFAR-10 images, top-1 (%)",
                  "experiments/table1.ipynb"), "-", family.bar.records,
         )
         for family in sorted(best.values(), key=lambda family: -family.scores.mean)
@@ -354,7 +354,7 @@ def _small_rows(store: Store) -> list[tuple[Cell, ...]]:
     recipe = get_recipe("cifar10/nest_narrow")
     records = find_fresh_seeds(recipe, store)
     if records:
-        what = Link(f"Narrow NesT, CIFAR-10, all images, {recipe.epochs} epochs, top-1 (%)",
+        what = Link(f"Narrow NesT, all CIFAR-10 images, {recipe.epochs} epochs, top-1 (%)",
                     "experiments/table1.ipynb")  # fmt: skip
         rows.append(_accuracy_row(what, "-", records))
     return rows
@@ -365,7 +365,7 @@ def _accuracy_row(what: Link, printed: Cell, records: Sequence[Record]) -> tuple
     if score.n > 1:
         n = f"{score.n} seeds; ± standard deviation"
     else:
-        n = "1 seed; ± 95 % for the test images"
+        n = "1 seed; ± test sampling (95 %)"
     return what, printed, score, n, join_devices(records)
 
 
