@@ -23,8 +23,8 @@ DEVIATIONS = {
 _DATASETS = {"table1": "cifar10", "table2": "imagenet"}
 _SETTINGS_NOTES = {
     "table1": [
-        "Peak rate: at the batch given; it scales with the batch. Clip: largest gradient norm. "
-        "sgd: Nesterov momentum 0.9. full: crops, flips, RandAugment, random erasing, MixUp or "
+        "Peak rate: at the batch given; it scales with the batch. Warm-up: epochs. "
+        "Clip: largest gradient norm. sgd: Nesterov momentum 0.9. full: crops, flips, RandAugment, random erasing, MixUp or "
         "CutMix, label smoothing",
         "CIFAR-100 has the same recipes, cifar100/...; only the peak rate of CCT-7/3x1 differs: "
         f"{get_recipe('cifar100/cct7_3x1').peak_lr:.3g}",
@@ -114,7 +114,7 @@ def settings_table(table: str) -> Table:
     return Table(
         f"How the rows of {TITLES[table]} are trained here",
         ("Row", f"Recipe: {_DATASETS[table]}/", "By", "Peak rate", "Batch", "Epochs",
-         "Warm-up (epochs)", "Decay", "Drop path", "Clip", "Augmentation"),
+         "Warm-up", "Decay", "Drop path", "Clip", "Augmentation"),
         rows,
         _SETTINGS_NOTES[table],
     )  # fmt: skip
