@@ -118,7 +118,7 @@ def test_stale_records_stand_in_no_table_and_no_picture(store):
     rows = {row[0].text: row for row in overview.results_table(store).rows}
     assert rows["NesT-T, CIFAR-10 top-1 (%)"][2].value == 96.0
     assert rows["NesT-T, ImageNet top-1 (%)"][2].value == 96.0
-    (narrow,) = (row for name, row in rows.items() if "CIFAR-10, all images" in name)
+    (narrow,) = (row for name, row in rows.items() if "all CIFAR-10 images" in name)
     assert narrow[2].value == 96.0
     name = "tiny_imagenet/nest_narrow"
     store.add(stale(train_record(name, 0, 10.0)))

@@ -24,8 +24,8 @@ _DATASETS = {"table1": "cifar10", "table2": "imagenet"}
 _SETTINGS_NOTES = {
     "table1": [
         "Peak rate: at the batch given; it scales with the batch. Warm-up: epochs. "
-        "Clip: largest gradient norm. sgd: Nesterov momentum 0.9. full: crops, flips, RandAugment, random erasing, MixUp or "
-        "CutMix, label smoothing",
+        "Clip: largest gradient norm. sgd: Nesterov momentum 0.9. full: crops, flips, RandAugment, "
+        "random erasing, MixUp or CutMix, label smoothing",
         "CIFAR-100 has the same recipes, cifar100/...; only the peak rate of CCT-7/3x1 differs: "
         f"{get_recipe('cifar100/cct7_3x1').peak_lr:.3g}",
     ],
