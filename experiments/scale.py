@@ -109,8 +109,8 @@ tables.save("faults", budget, faults)  # the cluster page includes it
 # ## Run this page
 #
 #     papermill experiments/scale.ipynb out.ipynb -p images_per_second 900 -p price_per_hour 2.5
-#     python -m nestbook.benchmarks.scaling --commit-record                  # measures the check, on this CPU
-#     python tests/slurm_here.py python tests/rank_faults.py --commit-record  # strikes the cluster page's faults
+#     python -m nestbook.benchmarks.scaling                                   # measures the check, on this CPU
+#     python tests/slurm_here.py python tests/rank_faults.py                  # strikes the cluster page's faults
 #
 # The notebook trains nothing. It also writes the table of faults that {doc}`../book/cluster` shows. The last command
 # needs root on Debian, and the packages slurm-wlm and munge.
