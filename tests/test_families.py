@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from made_records import add
 
 from nestbook.benchmarks.bench import run_bench
 from nestbook.report.families import (
@@ -15,26 +15,9 @@ from nestbook.report.families import (
 )
 from nestbook.report.tables import NOT_RUN
 from nestbook.sweeps.plans import plan
-from nestlib.metrics.accuracy import pack_right
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record
 
 pytestmark = pytest.mark.usefixtures("no_fingerprints")
-
-
-def add(store, recipe, rate, seconds=600.0, device="A processor"):
-    """A made-up record, of this test alone."""
-    draws = np.random.default_rng(recipe.seed).random(10_000)  # equal for all models of a seed
-    right = torch.as_tensor(draws < rate)
-    top1 = 100 * right.double().mean().item()
-    scored = "held_out" if recipe.held_out else "test"
-    summary = {f"{scored}/top1": top1, "train_seconds": seconds, "num_params": 361_000}
-    summary |= {} if recipe.held_out else {"test/right": pack_right(right)}
-    data = {scored: {"fingerprint": "0" * 64, "images": 10_000}}
-    store.add(Record(recipe.run_id, "train", to_dict(recipe), {"device": device, "data": data},
-                     summary))  # fmt: skip
-    return top1
 
 
 def test_narrow_rows_of_table1_show_accuracy_and_cost(store):
@@ -128,8 +111,11 @@ def test_rates_are_shown_where_all_three_are_recorded(store):
         if row == "NesT-T" or (row, rate) == ("WRN28-10", "0.1"):
             add(store, recipe, 0.5 + float(rate))
     rows = {row[0]: row[2:] for row in rates_table(store).rows}
-    assert [cell.endswith(f"(at {rate})") for cell, rate in
-            zip(rows["NesT"], ("0.002", "0.004", "0.008"))] == [True] * 3  # fmt: skip
+    for cell, rate in zip(rows["NesT"], ("0.002", "0.004", "0.008")):
+        (recipe,) = bars["NesT-T", rate]
+        assert (cell.source, cell.mark) == (recipe.run_id, f" (at {rate})")
+        assert cell.value == store.find(recipe.run_id).summary["held_out/top1"]
+    assert rates_table(store).sources.line == "3 runs on A processor"
     assert rows["WRN"][0] == NOT_RUN and rows["WRN"][-1] == "not chosen yet"
     chosen = f"{get_recipe('small/nest_narrow').lr_per_256:g}"
     assert (rows["NesT"][-1], rows["DeiT"][-1]) == (chosen, "not chosen yet")

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
+from made_records import add
 
 from nestbook.report.ablation_tables import gaps_table
 from nestbook.report.ablations import plot_training_images
@@ -12,25 +11,8 @@ from nestbook.report.bars import bars_table, find_bars, find_small_bars
 from nestbook.report.findings import point_of_training_images
 from nestbook.report.tables import NOT_RUN
 from nestbook.sweeps.plans import plan
-from nestlib.metrics.accuracy import pack_right
-from nestlib.recipes.recipe import to_dict
-from nestlib.records import Record
 
 pytestmark = pytest.mark.usefixtures("no_fingerprints")
-
-
-def add(store, recipe, rate, seconds=600.0, device="A processor"):
-    """A made-up record, of this test alone."""
-    draws = np.random.default_rng(recipe.seed).random(10_000)  # equal for all models of a seed
-    right = torch.as_tensor(draws < rate)
-    top1 = 100 * right.double().mean().item()
-    scored = "held_out" if recipe.held_out else "test"
-    summary = {f"{scored}/top1": top1, "train_seconds": seconds, "num_params": 361_000}
-    summary |= {} if recipe.held_out else {"test/right": pack_right(right)}
-    data = {scored: {"fingerprint": "0" * 64, "images": 10_000}}
-    store.add(Record(recipe.run_id, "train", to_dict(recipe), {"device": device, "data": data},
-                     summary))  # fmt: skip
-    return top1
 
 
 def test_gaps_are_those_of_the_means_with_paired_intervals(store):

@@ -7,7 +7,6 @@ from IPython.display import display
 from nestbook.report.bars import (
     QUICK_LABEL,
     SMALL_LABEL,
-    Remarks,
     bars_table,
     find_bars,
     make_remarks,
@@ -15,7 +14,8 @@ from nestbook.report.bars import (
 from nestbook.report.claims import claims_table
 from nestbook.report.pictures import Picture
 from nestbook.report.points import MEASURED, Chip, Point, make_point
-from nestbook.report.tables import Table, save
+from nestbook.report.tables import Remarks, Table, save
+from nestbook.report.words import begin_upper
 from nestbook.sweeps.runner import collect_figure
 from nestlib.records import open_store
 
@@ -97,11 +97,7 @@ class AblationPage(Page):
         if not title:
             title, real = "The paper's bars as measured", [bar for bar in real if bar.records]
         real = [bar for bar in real if bar.records or only in ("", *bar.key)]
-        titled = (_capital(SMALL_LABEL), small), (title, real), (_capital(QUICK_LABEL), quick)
+        titled = (begin_upper(SMALL_LABEL), small), (title, real), (begin_upper(QUICK_LABEL), quick)
         tables = [bars_table(*words) for words in titled]
         remarks = make_remarks([*small, *self.bars.real, *quick])
         self.show(*filter(None, [*tables, remarks]))
-
-
-def _capital(label: str) -> str:
-    return label[0].upper() + label[1:]

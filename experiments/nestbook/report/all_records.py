@@ -9,6 +9,7 @@ from nestbook.claims.claim import NO_RECORD
 from nestbook.report.means import join_devices, short_device
 from nestbook.report.points import MEASURED, Chip, Point
 from nestbook.report.tables import Cell, Fold, Link, Number, Table, significant
+from nestbook.report.words import say_ends
 from nestlib.records import Record, Store
 
 FOLDER = "experiments/records"
@@ -126,8 +127,7 @@ def merge_headlines(texts: Sequence[str]) -> str:
 
 def _say_range(numbers: Sequence[str]) -> str:
     ordered = sorted(numbers, key=lambda number: float(number.replace(",", "")))
-    low, high = ordered[0], ordered[-1]
-    return low if low == high else f"{low} to {high}"
+    return say_ends(ordered[0], ordered[-1])
 
 
 def minutes_of(record: Record) -> float:

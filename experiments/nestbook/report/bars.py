@@ -1,6 +1,5 @@
 """A plan's bars: the paper's number, our records over seeds, and the reach of their test set."""
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from nestbook.claims.verdict import Scores, prediction_half_width
 from nestbook.report.labels import name_bar
 from nestbook.report.means import find_sources, join_ids
 from nestbook.report.printed import Printed, find_printed
-from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Sources, Table, mean_of
+from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Remarks, Sources, Table, mean_of
 from nestbook.sweeps.plans import Key, plan
 from nestbook.sweeps.runner import load_plan
 from nestlib.data.datasets import dataset_info
@@ -220,25 +219,6 @@ def is_quick(bars: Sequence[Bar]) -> bool:
 
 
 # What a page says once of all its bars
-
-
-@dataclass(frozen=True)
-class Remarks:
-    """Lines that hold for all tables of a page; shows itself in Jupyter and as text."""
-
-    lines: tuple[str, ...]
-
-    def to_markdown(self) -> str:
-        return "".join(f"- {line}\n" for line in self.lines)
-
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in self.lines)
-        return f'<ul style="font-size:0.85em">{items}</ul>'
-
-    def __str__(self) -> str:
-        return self.to_markdown()
-
-    __repr__ = __str__
 
 
 def make_remarks(bars: Sequence[Bar]) -> Remarks:

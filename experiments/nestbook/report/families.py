@@ -19,7 +19,8 @@ from nestbook.report.means import find_sources, join_devices, join_ids
 from nestbook.report.pictures import GROUP_COLORS, INK, Picture, drawing_style, mark_look
 from nestbook.report.tables import NOT_RUN, Cell, Number, Sources, Table, mean_of, median_of
 from nestbook.report.trade_off import FAMILY_MARKERS, family_of, name_group
-from nestbook.sweeps.plans import RATE_HELD_OUT, RATES
+from nestbook.report.words import begin_upper, join_words, say_counts
+from nestbook.sweeps.plans import RATE_HELD_OUT, RATES, plan
 from nestbook.sweeps.small import find_rates
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
@@ -75,11 +76,12 @@ def say_families(families: Sequence[Family], store: Store) -> str:
     if not done:
         return _say_rates(store)
     where = f"at equal size, on {SMALL_SUBSET:,} images of CIFAR-10"
-    missing = f" Not run yet: {_join(lacking)}." if lacking else ""
+    missing = f" Not run yet: {join_words(lacking)}." if lacking else ""
     if OURS not in done:
         ranked = sorted(done, key=lambda name: -done[name].mean)
-        reached = _join(f"{name} {done[name].mean:.1f} %" for name in ranked)
-        return f"Trained so far {where}: {reached} ({_say_n(done.values())}).{missing}"
+        reached = join_words(f"{name} {done[name].mean:.1f} %" for name in ranked)
+        number = say_counts(one.n for one in done.values())
+        return f"Trained so far {where}: {reached} ({number}).{missing}"
     ours = done.pop(OURS)
     places = {name: _compare(ours, theirs) for name, theirs in done.items()}
     ranks = _say_ranks({name: scores.mean for name, scores in done.items()}, places)
@@ -87,9 +89,9 @@ def say_families(families: Sequence[Family], store: Store) -> str:
     doubt = " One run per family: the order may still change." if counts == {1} else ""
     if len(counts) > 1 and 1 in counts:
         doubt = " Some have one run only: their order may still change."
-    number = _say_n([ours, *done.values()])
+    number = say_counts(one.n for one in [ours, *done.values()])
     return (
-        f"{where[0].upper()}{where[1:]}, narrow {OURS} reaches {ours.mean:.1f} % "
+        f"{begin_upper(where)}, narrow {OURS} reaches {ours.mean:.1f} % "
         f"({number}){ranks}.{doubt}{missing}"
     )
 
@@ -111,8 +113,8 @@ def _say_ranks(values: dict[str, float], places: dict[str, str]) -> str:
     for place in ("ahead of", "not told apart from", "behind"):
         names = sorted((n for n in places if places[n] == place), key=lambda n: -values[n])
         if names:
-            numbers = _join(f"{values[name]:.1f}" for name in names)
-            parts.append(f"{place} {_join(names)} ({numbers} %)")
+            numbers = join_words(f"{values[name]:.1f}" for name in names)
+            parts.append(f"{place} {join_words(names)} ({numbers} %)")
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -130,17 +132,6 @@ def _say_rates(store: Store) -> str:
         f"{RATE_HELD_OUT:,} training images held out), narrow {OURS} reaches {ours:.1f} %"
         f"{_say_ranks(rates, places)}. They decide no claim."
     )
-
-
-def _say_n(scores: Sequence[Scores]) -> str:
-    counts = sorted({one.n for one in scores})
-    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-
-
-def _join(words: Sequence[str]) -> str:
-    """Such as "a, b and c"."""
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 # The picture
@@ -301,7 +292,9 @@ def _cost(bench: Record | None, row: str) -> tuple[Cell, ...]:
 
 def rates_table(store: Store) -> Table:
     """What each learning rate of budget small reaches on the training images held out."""
-    found, rows = find_rates(store), []
+    found, rows, bars = find_rates(store), [], plan("learning_rates", "small", [0])
+    runs = {(row, recipe.lr_per_256): recipe.run_id for (row, _), (recipe,) in bars.items()}
+    shown = []
     for row, entry in TABLE1.items():
         if not entry.small:
             continue
@@ -309,7 +302,11 @@ def rates_table(store: Store) -> Table:
         cells, taken = [NOT_RUN, "", ""], "not chosen yet"
         if row in found:
             scores, taken = found[row].scores, f"{recipe.lr_per_256:g}"
-            cells = [f"{scores[rate]:.2f} (at {rate:g})" for rate in RATES[recipe.optimizer]]
+            rates = RATES[recipe.optimizer]
+            cells = [
+                Number(scores[rate], runs[row, rate], 2, mark=f" (at {rate:g})") for rate in rates
+            ]
+            shown += [store.find(cell.source) for cell in cells]
         rows.append((family_of(row), recipe.optimizer, *cells, taken))
     return Table(
         f"How the learning rates were chosen: top-1 (%) on {RATE_HELD_OUT:,} training images held "
@@ -318,4 +315,5 @@ def rates_table(store: Store) -> Table:
         rows,
         ["One run per family and rate; rates are per batch of 256. Every run of budget small takes "
          "its family's best"],
+        sources=find_sources(shown),
     )  # fmt: skip

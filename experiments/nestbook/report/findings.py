@@ -14,6 +14,7 @@ from nestbook.report.aggregations import count_crossing, name_design
 from nestbook.report.bars import Bar, Bars, group_title
 from nestbook.report.means import join_devices
 from nestbook.report.points import MEASURED, Chip, Point
+from nestbook.report.words import begin_upper, join_words, say_counts
 from nestbook.sweeps.plans import IN_SEQUENCE, Key
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
@@ -83,7 +84,7 @@ def say_training_images(bars: Sequence[Bar]) -> str:
         have = "have" if found else "has"
         return f"No answer yet: {lacking} of the {len(bars)} points {have} been run."
     ends = [
-        f"with {number} images NesT is " + _join([
+        f"with {number} images NesT is " + join_words([
             _ahead(found["NesT narrow", number], found[other, number], other.split()[0])
             for other in others
         ])
@@ -121,7 +122,7 @@ def _say(bars: Bars, find: Callable[[Found], str]) -> str:
     text = texts[0] if texts else "no other run decides anything yet"
     if not run_here:
         return f"None of the paper's runs has been repeated here; {text}."
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{begin_upper(text)}."
 
 
 def _lead(bar: Bar) -> str:
@@ -150,7 +151,7 @@ def _find_convergence(found: Found) -> str:
                 "epochs" for i, (epochs, ours, theirs) in enumerate(ends)
             ]  # fmt: skip
             used = [bar for _, *both in ends for bar in both]
-            return f"{f'NesT{size}'.split()[0]} is {_join(said)}, {_say_n(used)}"
+            return f"{f'NesT{size}'.split()[0]} is {join_words(said)}, {_say_n(used)}"
     return ""
 
 
@@ -167,8 +168,8 @@ def _find_best_design(found: Found, figure: str) -> str:
         planes = [f"{ours.scores.mean:.1f} % on the image plane"]
         planes += [f"{block.scores.mean:.1f} % on the block plane"] if block else []
         return (
-            f"only NesT's own aggregation has learned anything, with {_join(planes)}; all other "
-            f"designs ({len(others)}) are at chance, {_say_n([ours, *others.values()])}"
+            f"only NesT's own aggregation has learned anything, with {join_words(planes)}; all "
+            f"other designs ({len(others)}) are at chance, {_say_n([ours, *others.values()])}"
         )
     name = name_design(best, figure)
     if len(others) > 1:
@@ -219,7 +220,7 @@ def _find_removed(found: Found) -> str:
     ]
     used = [bar for pair in pairs.values() for bar in pair]
     removed = [name for step in IN_SEQUENCE for name in step.split("&")]
-    return f"with {_join(removed)} all removed, {_join(said)}, {_say_n(used)}"
+    return f"with {join_words(removed)} all removed, {join_words(said)}, {_say_n(used)}"
 
 
 def _find_taught(found: Found) -> str:
@@ -232,7 +233,7 @@ def _find_taught(found: Found) -> str:
     if not pairs:
         return ""
     said = [f"{student} {_changes(*pair)}" for student, pair in pairs.items()]
-    return f"taught {_join(said)}, {_say_n([bar for pair in pairs.values() for bar in pair])}"
+    return f"taught {join_words(said)}, {_say_n([bar for pair in pairs.values() for bar in pair])}"
 
 
 def _find_heads(found: Found) -> str:
@@ -293,12 +294,5 @@ def _undecided(verdict: Verdict) -> str:
     return " (undecided)" if verdict.status == UNDECIDED else ""
 
 
-def _join(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def _say_n(bars: Iterable[Bar]) -> str:
-    counts = sorted({bar.scores.n for bar in bars})
-    low, high = counts[0], counts[-1]
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+    return say_counts(bar.scores.n for bar in bars)

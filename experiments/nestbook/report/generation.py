@@ -30,6 +30,7 @@ from nestbook.report.tables import (
     median_ratio,
     significant,
 )
+from nestbook.report.words import begin_upper, say_counts
 from nestlib.data.datasets import dataset_info
 from nestlib.records import Record, Store
 
@@ -200,7 +201,7 @@ def generation_table(scored: Scored, figure: str) -> Table:
     kernel = ["Kernel distance"] if figure == "figure7" else []
     return Table(
         f"Generators, {narrow}{dataset_of(scored)} ({BETTER[figure]})",
-        ("Generator", _capital(name_score(scored, figure)), "95 % interval", *kernel, "n"),
+        ("Generator", begin_upper(name_score(scored, figure)), "95 % interval", *kernel, "n"),
         rows,
         [f"The paper prints curves without numbers and finds {FIGURE7_BEST_UNSAMPLING} the best "
          f"un-sampling. Here {compare_unsamplings(scored, figure)}",
@@ -441,10 +442,6 @@ def describe_making(record: Record) -> str:
     )
 
 
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 def _all_of(scored: Scored) -> list[Record]:
     return [record for row in scored for record in shown_of(scored, row)]
 
@@ -464,11 +461,7 @@ def _is_narrow(scored: Scored) -> bool:
 
 def join_runs(scored: Scored, rows: Iterable[str]) -> str:
     """How many runs a mark is the mean of: "n = 3", "n = 1 to 3"; "" of none."""
-    counts = sorted({len(shown_of(scored, row)) for row in rows} - {0})
-    if not counts:
-        return ""
-    low, high = counts[0], counts[-1]
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+    return say_counts({len(shown_of(scored, row)) for row in rows} - {0})
 
 
 def _kernel_name(record: Record) -> str:

@@ -38,6 +38,7 @@ from nestbook.report.pictures import (
     drawing_style,
     mark_look,
 )
+from nestbook.report.words import begin_upper
 from nestlib.records import Record
 
 # Dashes tell the generators apart where colour does not.
@@ -98,7 +99,7 @@ def _draw_full(
 
 
 def _draw_narrow(part: SubFigure, scored: Scored, figure: str) -> dict[str, str]:
-    label = QUICK_LABEL[0].upper() + QUICK_LABEL[1:]
+    label = begin_upper(QUICK_LABEL)
     _write_title(part, f"{label} ({join_runs(scored, FIGURE7)})", bbox=QUICK_BOX)
     left, right = part.subplots(1, 2)
     tooltips = _draw_curves(left, scored, figure, "narrow")

@@ -16,6 +16,7 @@ from matplotlib.transforms import offset_copy
 from nestbook.report.bars import QUICK_LABEL, Bar, group_title, is_quick
 from nestbook.report.pictures import INK, mark_look
 from nestbook.report.tables import NOT_RUN, mean_of
+from nestbook.report.words import say_counts
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.intervals import sampling_half_width
 
@@ -78,10 +79,8 @@ class Panel:
             dataset, schedule = "Digits", "no result of the paper"
         if self.first.budget == "small":
             schedule = "narrow models"
-        counts = sorted({bar.scores.n for bar in self.bars.values() if bar.scores})
-        ends = " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
-        seeds = f", n = {ends}" if counts else ""
-        return f"{dataset}{seeds}\n{schedule or 'as in the paper'}"
+        seeds = say_counts(bar.scores.n for bar in self.bars.values() if bar.scores)
+        return f"{', '.join(filter(None, [dataset, seeds]))}\n{schedule or 'as in the paper'}"
 
     @property
     def rows(self) -> Sequence[tuple[str, str]]:

@@ -19,6 +19,7 @@ from nestbook.report.claims import (
     status_of_printed,
     status_of_small,
 )
+from nestbook.report.words import say_counts
 from nestlib.choices import check_choice
 from nestlib.records import Record, Store
 
@@ -119,8 +120,5 @@ def _say_seeds(records: Sequence[Record]) -> str:
     for record in records:
         name, _, config = record.run_id.rpartition("-")
         seeds.setdefault(f"{name.rpartition('-')[0]} {config}", set()).add(record.run_id)
-    counts = sorted({len(runs) for runs in seeds.values()})
-    if not counts:
-        return ""
-    low, high = counts[0], counts[-1]
-    return f", n = {low}" if low == high else f", n = {low} to {high}"
+    counts = say_counts(map(len, seeds.values()))
+    return f", {counts}" if counts else ""

@@ -19,6 +19,7 @@ from nestbook.report.aggregations import name_design
 from nestbook.report.pictures import BLUE, ORANGE, Picture, drawing_style
 from nestbook.report.tables import HERE, Number, Table
 from nestbook.report.tree import CHILDREN, COLORS
+from nestbook.report.words import say_ends
 from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES
 
 MODEL = "nest_tiny_cifar"
@@ -174,7 +175,7 @@ def _range_beyond(design: str, plane: str) -> str:
     """How many patches merged blocks hear beyond their own groups: the least to the most."""
     heard = count_heard(design, plane)
     low, high = (bound.item() for bound in (heard.sum(1) - heard.diagonal()).aminmax())
-    return str(low) if low == high else f"{low} to {high}"
+    return say_ends(low, high)
 
 
 def reach_table(model: str = MODEL) -> Table:

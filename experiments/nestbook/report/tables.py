@@ -248,6 +248,24 @@ def _to_html(cell: Cell) -> str:
     return cell.to_html() if isinstance(cell, Link | Fold) else html.escape(str(cell))
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """Lines that hold for all tables of a page; shows itself in Jupyter and as text."""
+
+    lines: tuple[str, ...]
+
+    def to_markdown(self) -> str:
+        return "".join(f"- {line}\n" for line in self.lines)
+
+    def _repr_html_(self) -> str:
+        return f'<ul style="font-size:0.85em">{_items(self.lines)}</ul>'
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    __repr__ = __str__
+
+
 class Text(Protocol):
     """A table, or a page's point."""
 
