@@ -69,8 +69,8 @@ notebooks: .venv/ready
 	done
 
 lint: .venv/ready
-	$(BIN)/ruff check nestlib experiments/nestbook tests book/_ext book/*.py
-	$(BIN)/ruff format --check nestlib experiments/nestbook tests book/_ext book/*.py
+	$(BIN)/ruff check nestlib experiments/nestbook tests book/_ext book/*.py setup.py
+	$(BIN)/ruff format --check nestlib experiments/nestbook tests book/_ext book/*.py setup.py
 
 # Names, versions and hashes of the whole environment, no addresses.
 lock: .venv/ready

@@ -116,10 +116,13 @@ page.show(profiles.draw_growth(growth), profiles.show_profile("growth", growth))
 # - **The input side**: the trainer keeps small data sets on the device as bytes and augments there in batch, each
 #   image with its own parameters. It must never be the limit, so it is timed without a model, beside the training
 #   steps that it feeds.
+#
+# The last table is of the same models as [ONNX files](export), in onnxruntime beside eager torch on this CPU.
 
 # %% tags=["hide-input", "hide-output"]
 names = "step", "roofline", "attention", "products", "input"
-page.show(*profiles.show_profiles(page.store, names, ("bf16", "fp32")))
+onnx = profiles.show_profile("export", page.store.find_benches("export"))
+page.show(*profiles.show_profiles(page.store, names, ("bf16", "fp32")), onnx)
 
 # %% [markdown]
 # ## Every model that was timed
@@ -141,7 +144,7 @@ page.save()
 #     nest bench speed                              # from the command line, compiled forms too
 #     nest bench speed --precision auto             # bf16 where the processor computes it
 #     nest sweep precision                          # the runs that differ in precision alone
-#     nest profile growth                           # also: step, roofline, attention, products, input
+#     nest profile growth                           # also: step, roofline, attention, products, input, export
 #
 # At budget quick the notebook times the NesT models, in two minutes on two cores, and only on a machine that no
 # committed record is of.

@@ -1,10 +1,18 @@
-"""Find the project's folder from any working directory, and know when pages are published."""
+"""Find the project's folder from any working directory, and know when pages are published.
+
+Outside of the project an installed nestlib still has what came with it: committed weights and their
+records.
+"""
 
 import os
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 PROJECT = "NESTLIB_PROJECT"  # its folder, for a process that works in no project's
 PUBLISH = "NESTLIB_PUBLISH"  # `make notebooks` sets it to 1 in the environment of its kernels
+
+_PACKAGE = Path(__file__).resolve().parent
+SHIPPED = _PACKAGE / "committed"  # of a wheel; setup.py makes it
 
 
 def is_publishing() -> bool:
@@ -27,6 +35,51 @@ def is_project(folder: Path) -> bool:
     return (folder / "experiments").is_dir() and (folder / "_config.yml").is_file()
 
 
+def require_project(what: str) -> Path:
+    """The project's folder.
+
+    Args:
+        what: needs it, such as "--commit-record".
+
+    Raises:
+        FileNotFoundError: the working folder is in no project, and NESTLIB_PROJECT names none.
+    """
+    root = find_project_root()
+    if not is_project(root):
+        raise FileNotFoundError(
+            f"{what} needs a checkout of nestlib's repository, and {root} is in none; clone "
+            f"{repository_url() or 'the repository'} and run this inside it, or name its folder in "
+            f"the environment variable {PROJECT}"
+        )
+    return root
+
+
+def find_committed(start: Path | None = None) -> tuple[Path, bool]:
+    """The folder of committed records and weights, and whether it came with an installed nestlib.
+
+    It is experiments/ of the project; outside of every project nestlib/committed of a wheel.
+    """
+    root = find_project_root(start)
+    if SHIPPED.is_dir() and not is_project(root):
+        return SHIPPED, True
+    return root / "experiments", False
+
+
+def find_clone() -> Path | None:
+    """The folder of the project that this very nestlib is imported from; None of a wheel."""
+    return _PACKAGE.parent if is_project(_PACKAGE.parent) else None
+
+
 def data_root() -> Path:
     """The folder that holds one folder per data set: $NESTLIB_DATA, else data/ of the project."""
     return Path(os.environ.get("NESTLIB_DATA") or find_project_root() / "data")
+
+
+def repository_url() -> str:
+    """The repository's address, as this nestlib was installed with; "" where none is named."""
+    try:
+        urls = metadata("nestlib").get_all("Project-URL") or []
+    except PackageNotFoundError:  # nestlib from a checkout, uninstalled
+        return ""
+    named = dict(url.split(", ", 1) for url in urls)
+    return named.get("Repository", "").rstrip("/")

@@ -1,8 +1,9 @@
 """Records of runs: one JSON file per run, written when the run has finished.
 
 Records of real runs are committed under experiments/records/; those of this machine alone lie under
-runs/records/, out of git. A number shown anywhere comes from the paper, a record, or a measurement
-that the page itself made. What is published (`make notebooks`) is made of committed records alone.
+runs/records/, out of git. A wheel holds the records of the weights that it holds. A number shown
+anywhere comes from the paper, a record, or a measurement that the page itself made. What is
+published (`make notebooks`) is made of committed records alone.
 
 torch is imported where a machine is described: to read records takes none.
 """
@@ -19,7 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestlib.files import write_atomically
-from nestlib.project import PUBLISH, find_project_root, is_publishing
+from nestlib.project import (
+    PUBLISH,
+    find_clone,
+    find_committed,
+    find_project_root,
+    is_publishing,
+    require_project,
+)
 from nestlib.recipes.recipe import RunRecipe
 
 if TYPE_CHECKING:
@@ -71,11 +79,13 @@ class RecordError(ValueError):
 class Store:
     """The folders that hold records; new ones go to `local`.
 
-    Without `local` the store is read only: nothing is run for it.
+    Without `local` the store is read only: nothing is run for it. Where the committed ones came
+    with an installed nestlib (`shipped`), no others are committed.
     """
 
     committed: Path
     local: Path | None
+    shipped: bool = False
 
     @property
     def read_only(self) -> bool:
@@ -141,7 +151,10 @@ class Store:
 
         Raises:
             RecordError: the store is read only.
+            FileNotFoundError: as `check_committing`.
         """
+        if committed:
+            self.check_committing("a committed record")
         if self.read_only:
             raise RecordError(
                 f"{record.run_id} was run where only committed records are read ({PUBLISH} is set)"
@@ -151,13 +164,21 @@ class Store:
         write_atomically(path, (text + "\n").encode())
         return path
 
+    def check_committing(self, what: str) -> None:
+        """Raise FileNotFoundError, which says that `what` needs a checkout, if none is here."""
+        if self.shipped:
+            require_project(what)
+
 
 def open_store(start: Path | None = None) -> Store:
-    """The store of the project (`find_project_root`); read only while publishing."""
-    root = find_project_root(start)
-    return Store(
-        root / "experiments" / "records", None if is_publishing() else root / "runs" / "records"
-    )
+    """The store of the project (`find_project_root`); read only while publishing.
+
+    Outside of every project the committed records are those that came with an installed nestlib,
+    and new ones go to runs/records/ of the working folder.
+    """
+    folder, shipped = find_committed(start)
+    local = None if is_publishing() else find_project_root(start) / "runs" / "records"
+    return Store(folder / "records", local, shipped)
 
 
 def load_record(path: Path) -> Record:
@@ -276,8 +297,8 @@ def _git_state() -> dict[str, Any]:
         done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    try:
-        commit = git("rev-parse", "HEAD")
+    try:  # an installed package may lie within another project's repository
+        commit = git("rev-parse", "HEAD") if find_clone() else None
     except FileNotFoundError:  # no git here
         commit = None
     if commit is None:  # a copy without .git: whoever made it can say what it is a copy of

@@ -389,6 +389,8 @@ def test_command_prints_a_line_each_and_says_what_is_missing(
         assert PUBLISHED[name] in line and f"evaluate/imagenet/{name}-" in line
     assert len(list((tmp_path / "runs" / "records").rglob("*.json"))) == 2
     del hub.files[repo_of(NAMES[2])]
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "_config.yml").touch()  # a project, which records are committed to
     words += ["--limit", "6", "--commit-record"]
     code, out = run(monkeypatch, capsys, "evaluate", NAMES[0], NAMES[2], *words)
     assert code == 1 and "n = 6" in out.splitlines()[0]

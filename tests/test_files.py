@@ -100,30 +100,6 @@ def test_a_folder_that_cannot_be_synced_loses_no_file(tmp_path, number):
     assert (tmp_path / "a").read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
 
 
-WINDOWS = """
-import importlib, os, pkgutil, signal, sys
-for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty"):
-    sys.modules[name] = None
-import numpy, torch, torchvision, joblib  # theirs are not our concern
-for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGKILL", "pthread_sigmask"):
-    delattr(signal, name)
-for name in ("pread", "pwrite", "getuid", "sched_getaffinity", "fork", "killpg", "waitid"):
-    delattr(os, name)
-import nestlib, nestbook
-for package in (nestlib, nestbook):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-logits = nestlib.create_model("nest_tiny_cifar", num_classes=7)(torch.zeros(1, 3, 32, 32))
-print(tuple(logits.shape))
-"""
-
-
-def test_both_packages_import_where_posix_is_not():
-    done = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True)
-    assert done.stdout == "(1, 7)\n", done.stderr
-
-
 def test_an_older_filelock_locks_as_well(tmp_path):
     """Where nestlib is not installed nobody asks for a new one."""
     code = """

@@ -3,14 +3,12 @@ import warnings
 
 import pytest
 import timm
-import timm.data
-import timm.optim
 import torch
 
 import nestlib
 from nestbook.benchmarks.rivals import MODELS, Rival
 from nestlib.models import create_generator
-from nestlib.models.nest import NEST_MODELS, NesT, trunc_normal_
+from nestlib.models.nest import NesT, trunc_normal_
 
 
 def small(**options):
@@ -271,26 +269,6 @@ def test_compiles_whole_with_equal_gradients(attention):
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("name", NEST_MODELS)
-def test_timm_knows_the_models(name):
-    with torch.device("meta"):
-        model = timm.create_model(f"nestlib_{name}", num_classes=7, drop_path_rate=0.1)
-    assert (model.num_classes, model.get_classifier().out_features) == (7, 7)
-    model.reset_classifier(3)
-    assert model.head.out_features == 3
-    config = timm.data.resolve_model_data_config(model)
-    assert config["input_size"] == (3, *model.img_size)
-
-
-def test_timms_optimizer_leaves_position_embeddings_undecayed():
-    model = small()
-    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", weight_decay=0.05)
-    undecayed = {
-        id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]
-    }
-    assert {id(p) for p in model.pos_embeds} <= undecayed
-
-
 @pytest.mark.parametrize("model", ["nest_tiny", "nest_tiny_cifar"])
 def test_bf16_errs_no_more_than_timms(model):
     """Against fp32 of the same weights and images: the mean distance of logits, and of gradients
@@ -343,42 +321,6 @@ def test_a_trace_of_the_decoder_takes_any_batch_size(unsampling):
     torch.testing.assert_close(graph(noise), decoder(noise))
 
 
-def forward_order(model: NesT) -> list[str]:
-    """Prefixes of all parameters as figure 1 runs them."""
-    order = ["patch_embed."]
-    for level, hierarchy in enumerate(model.hierarchies):
-        order += [f"pos_embeds.{level}"]
-        order += [f"hierarchies.{level}.{i}." for i in range(len(hierarchy))]
-        order += [f"aggregations.{level}."]
-    return [*order, "norm.", "head."]
-
-
-@pytest.mark.parametrize("name", NEST_MODELS)
-def test_timms_layer_decay_follows_the_forward_pass(name):
-    with torch.device("meta"):
-        model = timm.create_model(f"nestlib_{name}", num_classes=7)
-    groups = timm.optim.param_groups_layer_decay(model, layer_decay=0.5)
-    scales = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
-    parts = [
-        [scales.pop(id(p)) for n, p in model.named_parameters() if n.startswith(prefix)]
-        for prefix in forward_order(model)
-    ]
-    assert not scales and all(len(set(part)) <= 1 for part in parts)  # all, each part of one scale
-    in_order = [part[0] for part in parts if part]
-    assert in_order == sorted(in_order)
-    layers = sum(len(hierarchy) for hierarchy in model.hierarchies)
-    # Patch embedding, every layer, head; a layer nearer to the image learns half as fast.
-    assert sorted(set(in_order)) == [0.5 ** (layers + 1 - i) for i in range(layers + 2)]
-
-
-def test_timms_coarse_groups_are_hierarchies():
-    model = small()
-    groups = timm.models.group_parameters(model, model.group_matcher(coarse=True))
-    names = [{".".join(n.split(".")[:2]) for n in groups[i]} for i in range(5)]
-    assert names[1] == {"pos_embeds.0", "hierarchies.0", "aggregations.0"}
-    assert names[3] == {"pos_embeds.2", "hierarchies.2", "norm.weight", "norm.bias"}
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_new_head_keeps_device_and_type(dtype):
     model = small().to(dtype)
@@ -389,3 +331,21 @@ def test_a_new_head_keeps_device_and_type(dtype):
     assert {p.device.type for p in model.parameters()} == {"meta"}
     with pytest.raises(ValueError, match=r"num_classes is -1, .*at least 0"):
         model.reset_classifier(-1)
+
+
+def test_without_pooling_the_head_gives_the_map():
+    """Also of a model that is made so, as timm's models take it."""
+    model, images = small().eval(), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model.forward_features(images)
+        model.reset_classifier(0, "")
+        assert torch.equal(model(images), expected)
+        assert torch.equal(model.forward_head(expected, pre_logits=True), expected)
+        model.reset_classifier(0, "avg")
+        torch.testing.assert_close(model(images), expected.mean((2, 3)))
+    assert small(num_classes=0, global_pool="").eval()(images).shape == (2, 32, 4, 4)
+    for make in (lambda: small(global_pool=""), lambda: model.reset_classifier(3, "")):
+        with pytest.raises(ValueError, match=r"global_pool '' leaves a map, .*give 'avg', or num"):
+            make()
+    with pytest.raises(ValueError, match=r"no global_pool 'max'; .*valid: avg, "):
+        model.reset_classifier(3, "max")

@@ -3,14 +3,17 @@
 from functools import partial
 
 import pytest
+import torch
 
 from nestbook.profiles import registry
 from nestbook.profiles.choices import attention_choices, product_choices
 from nestbook.profiles.explaining import STEPS, explaining_costs
+from nestbook.profiles.export import export_speeds
 from nestbook.profiles.input_rate import input_rates
 from nestbook.profiles.step import step_kinds
 from nestbook.report.profiles import draw_growth, show_profile
 from nestbook.report.tables import NOT_RUN
+from nestlib.models import create_model
 
 
 def test_roofline_leaves_a_record_that_is_shown(store, monkeypatch):
@@ -136,3 +139,30 @@ def test_explaining_leaves_a_record_that_is_shown(store, monkeypatch):
     assert table.columns[3:] == tuple(step for step in STEPS if step != "forward and backward")
     with pytest.raises(ValueError, match="explaining is measured in fp32, not bf16"):
         registry.run_profile("explaining", store, device="cpu", precision="bf16")
+
+
+def test_export_leaves_a_record_that_is_shown(store, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    narrow = partial(create_model, embed_dim=12, num_hierarchies=2, patch_size=4)
+    monkeypatch.setattr(registry, "create_model", narrow)
+    monkeypatch.setattr(registry, "EXPORTED", ("nest_tiny_cifar",))
+    monkeypatch.setattr(
+        registry, "export_speeds", partial(export_speeds, rounds=3, seconds_per_round=0.0)
+    )
+    torch.set_num_threads(2)
+    record = registry.run_profile("export", store, device="cpu", progress=False)
+    assert torch.get_num_threads() == 2
+    table = show_profile("export", [record])
+    assert [row[:4] for row in table.rows] == [
+        ("nest_tiny_cifar", "32x32", batch, threads) for threads in "12" for batch in ("1", "32")
+    ]
+    for row, measured in zip(table.rows, record.summary["rows"]):
+        eager, other = measured["seconds"]["eager"], measured["seconds"]["onnxruntime"]
+        ratios = [a / b for a, b in zip(eager, other)]
+        assert row[6].n == 3 and row[6].value == pytest.approx(sorted(ratios)[1], rel=0.01)
+        assert row[4].value == pytest.approx(int(row[2]) / sorted(eager)[1], rel=0.01)
+        assert row[4].source == record.run_id
+    assert 0 < record.summary["rows"][0]["difference"] < 1e-5
+    for where, what in (("bf16", "cpu"), "in fp32"), (("fp32", "cuda"), "only on the CPU"):
+        with pytest.raises(ValueError, match=f"export is measured {what}"):
+            registry.check_profile("export", *where)

@@ -19,7 +19,8 @@ FLOORS = (
     {"metrics", "records"},
     {"training"},
     {"runs"},
-    {"cli"},
+    {"zoo"},
+    {"cli", "timm"},
 )
 HEAVY = (
     "matplotlib",

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from nestlib import __version__
-from nestlib.cli.runs import export, recipes, submit, train
+from nestlib.cli.runs import recipes, submit, train
 from nestlib.cli.shards import check_shards, shard
+from nestlib.cli.weights import convert, export, push
 from nestlib.extensions import extended
 
 # Words of the library's messages that a command line has other words for, beside its own options'.
@@ -43,7 +44,7 @@ def nest(
     """Train, benchmark and evaluate NesT."""
 
 
-for _command in (recipes, train, shard, check_shards, export):
+for _command in (recipes, train, shard, check_shards, export, convert, push):
     app.command()(_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
 for _name, _command in extended({}, "commands").items():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlib.project import require_project
+
 if TYPE_CHECKING:
     from nestlib.records import Record, Store
 
@@ -36,8 +38,20 @@ MaxTime = Annotated[
         help="stop with a checkpoint within this time: 90s, 9m, 2h; the same command resumes"
     ),
 ]
+
+
+def _in_a_checkout(asked: bool) -> bool:
+    if asked:
+        require_project("--commit-record")
+    return asked
+
+
 CommitRecord = Annotated[
-    bool, typer.Option(help="write the record to experiments/records instead of runs/records")
+    bool,
+    typer.Option(
+        help="write the record to experiments/records instead of runs/records",
+        callback=_in_a_checkout,
+    ),
 ]
 Again = Annotated[bool, typer.Option("--again", help="run it again even if a record exists")]
 

@@ -1,4 +1,4 @@
-"""Commands that list, train and export recipes, and queue them on Slurm."""
+"""Commands that list and train recipes, and queue them on Slurm."""
 
 import os
 import statistics
@@ -17,7 +17,6 @@ from nestlib.cli.options import (
     Device,
     MaxTime,
     RunsDir,
-    WeightsDir,
     parse_seconds,
     refuse,
     say_found,
@@ -192,21 +191,6 @@ def _choose(
     from nestlib.training.devices import resolve_device
 
     return replace(chosen, precision=resolve_precision(precision, resolve_device(device)))
-
-
-def export(
-    recipe: Annotated[str, typer.Argument(help="a name that `nest recipes` lists")],
-    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
-    runs_dir: WeightsDir = None,
-) -> None:
-    """Save a finished run's weights in fp16.
-
-    The file is written beside the committed records, so that the model can be loaded by name.
-    """
-    from nestlib.runs.weights import commit_weights
-
-    path = commit_weights(get_recipe(recipe, seed=seed), open_store(), runs_dir=runs_dir)
-    typer.echo(f"wrote {path}, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def submit(

@@ -25,6 +25,7 @@ from nestlib.files import hold
 T = TypeVar("T")
 
 TRIES, FIRST_DELAY = 8, 0.5  # the delay doubles: a minute in all, as a server's restart takes
+FEW_TRIES = 4  # where a user waits for one small file
 WRONG_TRIES = 2  # of a file that comes whole, but with another checksum
 TIMEOUT = 60  # seconds without a byte, or for an index
 LEAST_RATE = 20_000  # bytes per second, or a reply could last for ever
@@ -51,8 +52,8 @@ def is_url(place: object) -> bool:
     return "://" in str(place)
 
 
-def read_url(url: str) -> bytes:
-    """Read a small file as a whole.
+def read_url(url: str, *, tries: int = TRIES) -> bytes:
+    """Read a small file as a whole, of INDEX_BYTES at most.
 
     Raises:
         BadFile: it does not end within INDEX_BYTES.
@@ -63,9 +64,9 @@ def read_url(url: str) -> bytes:
         with _open_url(url) as source:
             return b"".join(_read_reply(source, url, INDEX_BYTES + 1, TIMEOUT))
 
-    data = _retry(url, read)
+    data = _retry(url, read, tries)
     if len(data) > INDEX_BYTES:
-        raise BadFile(f"{url} does not end within {INDEX_BYTES} bytes, so it is not an index")
+        raise BadFile(f"{url} does not end within {INDEX_BYTES} bytes, so it is another file")
     return data
 
 
@@ -261,9 +262,9 @@ def _open_url(url: str) -> BinaryIO:
     return file.open()
 
 
-def _retry(url: str, act: Callable[[], T]) -> T:
+def _retry(url: str, act: Callable[[], T], tries: int = TRIES) -> T:
     """Call `act`; try again after growing pauses if the server or the network may recover."""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         try:
             return act()
         except (ImportError, BadFile, Unreachable):
@@ -283,7 +284,7 @@ def _retry(url: str, act: Callable[[], T]) -> T:
             last = error
             if attempt and isinstance(getattr(error, "reason", error), TimeoutError):
                 break  # each lasts a minute
-        if attempt + 1 < TRIES:  # jittered, so that a thousand readers do not come back at once
+        if attempt + 1 < tries:  # jittered, so that a thousand readers do not come back at once
             time.sleep(FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.5))
     raise Unreachable(
         f"{url} could not be fetched in {attempt + 1} tries ({last}); is the server up?"

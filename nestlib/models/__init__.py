@@ -35,9 +35,13 @@ PUBLISHED = {
 GENERATORS = {"nest_decoder": build_nest_decoder}
 
 
-def list_models() -> list[str]:
-    """Names that `create_model` takes: NesT's, then those of nestlib.extensions."""
-    return list(extended(NEST_MODELS, "models"))
+def list_models(*, pretrained: bool = False) -> list[str]:
+    """Names that `create_model` takes: NesT's, then those of nestlib.extensions.
+
+    Args:
+        pretrained: only those with published weights.
+    """
+    return list(extended(PUBLISHED, "published") if pretrained else extended(NEST_MODELS, "models"))
 
 
 def list_generators() -> list[str]:
@@ -46,7 +50,9 @@ def list_generators() -> list[str]:
 
 
 def create_model(name: str, *, pretrained: bool = False, **options) -> nn.Module:
-    """Build a model by name.
+    """Build a model by name, in training mode on the CPU.
+
+    `nestlib.create_model` takes recipes too.
 
     Args:
         name: one of `list_models()`.

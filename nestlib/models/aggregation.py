@@ -9,11 +9,15 @@ one, or on the block plane, where each 2x2 blocks that merge are a plane of thei
 from functools import partial
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nestlib.choices import check_choice
 from nestlib.models.blocks import Grid, block, edge_of, unblock
+
+for _name in ("block", "edge_of", "unblock"):
+    torch.fx.wrap(_name)
 
 PADDINGS = ("same", "symmetric")
 PLANES = ("image", "block")
@@ -132,9 +136,9 @@ class BlockAggregation(nn.Module):
         if self.plane == "image":
             return block(self._halve(x), block_size)
         groups = block(x, 2 * block_size)  # (B, T / 4, 4 N, C)
-        B, T, *_ = groups.shape
+        B, T = groups.shape[:2]
         x = self._halve(groups.reshape(B * T, 2 * block_size, 2 * block_size, -1))
-        return x.reshape(B, T, block_size**2, -1)
+        return x.reshape(B, T, block_size * block_size, -1)
 
     def _halve(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H / 2, W / 2, C')."""

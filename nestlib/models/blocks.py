@@ -1,11 +1,14 @@
 """From the image plane to blocks and back (paper section 2.1), and which image sizes fit.
 
 B batch, T blocks, N patches in one block (the paper's n), C channels, H and W in patches.
+
+What reads sizes is kept whole where torch.fx traces a model: modules that call it say
+`torch.fx.wrap`. TorchScript compiles those functions, so they are written in what it understands.
 """
 
 import math
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Grid = tuple[int, int]  # blocks down, blocks across
@@ -45,7 +48,7 @@ def unblock(x: Tensor, grid: Grid) -> Tensor:
 
 def edge_of(patches: int) -> int:
     """The edge of a square block of `patches`, which is a tensor under torch.jit.trace."""
-    return round(int(patches) ** 0.5)
+    return int(int(patches) ** 0.5 + 0.5)
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -87,17 +90,31 @@ def block_grids(
     Raises:
         ValueError: the image does not divide; the message names the nearest sizes that do.
     """
-    unit = patch_size * block_size * 2 ** (num_hierarchies - 1)  # pixel edge of one top block
+    unit = patch_size * block_size << (num_hierarchies - 1)  # pixel edge of one top block
     H, W = img_size
     if H % unit or W % unit or not H or not W:
-        near = "x".join(str(max(unit, round(int(side) / unit) * unit)) for side in img_size)
         raise ValueError(
             f"images of {H}x{W} pixels do not divide into blocks: with patch_size {patch_size}, "
             f"block_size {block_size} and {num_hierarchies} hierarchies each side must be a "
-            f"multiple of {unit} (nearest: {near})"
+            f"multiple of {unit} (nearest: {nearest_multiple(H, unit)}x{nearest_multiple(W, unit)})"
         )
-    edge = [patch_size * block_size * 2**level for level in range(num_hierarchies)]
-    return [(H // e, W // e) for e in edge]
+    edges = [patch_size * block_size << level for level in range(num_hierarchies)]
+    return [(H // edge, W // edge) for edge in edges]
+
+
+def nearest_multiple(side: int, unit: int) -> int:
+    """The positive multiple of `unit` that is nearest to `side`."""
+    return max(unit, (int(side) + unit // 2) // unit * unit)
+
+
+def fit_pos_embed(pos_embed: Tensor, own: Grid, grid: Grid, block_size: int) -> Tensor:
+    """Position embeddings (1, T, N, C) made for the grid `own`, for another `grid`.
+
+    Those that all blocks share, and those of the grid itself, stay as they are.
+    """
+    if pos_embed.shape[1] == 1 or (own[0] == grid[0] and own[1] == grid[1]):
+        return pos_embed
+    return resize_pos_embed(pos_embed, own, grid, block_size)
 
 
 def resize_pos_embed(pos_embed: Tensor, old: Grid, new: Grid, block_size: int) -> Tensor:
@@ -114,15 +131,16 @@ def resize_pos_embed(pos_embed: Tensor, old: Grid, new: Grid, block_size: int) -
     edge = edge_of(N)
     x = pos_embed.float().reshape(T, edge, edge, C).permute(0, 3, 1, 2)  # (T, C, edge, edge)
     x = _interpolate(x, (block_size, block_size))
-    x = x.reshape(*old, C, -1).permute(3, 2, 0, 1)  # (N, C, down, across)
+    x = x.reshape(old[0], old[1], C, -1).permute(3, 2, 0, 1)  # (N, C, down, across)
     x = _interpolate(x, new)
     return x.permute(2, 3, 0, 1).reshape(1, new[0] * new[1], -1, C).to(pos_embed.dtype)
 
 
-def _interpolate(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(x.shape[-2:]) == size:
+def _interpolate(x: Tensor, size: Grid) -> Tensor:
+    if x.shape[-2] == size[0] and x.shape[-1] == size[1]:
         return x
-    for axis, edge in zip((-2, -1), size):
-        if edge == 1:  # one place stands for all: their mean, where aligned corners take the first
-            x = x.mean(axis, keepdim=True)
-    return torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=True)
+    if size[0] == 1:  # one place stands for all: their mean, where aligned corners take the first
+        x = x.mean(-2, keepdim=True)
+    if size[1] == 1:
+        x = x.mean(-1, keepdim=True)
+    return F.interpolate(x, [size[0], size[1]], mode="bilinear", align_corners=True)

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from nestlib.arguments import Layers, Pixels, Ratio, Width, checked
@@ -46,7 +47,7 @@ from nestlib.models.nest import (
 )
 
 
-class NesTDecoder(nn.Module):
+class NesTDecoder(nn.Module, PyTorchModelHubMixin):
     """From noise to images through nested transformers, one block de-aggregated to four.
 
     Args:

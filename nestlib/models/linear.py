@@ -19,15 +19,25 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., in_features) -> (B, ..., out_features)"""
-        return convolve(self, x) if is_convolved(x) else super().forward(x)
+        return linear(x, self.weight, self.bias)
 
 
-def convolve(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer as a 1x1 convolution: (B, ..., C) -> (B, ..., C')."""
+@torch.fx.wrap  # a traced graph chooses when it runs
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, ..., C) -> (B, ..., C') by the faster way; weight (C', C)."""
+    if torch.jit.is_scripting():
+        out = F.linear(x, weight, bias)
+    else:
+        out = convolve(x, weight, bias) if is_convolved(x) else F.linear(x, weight, bias)
+    return out
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear` as a 1x1 convolution."""
     words = math.prod(x.shape[1:-1])
-    plane = x.reshape(len(x), words, 1, layer.in_features).permute(0, 3, 1, 2)
-    out = F.conv2d(plane, layer.weight[:, :, None, None], layer.bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], layer.out_features)
+    plane = x.reshape(len(x), words, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(plane, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
 def is_convolved(x: Tensor) -> bool:

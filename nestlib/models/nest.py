@@ -15,39 +15,44 @@ last level here. Where the paper and its published code differ, the defaults fol
 "Differences" of the book).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nestlib.arguments import (
     MAX_LAYERS,
     DropRate,
     Layers,
+    NumClasses,
     Pixels,
-    Range,
     Ratio,
     Share,
+    Size,
     Width,
     checked,
 )
 from nestlib.choices import check_choice
 from nestlib.models.aggregation import DEFAULT, BlockAggregation
 from nestlib.models.attention import BlockAttention
+from nestlib.models.backbone import Backbone, fit_pos_embeds
 from nestlib.models.blocks import (
     Grid,
     as_pair,
     block_grids,
     fit_block_size,
-    resize_pos_embed,
+    fit_pos_embed,
     unblock,
 )  # fmt: skip
 from nestlib.models.linear import Linear
+from nestlib.models.stochastic_depth import StochasticDepth
+
+for _name in ("block_grids", "fit_pos_embed", "unblock"):
+    torch.fx.wrap(_name)
 
 # The published JAX code's nn.gelu is the tanh form; timm's port and our default are exact (D7).
 ACTIVATIONS = {
@@ -56,8 +61,7 @@ ACTIVATIONS = {
     "relu": nn.ReLU,
 }
 POS_EMBEDS = ("per_block", "shared")
-Size = Pixels | tuple[Pixels, Pixels]
-NumClasses = Annotated[int, Range(0, 10**6)]
+POOLS = ("avg", "")
 
 
 class PatchEmbed(nn.Conv2d):
@@ -78,24 +82,6 @@ class PatchEmbed(nn.Conv2d):
         x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)  # blocks, patches of a block, a patch's pixels
         x = x.reshape(B, -1, block_size**2, channels * patch_size**2)
         return F.linear(x, self.weight.flatten(1), self.bias)
-
-
-class StochasticDepth(nn.Module):
-    """In training, drop a sample's branch at a rate and scale the others up (arXiv 1603.09382).
-
-    The same as torchvision's by rows, whose import takes as long as torch's.
-    """
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...)."""
-        if not self.training or not self.p:
-            return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
-        return x * kept.div_(1 - self.p)
 
 
 class TransformerLayer(nn.Module):
@@ -120,7 +106,24 @@ class TransformerLayer(nn.Module):
         return x + self.drop_path(self.fc2(self.act(self.fc1(self.norm2(x)))))
 
 
-class NesT(nn.Module, PyTorchModelHubMixin):
+class Hierarchy(nn.Sequential):
+    """The transformer layers of one hierarchy.
+
+    With `grad_checkpointing` a layer keeps its input alone for the backward pass, which computes
+    the rest again (arXiv 1604.06174).
+    """
+
+    grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, N, C) -> (B, T, N, C)."""
+        for layer in self:
+            again = self.grad_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+        return x
+
+
+class NesT(Backbone, nn.Module, PyTorchModelHubMixin):
     """Nested transformers on non-overlapping blocks, aggregated four to one (section 2).
 
     Args:
@@ -130,6 +133,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         block_size: block edge in patches; default: the top hierarchy has one block along the
             shorter image side, as in the paper.
         num_classes: 0 leaves the pooled features.
+        global_pool: "avg", or "" for the map itself, which takes num_classes=0.
         attention: "multi_head" or "multi_query" (one key and value for all heads).
         activation: "gelu" (exact), "gelu_tanh" (the published JAX code) or "relu" (the paper's).
         pos_embed: "per_block" (the published code: each block has its own) or "shared".
@@ -155,6 +159,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         *,
         block_size: Pixels | None = None,
         num_classes: NumClasses = 1000,
+        global_pool: str = "avg",
         in_chans: Width = 3,
         attention: str = "multi_head",
         mlp_ratio: Ratio = 4.0,
@@ -171,17 +176,14 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("pos_embed", pos_embed, POS_EMBEDS)
         levels = len(depths)
-        self.img_size, self.patch_size, self.num_hierarchies = as_pair(img_size), patch_size, levels
-        self.block_size = block_size or fit_block_size(self.img_size, patch_size, levels)
-        self.grids = block_grids(self.img_size, patch_size, self.block_size, levels)
-        self.num_classes, self.num_features = num_classes, embed_dims[-1]
+        self.patch_size, self.in_chans = patch_size, in_chans
+        self.num_hierarchies = self._levels_made = levels  # prune_intermediate_layers takes some
+        self.pos_embed, self.embed_dims = pos_embed, list(embed_dims)
         self.strides = [patch_size * 2**level for level in range(levels)]  # pixels a map's step
+        self._lay_out(as_pair(img_size), block_size)
 
         self.patch_embed = PatchEmbed(in_chans, embed_dims[0], patch_size, stride=patch_size)
-        num_blocks = self.num_blocks if pos_embed == "per_block" else [1] * levels
-        self.pos_embeds = nn.ParameterList(
-            torch.zeros(1, T, self.block_size**2, dim) for T, dim in zip(num_blocks, embed_dims)
-        )
+        self.pos_embeds = nn.ParameterList(map(torch.zeros, self._pos_embed_shapes()))
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
         self.hierarchies = nn.ModuleList(
             build_hierarchy(dim, heads, attention, mlp_ratio, activation, rates.tolist())
@@ -191,9 +193,9 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             BlockAggregation(dim, out_dim, aggregation_padding, aggregation, aggregation_plane)
             for dim, out_dim in pairwise(embed_dims)
         )
-        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = self._make_head(num_classes, global_pool)
         self.apply(init_weights)
         for pos in self.pos_embeds:
             trunc_normal_(pos)
@@ -201,10 +203,19 @@ class NesT(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("pos_embed_size", torch.tensor(self.img_size))
         self.register_load_state_dict_pre_hook(fit_pos_embeds)
 
+    def _lay_out(self, img_size: tuple[int, int], block_size: int | None) -> None:
+        block_size = block_size or fit_block_size(img_size, self.patch_size, self._levels_made)
+        self.grids = block_grids(img_size, self.patch_size, block_size, self.num_hierarchies)
+        self.img_size, self.block_size = img_size, block_size
+
     @property
     def num_blocks(self) -> list[int]:
         """T of every hierarchy at img_size, level 0 first: 4^(T_d - 1), ..., 4, 1 if square."""
         return [down * across for down, across in self.grids]
+
+    def _pos_embed_shapes(self) -> list[tuple[int, int, int, int]]:
+        blocks = [1] * self.num_hierarchies if self.pos_embed == "shared" else self.num_blocks
+        return [(1, T, self.block_size**2, dim) for T, dim in zip(blocks, self.embed_dims)]
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, num_classes).
@@ -221,7 +232,9 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Global average pooling of (B, C, H, W), then the linear head."""
-        x = self.head_drop(x.mean((2, 3)))
+        if self.global_pool == "avg":
+            x = x.mean((2, 3))
+        x = self.head_drop(x)
         return x if pre_logits else self.head(x)
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
@@ -231,10 +244,7 @@ class NesT(nn.Module, PyTorchModelHubMixin):
             By level (B, embed_dims[level], H / strides[level], W / strides[level]), before the last
             LayerNorm (`forward_features` gives the last map after it).
         """
-        return {
-            level: unblock(y, grid).permute(0, 3, 1, 2)
-            for level, _, y, grid in self._run_hierarchies(images)
-        }
+        return dict(enumerate(self.forward_intermediates(images, intermediates_only=True)))
 
     def forward_with_features(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Logits, and the maps of every hierarchy that they are computed from.
@@ -255,43 +265,16 @@ class NesT(nn.Module, PyTorchModelHubMixin):
 
     def _run_hierarchies(self, images: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Grid]]:
         """Figure 1's loop: yields level, what goes in, what comes out (B, T, N, C), the grid."""
-        size = tuple(images.shape[-2:])
-        grids = block_grids(size, self.patch_size, self.block_size, self.num_hierarchies)
+        H, W = images.shape[-2:]
+        grids = block_grids((H, W), self.patch_size, self.block_size, self.num_hierarchies)
         x = self.patch_embed(images, self.block_size)  # (B, T, N, C)
         for level, hierarchy in enumerate(self.hierarchies):
-            x = x + self._pos_embed(level, grids[level])
+            own, grid = self.grids[level], grids[level]
+            x = x + fit_pos_embed(self.pos_embeds[level], own, grid, self.block_size)
             y = hierarchy(x)
-            yield level, x, y, grids[level]
+            yield level, x, y, grid
             if level < self.num_hierarchies - 1:
-                x = self.aggregations[level](y, grids[level])  # (B, T / 4, N, C')
-
-    def _pos_embed(self, level: int, grid: Grid) -> Tensor:
-        pos = self.pos_embeds[level]
-        if pos.shape[1] == 1 or grid == self.grids[level]:  # shared, or the size it was made for
-            return pos
-        return resize_pos_embed(pos, self.grids[level], grid, self.block_size)
-
-    # What timm's scripts ask of a model.
-
-    @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        """The parameters that the published code does not decay."""
-        return {f"pos_embeds.{level}" for level in range(self.num_hierarchies)}
-
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Layers in the order of the forward pass, for timm's layer-wise decay of learning rates.
-
-        Position embeddings go with the layer that they are put into, an aggregation and the last
-        norm with the layer before them.
-
-        Args:
-            coarse: a hierarchy is one group, not a layer.
-        """
-        layers = r"^hierarchies\.(\d+)" if coarse else r"^hierarchies\.(\d+)\.(\d+)"
-        first, last = (None, None) if coarse else ((0,), (99999,))  # timm: of the group before
-        parts = [(r"^pos_embeds\.(\d+)", first), (layers, None), (r"^aggregations\.(\d+)", last)]
-        return {"stem": r"^patch_embed", "blocks": [*parts, (r"^norm\.", (99999,))]}
+                x = self.aggregations[level](y, grid)  # (B, T / 4, N, C')
 
     def get_classifier(self) -> nn.Module:
         return self.head
@@ -300,13 +283,26 @@ class NesT(nn.Module, PyTorchModelHubMixin):
     def reset_classifier(self, num_classes: NumClasses, global_pool: str | None = None) -> None:
         """Replace the head by a fresh one on the model's device and of its type.
 
-        NesT pools by the mean, whatever `global_pool` says.
+        Args:
+            global_pool: as the constructor has it; None keeps what it is.
+
+        Raises:
+            ValueError: an unknown pooling, or classes of a map that is not pooled.
         """
-        self.num_classes = num_classes
-        if getattr(self, "_hub_mixin_config", None):  # what push_to_hub writes beside the weights
-            self._hub_mixin_config["num_classes"] = num_classes
-        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head = head.to(self.norm.weight).apply(init_weights)
+        global_pool = self.global_pool if global_pool is None else global_pool
+        head = self._make_head(num_classes, global_pool)
+        self.head = head.to(self.patch_embed.weight).apply(init_weights)
+        self.remember(num_classes=num_classes, global_pool=global_pool)
+
+    def _make_head(self, num_classes: int, global_pool: str) -> nn.Module:
+        check_choice("global_pool", global_pool, POOLS)
+        if num_classes and not global_pool:
+            raise ValueError(
+                f"global_pool '' leaves a map, which has no {num_classes} classes; give 'avg', or "
+                "num_classes=0"
+            )
+        self.num_classes, self.global_pool = num_classes, global_pool
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
 
 def check_hierarchies(
@@ -325,46 +321,12 @@ def check_hierarchies(
 def build_hierarchy(
     dim: int, num_heads: int, attention: str, mlp_ratio: float, activation: str,
     drop_path_rates: Sequence[float],
-) -> nn.Sequential:  # fmt: skip
-    """The transformer layers of one hierarchy, as many as drop_path_rates."""
+) -> Hierarchy:  # fmt: skip
+    """One hierarchy, of as many transformer layers as drop_path_rates."""
     options = attention, mlp_ratio, activation
-    return nn.Sequential(
+    return Hierarchy(
         *(TransformerLayer(dim, num_heads, *options, rate) for rate in drop_path_rates)
     )
-
-
-def fit_pos_embeds(model: NesT, state: dict[str, Tensor], prefix: str, *_) -> None:
-    """Resize a state dict's position embeddings to `model`'s image size, in place.
-
-    Runs before every load. Weights without a size of their own (timm's, the published ones) are
-    taken as square.
-
-    Raises:
-        ValueError: embeddings of unknown size whose blocks form no square.
-    """
-    names = [f"{prefix}pos_embeds.{level}" for level in range(model.num_hierarchies)]
-    if not all(name in state for name in names):
-        return  # torch names what is missing
-    size = state.get(f"{prefix}pos_embed_size")
-    state[f"{prefix}pos_embed_size"] = torch.tensor(model.img_size)
-    block_size = math.isqrt(state[names[0]].shape[2])
-    if size is None:
-        top = math.isqrt(state[names[-1]].shape[1])
-        edge = top * block_size * model.strides[-1]
-        size = torch.tensor((edge, edge))
-    old_grids = block_grids(tuple(size.tolist()), model.patch_size, block_size, len(names))
-    for name, level_embed, old, new in zip(names, model.pos_embeds, old_grids, model.grids):
-        pos = state[name]
-        if pos.shape[1] == 1:  # shared by all blocks, or the only block
-            old = (1, 1)
-        if pos.shape[1] != old[0] * old[1]:
-            raise ValueError(
-                f"{name} has {pos.shape[1]} blocks, which do not form a square, and the weights do "
-                "not tell their image size; load them into a model of that size and save them "
-                "again"
-            )
-        new = (1, 1) if level_embed.shape[1] == 1 else new
-        state[name] = resize_pos_embed(pos, old, new, model.block_size)
 
 
 def trunc_normal_(tensor: Tensor) -> None:

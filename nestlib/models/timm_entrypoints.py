@@ -1,17 +1,27 @@
 """NesT in timm's registry: `timm.create_model("nestlib_nest_tiny_imagenet")`.
 
-timm's own scripts then train, validate and benchmark these models, once `import nestlib` has run.
+timm has no entry point for other packages: `import nestlib` registers the models. timm's scripts do
+not import it, so `python -m nestlib.timm train.py ...` runs them (`nestlib/timm.py`).
 """
 
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib.abc import MetaPathFinder
+from typing import Any
 
+from torch import Tensor, nn
+
+from nestlib.choices import check_choice
 from nestlib.models import PUBLISHED, create_model
+from nestlib.models.blocks import as_pair
 from nestlib.models.nest import NEST_MODELS, NesT
+from nestlib.models.weights import from_timm
 
-_CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
+PREFIX = "nestlib_"
+ALL_LEVELS = {"out_indices": None}  # of features_only=True, where timm would ask for five
 
 
 def register_with_timm() -> None:
@@ -49,33 +59,58 @@ class _TimmFinder(MetaPathFinder):
 
 
 def _register_all() -> None:
-    from timm.models import register_model
+    from timm.models import generate_default_cfgs, register_model
 
+    # register_model finds the configurations of a module's models under this name.
+    globals()["default_cfgs"] = generate_default_cfgs({_tag(n): _describe(n) for n in NEST_MODELS})
     for name in NEST_MODELS:
         register_model(_make_entrypoint(name))
 
 
-def _make_entrypoint(name: str):
-    def entrypoint(pretrained: bool = False, **options) -> NesT:
-        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+def _tag(name: str) -> str:
+    """timm's name of a model and its published weights: nestlib_nest_tiny_imagenet.goog_in1k."""
+    _, dot, tag = PUBLISHED.get(name, "").partition(".")
+    return f"{PREFIX}{name}{dot}{tag}"
 
-        # timm hands these to every model; they say nothing about the architecture.
-        for meta in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-            options.pop(meta, None)
-        model = create_model(name, pretrained=pretrained, **options)
-        imagenet = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-        model.pretrained_cfg = model.default_cfg = {
-            "architecture": entrypoint.__name__,
-            "input_size": (model.patch_embed.in_channels, *model.img_size),
-            "num_classes": model.num_classes,
-            **(_CIFAR if name.endswith("_cifar") else imagenet),
-            "interpolation": "bicubic", "crop_mode": "center",
-            "crop_pct": 0.875 if name.endswith("_imagenet") else 1.0,  # small images stay whole
-            "first_conv": "patch_embed", "classifier": "head",
-            "hf_hub_id": f"timm/{PUBLISHED[name]}" if name in PUBLISHED else None,
-        }  # fmt: skip
+
+def _describe(name: str) -> dict[str, Any]:
+    """timm's configuration: of a model's weights, its images and the names of its parts."""
+    from nestlib.data.datasets import dataset_info  # imports torchvision
+
+    build, options = NEST_MODELS[name]
+    default = inspect.signature(build).parameters["img_size"].default
+    small = name.endswith("_cifar")
+    data = dataset_info("cifar10" if small else "imagenet")
+    return {
+        "input_size": (3, *as_pair(options.get("img_size", default))), "fixed_input_size": True,
+        "mean": data.mean, "std": data.std, "interpolation": "bicubic",
+        "crop_pct": 0.875 if name.endswith("_imagenet") else 1.0,  # small images stay whole
+        "num_classes": 1000, "first_conv": "patch_embed", "classifier": "head",
+        "license": "apache-2.0", "paper_ids": "arXiv:2105.12723",
+        "hf_hub_id": f"timm/{PUBLISHED[name]}" if name in PUBLISHED else None,
+    }  # fmt: skip
+
+
+def _make_entrypoint(name: str) -> Callable[..., nn.Module]:
+    def entrypoint(pretrained: bool = False, **options) -> nn.Module:
+        from timm.models import build_model_with_cfg
+
+        chosen = options.get("feature_cls", "getter")
+        check_choice("feature_cls", chosen, ("getter",), "(hooks would see blocks, not maps)")
+        model = build_model_with_cfg(
+            partial(create_model, name), entrypoint.__name__, pretrained,
+            pretrained_filter_fn=_to_ours, feature_cfg={"feature_cls": "getter", **ALL_LEVELS},
+            **options,
+        )  # fmt: skip
+        if isinstance(model, NesT):
+            model.remember()
         return model
 
-    entrypoint.__name__ = f"nestlib_{name}"
+    entrypoint.__name__ = entrypoint.__qualname__ = f"{PREFIX}{name}"
     entrypoint.__module__ = __name__
     return entrypoint
+
+
+def _to_ours(state: dict[str, Tensor], model: NesT) -> dict[str, Tensor]:
+    """The state dict of timm's NesT or of ours, as ours."""
+    return from_timm(state, model) if "levels.0.pos_embed" in state else state

@@ -123,7 +123,7 @@ class _FlaxTree:
     """A parameter tree whose leaves are taken and checked one by one, by their paths."""
 
     def __init__(self, params: Mapping, model: NesT):
-        self.leaves, self.patches = dict(_list_leaves(params)), 0
+        self.leaves, self.patches = dict(list_leaves(params)), 0
         self.shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
     def take(self, path: str, *shape: int | None) -> Tensor:
@@ -182,10 +182,11 @@ class _FlaxTree:
         return tensor
 
 
-def _list_leaves(tree: Mapping, path: str = "") -> Iterator[tuple[str, Any]]:
+def list_leaves(tree: Mapping, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts, by their paths: "Dense_0/kernel"."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _list_leaves(value, f"{path}{name}/")
+            yield from list_leaves(value, f"{path}{name}/")
         else:
             yield f"{path}{name}", value
 

@@ -215,14 +215,17 @@ class Recipe(RunRecipe):
     def _build_all(self) -> list["nn.Module"]:
         return [self.build_model(num_classes=2)]
 
-    def build_model(self, num_classes: int) -> "nn.Module":
-        """The model, freshly initialised from torch's global generator."""
+    def build_model(self, num_classes: int, **changes: Any) -> "nn.Module":
+        """The model, freshly initialised from torch's global generator.
+
+        Args:
+            changes: options of `create_model` in place of the recipe's.
+        """
         from nestlib.models import create_model
 
-        options = {"drop_path_rate": self.drop_path_rate, **self.model_options}
-        return create_model(
-            self.model, num_classes=num_classes, img_size=self.image_size, **options
-        )
+        own = {"img_size": self.image_size, "drop_path_rate": self.drop_path_rate}
+        options = own | self.model_options | changes
+        return create_model(self.model, num_classes=num_classes, **options)
 
     @property
     def peak_lr(self) -> float:
@@ -372,11 +375,11 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
         outer, _, inner = key.partition(".")
         check_choice("recipe field", outer, values)
         if outer.endswith("_options"):
-            given = {inner: _parse(text)} if inner else _parse(text)
+            given = {inner: parse_value(text)} if inner else parse_value(text)
             if not isinstance(given, dict):
                 raise ValueError(f"{shown} names no option; write {outer}.option=value")
             values[outer] = values[outer] | given if inner else given
-        elif outer in PARTS and (inner or _parse(text) is not None):
+        elif outer in PARTS and (inner or parse_value(text) is not None):
             owner, base = PARTS[outer], values[outer]
             check_choice(f"{outer} field", inner, [f.name for f in dataclasses.fields(owner)])
             if base is None and inner != "teacher":
@@ -389,7 +392,8 @@ def with_overrides(recipe: AnyRecipe, assignments: list[str]) -> AnyRecipe:
     return from_dict(values)
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """The value that a word of a command line stands for: JSON, Python's True, or the text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # no JSON, or a number too long or lists too deep for it
@@ -403,6 +407,6 @@ def _read(owner: type, name: str, text: str, base: dict[str, Any] | None) -> Any
     """
     hint = typing.get_type_hints(owner)[name]
     kinds = typing.get_args(hint) or (hint,)
-    value = text if str in kinds else _parse(text)
+    value = text if str in kinds else parse_value(text)
     whole = type(value) is int and type((base or {}).get(name)) is not int
     return float(value) if float in kinds and whole and abs(value) < 2**53 else value

@@ -4,24 +4,30 @@ A run leaves its weights under runs/, out of git. Those worth looking into witho
 first are committed too, rounded to fp16: experiments/weights/<run id>.safetensors. Such a file says
 in its metadata which run it is of and the SHA-256 of the weights that it was rounded from, which
 must be the record's. The SHA-256 of its own bytes stands beside it, as `sha256sum` writes it.
+
+A wheel holds the committed weights too, but of large ones the SHA-256 alone: those are fetched from
+the repository when they are asked for, and kept in ~/.cache/nestlib/weights.
 """
 
 import hashlib
 import json
+import os
 import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from nestlib.data.datasets import dataset_info
+from nestlib.data.fetching import FEW_TRIES, BadFile, Unreachable, read_url
 from nestlib.files import write_atomically
 from nestlib.models.weights import hash_weights, load_weights, save_weights
-from nestlib.project import find_project_root
+from nestlib.project import PROJECT, find_clone, find_project_root, is_project, repository_url
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe, to_dict
 from nestlib.records import Record, Store, open_store
@@ -31,23 +37,54 @@ LARGEST_MB = 16  # of a committed file
 
 
 def load_trained(
-    name: str, *, seed: int = 0, store: Store | None = None, runs_dir: Path | None = None
-) -> nn.Module:
+    name: str, *, seed: int | None = None, store: Store | None = None,
+    runs_dir: Path | None = None,
+) -> nn.Module:  # fmt: skip
     """A named recipe's model as it was trained here, in evaluation mode on the CPU.
 
     Of a GAN that is the EMA's generator. The run's own weights are taken where they are, else the
-    committed ones.
+    committed ones, which an installed nestlib has too. Large ones it fetches once.
 
     Args:
         name: a recipe (`nest recipes`).
-        store, runs_dir: default those of the project that the working folder lies in.
+        seed: of the run; default: the lowest with committed weights, else with any.
+        store, runs_dir: default those of the project that the working folder lies in; outside of
+            every project runs/ of the working folder, and what came with nestlib.
 
     Raises:
         ValueError: no such recipe.
         FileNotFoundError: no record, or no weights; the message says which command makes them.
-        OSError: weights of another run than the record's.
+        OSError: weights of another run than the record's, or weights that cannot be fetched.
     """
-    return load_run(get_recipe(name, seed=seed), store or open_store(), runs_dir)
+    store = store or open_trained()
+    return load_run(choose_run(name, seed, store, runs_dir), store, runs_dir)
+
+
+def open_trained() -> Store:
+    """`open_store()`, but where that is outside of every project an editable install has the
+    committed weights of its clone, as a wheel has those that came with it."""
+    store, clone = open_store(), find_clone()
+    if clone is None or is_project(find_project_root()):
+        return store
+    return Store(clone / "experiments" / "records", store.local, shipped=True)
+
+
+def choose_run(
+    name: str, seed: int | None, store: Store, runs_dir: Path | None = None
+) -> Recipe | GanRecipe:
+    """A named recipe with `seed`.
+
+    None: the lowest seed whose weights are committed, so that machines agree; else the lowest with
+    weights of this machine's own, then one whose weights can be fetched, then 0.
+    """
+    if seed is not None:
+        return get_recipe(name, seed=seed)
+    recipe = get_recipe(name, seed=0)
+    runs = [get_recipe(name, seed=r.recipe["seed"]) for r in store.find_seeds(recipe)]
+    committed = [run for run in runs if committed_path(run, store).is_file()]
+    own = [] if store.read_only else [r for r in runs if weights_path(r, runs_dir).is_file()]
+    fetchable = [run for run in runs if _sum_path(committed_path(run, store)).is_file()]
+    return next(iter([*committed, *own, *fetchable]), recipe)
 
 
 def load_run(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path | None = None) -> nn.Module:
@@ -95,12 +132,15 @@ def find_weights(
 
     Raises:
         FileNotFoundError: no record, or no weights; the message says which command makes them.
-        OSError: committed weights that are damaged, or of another run than the record's.
+        OSError: committed weights that are damaged, or of another run than the record's, or that
+            cannot be fetched.
     """
     record = find_run(recipe, store, runs_dir)
     full, half = weights_path(recipe, runs_dir), committed_path(recipe, store)
     if full.is_file() and not store.read_only:
         return Weights(recipe, full, record)
+    if store.shipped and not half.is_file() and _sum_path(half).is_file():
+        half = _find_cached(recipe.run_id, _sum_path(half))
     if not half.is_file():
         raise FileNotFoundError(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
@@ -116,16 +156,67 @@ def find_weights(
     return Weights(recipe, half, record, rounded=True)
 
 
+def _find_cached(run_id: str, shipped_sum: Path) -> Path:
+    """Committed weights that an installed nestlib knows by their SHA-256 alone, fetched once."""
+    sha256, path = _read_sum(shipped_sum), _cache_folder() / f"{run_id}.safetensors"
+    if not path.is_file() or _hash_bytes(path) != sha256:
+        write_atomically(path, _fetch(run_id, sha256, path))
+    write_atomically(_sum_path(path), shipped_sum.read_bytes())
+    return path
+
+
+def _fetch(run_id: str, sha256: str, path: Path) -> bytes:
+    """The file's bytes from the repository; the remedy names `path`, where they are looked for."""
+    file, repository = f"experiments/weights/{run_id}.safetensors", repository_url()
+    remedy = (
+        f"put {file} of the repository at {path}, or work in a checkout, or name its folder in the "
+        f"environment variable {PROJECT}"
+    )
+    if not repository:
+        raise FileNotFoundError(
+            f"the weights of {run_id} are too large to be installed with nestlib, and it names no "
+            f"repository to fetch them from; {remedy}"
+        )
+    address = f"{_raw_address(repository)}/{file}"
+    try:
+        data = read_url(address, tries=FEW_TRIES)
+    except (BadFile, Unreachable) as error:
+        raise type(error)(
+            f"the weights of {run_id} are to be fetched: {error}; {remedy}"
+        ) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BadFile(
+            f"{address} has SHA-256 {found[:12]}..., this nestlib names {sha256[:12]}...: it is "
+            "damaged, or of another version; update nestlib, or work in a checkout"
+        )
+    return data
+
+
+def _cache_folder() -> Path:
+    """The folder `weights` beside the cached shards, in $NESTLIB_CACHE or ~/.cache/nestlib."""
+    return Path(os.environ.get("NESTLIB_CACHE") or Path.home() / ".cache" / "nestlib") / "weights"
+
+
+def _raw_address(repository: str) -> str:
+    """Below which address the files of a repository's default branch lie as they are."""
+    owner, host = urlsplit(repository).path, urlsplit(repository).netloc
+    if host == "github.com":  # which answers /raw/ with a redirect to another host
+        return f"https://raw.githubusercontent.com{owner}/HEAD"
+    return f"{repository}/raw/HEAD"
+
+
 def commit_weights(
     recipe: Recipe | GanRecipe, store: Store, *, runs_dir: Path | None = None
 ) -> Path:
     """Round a finished run's weights to fp16 beside the committed records, and return the file.
 
     Raises:
-        FileNotFoundError: no record, or no weights of it.
+        FileNotFoundError: no record, or no weights of it, or no checkout to commit them in.
         OSError: weights of another run than the record's.
         ValueError: a model too large to be committed.
     """
+    store.check_committing("to commit weights")
     record = store.find_local(recipe.run_id) or find_run(recipe, store)
     if record.summary["num_params"] * 2 > LARGEST_MB * 2**20:
         raise ValueError(
@@ -152,6 +243,10 @@ def _sum_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
+def _read_sum(path: Path) -> str:
+    return path.read_text(errors="replace").split(" ")[0]
+
+
 def _hash_bytes(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -162,7 +257,7 @@ def _check_bytes(path: Path) -> None:
             f"{path} cannot be checked: {_sum_path(path).name} is not there", stacklevel=3
         )
         return
-    found, kept = _hash_bytes(path), _sum_path(path).read_text(errors="replace").split(" ")[0]
+    found, kept = _hash_bytes(path), _read_sum(_sum_path(path))
     if found != kept:
         raise OSError(
             f"{path} is damaged: its SHA-256 is {found[:12]}..., {_sum_path(path).name} says "

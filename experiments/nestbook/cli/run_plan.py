@@ -14,7 +14,7 @@ from nestlib.cli.options import (
     process_age,
     seconds_left,
 )
-from nestlib.project import find_project_root
+from nestlib.project import find_project_root, require_project
 from nestlib.records import open_store
 
 # What goes with each of evidence's ways; of none it shows the plan.
@@ -77,6 +77,7 @@ def evidence(
     records of the project.
     """
     _check_way(context)
+    require_project("`nest evidence`, which reads and writes committed records,")
     given = named_options(context)
     if pack:
         _pack(pack, data_dir, transfer_mb, transfers, dry_run)

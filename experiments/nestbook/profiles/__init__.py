@@ -9,6 +9,7 @@ PROFILES = {
     "products": "linear layers as torch's linear and as 1x1 convolutions, on a CPU",
     "input": "batches made without a model, beside the training steps that use them",
     "explaining": "GradCAT and class maps of 64 images, beside a pass of training",
+    "export": "forward passes of ONNX files in onnxruntime, beside eager torch",
     "loader": "images decoded and augmented on the CPU, beside torchvision's pipeline",
     "streaming": "memory over ten minutes of reading shards from a server",
 }

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -135,8 +135,8 @@ def _prepare_attention(shape: Shape, device: torch.device, dtype: torch.dtype) -
 # Linear layers
 
 
-PRODUCTS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
-    "linear": lambda layer, x: F.linear(x, layer.weight, layer.bias),
+PRODUCTS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "linear": F.linear,
     "convolution": convolve,
 }
 
@@ -180,6 +180,8 @@ def _prepare_product(product: Product, device: torch.device, dtype: torch.dtype)
     gradient = torch.randn(*shape[:2], product.width_out, device=device, dtype=dtype)
     flops = 2 * product.images * product.words * product.width_in * product.width_out
     rule = "convolution" if is_convolved(x) else "linear"
-    ways = {name: partial(compute, layer, x) for name, compute in PRODUCTS.items()}
+    ways = {
+        name: partial(compute, x, layer.weight, layer.bias) for name, compute in PRODUCTS.items()
+    }
     row = {**asdict(product), "gflop": flops / 1e9, "rule": rule}
     return _Trial(row, ways, [x, layer.weight, layer.bias], gradient)

@@ -12,6 +12,7 @@ from nestbook.benchmarks.rivals import MODELS, Rival
 from nestbook.profiles import PROFILES
 from nestbook.profiles.choices import Product, Shape, attention_choices, product_choices
 from nestbook.profiles.explaining import explaining_costs
+from nestbook.profiles.export import export_speeds
 from nestbook.profiles.growth import growth, nest_series
 from nestbook.profiles.input_rate import input_rates, make_noise
 from nestbook.profiles.roofline import describe_rates, roofline
@@ -28,8 +29,8 @@ from nestlib.records import Record, Store, describe_environment
 from nestlib.training.devices import resolve_device
 from nestlib.training.optim import build_optimizer
 
-ON_CPU = ("products", "loader", "streaming")  # measured nowhere else
-IN_FP32 = ("explaining",)  # in no other precision
+ON_CPU = ("products", "export", "loader", "streaming")  # measured nowhere else
+IN_FP32 = ("explaining", "export")  # in no other precision
 MODEL = "nest_tiny_imagenet"
 STEP_MODELS = ("nest_tiny", "nest_tiny_cifar")
 # Images of the roofline's batch, and along the growth's axes: what a device needs to be busy.
@@ -50,6 +51,8 @@ INPUT_ONE_THREAD = ("cifar10/nest_narrow",)  # as a sweep runs it on a CPU, two 
 INPUT_BATCH = {"cpu": 96, "cuda": 192}  # 192 is the recipes' own
 EXPLAINED = (MODEL, "nest_tiny_cifar")
 EXPLAINED_IMAGES = 64
+EXPORTED = (MODEL, "nest_tiny_cifar")
+EXPORT_BATCHES = (1, 32)
 INPUT_IMAGES = 10_000  # of noise in CIFAR-10's shape
 
 
@@ -69,6 +72,7 @@ def run_profile(
         "rates": lambda *_: describe_rates(measure_machine(where, precision)),
         "roofline": _roofline, "step": _step, "growth": _growth, "attention": _attention,
         "products": _products, "input": _input, "explaining": _explaining,
+        "export": lambda *_: _export(progress),
         "loader": lambda *_: measure_loader(progress),
         "streaming": lambda *_: measure_streaming(progress),
     }[name]  # fmt: skip
@@ -177,3 +181,9 @@ def _input_rates(
 def _explaining(device: torch.device, precision: str, progress: bool) -> dict:
     models = {name: create_model(name) for name in EXPLAINED}
     return explaining_costs(models, EXPLAINED_IMAGES, device=device, progress=progress)
+
+
+def _export(progress: bool) -> dict:
+    models = {name: create_model(name) for name in EXPORTED}
+    threads = sorted({1, torch.get_num_threads()})
+    return export_speeds(models, EXPORT_BATCHES, threads, progress=progress)

@@ -32,13 +32,14 @@ from nestbook.report.localization import say_misses
 from nestbook.report.means import join_devices, join_ids, short_device
 from nestbook.report.rows import count_recipe_params
 from nestbook.report.tables import PAPER, Cell, Link, Number, Table, mean_of, median_ratio, save
+from nestbook.report.words import begin_upper
 from nestbook.sweeps.plans import plan
 from nestlib.files import write_atomically
 from nestlib.metrics.cost import count_params
 from nestlib.metrics.intervals import sampling_half_width
 from nestlib.models import create_model
 from nestlib.models.aggregation import AGGREGATIONS
-from nestlib.project import find_project_root, is_publishing
+from nestlib.project import find_project_root, is_publishing, require_project
 from nestlib.recipes.named import get_recipe
 from nestlib.records import Record, Store
 from nestlib.runs.staleness import find_fresh_seeds
@@ -131,7 +132,7 @@ def _say_boxes(store: Store) -> str:
     if record is None:
         return ""
     said = say_misses(record)
-    return f"{said[0].upper()}{said[1:]}: {_page('figure8')}"
+    return f"{begin_upper(said)}: {_page('figure8')}"
 
 
 def _say_decoder(store: Store) -> str:
@@ -428,7 +429,7 @@ def fill_readme(text: str, table: Table) -> str:
 
 def save_readme(table: Table) -> None:
     """Bring README.md's results up to date while publishing; at other times leave it."""
-    path = find_project_root() / "README.md"
+    path = require_project("the table of the README") / "README.md"
     text = fill_readme(path.read_text(), table)
     if is_publishing():
         write_atomically(path, text.encode())

@@ -10,6 +10,7 @@ from statistics import median
 from nestbook.profiles.roofline import MACHINE_RATES
 from nestbook.profiles.step import PRODUCTS
 from nestbook.report.cost import describe_machine
+from nestbook.report.export import export_table
 from nestbook.report.growth import growth_table, plot_growth
 from nestbook.report.loader import data_faults_table, loader_table, streaming_table
 from nestbook.report.means import short_device
@@ -352,6 +353,7 @@ _TABLES = {
     "products": products_table,
     "input": input_table,
     "explaining": explaining_table,
+    "export": export_table,
     "data-faults": data_faults_table,
     "loader": loader_table,
     "streaming": streaming_table,
