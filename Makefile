@@ -10,10 +10,15 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: table1 test test-slow book pdf smoke notebooks lint lock clean
 
+# papermill ends with 0 when a cell calls sys.exit(), so the notebook itself is asked whether it ran to
+# its end. Any other status of papermill's is kept: 138 is a killed kernel's.
+FINISHED := $(BIN)/python -m nestbook.finished --status
+
 # The main job: train and measure on the embedded digits, print Table 1.
 table1: .venv/ready
 	@mkdir -p runs/notebooks
-	$(BIN)/papermill experiments/table1.ipynb runs/notebooks/table1.ipynb --stderr-file >(cat >&2)
+	$(BIN)/papermill experiments/table1.ipynb runs/notebooks/table1.ipynb --stderr-file >(cat >&2); \
+	  $(FINISHED) $$? runs/notebooks/table1.ipynb
 	@cat runs/figures/table1.md
 	@echo "Wrote runs/figures/table1.md, runs/figures/table1.svg, runs/notebooks/table1.ipynb"
 	@echo "and the records under runs/records/; run again, it loads them."
@@ -50,9 +55,12 @@ pdf: .venv/ready
 # for a kernel that has ended its cell (ipykernel 7.4, nbclient 0.11): then it is called once more.
 smoke: .venv/ready
 	@mkdir -p runs/smoke
-	@set -e; for notebook in $(NOTEBOOKS); do \
-	  run="timeout 60 $(BIN)/papermill $$notebook runs/smoke/$$(basename $$notebook) -p budget smoke"; \
-	  $$run || { [ $$? = 124 ] && $$run; }; \
+	@for notebook in $(NOTEBOOKS); do \
+	  out=runs/smoke/$$(basename $$notebook); \
+	  run="timeout 60 $(BIN)/papermill $$notebook $$out -p budget smoke"; \
+	  $$run; status=$$?; \
+	  if [ $$status = 124 ]; then $$run; status=$$?; fi; \
+	  $(FINISHED) $$status --given $$out || exit; \
 	done
 
 # For maintainers: execute the notebooks in place, as the book shows them. This alone writes figures/

@@ -70,6 +70,18 @@ page.show(loader.needs_table(page.store), show_profile("loader", page.store.find
 #   `ILSVRC2012_img_val.tar` and `ILSVRC2012_devkit_t12.tar.gz` in one folder. None of them is unpacked. A killed
 #   `nest shard` resumes, and the bytes are the same, however many processes make them. `--source data --split train`
 #   alone needs no val images.
+# - `nest shard` refuses, by name, a tar in which members are missing: cut between two members, with a damaged header,
+#   or joined from two by `cat`. Python's tarfile (3.11) reads all of these as whole, and so does WebDataset 1.0.2,
+#   which reads by it. WebDataset also passes over images that `tar` stored as hard links, as it does with files that
+#   have several names; `nest shard` reads them. Its own shards' names have no dot, as WebDataset splits them at the
+#   first one.
+# - Classes are numbered in the order of their folders' names as text, as torchvision 0.29.1 does; names that are all
+#   whole numbers go by value. timm 1.0.31 sorts naturally: cat2 comes before cat10. For `a/x/1.jpg` torchvision takes
+#   the class from the first folder, timm from the last; here such an image is left out with a warning, and a class
+#   without any other is an error.
+# - Of 16 bits per channel the upper eight are kept, in grey as in colour. Pillow 13 does so with colour, but turns
+#   grey values above 255 white. torchvision 0.29.1's `to_tensor` makes int16 of such a grey image, in which values from
+#   32,768 on are negative.
 # - What is fetched is checked by its SHA-256 and kept in `$NESTLIB_CACHE` (default `~/.cache/nestlib/shards`; a
 #   node's own disk is the place). `$NESTLIB_CACHE_GB` limits it (default: nine tenths of what is free).
 # - Of object stores, the tests read moto's S3 on this machine (`tests/test_fetching.py`), with workers and without.

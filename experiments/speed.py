@@ -54,9 +54,10 @@ page.show(rivals.plot_rivals(*runs), speed.make_speed_point(*runs))
 
 # %% [markdown]
 # Most users of NesT run timm's. NesT here has the same weights and the same outputs: before anything is timed, both
-# get the same weights and images, and logits that differ by more than 1e-4 end the run. Compared are NesT-T at
-# 224x224 and NesT-T of CIFAR at 32x32, in the multi-head form, the only one that timm can build. All models take
-# their turn in each round. Rest the mouse on a mark or a number for its source.
+# get the same weights and images, and logits that differ by more than 1e-4 end the run. Stochastic depth is off in
+# every model, in training steps too: timm's `nest_*` (1.0.31) have it at 0.5 by default, ours at 0. Compared are
+# NesT-T at 224x224 and NesT-T of CIFAR at 32x32, in the multi-head form, the only one that timm can build. All models
+# take their turn in each round. Rest the mouse on a mark or a number for its source.
 #
 # In [timm's published
 # results](https://github.com/huggingface/pytorch-image-models/blob/90cae8c5ab83d2d7e23b1fb2bab1559bfdcbc7e9/results/benchmark-infer-amp-nchw-pt291-cu128-4090.csv)

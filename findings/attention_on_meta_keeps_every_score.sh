@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# On the meta device torch's fused attention is taken apart, and its scores seem to need memory.
 # Expected: a model run on the meta device, or on fake CUDA tensors, shows the operators that the device
 #   would run, so that its memory and bytes can be counted before the device is there.
 # Happens: there F.scaled_dot_product_attention is never the fused operator. It is taken apart: bf16 inputs

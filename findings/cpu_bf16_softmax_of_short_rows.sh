@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# In bf16 on a CPU, a softmax over rows of 16 takes more than twice as long as in fp32, casts included.
 # Expected: a softmax in bf16 moves half the bytes of one in fp32, so that it is not slower; to cast to
 #   fp32 and back around it can only cost.
 # Happens: over a last dimension of 16, forward and backward in bf16 take more than twice as long as

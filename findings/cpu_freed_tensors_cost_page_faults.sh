@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# On a CPU, most of the time of an operator on a large tensor can be page faults of its result.
 # Expected: an elementwise operator on a CPU tensor of tens of MiB is bound by memory bandwidth, and
 #   PyTorch's allocations are free of charge, as its caching allocator's are on a GPU.
 # Happens: PyTorch has no caching allocator on the CPU. glibc gives freed blocks of this size back to

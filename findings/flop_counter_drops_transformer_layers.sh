@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# torch's FlopCounterMode counts zero for a transformer encoder in evaluation without gradients.
 # Expected: torch.utils.flop_counter.FlopCounterMode counts a model's matrix products and convolutions,
 #   whichever device and mode the model is in; evaluation without gradients is how papers count.
 # Happens: in that very mode PyTorch runs nn.MultiheadAttention, and nn.TransformerEncoderLayer whole,

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# torch's ONNX exporter declares image sizes free that the exported model does not take.
 # Expected: where torch.onnx.export(dynamo=True) is asked to find out which sizes of an input may vary
 #   (Dim.AUTO), a size that the model fixes comes out fixed, or the export says that it is.
 # Happens: a model adds an embedding of 8x8 patches to a map of H/4 x W/4, so it takes 32x32 images

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# A learning rate in a float32 tensor makes fused AdamW's weights differ from those with a number.
 # Expected: an optimiser whose learning rate is a tensor, as a step captured in a CUDA graph needs, makes the
 #   same weights as with the same number: only where the rate is kept differs.
 # Happens: fused AdamW multiplies by the rate as it lies in the tensor. torch.tensor(1e-3) is float32, which

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# timm's features_only gives maps in another order than feature_info says, if out_indices are not ascending.
 # Expected: timm.create_model(name, features_only=True, out_indices=(3, 1)) gives the maps of levels 3
 #   and 1 in that order, or refuses; `feature_info` says the channels and strides of the maps given.
 # Happens: `feature_info` follows the order asked for, and most wrappers give their maps from the

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# timm's NesT says fused_attn=True and never runs the fused kernel.
 # Expected: timm's NesT has fused attention on by default (`fused_attn` is True in every layer), so it
 #   runs torch's fused kernel, as timm's ViT does. torch documents inputs of (N, ..., heads, L, E).
 # Happens: NesT hands scaled_dot_product_attention five dimensions (batch, heads, blocks, patches,

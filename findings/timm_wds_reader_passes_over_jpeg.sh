@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# timm's WebDataset reader passes over images called .jpeg, and fails when it is told of them.
 # Expected: timm's WebDataset reader takes images called .jpeg, as ImageNet's files are called (.JPEG,
 #   which WebDataset lowers), or takes them when it is told input_key="jpeg". WebDataset's own
 #   decoder takes jpg and jpeg alike.

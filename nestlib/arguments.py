@@ -4,6 +4,9 @@
 
 A whole number passes where a number is wanted, a list where a tuple is. NaN and infinity are no
 values of a number.
+
+A number or text of numpy's is refused, as a tensor is. The Hub's config.json would leave most of
+them out without a word, and torch.load(weights_only=True) refuses a checkpoint that holds one.
 """
 
 import dataclasses
@@ -84,7 +87,7 @@ def check_argument(what: str, name: str, value: Any, hint: Any) -> None:
     """Raise ValueError if a value does not fit an annotation; `what` takes the argument."""
     if not _fits(value, hint):
         shown = reprlib.repr(value)
-        raise ValueError(f"{what}: {name} is {shown}, must be {_describe(hint)}")
+        raise ValueError(f"{what}: {name} is {shown}, must be {_describe(hint)}{_remedy(value)}")
 
 
 def check_fields(instance: Any, what: str) -> None:
@@ -147,8 +150,19 @@ def _fits(value: Any, hint: Any) -> bool:
         return True  # nothing is said, or more than is understood here
     if hint in (int, float) and isinstance(value, bool):
         return False
+    if hint in (int, float, str) and _is_array(value):  # numpy's float64 is a float, too
+        return False
     number = hint is not float or not isinstance(value, float) or math.isfinite(value)
     return isinstance(value, _TYPES.get(hint, hint)) and number
+
+
+def _is_array(value: Any) -> bool:
+    return type(value).__module__ in ("numpy", "torch") and hasattr(value, "tolist")
+
+
+def _remedy(value: Any) -> str:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return "; give a plain value, by .tolist()" * any(map(_is_array, items))
 
 
 def _items_fit(value: Collection, origin: type, inner: tuple) -> bool:

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Ctrl-C; preemption; a terminal that is closed; what `sbatch --signal` is often told to send before
-# a job's time is over. Windows has the first two.
-STOP_SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    if hasattr(signal, name)
-)
+
+def _present(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+# What `sbatch --signal` and `scancel --signal` are often told to send before a job's time is over.
+USER_SIGNALS = _present("SIGUSR1", "SIGUSR2")
+# Ctrl-C; preemption; a terminal that is closed. Windows has the first two.
+STOP_SIGNALS = _present("SIGINT", "SIGTERM", "SIGHUP") + USER_SIGNALS
 # Launchers hand on a Ctrl-C that the terminal has sent to all processes already: a second one so
 # soon after the first asks for nothing more.
 SAME_CTRL_C_SECONDS = 2.0

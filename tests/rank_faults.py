@@ -51,6 +51,8 @@ STEPS = 24
 STRIKE = 10  # the step, of the first attempt, in which a fault strikes
 RANK_TIMEOUT = 15  # seconds
 CHECKPOINT_EVERY = "1s"
+# Else torchrun dies of the last two, and leaves its ranks behind.
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 # Seconds a step takes at least before STRIKE. A checkpoint lies before the strike on the fastest
 # machine too; without one the next attempt would begin at 0, and be struck like the first.
 PACE = 0.15
@@ -176,7 +178,8 @@ class Run:
     def torchrun(self, strike: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-             "2", "--max-restarts", str(cluster.RESTARTS), *self.words(strike)],
+             "2", "--max-restarts", str(cluster.RESTARTS), "--signals-to-handle", SIGNALS,
+             *self.words(strike)],
             cwd=self.folder, env=os.environ | cluster.STORE,
             stdout=(self.folder / "log").open("a"), stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -199,6 +202,19 @@ class Run:
                 raise TimeoutError(f"{what} did not come within {LIMIT:.0f} s; log:\n{text}")
             time.sleep(0.3)
 
+    def check_gone(self) -> None:
+        """
+        Raises:
+            RuntimeError: ranks, or what started them, are left.
+        """
+        left = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                left += [path.parent.name] if bytes(self.folder) in words else []
+        if left:
+            raise RuntimeError(f"processes {', '.join(left)} of {self.folder} are left")
+
     def attempts(self) -> list[dict[str, Any]]:
         """Of all ranks, in the order of time: where each began, and its steps with their images."""
         found: dict[float, dict[str, Any]] = {}
@@ -217,12 +233,13 @@ def by_elastic(strike: str, run: Run) -> None:
     _await_end(run.torchrun(strike))
 
 
-def by_same_command(run: Run) -> None:
-    """SIGTERM to torchrun, then the same command."""
+def by_same_command(number: signal.Signals, run: Run) -> None:
+    """A signal to torchrun, then the same command."""
     process = run.torchrun("long")
     run.await_((run.folder / "struck").exists, "the step to strike in")
-    process.terminate()
+    process.send_signal(number)
     _await_end(process)
+    run.check_gone()
     _await_end(run.torchrun("none"))
 
 
@@ -239,18 +256,21 @@ def _await_end(process: subprocess.Popen) -> None:
         raise
 
 
-def by_slurm(strike: Callable[[str], None], run: Run) -> None:
-    """A job of two nodes that something outside strikes."""
-    launch = cluster.Launch(run.words("long"))
+def by_slurm(
+    strike: Callable[[str], None], run: Run, *, nodes: int = 2, partition: str = "low"
+) -> None:
+    """A job of two ranks that something outside strikes."""
+    launch = cluster.Launch(run.words("long"), ranks_per_node=2 // nodes)
     with contextlib.chdir(run.folder):
         (job,) = cluster.submit(
-            [launch], run.folder / "runs" / "slurm", name="struck", minutes=30, nodes=2,
-            gpus_per_node=0, cpus_per_rank=1, options={"partition": "low"},
+            [launch], run.folder / "runs" / "slurm", name="struck", minutes=30, nodes=nodes,
+            gpus_per_node=0, cpus_per_rank=1, options={"partition": partition},
         )  # fmt: skip
     try:
         run.await_((run.folder / "struck").exists, "the step to strike in")
         strike(job)
         run.await_(lambda: _job(job, "%T") == "PENDING", "the job back in the queue")
+        run.check_gone()
         # Slurm lets a requeued job wait for two minutes.
         subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)
         run.await_(run.record, "the record")
@@ -264,9 +284,13 @@ def preempt(job: str) -> None:
     subprocess.run(["sbatch", "--parsable", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def end_its_time(job: str) -> None:
-    """What Slurm sends cluster.SIGNAL_SECONDS before a job's time is over."""
-    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+def requeue(job: str) -> None:
+    subprocess.run(["scontrol", "requeue", job], check=True)
+
+
+def send(name: str, job: str, *how: str) -> None:
+    """A signal to the job. USR2 is Slurm's own, cluster.SIGNAL_SECONDS before its time is over."""
+    subprocess.run(["scancel", f"--signal={name}", *how, job], check=True)
 
 
 def _job(job: str, form: str) -> str:
@@ -274,7 +298,8 @@ def _job(job: str, form: str) -> str:
     return subprocess.run(words, capture_output=True, text=True).stdout.strip()
 
 
-_ELASTIC, _SLURM = "torch elastic", "Slurm's queue"
+_ELASTIC, _SLURM, _AGAIN = "torch elastic", "Slurm's queue", "the same command"
+_NAMED = "the signal, which `--signals-to-handle` names"
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -284,11 +309,22 @@ FAULTS = {
         Fault("rank hangs", f"SIGSTOP of a rank, --rank-timeout {RANK_TIMEOUT}s", _ELASTIC,
               partial(by_elastic, "hang")),
         Fault("slow rank", "a rank sleeps for 5 s", _ELASTIC, partial(by_elastic, "slow")),
-        Fault("preemption signal", "SIGTERM to torchrun", "the same command", by_same_command),
+        Fault("preemption signal", "SIGTERM to torchrun", _AGAIN,
+              partial(by_same_command, signal.SIGTERM)),
+        Fault("SIGUSR1 to torchrun", _NAMED, _AGAIN, partial(by_same_command, signal.SIGUSR1)),
+        Fault("SIGUSR2 to torchrun", _NAMED, _AGAIN, partial(by_same_command, signal.SIGUSR2)),
         Fault("job preempted", "a job in a partition of higher priority takes both nodes", _SLURM,
               partial(by_slurm, preempt)),
         Fault("job's time is over", "the signal that Slurm sends before the end", _SLURM,
-              partial(by_slurm, end_its_time)),
+              partial(by_slurm, partial(send, "USR2"))),
+        Fault("preempted with a grace time", "a job of higher priority; a partition with GraceTime",
+              _SLURM, partial(by_slurm, preempt, nodes=1, partition="graced")),
+        Fault("requeued by hand", "`scontrol requeue`", _SLURM,
+              partial(by_slurm, requeue, nodes=1)),
+        Fault("SIGUSR1 to the job", "`scancel --signal=USR1`", _SLURM,
+              partial(by_slurm, partial(send, "USR1"), nodes=1)),
+        Fault("SIGUSR2 to the batch shell", "`scancel --signal=USR2 --batch`", _SLURM,
+              partial(by_slurm, lambda job: send("USR2", job, "--batch"), nodes=1)),
     )
 }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """A Slurm of this machine alone: `python tests/slurm_here.py COMMAND ...` runs a command within it.
 
-Two nodes of one CPU each, and two partitions of both, of which `high` preempts `low`. All lies in
-one folder but munge's key and socket; all listens on loopback alone. As root, on Debian, without
-systemd: apt-get install --no-install-recommends slurm-wlm munge
+Two nodes of one CPU each, and three partitions of both: `high` preempts `low` at once, and `graced`
+after a grace time. All lies in one folder; all listens on loopback alone. As root, on Debian,
+without systemd: apt-get install --no-install-recommends slurm-wlm munge
 """
 
 import os
@@ -49,6 +49,7 @@ PreemptMode=REQUEUE
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=1 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=1 State=UNKNOWN
 PartitionName=low Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=graced Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
 

@@ -7,11 +7,18 @@ import timm.layers
 import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import PatchMerging
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nestbook.architecture import count_heard, crosses
 from nestbook.report.aggregations import aggregations_table
 from nestlib.models import create_model
-from nestlib.models.aggregation import AGGREGATIONS, DEFAULT, PLANES, BlockAggregation
+from nestlib.models.aggregation import (
+    AGGREGATIONS,
+    DEFAULT,
+    PADDINGS,
+    PLANES,
+    BlockAggregation,
+)
 from nestlib.models.blocks import block, unblock
 from nestlib.models.nest import NesT, TransformerLayer
 
@@ -28,6 +35,33 @@ def aggregation(design, dim=6, out_dim=6, plane="image", padding="same"):
 
 def patches(dim=6):
     return torch.randn(2, GRID[0] * GRID[1], N, dim, generator=torch.Generator().manual_seed(1))
+
+
+class _PooledPlanes(TorchDispatchMode):
+    """Notes of each plane that a pool is given whether its channels lie last in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "pool" in func.overloadpacket.__name__:
+            self.last.append(args[0].is_contiguous(memory_format=torch.channels_last))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("plane", PLANES)
+def test_every_pool_meets_channels_last(plane, padding):
+    """So no design is timed with a slow pool: with channels first torch 2.14's max-pool takes more
+    than ten times as long on a CPU."""
+    for design in AGGREGATIONS:
+        merge = aggregation(design, 6, 12, plane, padding)
+        for dtype in (torch.float32, torch.bfloat16):
+            with _PooledPlanes() as planes:
+                merge.to(dtype)(patches().to(dtype), GRID)
+            pools = [step for step in merge.steps if step.kind in ("max", "average")]
+            assert planes.last == [True] * len(pools), design
 
 
 @pytest.mark.parametrize("plane", PLANES)

@@ -1,6 +1,10 @@
-"""ImageNet's tars, as handed out and as people pack them again; its val images in one folder."""
+"""ImageNet's tars, as handed out and as people pack them again, whole or not; its val images in one
+folder."""
 
 import io
+import os
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from nestlib.data.datasets import load_dataset
 
 TRAIN = {"n02/n02_1.JPEG": 1, "n02/n02_2.JPEG": 2, "n10/n10_7.JPEG": 3}
 VAL = {1: "n10", 2: "n02", 3: "n10"}
+GNU_TAR = shutil.which("tar") and b"GNU" in subprocess.check_output(["tar", "--version"])
 
 
 def photo(red: int) -> bytes:
@@ -117,17 +122,120 @@ def test_val_images_in_one_folder_get_their_classes_from_the_kit(tmp_path, monke
     ]
 
 
-def test_links_in_a_tar_are_counted(tmp_path, caplog):
-    """As `jdupes -L` leaves them."""
+def link(tar: tarfile.TarFile, name: str, target: str, kind: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    tar.addfile(info)
+
+
+def test_symbolic_links_in_a_tar_are_counted(tmp_path, caplog):
     with tarfile.open(tmp_path / TARS["train"], "w") as tar:
         add(tar, "n02/n02_1.JPEG", photo(1))
         add(tar, "n10/images/n10_2.JPEG", photo(2))
-        for name, kind in (("n10/twin.JPEG", tarfile.LNKTYPE), ("n10/other.JPEG", tarfile.SYMTYPE)):
-            link = tarfile.TarInfo(name)
-            link.type, link.linkname = kind, "n02/n02_1.JPEG"
-            tar.addfile(link)
+        link(tar, "n10/other.JPEG", "../n02/n02_1.JPEG", tarfile.SYMTYPE)
     found = list_sources("imagenet", "train", tmp_path)
     assert [(one.class_name, Path(one.file).name) for one in found] == [
         ("n02", "n02_1.JPEG"), ("n10", "n10_2.JPEG"),
     ]  # fmt: skip
-    assert "2 in all: 2 links in a tar" in caplog.text
+    assert "1 in all: 1 symbolic links in a tar" in caplog.text
+
+
+# Tars that look whole
+
+
+def webdatasets_images(path: Path) -> int:
+    """How many samples with an image WebDataset's own reader finds."""
+    wds = pytest.importorskip("webdataset")
+    return sum("jpeg" in sample for sample in wds.WebDataset(str(path), shardshuffle=False))
+
+
+@pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
+@pytest.mark.parametrize("kind", ["hard links", "tar -h of symbolic links"])
+@pytest.mark.parametrize("within", [False, True], ids=["class folders", "tars of classes"])
+def test_images_that_tar_stores_as_hard_links_are_read(kind, within, tmp_path, caplog):
+    """As `jdupes -L` or `rdfind` leave a tree. WebDataset passes over them."""
+    folder = tmp_path / "tree" / "n02"
+    folder.mkdir(parents=True)
+    (tmp_path / "one").write_bytes(photo(1))
+    for number in range(3):
+        make_link = os.link if kind == "hard links" else os.symlink
+        make_link(tmp_path / "one", folder / f"n02_{number}.JPEG")
+    packed, options = tmp_path / TARS["train"], ["-h"] * (kind != "hard links")
+    subprocess.run(["tar", *options, "-cf", packed, "-C", folder.parent, "n02"], check=True)
+    assert webdatasets_images(packed) == 1
+    if within:
+        packed.write_bytes(tar_of({"n02.tar": packed.read_bytes()}))
+    found = list_sources("imagenet", "train", tmp_path)
+    assert [one.file for one in found] == [f"train/n02/n02_{number}.JPEG" for number in range(3)]
+    assert [read(one) for one in found] == [photo(1)] * 3
+    assert not caplog.text
+
+
+def test_a_hard_link_without_its_target_is_refused(tmp_path):
+    with tarfile.open(tmp_path / TARS["train"], "w") as tar:
+        add(tar, "n02/n02_1.JPEG", photo(1))
+        link(tar, "n10/n10_7.JPEG", "n10/gone.JPEG", tarfile.LNKTYPE)
+    with pytest.raises(
+        OSError, match=r"n10_7\.JPEG is a hard link to n10/gone\.JPEG, .*--hard-dereference packs"
+    ):
+        list_sources("imagenet", "train", tmp_path)
+
+
+FLAT = {name: photo(red) for name, red in TRAIN.items()}
+WHOLE = tar_of(FLAT)
+with tarfile.open(fileobj=io.BytesIO(WHOLE)) as _tar:
+    THIRD = _tar.getmembers()[2].offset
+SEEM_WHOLE = {
+    "cut at a member's end": (WHOLE[:THIRD], f"breaks off at byte {THIRD:,}, before the zeros"),
+    "cut within a header": (WHOLE[: THIRD + 99], f"breaks off at byte {THIRD:,}, before the zeros"),
+    "joined by cat": (
+        tar_of(dict(list(FLAT.items())[:2])) + tar_of(dict(list(FLAT.items())[2:])),
+        f"more follows its end at byte {THIRD:,}; if `cat` joined tars, `tar -xif` unpacks them",
+    ),
+    "a block of zeros for a header": (
+        WHOLE[:THIRD] + bytes(512) + WHOLE[THIRD + 512 :], f"follows its end at byte {THIRD:,}",
+    ),
+    "a damaged header": (
+        WHOLE[:THIRD] + b"?" * 512 + WHOLE[THIRD + 512 :],
+        f"byte {THIRD:,} begins neither a member nor the end",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "message"), SEEM_WHOLE.values(), ids=SEEM_WHOLE)
+@pytest.mark.parametrize("within", [False, True], ids=["class folders", "tars of classes"])
+def test_a_tar_that_lacks_members_is_refused(data, message, within, tmp_path):
+    packed = tmp_path / TARS["train"]
+    packed.write_bytes(data)
+    assert webdatasets_images(packed) == 2  # of three, without a word
+    if within:
+        packed.write_bytes(tar_of({"n02.tar": data}))
+    with pytest.raises(OSError, match=f"is damaged .*{message}.*; fetch it again, or pack"):
+        list_sources("imagenet", "train", tmp_path)
+
+
+def test_zeros_after_the_end_are_no_fault(tmp_path):
+    """GNU tar fills up to 10,240 bytes, others to 512, or with one block of zeros."""
+    with tarfile.open(fileobj=io.BytesIO(WHOLE)) as tar:
+        last = tar.getmembers()[-1]
+    end = last.offset_data + 512  # an image is smaller than a block
+    assert last.size < 512
+    for zeros in (512, 1024, 3 * 2**20):
+        (tmp_path / TARS["train"]).write_bytes(WHOLE[:end] + bytes(zeros))
+        assert len(list_sources("imagenet", "train", tmp_path)) == 3
+
+
+@pytest.mark.skipif(not GNU_TAR, reason="needs GNU tar")
+def test_an_image_in_pieces_is_refused(tmp_path):
+    """`tar --sparse` leaves out a file's holes, so its bytes have no place of their own."""
+    path = tmp_path / "n02" / "n02_1.JPEG"
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write(photo(1))
+        file.truncate(10**6)
+    packed = tmp_path / TARS["train"]
+    subprocess.run(["tar", "--sparse", "-cf", packed, "-C", tmp_path, "n02"], check=True)
+    if packed.stat().st_size > 10**6:
+        pytest.skip("this file system has no holes")
+    with pytest.raises(OSError, match=r"n02_1\.JPEG was packed with tar's option --sparse"):
+        list_sources("imagenet", "train", tmp_path)

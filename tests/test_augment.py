@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
@@ -13,6 +14,7 @@ from sklearn.datasets import load_sample_images
 from timm.data import auto_augment
 from timm.data.random_erasing import RandomErasing
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision.transforms import RandAugment
 
 from nestlib.data import rand_augment as rand_augment_module
 from nestlib.data.augment import augment, crop_and_flip, erase, mix, normalize
@@ -152,6 +154,60 @@ def test_warp_equals_pil(samples, name, make, sign):
     ours, pil = apply_one(samples, name, sign=sign), run_pil(samples, make(sign * LEVEL))
     # PIL's affine map has 16 fractional bits, and source pixels on an edge may fall either way.
     assert (ours != pil).float().mean() < 0.005
+
+
+# What magnitudes 9 and 10 stand for, in images 32 pixels wide: here and in the published code; in
+# DeiT's set, timm's "inc"; in torchvision's RandAugment. Factors are those that strengthen.
+MAGNITUDES = {
+    "Rotate": ((27, 30), (27, 30), (9, 10)),  # degrees, either way
+    "ShearX": ((0.27, 0.3), (0.27, 0.3), (0.09, 0.1)),  # either way
+    "TranslateX": ((9, 10), (12.96, 14.4), (4.35, 4.83)),  # pixels, either way
+    "Posterize": ((3, 4), (1, 0), (7, 7)),  # bits kept
+    "Solarize": ((230, 255), (26, 0), (178.5, 170)),  # values from here on are inverted
+    "Color": ((1.72, 1.9), (1.81, 1.9), (1.27, 1.3)),  # here always; theirs weaken as often
+}
+TIMMS_INC = {"Rotate": ("Rotate", 1), "ShearX": ("ShearX", 1), "TranslateX": ("TranslateXRel", 32)}
+BY_PIL = {
+    "Rotate": lambda x: lambda image: image.rotate(x, fillcolor=(128,) * 3),
+    "ShearX": lambda x: affine(1, x, 0, 0, 1, 0),
+    "TranslateX": lambda x: affine(1, 0, x, 0, 1, 0),
+    "Posterize": lambda x: lambda image: ImageOps.posterize(image, x),
+    "Solarize": lambda x: lambda image: ImageOps.solarize(image, x),
+    "Color": lambda x: lambda image: ImageEnhance.Color(image).enhance(x),
+}
+
+
+@pytest.mark.parametrize("name", MAGNITUDES)
+@pytest.mark.parametrize("magnitude", [9, 10])
+def test_magnitudes_here_and_in_other_libraries(samples, name, magnitude):
+    ours, timms, torchvisions = (column[magnitude - 9] for column in MAGNITUDES[name])
+    changed = apply_one(samples, name, magnitude / 10)
+    off = (changed.int() - run_pil(samples, BY_PIL[name](ours)).int()).abs() > 1
+    assert off.float().mean() < 0.005
+
+    timms_name, unit = TIMMS_INC.get(name, (f"{name}Increasing", 1))
+    (found,) = auto_augment.LEVEL_TO_ARG[timms_name](magnitude, {})  # of either sign
+    found = 1 + abs(found - 1) if name == "Color" else abs(found) * unit
+    assert found == pytest.approx(timms)
+
+    space = RandAugment(magnitude=magnitude)._augmentation_space(31, (32, 32))
+    found = space[name][0][magnitude].item() + (name == "Color")
+    assert found == pytest.approx(torchvisions, rel=2e-3)
+
+
+def test_deits_set_of_timm_can_ask_pillow_for_no_bits():
+    """book/reference.md warns of it, and names a set that asks for one bit at least."""
+    image, hparams = Image.new("RGB", (4, 4), (200, 90, 7)), {"magnitude_std": 0.0}
+    keep_none = auto_augment.AugmentOp("PosterizeIncreasing", 1.0, 10, dict(hparams))
+    if int(PIL.__version__.split(".")[0]) >= 13:
+        with pytest.raises(ValueError, match="bits must be between"):
+            keep_none(image)
+    else:
+        assert keep_none(image).getextrema() == ((0, 0),) * 3
+    capped = auto_augment.rand_augment_transform("rand-m9-mmax9-mstd0.5-inc1", {})
+    (posterize,) = (op for op in capped.ops if op.name == "PosterizeIncreasing")
+    assert posterize.magnitude_max == 9 and posterize.level_fn(9, {}) == (1,)
+    assert Augmentation().rand_augment_magnitude == 9
 
 
 def test_translation_scales_with_the_side():

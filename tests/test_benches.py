@@ -2,6 +2,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import timm
 import torch
 
 from nestbook.benchmarks import bench
@@ -12,6 +13,7 @@ from nestbook.recipes.rows import FIGURE7_GENERATORS, TABLES
 from nestbook.report.speed import MIN_ROUNDS, TARGETS
 from nestlib.metrics.cost import count_gflops, count_params
 from nestlib.models import create_generator
+from nestlib.models.stochastic_depth import StochasticDepth
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +210,40 @@ def test_rivals_are_one_function_of_equal_work(model):
         size = MODELS[model].image_size
         counts.append((count_params(sketch), count_gflops(sketch, size)))
     assert counts[0] == pytest.approx(counts[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "library"), [(name, library) for name in MODELS for library in MODELS[name].builders]
+)
+def test_no_rival_drops_branches(model, library):
+    """timm's nest_* would at 0.5, its swin_* at 0.1, also for drop_path_rate=None."""
+    with torch.device("meta"):
+        rival = Rival(model, library).build()
+        stock = timm.create_model("nest_tiny_jx", drop_path_rate=None)
+    assert [p for p in map(drop_path_of, rival.modules()) if p] == []
+    assert max(map(drop_path_of, stock.modules())) == 0.5
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "small"])
+def test_rows_of_a_table_are_timed_at_the_rates_of_their_recipes(table):
+    rows = bench.check_bench(table, "light", "fp32", "cpu")
+    found = {}
+    for row in rows:
+        with torch.device("meta"):
+            found[row.name] = max(map(drop_path_of, row.build().modules()))
+    expected = {
+        "table1": {"Pyramid-164-48": 0, "WRN28-10": 0} | dict.fromkeys(
+            ("DeiT-T", "PVT-T", "CCT-7/3x1", "Swin-T", "NesT-T"), 0.1
+        ),
+        "table2": {"ResNet-50": 0, "DeiT-S": 0.1, "Swin-T": 0.2, "NesT-T": 0.2},
+        "small": dict.fromkeys(found, 0),
+    }[table]  # fmt: skip
+    assert found == pytest.approx(expected)
+
+
+def drop_path_of(module) -> float:
+    """The rate at which a module drops branches, of whichever library it is."""
+    return module.p if isinstance(module, StochasticDepth) else getattr(module, "drop_prob", 0.0)
 
 
 def test_a_yardstick_has_nothing_to_be_compared_with():

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
 
 from nestlib.models.blocks import (
     block,
@@ -57,6 +59,31 @@ def test_resizing_inside_blocks_is_the_published_zoom():
     ours = resize_pos_embed(pos, (2, 2), (2, 2), block_size=6)
     theirs = scipy.ndimage.zoom(pos.numpy().reshape(1, 4, 3, 3, 5), (1, 1, 2, 2, 1), order=1)
     np.testing.assert_allclose(ours.numpy(), theirs.reshape(1, 4, 36, 5), atol=1e-5)
+
+
+# jax.image.resize(grid, (6, 6, 1), "bicubic") of jax 0.10.2, its first row, of the grid below.
+JAX_BICUBIC = [-0.100723, 0.527830, 0.924572, -0.024518, -0.679745, -0.993408]
+
+
+def test_resizing_has_neither_bicubic_kernel():
+    """JAX, timm and torch with antialias take a = -0.5, torch without it -0.75, also to enlarge.
+
+    transformers resizes position embeddings without it. Ours are bilinear, as the published code's.
+    """
+    grid = (1.7 * torch.arange(16.0)).sin()
+    plane = grid.reshape(1, 1, 4, 4)
+    smooth, sharp = (
+        F.interpolate(plane, (6, 6), mode="bicubic", antialias=antialias).reshape(6, 6)
+        for antialias in (True, False)
+    )
+    timms = resample_abs_pos_embed(grid.reshape(1, 16, 1), [6, 6], [4, 4], num_prefix_tokens=0)
+    ours = resize_pos_embed(grid.reshape(1, 1, 16, 1), (1, 1), (1, 1), block_size=6).reshape(6, 6)
+    torch.testing.assert_close(smooth[0], torch.tensor(JAX_BICUBIC), atol=2e-6, rtol=0)
+    torch.testing.assert_close(timms.reshape(6, 6), smooth)
+    assert (smooth - sharp).abs().max() > 0.05
+    for other in (smooth, sharp):
+        assert (ours - other).abs().max() > 0.1
+    assert torch.equal(ours[0, ::5], plane[0, 0, 0, ::3])  # corners are aligned
 
 
 def test_resizing_to_more_blocks_keeps_corners_and_places():

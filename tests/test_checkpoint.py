@@ -1,8 +1,13 @@
 import hashlib
 import io
+import math
 import pickle
 import resource
+from collections import OrderedDict, defaultdict, deque
+from datetime import datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,10 +71,45 @@ class Payload:
 
 
 def test_loading_runs_no_code_from_the_file(tmp_path, capsys):
-    save_checkpoint(tmp_path, 1, {"payload": Payload()})
+    write_foreign(tmp_path, saved({"payload": Payload()}))
     with pytest.raises(CheckpointError, match="UnpicklingError"):
         load_newest_checkpoint(tmp_path)
     assert "this ran" not in capsys.readouterr().out
+
+
+NOT_PLAIN = {
+    "torch_version.TorchVersion": torch.__version__,
+    "PosixPath": Path("a"), "datetime.datetime": datetime(2026, 1, 1), "deque": deque([1]),
+    "frozenset": frozenset({1}), "defaultdict": defaultdict(int), "float64": np.float64(1),
+    "int64": np.int64(1), "numpy.bool": np.bool_(True), "str_": np.str_("a"), "ndarray": np.ones(2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOT_PLAIN)
+def test_what_torch_would_not_load_again_is_not_written(kind, tmp_path):
+    """torch 2.11.0 and 2.14.1 refuse the same types."""
+    value = NOT_PLAIN[kind]
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        torch.load(io.BytesIO(saved({"value": value})), weights_only=True)
+    with pytest.raises(TypeError, match=rf"rows, item 1, x is a \S*{kind}, which a"):
+        save_checkpoint(tmp_path, 1, {"rows": [{"x": 1}, {"x": value}]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_is_plain_too(tmp_path):
+    with pytest.raises(TypeError, match="a key of the state, rows is a pathlib"):
+        save_checkpoint(tmp_path, 1, {"rows": {Path("a"): 1}})
+
+
+def test_plain_values_come_back_as_they_are(tmp_path):
+    state = {
+        "rows": [{"x": 1.5, "y": None}, (1, True)], 0: OrderedDict(a=torch.ones(2)), "text": "é",
+        "weights": torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)), "infinite": math.inf,
+    }  # fmt: skip
+    save_checkpoint(tmp_path, 1, state)
+    again = load_newest_checkpoint(tmp_path)
+    assert again.keys() == state.keys() and again["rows"] == state["rows"]
+    assert torch.equal(again["weights"], state["weights"]) and again["infinite"] == math.inf
 
 
 def saved(value):

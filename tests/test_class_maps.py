@@ -330,11 +330,20 @@ def test_what_does_not_fit_is_refused():
     )  # fmt: skip
     with pytest.raises(TypeError, match="no class token"):
         class_maps("rollout", pooled, images)
-    swin = create_model(
-        "swin_tiny_cifar", embed_dim=8, depths=(1, 1), num_heads=(1, 2), num_classes=5
-    )
-    with pytest.raises(TypeError, match=r"SwinTransformer's last features.*are not a map"):
-        class_maps("cam", swin, images)
+
+
+@pytest.mark.parametrize("name", ["swin", "mambaout"])
+def test_features_with_channels_last_are_refused_by_name(name):
+    """Swin's here are as deep as they are high and wide, so that their shape does not tell."""
+    sizes = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 5}
+    model, shape = {
+        "swin": lambda: (create_model("swin_tiny_cifar", **sizes), "2, 16, 16, 16"),
+        "mambaout": lambda: (timm.create_model("mambaout_femto", num_classes=5), "2, 1, 1, 288"),
+    }[name]()
+    expected = rf"{type(model).__name__}'s last features \({shape}\) have their channels last"
+    for method in ("cam", "gradcam", "gradcam++"):
+        with pytest.raises(TypeError, match=expected):
+            class_maps(method, model, torch.randn(2, 3, 32, 32))
 
 
 def test_cam_is_refused_where_it_would_not_be_exact():

@@ -130,7 +130,7 @@ def test_clipped_steps_are_as_short_as_the_norm_allows(tiny_recipe, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(  # in an epoch, at its end, in a later one
-    ("stop_at", "sent"), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (5, signal.SIGTERM)]
+    ("stop_at", "sent"), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (5, signal.SIGUSR2)]
 )
 def test_stopped_and_resumed_equals_uninterrupted(
     tiny_recipe, tmp_path, stop_at, sent, precision, monkeypatch

@@ -6,9 +6,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -45,6 +43,7 @@ def test_dry_run_prints_a_script_that_says_what_runs(monkeypatch, capsys, tmp_pa
         "--slurm", "exclusive", "--dry-run",
     )  # fmt: skip
     assert code == 0
+    assert 'exec srun "$@"' in script  # a signal to the batch shell alone reaches the ranks
     for line in ("nodes=4", "gpus-per-node=8", "ntasks-per-node=1", "cpus-per-task=64", "time=720",
                  "partition=gpu", "exclusive", "requeue", "signal=USR2@120"):  # fmt: skip
         assert f"#SBATCH --{line}\n" in script
@@ -100,6 +99,7 @@ def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
         (["imagenet/nest_tiny", "--max-time", "3h"], "a job's limit is --time"),
         (["imagenet/nest_tiny", "--time", "soon"], "'soon' is not a time that Slurm takes"),
         (["imagenet/nest_tiny", "--time", "0"], "'0' is not a time to run in"),
+        (["imagenet/nest_tiny", "--time", "4"], "a job of 4 min may get Slurm's signal"),
         (["figure5", "--nodes", "2"], "each run of figure5 takes one GPU"),
         (["digits/nest_narrow"], "there is no sbatch here"),
     ],
@@ -118,47 +118,77 @@ def test_slurms_times(text, minutes):
     assert cluster.parse_minutes(text) == minutes
 
 
-@contextmanager
-def handlers_kept(*numbers):
-    old = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
+# As torchrun, which a second signal ends before its ranks; and a rank, which takes time to save.
 STOPS_AT_SIGTERM = """
-import pathlib, signal, sys, time
-state = pathlib.Path(sys.argv[1])
-signal.signal(signal.SIGTERM, lambda *_: (state.write_text("saved"), sys.exit(75)))
-state.write_text("ready")
-time.sleep(60)
+import os, pathlib, signal, subprocess, sys, time
+state, is_rank = pathlib.Path(sys.argv[1]), len(sys.argv) > 2
+if is_rank:
+    def stop(*_):
+        time.sleep(0.7)
+        state.write_text("saved")
+        sys.exit()
+else:
+    def stop(*_):
+        rank.terminate()
+        os._exit(75)
+signal.signal(signal.SIGTERM, stop)
+if is_rank:
+    state.write_text("ready")
+    time.sleep(60)
+else:
+    rank = subprocess.Popen([sys.executable, __file__, state, "rank"], start_new_session=True)
+    rank.wait()
+"""
+AS_SUBMITIT = """
+import pathlib, signal, subprocess, sys
+from nestlib.runs.cluster import Launch
+def end(how):
+    sys.exit(f"{pathlib.Path(sys.argv[-1]).read_text()}, {how}")
+def put_back(*_):
+    assert launch.checkpoint().function == Launch(tuple(sys.argv[1:]))
+    end("put back")
+launch = Launch(tuple(sys.argv[1:]))
+signal.signal(signal.SIGUSR2, put_back)
+try:
+    launch()
+except subprocess.CalledProcessError as error:
+    end(error.returncode)
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_job_that_must_go_stops_its_command_first(monkeypatch, tmp_path, sent):
-    """By SIGTERM, which Slurm sends at preemption, and within submitit's handler of SIGUSR2."""
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    state = tmp_path / "state"
-    launch, again = cluster.Launch(("-c", STOPS_AT_SIGTERM, str(state))), []
+@pytest.mark.parametrize(
+    ("sent", "state", "end"),
+    [
+        pytest.param(signal.SIGUSR2, "RUNNING", "put back", marks=pytest.mark.slow),
+        (signal.SIGUSR1, "RUNNING", "put back"),
+        (signal.SIGTERM, "RUNNING", "put back"),  # preempted, in a grace time
+        (signal.SIGTERM, "COMPLETING", 75),  # Slurm itself puts it back, or cancels
+        # Slurm does not answer
+        pytest.param(signal.SIGTERM, "", 75, marks=pytest.mark.slow),
+    ],
+)
+def test_a_job_that_must_go_stops_its_command_first(tmp_path, sent, state, end):
+    """The signal comes to all of the job's processes, as from a Slurm without cgroups.
 
-    def strike():
-        while not (state.exists() and state.read_text() == "ready"):
-            pass
-        os.kill(os.getpid(), sent)
-
-    with handlers_kept(signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(signal.SIGUSR2, lambda *_: again.append(launch.checkpoint()))
-        threading.Thread(target=strike).start()
-        with pytest.raises(subprocess.CalledProcessError, match="exit status 75"):
-            launch()
-    assert state.read_text() == "saved"
-    assert [submission.function for submission in again] == (
-        [cluster.Launch(launch.words)] if sent == signal.SIGUSR2 else []
-    )
+    The job's own process waits for the slowest.
+    """
+    saved, command, squeue = tmp_path / "state", tmp_path / "command.py", tmp_path / "squeue"
+    command.write_text(STOPS_AT_SIGTERM)
+    squeue.write_text(f"#!/bin/sh\necho {state}\n")
+    squeue.chmod(0o755)
+    job = subprocess.Popen(
+        [sys.executable, "-c", AS_SUBMITIT, command, saved], start_new_session=True, text=True,
+        stderr=subprocess.PIPE, env=os.environ | {
+            "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": "1",
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        },
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (saved.exists() and saved.read_text() == "ready"):
+        assert job.poll() is None and time.monotonic() < deadline, job.communicate()
+        time.sleep(0.02)
+    os.killpg(job.pid, sent)
+    assert job.communicate(timeout=60)[1].strip() == f"saved, {end}"
 
 
 def test_a_plan_is_followed_from_commands_to_records(monkeypatch, tmp_path):
@@ -203,7 +233,9 @@ def assert_nothing_lost(row):
 
 
 @pytest.mark.slow  # two minutes
-@pytest.mark.parametrize("name", ["worker killed", "preemption signal"])
+@pytest.mark.parametrize(
+    "name", ["worker killed", "preemption signal", "SIGUSR1 to torchrun", "SIGUSR2 to torchrun"]
+)
 def test_a_struck_run_loses_nothing_under_torchrun(tmp_path, name):
     row = faults.judge(faults.FAULTS[name], undisturbed(tmp_path / "calm"))
     assert_nothing_lost(row)
@@ -247,6 +279,21 @@ def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
     except NoSlurm as error:
         pytest.skip(str(error))
     assert_nothing_lost(row)
+
+
+@pytest.mark.slow  # six minutes
+def test_slurm_takes_a_struck_job_up_again(tmp_path):
+    """Two ranks of one task. What Slurm puts back by itself, and what only submitit's hook does."""
+    names = ["preempted with a grace time", "requeued by hand", "SIGUSR1 to the job",
+             "SIGUSR2 to the batch shell"]  # fmt: skip
+    try:
+        with slurm_here():
+            expected = undisturbed(tmp_path / "calm")
+            rows = [faults.judge(faults.FAULTS[name], expected) for name in names]
+    except NoSlurm as error:
+        pytest.skip(str(error))
+    for row in rows:
+        assert_nothing_lost(row)
 
 
 @pytest.mark.slow  # two minutes

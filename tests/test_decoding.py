@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from test_uploads import chunk, png_of
 from torchvision.transforms import CenterCrop, Compose, RandomResizedCrop, Resize
+from torchvision.transforms import functional as v1
 from torchvision.transforms.v2 import functional as v2
 
 from nestbook.explorer.uploads import read_upload
@@ -160,6 +161,19 @@ def test_of_16_bit_colours_the_upper_eight_are_kept():
     found = np.asarray(decode_image(png_of(DEEP, 6), "x"), dtype=int)
     expected = over_white((DEEP[..., :3] >> 8), (DEEP[..., 3] >> 8))
     assert np.abs(found - expected).max() <= 1
+
+
+def test_of_16_bits_pillow_clips_grey_and_torchvision_makes_it_negative():
+    """As the loader's page says; ours are the upper eight of both."""
+    values = np.uint16([[[255], [256], [40_000]]])
+    files = {"L": png_of(values, 0), "RGB": png_of(values.repeat(3, 2), 2)}
+    images = {mode: Image.open(io.BytesIO(data)) for mode, data in files.items()}
+    assert np.asarray(images["L"].convert("L")).tolist() == [[255, 255, 255]]
+    assert np.asarray(images["RGB"])[0, :, 0].tolist() == [0, 1, 156]
+    theirs = v1.to_tensor(images["L"])
+    assert theirs.dtype == torch.int16 and theirs.flatten().tolist() == [255, 256, 40_000 - 2**16]
+    for data in files.values():
+        assert np.asarray(decode_image(data, "x"))[0, :, 0].tolist() == [0, 1, 156]
 
 
 def test_a_transparent_value_of_16_bits_is_that_one_alone():

@@ -1,5 +1,8 @@
 """The digit canvases: repeatable, disjoint between splits, honest about where each digit is."""
 
+from difflib import SequenceMatcher
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,8 +17,8 @@ def tight_box(mask: np.ndarray) -> list[int]:
     return [columns[0], rows[0], columns[-1], rows[-1]]
 
 
-def digit_samples(split: str) -> np.ndarray:
-    return np.concatenate(_samples_by_class(split))
+def digit_samples(split: str, by_form: bool = False) -> np.ndarray:
+    return np.concatenate(_samples_by_class(split, by_form))
 
 
 def test_no_scan_is_in_both_splits():
@@ -25,6 +28,60 @@ def test_no_scan_is_in_both_splits():
     for split, allowed, seed in (("train", train, 0), ("test", test, 0), ("test", test, 5)):
         used = make_digits(split, num_images=300, digits_per_image=4, seed=seed).samples
         assert np.isin(used, allowed).all()
+
+
+# A form asks for these digits in this order; some forms have a few digits less.
+FORM = "0123456789" * 3 + (
+    "09556509898417735100227820126337334666491509528200176321746313917684314053696175447282257954"
+    "88490898"
+)
+FORM_STARTS = [0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1545, 1667, 1797]
+
+
+def test_scans_stand_form_by_form():
+    """In scikit-learn 1.9.1; should the file's order change, so must the split by form."""
+    from sklearn.datasets import load_digits
+
+    digits = "".join(map(str, load_digits().target))
+    for start, end in pairwise(FORM_STARTS):
+        form = digits[start:end]
+        same = sum(
+            block.size for block in SequenceMatcher(None, FORM, form, False).get_matching_blocks()
+        )
+        assert len(form) <= len(FORM) and same >= len(form) - 2, start
+
+
+def test_split_by_form_shares_no_form():
+    form = np.searchsorted(FORM_STARTS, np.arange(1797), side="right")
+    for by_form, shared in ((False, 23), (True, 0)):
+        train, test = (digit_samples(split, by_form) for split in ("train", "test"))
+        assert sorted([*train, *test]) == [*range(1797)]
+        assert np.isin(form[train], form[test]).sum() == shared
+    used = {s: make_digits(s, num_images=200, by_form=True).samples for s in ("train", "test")}
+    assert used["train"].max() < 1415 <= used["test"].min()
+    whole = load_dataset("digits", "train", num_images=64)
+    assert (
+        whole.images == load_dataset("digits", "train", num_images=64, by_form=False).images
+    ).all()
+    assert (
+        whole.images != load_dataset("digits", "train", num_images=64, by_form=True).images
+    ).any()
+
+
+def test_a_shuffled_split_of_the_scans_flatters():
+    """D19's numbers: writers that are in train and test alike are recognised by their hands."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import KFold, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
+    scans = load_digits(return_X_y=True)
+    reached = [
+        round(100 * cross_val_score(model, *scans, cv=folds).mean(), 1)
+        for folds in (KFold(5, shuffle=True, random_state=0), KFold(5))
+        for model in (KNeighborsClassifier(1), SVC(gamma=0.001))
+    ]
+    assert reached == [98.8, 99.1, 96.5, 97.2]
 
 
 def test_both_splits_hold_every_class_evenly():
@@ -130,6 +187,7 @@ def test_default_sizes():
         ({"digits_per_image": 5}, "digits_per_image is 5, must be .* 1 and at most 4"),
         ({"num_images": 0}, "num_images is 0, must be .*at least 1"),
         ({"seed": -1}, "seed is -1, must be .*at least 0"),
+        ({"by_form": 1}, "by_form is 1, must be true or false"),
         ({"canvas": "wood"}, "no canvas 'wood'; .*textured, plain"),
         ({"image_size": 48}, "image_size=48.*32 or 64"),
     ],

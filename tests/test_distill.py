@@ -1,7 +1,12 @@
 """Distillation against its definitions, and through a run: who learns, from what, from where."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import scipy.special
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from nestbook.sweeps.plans import hard, soft
 from nestlib.data.augmentation import Augmentation
@@ -20,7 +26,7 @@ from nestlib.records import Record, Store
 from nestlib.runs.run import build_teacher, carry_out
 from nestlib.runs.subsets import load_sets
 from nestlib.runs.weights import weights_path
-from nestlib.training.classifier import Trainer
+from nestlib.training.classifier import Trainer, train
 from nestlib.training.distill import distillation_loss
 
 TEACHER = "digits/pyramid_narrow-s0-01234567"
@@ -98,6 +104,90 @@ def test_teacher_learns_nothing_and_stays_in_evaluation_mode(tiny_recipe, tmp_pa
     assert not any(module.training for module in trainer.teacher.model.modules())
     assert student.training and all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def build_batch_norm_teacher() -> nn.Module:
+    """Small, and in training mode: its running statistics would move with every batch."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(4, 10),
+    ).train()  # fmt: skip
+
+
+def copy_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_teachers_batch_norm_stands_still(tiny_recipe, tmp_path, monkeypatch):
+    """Over epochs with an EMA and evaluations, and over a stop and its resume.
+
+    DistillWrapper of vit-pytorch 1.26 is not so: its train() is the teacher's too, whose statistics
+    then move.
+    """
+    recipe = replace(tiny_recipe, epochs=2, distillation=soft(TEACHER))
+    teacher, modes, train_step = build_batch_norm_teacher(), set(), Trainer.train_step
+    before, may_stop = copy_state(teacher), False
+
+    def step(self, images, labels):
+        if may_stop and self.progress.step == 4:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        train_step(self, images, labels)
+        modes.update(module.training for module in teacher.modules())
+
+    def run(folder):
+        torch.manual_seed(0)
+        result = train(
+            recipe, recipe.build_model(10), *load_sets(recipe), run_dir=tmp_path / folder,
+            device=torch.device("cpu"), teacher=teacher.train(), checkpoint_seconds=0,
+            progress_bar=False,
+        )  # fmt: skip
+        return result.weights_sha256
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    whole, may_stop = run("whole"), True
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+    may_stop = False
+    assert run("stopped") == whole and modes == {False}
+    after = teacher.state_dict()
+    assert after["1.num_batches_tracked"] == 0
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+
+
+RANKS = """
+import json, sys, torch
+from pathlib import Path
+from test_distill import build_batch_norm_teacher, copy_state
+from nestlib.recipes.recipe import from_dict
+from nestlib.runs.subsets import load_sets
+from nestlib.training.classifier import Trainer
+recipe, teacher = from_dict(json.loads(sys.argv[1])), build_batch_norm_teacher()
+before = copy_state(teacher)
+torch.manual_seed(0)
+trainer = Trainer(
+    recipe, recipe.build_model(10), *load_sets(recipe), Path("run"), torch.device("cpu"), teacher
+)
+finished = trainer.run(None, 300, False).finished
+same = all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+said = [finished, same, any(module.training for module in teacher.modules()), trainer.ranks.size]
+Path(f"said{trainer.ranks.rank}.json").write_text(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+def test_a_teachers_batch_norm_stands_still_on_every_rank(tiny_recipe, tmp_path):
+    recipe = replace(tiny_recipe, distillation=soft(TEACHER))
+    (tmp_path / "script.py").write_text(RANKS)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "script.py", json.dumps(to_dict(recipe))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = [json.loads((tmp_path / f"said{rank}.json").read_text()) for rank in range(2)]
+    assert said == [[True, True, False, 2]] * 2
 
 
 def test_teacher_sees_what_the_student_sees(tiny_recipe, tmp_path, monkeypatch):

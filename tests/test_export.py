@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from timm.models.nest import Nest
 from torch.export import Dim
 
 from nestlib.cli import main as cli
@@ -129,11 +131,42 @@ def test_other_sizes_are_refused():
         export_program(torch.nn.Linear(3, 3))
 
 
-def test_torch_refuses_a_free_image_size():
+def timms():
+    """A small NesT of timm's; at 32 pixels with blocks of 4x4 patches, as SMALL has them."""
+    return Nest(
+        32, patch_size=4, num_levels=2, embed_dims=(12, 24), num_heads=(3, 3), depths=(1, 1),
+        num_classes=7,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("build", [SMALL, timms])
+def test_torch_refuses_a_free_image_size(build):
     """As the page says, even of sizes that all divide into blocks."""
     images, edge = torch.zeros(2, 3, 32, 32), 32 * Dim("edge")
     with pytest.raises(torch._dynamo.exc.UserError, match="Constraints violated"):
-        torch.export.export(SMALL(), (images,), dynamic_shapes=({2: edge, 3: edge},))
+        torch.export.export(build(), (images,), dynamic_shapes=({2: edge, 3: edge},))
+
+
+def test_another_image_size_without_a_graph_is_taken_by_ours_alone():
+    images = torch.zeros(1, 3, 64, 64)
+    assert outputs(SMALL(), images).shape == (1, 7)
+    with pytest.raises(AssertionError, match=r"Input height \(64\) doesn't match model \(32\)"):
+        outputs(timms(), images)
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_torchs_exporter_takes_our_nest_and_timms_without_fused_attention():
+    """torch 2.14.1 and timm 1.0.31, as the page says."""
+    images = torch.zeros(1, 3, 224, 224)
+    write = lambda model: torch.onnx.export(model.eval(), (images,), verbose=False)  # noqa: E731
+    with pytest.raises(torch.onnx.errors.OnnxExporterError, match="only 4D query, key, and value"):
+        write(timm.create_model("nest_tiny"))
+    for model in (
+        timm.create_model("nest_tiny", exportable=True), create_model("nest_tiny_imagenet")
+    ):  # fmt: skip
+        (logits,) = write(model).model_proto.graph.output
+        assert [size.dim_value for size in logits.type.tensor_type.shape.dim] == [1, 1000]
 
 
 def test_a_graph_can_be_of_another_size():

@@ -4,6 +4,7 @@ The Hub's side is a server of this file: the client that talks to it is huggingf
 """
 
 import base64
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -116,6 +118,108 @@ def test_the_decoder_comes_back(latent_dim, tmp_path):
         NesTDecoder.from_pretrained(tmp_path / "mixin"),
     ):  # fmt: skip
         assert torch.equal(answers(again, *shape), answers(model, *shape))
+
+
+NEST = {"img_size": 32, "patch_size": 2, "embed_dims": [12, 24], "num_heads": [3, 3],
+        "depths": [1, 2], "num_classes": 5}  # fmt: skip
+DECODER = {"img_size": 16, "embed_dims": [16, 64], "num_heads": [2, 4], "depths": [1, 1],
+           "latent_dim": 8}  # fmt: skip
+# Every argument of a constructor, with a value that is not its default.
+MADE_WITH = {
+    nestlib.NesT: NEST | {
+        "block_size": 4, "global_pool": "", "in_chans": 1, "attention": "multi_query",
+        "mlp_ratio": 2.5, "activation": "relu", "pos_embed": "shared", "aggregation": "avgpool3x3",
+        "aggregation_plane": "block", "aggregation_padding": "symmetric", "drop_rate": 0.25,
+        "drop_path_rate": 0.125,
+    },
+    NesTDecoder: DECODER | {"unsampling": "NN-C3", "attention": "multi_query", "mlp_ratio": 2.5},
+}  # fmt: skip
+ARGUMENTS = [(kind, name) for kind, made_with in MADE_WITH.items() for name in made_with]
+# What the mixin alone would write as the argument's default, or as something else.
+NO_PLAIN_VALUES = [
+    np.int64(6), np.float32(6), np.float64(6), np.bool_(True), np.str_("relu"), np.array([6, 6]),
+    torch.tensor(6), torch.float16, torch.relu, torch.nn.ReLU, Path("relu"), [np.int64(6), 6],
+]  # fmt: skip
+
+
+def build(kind, name):
+    """A model that has a value of its own for one argument."""
+    usual = {nestlib.NesT: NEST, NesTDecoder: DECODER}[kind]
+    value = MADE_WITH[kind][name]
+    more = {"num_classes": 0} if name == "global_pool" else {}  # a map has no classes
+    return kind(**usual | {name: value} | more)
+
+
+@pytest.mark.parametrize(("kind", "name"), ARGUMENTS)
+def test_every_argument_comes_back(kind, name, tmp_path):
+    assert MADE_WITH[kind].keys() == inspect.signature(kind).parameters.keys()
+    default = inspect.signature(kind).parameters[name].default
+    value, model = MADE_WITH[kind][name], shaken(build(kind, name))
+    assert value != default
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())[name] == value
+    again = kind.from_pretrained(tmp_path)
+    assert again._hub_mixin_config == model._hub_mixin_config
+    assert str(again) == str(model)
+    shape = (2, model.latent_dim) if kind is NesTDecoder else (2, model.in_chans, 32, 32)
+    assert torch.equal(answers(again, *shape), answers(model, *shape))
+
+
+@pytest.mark.parametrize(("kind", "name"), ARGUMENTS)
+def test_what_config_json_does_not_hold_is_refused(kind, name):
+    usual = {nestlib.NesT: NEST, NesTDecoder: DECODER}[kind]
+    for value in NO_PLAIN_VALUES:
+        with pytest.raises(ValueError, match=f"{kind.__name__}: {name} is .*must be ") as raised:
+            kind(**usual | {name: value})
+        first = value[0] if isinstance(value, list) else value
+        assert str(raised.value).endswith("by .tolist()") == hasattr(first, "tolist")
+
+
+def test_a_positional_argument_and_a_tuple_come_back(tmp_path):
+    model = nestlib.NesT((16, 32), 2, (12, 24), (3, 3), (1, 1), num_classes=2)
+    model.save_pretrained(tmp_path)
+    again = nestlib.NesT.from_pretrained(tmp_path)
+    assert (again.img_size, again.embed_dims, again.patch_size) == ((16, 32), [12, 24], 2)
+
+
+def test_a_list_that_is_changed_later_does_not_change_the_config(tmp_path):
+    dims = [12, 24]
+    model = nestlib.NesT(**NEST | {"embed_dims": dims})
+    dims[0] = 6
+    model.save_pretrained(tmp_path)
+    assert nestlib.NesT.from_pretrained(tmp_path).embed_dims == [12, 24]
+
+
+def test_a_config_of_ones_own_adds_entries(tmp_path):
+    """huggingface_hub 2.4 writes it in place of what the model was made with."""
+    with pytest.raises(TypeError, match="no option \\['config'\\]"):
+        nestlib.NesT(**NEST, config={"drop_rate": 0.5})
+    model = shaken(nestlib.NesT(**NEST | {"activation": "relu"}))
+    model.save_pretrained(tmp_path, config={"note": "mine"})
+    assert json.loads((tmp_path / "config.json").read_text())["note"] == "mine"
+    again = nestlib.NesT.from_pretrained(tmp_path)
+    assert torch.equal(answers(again, 1, 3, 32, 32), answers(model, 1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"config has activation, .*activation='relu'; use other"):
+        model.save_pretrained(tmp_path, config={"activation": "gelu", "note": "mine"})
+    options = {"embed_dim": 12, "num_heads": 3, "num_classes": 7}
+    model = nestlib.create_model("nest_tiny_cifar", **options)
+    for config, error in (({"activation": "relu"}, ValueError), ({"x": np.int64(1)}, TypeError)):
+        with pytest.raises(error, match=r"config has activation|int64 is not JSON"):
+            save_model(model, tmp_path / "out", "nest_tiny_cifar", config=config, **options)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"depths": [1, 3]}, "Missing key"), ({"depths": [1, 1]}, "Unexpected key"),
+     ({"num_classes": 0}, "Unexpected key.*head")],
+)  # fmt: skip
+def test_weights_of_another_model_are_refused(change, said, tmp_path):
+    """huggingface_hub 2.4 leaves layers without weights random."""
+    nestlib.NesT(**NEST).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match=f"(?s){said}"):
+        nestlib.NesT.from_pretrained(tmp_path, **change)
+    nestlib.NesT.from_pretrained(tmp_path, strict=False, **change)
 
 
 def narrow_families():

@@ -1,6 +1,10 @@
 """Every layout of a data set gives the same samples; a fault is named with its remedy."""
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
 import pickle
 import shutil
 import tarfile
@@ -11,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from torchvision.datasets import CIFAR10, ImageFolder
 from torchvision.datasets.folder import find_classes
 
 from nestbook.evaluations.imagenet_boxes import load_imagenet_boxes
@@ -95,6 +100,19 @@ def test_classes_are_numbered_by_value_or_by_text(names, expected, tmp_path):
         for name in names:
             (tmp_path / name).mkdir(exist_ok=True)
         assert find_classes(tmp_path)[0] == expected
+
+
+def test_timm_and_torchvision_number_class_folders_differently(tmp_path):
+    """As the loader's page says; ours are torchvision's, but images that lie deeper are none."""
+    for name in ("cat10", "cat2", "a/x"):
+        save(tmp_path / name / "0.png", 0)
+    assert ReaderImageFolder(str(tmp_path)).class_to_idx == {"cat2": 0, "cat10": 1, "x": 2}
+    assert ImageFolder(tmp_path).class_to_idx == {"a": 0, "cat10": 1, "cat2": 2}
+    assert len(ImageFolder(tmp_path)) == 3
+    with pytest.raises(ValueError, match=r"class folder .*/a holds no image"):
+        list_tree(tmp_path)
+    shutil.rmtree(tmp_path / "a")
+    assert [file.class_name for file in list_tree(tmp_path)] == ["cat10", "cat2"]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -542,8 +560,57 @@ def test_damaged_pack_is_named(cifar_tree, tmp_path):
     path = tmp_path / "test.tar.xz"
     pack(cifar_tree, path, "test")
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(OSError, match=r"pack .*test\.tar\.xz is damaged.*fetch it again"):
+    with pytest.raises(OSError, match=r"(?s)test\.tar\.xz is damaged.*fetch it again"):
         load_dataset("cifar10", "test", data_dir=tmp_path)
+
+
+def cut_at_a_member(tar: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return tar[: archive.getmembers()[-1].offset]
+
+
+@pytest.mark.parametrize("compressor", [lzma, gzip, bz2], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tar, compress: compress(cut_at_a_member(tar)), "breaks off at byte"),
+        (lambda tar, compress: compress(tar + tar), "more follows its end at byte"),
+        (lambda tar, compress: compress(tar) * 2, "more follows its end at byte"),
+    ],
+    ids=["cut at a member's end", "joined, then compressed", "compressed, then joined"],
+)
+def test_a_pack_that_lacks_images_is_refused(spoil, message, compressor, cifar_tree, tmp_path):
+    path = tmp_path / "test.tar.xz"
+    pack(cifar_tree, path, "test")
+    tar = lzma.decompress(path.read_bytes())
+    path.write_bytes(spoil(tar, compressor.compress))
+    with pytest.raises(OSError, match=rf"test\.tar\.xz is damaged .*{message} .*fetch it again"):
+        load_dataset("cifar10", "test", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("compressor", [lzma, gzip, bz2], ids=lambda module: module.__name__)
+def test_a_pack_compressed_in_parts_is_read_whole(compressor, cifar_tree, tmp_path):
+    """As parallel compressors write it. tarfile's stream, hence WebDataset, ends after one part."""
+    path = tmp_path / "test.tar.xz"
+    pack(cifar_tree, path, "test")
+    tar = lzma.decompress(path.read_bytes())
+    middle = tar.index(b"any/test/dog/")  # a header
+    path.write_bytes(compressor.compress(tar[:middle]) + compressor.compress(tar[middle:]))
+    tree = load_dataset("cifar10", "test", data_dir=cifar_tree)
+    assert same(tree, load_dataset("cifar10", "test", data_dir=tmp_path))
+
+
+def test_hard_links_in_a_pack_are_read(cifar_tree, tmp_path):
+    """As `tar` and Python's tarfile store a file of several names, here copies of other classes."""
+    for name in CLASSES[1:]:
+        path = cifar_tree / "test" / name / "0.png"
+        path.hardlink_to(cifar_tree / "test" / CLASSES[0] / f"{CLASSES[0]}_s_000000.png")
+    tree = load_dataset("cifar10", "test", data_dir=cifar_tree)
+    pack(cifar_tree, tmp_path / "test.tar.xz", "test")
+    with tarfile.open(tmp_path / "test.tar.xz") as archive:
+        assert sum(member.islnk() for member in archive) == 9
+    packed = load_dataset("cifar10", "test", data_dir=tmp_path)
+    assert len(packed) == 29 and same(packed, tree)
 
 
 @pytest.mark.skipif(

@@ -29,8 +29,27 @@ def test_boxes_equal_the_plain_loop(kind, places, image_size):
     assert (found == boxes_one_by_one(maps, image_size, THRESHOLDS)).all()
 
 
+# By hand: masks of equal components, which OpenCV 4.10 and 5.0 do not number row by row.
+TIES = {
+    "a pixel each": (["....#.", "#....."], [4, 0, 4, 0]),
+    "two pixels each": (["...##.", "#.....", "#....."], [3, 0, 4, 0]),
+    "a smaller one first": (["#.....#.", "..##...#"], [6, 0, 7, 1]),
+    "many": (["..#.#.#.", "#.......", "..#.#.#.", "#.......", "..#.#.#.", "#.......", "..#.#.#."],
+             [2, 0, 2, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows, box", TIES.values(), ids=TIES)
+def test_of_equal_components_the_one_that_begins_in_the_upper_row_is_taken(rows, box):
+    mask = np.array([[place == "#" for place in row] for row in rows])
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    areas = np.bincount(labels.ravel())[1:]
+    assert (labels == 1 + areas.argmax())[box[1], box[0]] == 0  # OpenCV's first is another
+    assert find_boxes(mask[None], mask.shape, [0.5])[0, 0].tolist() == box
+
+
 def test_of_equal_components_the_first_is_taken():
-    """Isolated pixels at every parity: cv2 numbers components by 2x2 blocks, not by rows."""
+    """Isolated pixels at every parity."""
     rng = np.random.default_rng(1)
     for _ in range(200):
         map_ = np.zeros((9, 11), np.float32)

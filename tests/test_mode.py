@@ -1,4 +1,8 @@
-"""Parts frozen in evaluation mode stay so, whatever looks at the model."""
+"""Whatever looks at a model leaves it as it was: parts frozen in evaluation mode stay so, and a
+training step is bit-equal before and after."""
+
+import copy
+from functools import cache
 
 import pytest
 import torch
@@ -6,10 +10,14 @@ from torch import nn
 
 from nestbook.benchmarks.memory import measure_memory_mb
 from nestbook.class_maps import class_maps
+from nestbook.evaluations.grounding import faithfulness, grounding, point_by_gradcat
 from nestbook.evaluations.localizers import maps_of
 from nestbook.explorer.answer import explore_image
+from nestlib.data.datasets import load_dataset
+from nestlib.data.views import View
 from nestlib.explain import cam, gradcat
-from nestlib.metrics.cost import count_gflops
+from nestlib.metrics.accuracy import Candidate, measure_accuracy
+from nestlib.metrics.cost import count_gflops, make_input
 from nestlib.metrics.features import ClassifierFeatures
 from nestlib.metrics.generation import generate
 from nestlib.models import NesT, create_generator, create_model
@@ -19,20 +27,58 @@ IMAGES = torch.zeros(2, 3, 16, 16)
 
 
 def build_nest():
-    return NesT(16, 2, (8, 8), (2, 2), (1, 1), num_classes=5)
+    return NesT(16, 2, (8, 8), (2, 2), (1, 1), num_classes=5, drop_path_rate=0.5)
 
 
-def build_peer(name):
-    return create_model(name, num_classes=5, img_size=16, architecture="resnet18")
+def build_peer(name, **options):
+    return create_model(name, num_classes=5, img_size=16, architecture="resnet18", **options)
+
+
+def build_deit():
+    sizes = {"patch_size": 4, "depth": 2, "embed_dim": 8, "num_heads": 2}
+    return create_model("deit_tiny_cifar", num_classes=5, img_size=16, drop_path_rate=0.5, **sizes)
+
+
+def build_large_nest():
+    return NesT(64, 4, (8, 8, 8), (2, 2, 2), (1, 1, 1), num_classes=10, drop_path_rate=0.5)
+
+
+@cache
+def canvases():
+    options = {"image_size": 64, "canvas": "plain", "digits_per_image": 4, "num_images": 8}
+    return load_dataset("digits", "test", **options)
+
+
+def accuracy_of(model):
+    view = View(64, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3)
+    candidate = Candidate("narrow", model, view, own=True)
+    return measure_accuracy([candidate], canvases(), device="cpu", progress=False)
 
 
 USERS = {
     "cam": (build_nest, lambda model: cam(model, IMAGES)),
-    "class_maps": (build_nest, lambda model: class_maps("gradcam", model, IMAGES)),
+    "gradcam": (build_nest, lambda model: class_maps("gradcam", model, IMAGES)),
+    "gradcam++": (
+        lambda: build_peer("resnet50_adl"),
+        lambda model: class_maps("gradcam++", model, IMAGES),
+    ),
+    "rollout": (build_deit, lambda model: class_maps("rollout", model, IMAGES)),
     "gradcat": (build_nest, lambda model: gradcat(model, IMAGES)),
     "explore_image": (build_nest, lambda model: explore_image(model, IMAGES[0])),
+    "grounding": (
+        build_large_nest,
+        lambda model: grounding(model, canvases(), {"way": point_by_gradcat()}, progress=False),
+    ),
+    "faithfulness": (
+        build_large_nest,
+        lambda model: faithfulness(model, canvases(), point_by_gradcat(), progress=False),
+    ),
+    "measure_accuracy": (build_large_nest, accuracy_of),
     "count_gflops": (build_nest, lambda model: count_gflops(model, 16)),
-    "measure_memory_mb": (build_nest, lambda model: measure_memory_mb(model, IMAGES, train=True)),
+    "measure_memory_mb": (
+        lambda: build_peer("resnet50_adl"),
+        lambda model: measure_memory_mb(model, IMAGES, train=True),
+    ),
     "maps_of": (
         build_nest,
         lambda model: maps_of("cam", model, [(IMAGES, torch.tensor([0, 1]))], 2, progress=False),
@@ -50,7 +96,7 @@ USERS = {
         lambda model: class_maps("cam", model, IMAGES, torch.tensor([0, 1])),
     ),
     "acol": (
-        lambda: build_peer("resnet50_acol"),
+        lambda: build_peer("resnet50_acol", hidden=8),
         lambda model: model.class_maps(IMAGES, torch.tensor([0, 1])),
     ),
 }
@@ -67,6 +113,44 @@ def test_frozen_parts_stay_frozen(user):
     assert [module.training for module in model.modules()] == before
     assert model.training and not frozen.training
     assert all(p.requires_grad for p in model.parameters())
+
+
+def train(model, look):
+    """Two steps, with a look at the model between backward pass and update, and between the steps;
+    everything that they leave."""
+    torch.manual_seed(0)
+    size = model.img_size[0] if isinstance(model, NesT) else 16
+    images = make_input(model, 3, size, "cpu")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(2):
+        model(images).square().sum().backward()
+        look(model)
+        optimizer.step()
+        look(model)  # gradients add up, as they do where a batch comes in parts
+    left = {name: value.clone() for name, value in model.state_dict().items()}
+    left |= {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+    facts = [(m.training, len(m._forward_hooks), len(m._backward_hooks)) for m in model.modules()]
+    return left, facts, [p.requires_grad for p in model.parameters()], torch.get_rng_state()
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_training_is_bit_equal_with_a_look_and_without(user):
+    """pytorch-grad-cam 1.5's constructor would leave evaluation mode behind, its call the gradients
+    of a score in place of those of the loss."""
+    build, use = USERS[user]
+    torch.manual_seed(0)
+    looked_at = build().train()
+    frozen = next(m for m in looked_at.modules() if isinstance(m, nn.BatchNorm2d | nn.LayerNorm))
+    frozen.eval().requires_grad_(False)
+    left_alone = copy.deepcopy(looked_at)
+    (found, *facts, stream), (expected, *others, other_stream) = (
+        train(looked_at, use), train(left_alone, lambda model: None)
+    )  # fmt: skip
+    assert facts == others and torch.equal(stream, other_stream)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        same = found[name] is None if value is None else torch.equal(found[name], value)
+        assert same, name
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,11 +1,18 @@
+import ast
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import papermill
 import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill as command
+from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
 
 from nestbook.notebook import RULES, ParameterError, check_parameters, declared_parameters
@@ -100,6 +107,163 @@ def test_a_wrong_value_of_each_stops_the_notebook(path):
         injected = PythonTranslator.codify({name: WRONG[name]})
         with pytest.raises(ParameterError, match=f"parameter '{name}' is .*valid parameters"):
             check_parameters([declared, injected])
+
+
+# papermill's ways in
+
+
+class Prepared:
+    """A notebook into which papermill itself injects parameters, as text of its injected cell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.out, self.file = (
+            folder / name for name in ("in.ipynb", "out.ipynb", "f.yaml")
+        )
+        cell = nbformat.v4.new_code_cell(DECLARED, metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "language": "python", "display_name": "Python"}
+        notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, self.path)
+
+    def by_words(self, *words: str) -> str:
+        """By papermill's command line; the line of -f goes into a file."""
+        if words[0] == "-f":
+            self.file.write_text(words[1])
+            words = "-f", str(self.file)
+        done = CliRunner().invoke(command, [*map(str, (self.path, self.out)), "--prepare-only",
+                                            *words])  # fmt: skip
+        assert done.exit_code == 0, done.output
+        return nbformat.read(self.out, as_version=4).cells[1].source
+
+    def by_call(self, parameters: dict) -> str:
+        papermill.execute_notebook(self.path, self.out, parameters, prepare_only=True)
+        return nbformat.read(self.out, as_version=4).cells[1].source
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    return Prepared(tmp_path)
+
+
+# What is typed, and what arrives of it in papermill 2.7.
+CHANGED = [
+    (("-p", "ema", "true"), "'true' (str)"),
+    (("-p", "budget", "4823e91"), "4.823e+94 (float)"),  # a hash
+    (("-p", "budget", "1_000"), "1000 (int)"),
+    (("-p", "budget", "None"), "None (NoneType)"),
+    (("-p", "seeds", "1e3"), "1000.0 (float)"),
+    (("-r", "seeds", "3"), "'3' (str)"),
+    (("-r", "ema", "True"), "'True' (str)"),
+    (("-y", "rate: 1e-3"), "'1e-3' (str)"),
+    (("-y", "budget: no"), "False (bool)"),
+    (("-y", "budget: 12:30"), "750 (int)"),
+    (("-y", "budget: [quick, .nan]"), "['quick', nan] (list)"),
+    (("-f", "budget: 010"), "8 (int)"),
+    (("-f", "rate: 1e+3"), "'1e+3' (str)"),
+]
+
+
+@pytest.mark.parametrize(("words", "arrived"), CHANGED, ids=lambda value: str(value))
+def test_a_value_that_papermill_changed_is_refused_as_it_arrived(words, arrived, prepared):
+    with pytest.raises(ParameterError, match=re.escape(f", got {arrived}; what works: ")):
+        check_parameters([DECLARED, prepared.by_words(*words)])
+
+
+def test_values_that_no_check_can_notice_arrive_so(prepared):
+    """As book/index.md says: papermill's YAML is version 1.1, and -p reads numbers as Python."""
+    for words, value in ((("-y", "seeds: 010"), 8), (("-y", "seeds: 12:30"), 750),
+                         (("-p", "seeds", "010"), 10), (("-p", "seeds", "1_0"), 10)):  # fmt: skip
+        injected = prepared.by_words(*words)
+        assert injected.split() == ["#", "Parameters", "seeds", "=", str(value)]
+        check_parameters([DECLARED, injected])
+
+
+def test_what_python_calls_change(prepared):
+    with pytest.raises(ParameterError, match=r"must be int, got '\(1, 2\)' \(str\); what works"):
+        check_parameters([DECLARED, prepared.by_call({"seeds": (1, 2)})])
+    assert nbformat.read(prepared.out, 4).metadata.papermill.parameters == {"seeds": [1, 2]}
+    for number in (np.int64(3), np.float32(0.5), np.bool_(True)):
+        with pytest.raises(TypeError, match="is not JSON serializable"):
+            prepared.by_call({"seeds": number})
+    check_parameters([DECLARED, prepared.by_call({"rate": np.float64(0.5)})])  # a float of Python's
+
+
+@pytest.mark.parametrize(
+    ("arrived", "spelled"),
+    [
+        ({"ema": "true"}, True), ({"ema": "yes"}, True), ({"ema": 1}, True), ({"ema": "x"}, False),
+        ({"seeds": "1_000"}, 1000), ({"seeds": 1000.0}, 1000), ({"seeds": "nan"}, 3),
+        ({"seeds": "-1"}, 3), ({"seeds": 2.5}, 3), ({"rate": "1e-5"}, 1e-5), ({"rate": "a"}, 0.5),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_message_gives_what_was_meant_where_that_is_clear(arrived, spelled):
+    (name,) = arrived
+    with pytest.raises(ParameterError, match=re.escape(f"what works: -p {name} {spelled}; ")):
+        check_parameters([DECLARED, PythonTranslator.codify(arrived)])
+
+
+ALL = {
+    (p.name, p.default): p
+    for path in NOTEBOOKS for p in declared_parameters(declared_in(path)).values()
+}  # fmt: skip
+OTHER = {"str": 2024, "int": "1e2", "float": "1e-5", "bool": "true"}
+VALID = {"budget": "smoke", "dataset": "digits", "precision": "fp32", "weights": "trained",
+         "network": "inception", "device": "cpu"}  # fmt: skip
+WORKS = (
+    r"what works: (.*?); -y '(.*?)', also as a line of a file for -f; in Python parameters=(.*?); "
+)
+
+
+@pytest.mark.parametrize("parameter", ALL.values(), ids=map(str, ALL))
+def test_what_the_message_says_works_in_every_way_in(parameter, prepared):
+    declared = f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.help}"
+    injected = PythonTranslator.codify({parameter.name: OTHER[parameter.type]})
+    with pytest.raises(ParameterError) as error:
+        check_parameters([declared, injected])
+    text = "" if parameter.name in ("data_dir", "imagenet_dir", "image") else "2024"
+    text = VALID.get(parameter.name, text)
+    option, line, call = (
+        words.replace("TEXT", text) for words in re.search(WORKS, str(error.value)).groups()
+    )
+    check_parameters([declared, prepared.by_words(*option.split(" "))])
+    for way in ("-y", "-f"):
+        check_parameters([declared, prepared.by_words(way, line)])
+    check_parameters([declared, prepared.by_call(ast.literal_eval(call))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("table2", ("-p", "submit", "true"), "got 'true' (str); what works: -p submit True;"),
+        ("figure_a4", ("-r", "count", "3"), "got '3' (str); what works: -p count 3;"),
+        ("scale", ("-y", "price_per_hour: 1e-3"), "got '1e-3' (str); what works: -p price"),
+        ("explore", ("-f", "model: 010"), "got 8 (int); what works: -r model TEXT;"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)  # fmt: skip
+def test_the_notebook_itself_stops_so(name, words, message, prepared, tmp_path):
+    option, *rest = words
+    if option == "-f":
+        prepared.file.write_text(rest[0])
+        rest = [prepared.file]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "papermill", EXPERIMENTS / f"{name}.ipynb",
+         tmp_path / "out.ipynb", option, *rest],
+        cwd=EXPERIMENTS.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and message in done.stderr, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_the_notebook_itself_stops_at_a_tuple_from_python(tmp_path):
+    with pytest.raises(
+        PapermillExecutionError, match=r"got '\(1, 2\)' \(str\); what works: -p seeds"
+    ):
+        papermill.execute_notebook(
+            EXPERIMENTS / "table_a3.ipynb", tmp_path / "out.ipynb", {"seeds": (1, 2)},
+            cwd=EXPERIMENTS.parent, progress_bar=False,
+        )  # fmt: skip
 
 
 @pytest.mark.slow

@@ -35,6 +35,42 @@ def test_twin_is_equal(path):
     assert text.split("# %%", 1)[1] == twin.split("# %%", 1)[1]
 
 
+def misread_cells(twin):
+    """The cells of a twin that jupytext reads as a command, or other than it writes them."""
+    kept = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+    read, plain = jupytext.reads(twin, "py:percent"), jupytext.reads(twin, kept)
+    again = jupytext.reads(jupytext.writes(read, "py:percent"), "py:percent")
+    cells = zip(read.cells, plain.cells, again.cells, strict=True)
+    return [one.source for one, *others in cells if {one.source} != {o.source for o in others}]
+
+
+@each_notebook
+def test_twin_is_read_as_the_notebook(path):
+    """jupytext 1.19 takes a comment such as "# cat and dog" for the shell's command."""
+    twin = path.with_suffix(".py").read_text()
+    assert misread_cells(twin) == [], "begin these comments with another word"
+    read = jupytext.reads(twin, "py:percent").cells
+    cells = nbformat.read(path, as_version=4).cells
+    assert [cell.source for cell in read] == [cell.source for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_safe"),
+    [
+        ("# cat and dog share a colour", False),
+        ("# mv the figures\nx = 1", False),
+        ("x = 1\n# ls", False),
+        ("# x = !ls", False),
+        ("if x:\n    x = !ls", False),  # comes back as a comment, for good
+        ("# the cat, then echo", True),
+        ("if x:\n    # cat\n    x = 2  # ls", True),
+    ],
+)
+def test_both_traps_of_twins_are_found(code, is_safe):
+    twin = f"# %% [markdown]\n# # A page\n\n# %%\n{code}\n\n# %%\nprint(x)\n"
+    assert (misread_cells(twin) == []) == is_safe
+
+
 @each_notebook
 def test_notebook_only_calls(path):
     cells = code_cells(path)

@@ -250,16 +250,104 @@ def test_attention_has_two_equal_paths(name, fused):
         torch.testing.assert_close(model(images), before, atol=1e-5, rtol=0)
 
 
+# Stochastic depth as the authors' own code has it: residual branches of a layer, and layers. The
+# rates rise linearly from 0 at the first layer to the full rate at the last: DeiT's in timm's ViT,
+# Swin's in models/swin_transformer.py, PVT's in pvt.py, CCT's in src/utils/transformers.py. timm's
+# ResNet and RegNetY have the same rule; the recipe of ResNet-50 drops nothing.
+DROPPED = {
+    "deit_tiny_cifar": (2, 12), "deit_small_cifar": (2, 12), "deit_base_cifar": (2, 12),
+    "pvt_tiny_cifar": (2, 8), "pvt_small_cifar": (2, 16), "pvt_base_cifar": (2, 41),
+    "cct7_3x1_cifar": (2, 7),
+    "swin_tiny_cifar": (2, 12), "swin_small_cifar": (2, 24), "swin_base_cifar": (2, 24),
+    "resnet50_imagenet": (1, 16), "regnety_4g_imagenet": (1, 22), "regnety_16g_imagenet": (1, 18),
+    "vit_base_16_imagenet": (2, 12),
+    "deit_small_imagenet": (2, 12), "deit_base_imagenet": (2, 12),
+    "swin_tiny_imagenet": (2, 12), "swin_small_imagenet": (2, 24), "swin_base_imagenet": (2, 24),
+}  # fmt: skip
+# EfficientNets divide by the number of layers, so that none has the full rate, and drop where there
+# is a skip connection (efficientnet_model.py of tensorflow/tpu). Here: layers of each stage, of
+# which the first has no skip connection.
+STAGES = {
+    "efficientnet_b3_imagenet": (2, 3, 3, 5, 5, 6, 2),
+    "efficientnet_b5_imagenet": (3, 5, 5, 7, 7, 9, 3),
+}
+
+
+def drop_paths(model: nn.Module) -> list[nn.Module]:
+    """Modules that drop branches; timm leaves out those of rate 0."""
+    return [m for m in model.modules() if getattr(m, "drop_prob", 0)]
+
+
+def authors_rates(name: str, rate: float) -> list[float]:
+    """The rate of every branch that is dropped, in the order of the forward pass."""
+    if name in STAGES:
+        stages = STAGES[name]
+        firsts = {sum(stages[:stage]) for stage in range(len(stages))}
+        return [rate * i / sum(stages) for i in range(sum(stages)) if i not in firsts]
+    branches, layers = DROPPED[name]
+    return [rate * i / (layers - 1) for i in range(1, layers) for _ in range(branches)]
+
+
 @pytest.mark.parametrize(
-    ("name", "last"),
-    [("deit_tiny_cifar", 0.3), ("swin_tiny_cifar", 0.3), ("pvt_tiny_cifar", 0.3),
-     ("cct7_3x1_cifar", 0.3), ("resnet50_imagenet", 0.3), ("regnety_4g_imagenet", 0.3),
-     ("efficientnet_b3_imagenet", 0.3 * 15 / 16)],  # timm counts 16 blocks from 0
+    "name",
+    [pytest.param(name, marks=() if name in NARROW else pytest.mark.slow)
+     for name in (*DROPPED, *STAGES)],
 )  # fmt: skip
-def test_drop_path_rate_reaches_the_last_layer(name, last):
-    rates = [m.drop_prob for m in build_narrow(name, drop_path_rate=0.3).modules()
-             if hasattr(m, "drop_prob")]  # fmt: skip
-    assert rates[-1] == pytest.approx(last)
+def test_branches_are_dropped_at_the_authors_rates(name):
+    """As called. In transformers 5.23 a layer of Swin calls its drop path once, not twice, and the
+    rates of CvT and DINOv2 do not rise with the depth."""
+    size = 32 if name.endswith("_cifar") else SIZES.get(name, 224)
+    called = []
+    with torch.device("meta"):
+        model = PEERS[name](num_classes=10, img_size=size, drop_path_rate=0.3).train()
+        for module in drop_paths(model):
+            module.register_forward_hook(lambda m, *_: called.append(m.drop_prob))
+        model(torch.empty(2, 3, size, size))
+    assert called == pytest.approx(authors_rates(name, 0.3))
+
+
+SHORTCUTS = {  # what a layer gives out once all its branches are dropped
+    "deit_tiny_cifar": lambda layer, x: x,
+    "swin_tiny_cifar": lambda layer, x: x,
+    "pvt_tiny_cifar": lambda layer, x: x,
+    "cct7_3x1_cifar": lambda layer, x: layer.norm1(x),  # CCT's norm stands between the branches
+    "resnet50_imagenet": lambda layer, x: (layer.downsample or nn.Identity())(x).relu(),
+    "regnety_4g_imagenet": lambda layer, x: layer.downsample(x).relu(),
+    "efficientnet_b3_imagenet": lambda layer, x: x,
+}
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_layer_whose_branches_are_dropped_is_its_shortcut(name):
+    """transformers' Swin would keep its feed-forward branch, and its CvT would give out zeros."""
+    torch.manual_seed(0)
+    model = perturb(build_narrow(name, drop_path_rate=0.3)).eval()
+    dropped, seen = drop_paths(model), []
+    for module in dropped:
+        module.register_forward_hook(lambda m, i, x: torch.zeros_like(x))
+    for layer in model.modules():
+        if any(child in dropped for child in layer.children()) and getattr(layer, "has_skip", True):
+            layer.register_forward_hook(lambda m, i, x: seen.append((m, i[0], x)))
+    with torch.inference_mode():
+        model(torch.randn(2, 3, 32, 32))
+        assert seen
+        for layer, x, out in seen:
+            out = out[0] if isinstance(out, tuple) else out
+            assert out.std() > 0.01
+            torch.testing.assert_close(out, SHORTCUTS[name](layer, x))
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_cifar", "pvt_tiny_cifar", "cct7_3x1_cifar"])
+def test_a_dropped_branch_is_a_whole_images(name):
+    """timm's, transformers' and vit-pytorch's drop path: a share of images, the rest scaled up."""
+    torch.manual_seed(0)
+    drop = drop_paths(build_narrow(name, drop_path_rate=0.3))[-1].train()
+    branch = drop(torch.ones(10_000, 2, 3))
+    assert (branch == branch[:, :1, :1]).all()
+    kept = branch[:, 0, 0] > 0
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.02)  # four deviations
+    torch.testing.assert_close(branch[kept], torch.full_like(branch[kept], 1 / 0.7))
+    assert torch.equal(drop.eval()(branch), branch)
 
 
 @pytest.mark.parametrize(

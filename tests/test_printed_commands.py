@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from printed import ROOT, printed_commands
 
+from nestbook.finished import find_fault
+
 # What would take hours or a GPU. Committed records stand in for a bench, a refusal for a run.
 INSTEAD = {
     "nestlib/runs/run.py": (
@@ -67,6 +69,11 @@ def git(folder: Path, *words: str) -> str:
     ).stdout
 
 
+def output_of(command: str) -> str:
+    """An output notebook of its own: two commands run side by side."""
+    return f"runs/{abs(hash(command))}.ipynb"
+
+
 def call(command: str, folder: Path) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "PYTHONPATH": f"{folder}:{folder}/experiments",
@@ -77,8 +84,7 @@ def call(command: str, folder: Path) -> subprocess.CompletedProcess:
     }  # fmt: skip
     environment.pop("NESTLIB_DATA", None)
     words = command.replace("make ", "make -o .venv/ready ")
-    # An output notebook of its own: two commands run side by side.
-    words = words.replace(" out.ipynb", f" runs/{abs(hash(command))}.ipynb")
+    words = words.replace(" out.ipynb", f" {output_of(command)}")
     return subprocess.run(
         words, shell=True, cwd=folder, env=environment, text=True, timeout=400,
         capture_output=True, stdin=subprocess.DEVNULL,
@@ -104,3 +110,5 @@ def test_printed_commands_leave_the_clone_as_it_was(clone):
     # Pages whose records are committed are made, whatever the parameters; the others say why not.
     made = [c for c, result in done.items() if c.startswith("papermill") and not result.returncode]
     assert len(made) >= 25, "\n".join(told.values())
+    for command in made:
+        assert find_fault(clone / output_of(command), given=" -p " in command) == "", command

@@ -3,23 +3,26 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
 
 from nestlib.data.augmentation import Augmentation
-from nestlib.recipes.recipe import to_dict
+from nestlib.recipes.recipe import GanRecipe, to_dict
 from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_sets
 from nestlib.training.classifier import Trainer, count_parts, train
 from nestlib.training.devices import Ranks
 
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
@@ -38,12 +41,13 @@ Path(f"right{rank}").write_text(result.right)
 
 
 RUN = """
-import json, os, shutil, sys, time
+import json, math, os, shutil, sys, time
 from pathlib import Path
 from nestlib.files import hold
 from nestlib.recipes.recipe import from_dict
 from nestlib.records import Store
 from nestlib.runs import run
+from nestlib.training import classifier, gan
 recipe, what, root = from_dict(json.loads(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
 rank = int(os.environ["RANK"])
 store, runs = Store(root / "committed", root / "local"), root / "runs"
@@ -67,7 +71,16 @@ def look(*args):
         time.sleep(0.1)
     return find(*args)
 
-if what == "ended at the lock":
+def lose(loss_of):
+    def lost(trainer, *given):  # in a step's loss, on one rank alone
+        hit = trainer.progress.step == 4 and rank == int(what[-1])
+        return loss_of(trainer, *given) * (math.nan if hit else 1)
+    return lost
+
+if what.startswith("loss lost on rank"):
+    classifier.Trainer._loss = lose(classifier.Trainer._loss)
+    gan.Trainer._generator_step = lose(gan.Trainer._generator_step)
+elif what == "ended at the lock":
     run.hold = hold_late
 elif what == "ended between two looks":  # the main rank finds none, the other one does
     find, run.find_fresh = run.find_fresh, look
@@ -80,21 +93,41 @@ try:
     record = run.carry_out(recipe, store, runs_dir=runs, device="cpu", progress_bar=False,
                            rank_timeout=120)
     said = f"record {record.environment['finished']}" if record else "stopped"
+    said = record.summary.get("failure", said) if record else said
 except (OSError, RuntimeError) as error:
     said = f"{type(error).__name__}: {error}"
 (root / f"said{rank}").write_text(said)
 """
 
 
-def carry_out_together(recipe, folder, what):
+SUMS = """
+import torch
+from pathlib import Path
+from nestlib.training.devices import Ranks
+ranks, said = Ranks.join(torch.device("cpu"), timeout=60), []
+for bad in range(ranks.size):
+    own = torch.full((16,), float("nan") if ranks.rank == bad else 1.0)
+    mean = own.clone()
+    ranks.average([mean])
+    said += [mean.isnan().all(), ranks.sum(own.double()).isnan().all()]
+Path(f"said{ranks.rank}").write_text(str(all(said)))
+"""
+
+
+def run_together(folder, script, *words):
     """What each of two ranks says in the end."""
-    (folder / "run.py").write_text(RUN)
+    (folder / "run.py").write_text(script)
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "run.py", json.dumps(to_dict(recipe)), what, str(folder)],
+         "run.py", *words],
         cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=110,
     )  # fmt: skip
     return [(folder / f"said{rank}").read_text() for rank in range(2)]
+
+
+def carry_out_together(recipe, folder, what):
+    """As `run_together`, of a run."""
+    return run_together(folder, RUN, json.dumps(to_dict(recipe)), what, str(folder))
 
 
 def train_alone(recipe, folder, **how):
@@ -155,6 +188,54 @@ def test_a_run_that_another_process_ends_meanwhile_is_found_by_all_ranks(
 def test_a_run_in_other_hands_ends_all_ranks(tiny_recipe, tmp_path):
     said = carry_out_together(tiny_recipe, tmp_path, "held")
     assert all(text.startswith("Held: ") and "/lock is held by process" in text for text in said)
+
+
+@pytest.mark.slow  # half a minute each
+@pytest.mark.parametrize("loser", [0, 1])
+def test_a_loss_that_one_rank_lost_ends_all_at_the_same_step(tiny_recipe, tmp_path, loser):
+    """Only that rank has seen it. If it left alone, the other would wait for it."""
+    said = carry_out_together(tiny_recipe, tmp_path, f"loss lost on rank {loser}")
+    assert said[0] == said[1] and said[0].startswith("NonFiniteLoss: "), said
+    assert "the loss is not finite at step 4 (epoch 1.33)" in said[0]
+
+
+@pytest.mark.slow  # a quarter of a minute
+def test_a_gans_loss_that_one_rank_lost_is_in_the_record(tmp_path):
+    recipe = GanRecipe(
+        name="digits/tiny_gan", generator="sagan_convnet", dataset="digits",
+        generator_options={"base_channels": 2, "latent_dim": 8}, image_size=32, steps=12,
+        discriminator_options={"channel_base": 128, "max_channels": 16}, num_samples=16,
+        dataset_options={"num_images": 40, "canvas": "plain"}, steps_per_row=6, batch_size=8,
+        budget="quick",
+    )  # fmt: skip
+    said = carry_out_together(recipe, tmp_path, "loss lost on rank 1")
+    assert said[0] == said[1] and "the loss is not finite at step 4 of 12" in said[0], said
+
+
+def test_a_nan_of_any_rank_is_in_every_sum_and_mean(tmp_path):
+    """In all elements on all ranks. gloo's MAX keeps half of them (torch 2.14.1)."""
+    assert run_together(tmp_path, SUMS) == ["True", "True"]
+
+
+def test_tensors_are_exchanged_in_one_place_and_only_added():
+    """Each exchange has to be right for NaN, for bools and for dtypes that gloo does not add up.
+
+    `Ranks` in devices.py is that place. The benchmarks and trainers call it, beside torch's DDP.
+    """
+    calls = re.compile(
+        r"\b(all_reduce|all_gather\w*|broadcast\w*|reduce_scatter\w*|barrier|all_to_all\w*|"
+        r"gather_object|ReduceOp)\b"
+    )
+    found = {
+        (path.name, call.split(".")[-1])
+        for folder in ("nestlib", "experiments") for path in (ROOT / folder).rglob("*.py")
+        for call in re.findall(r"\b(?:dist|distributed|ReduceOp)\.\w+", path.read_text())
+        if calls.search(call)
+    }  # fmt: skip
+    assert found == {
+        ("devices.py", "all_reduce"), ("devices.py", "all_gather_object"),
+        ("devices.py", "broadcast"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("owner", [0, pytest.param(1, marks=pytest.mark.slow)])

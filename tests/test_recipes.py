@@ -1,6 +1,7 @@
 import dataclasses
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from test_cli import ROOT, run
 
@@ -88,6 +89,8 @@ def test_published_learning_rate():
         ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean adamw"),
         ({"clip_grad_norm": 0}, "clip_grad_norm is 0, must be a number of more than 0 .*, or None"),
         ({"drop_path_rate": 1.0}, "drop_path_rate is 1.0, must be a number .* less than 1"),
+        # As a learning rate it would end in each checkpoint, which torch would then not load.
+        ({"lr_per_256": np.float64(1e-3)}, r"lr_per_256 is np.float64.*a plain value, by"),
         ({"image_size": 30}, "30x30 pixels do not divide into blocks"),
         ({"model_options": {"depth": 3}}, r"no option \['depth'\]; it takes"),
     ],

@@ -15,7 +15,14 @@ from nestbook.report import cost, overview, rows
 from nestbook.report.cost import cost_table, cost_tables
 from nestbook.report.overview import save_readme
 from nestbook.report.rows import rows_table, say_rows, settings_table
-from nestbook.report.table1 import plot_table1, say_table1, table1, table1_quick, table1_real
+from nestbook.report.table1 import (
+    plot_table1,
+    say_table1,
+    splits_table,
+    table1,
+    table1_quick,
+    table1_real,
+)
 from nestbook.report.table2 import plot_table2, say_table2, table2, table2_own, weights_table
 from nestbook.report.table_a1 import say_table_a1, table_a1
 from nestbook.report.tables import (
@@ -381,6 +388,17 @@ def test_records_of_cifar_never_stand_under_digits():
     table = table1_quick(records)
     assert [row[1] for row in table.rows] == [row.quick for row in TABLE1.values() if row.quick]
     assert all(row[2] == NOT_RUN for row in table.rows)
+
+
+def test_two_splits_of_the_digits_stand_side_by_side():
+    """By the committed records; of a recipe that keeps its own split, the hash is as it was."""
+    table = splits_table(replace(open_store(Path(__file__).parent), local=None))
+    (_, plain, _), (_, by_form, _) = table.rows
+    assert [row[2] for row in table.rows] == ["3", "3"]
+    assert plain.source.split(", ")[0] == "digits/nest_narrow-s0-f08ca4b8"
+    assert by_form.source.split(", ")[0] == "digits/nest_narrow-s0-f96e9cc9"
+    gap, spread = abs(plain.value - by_form.value), max(plain.spread, by_form.spread)
+    assert gap < spread  # as D19 says
 
 
 def test_figures_table_a1_is_what_the_code_says():

@@ -25,6 +25,7 @@ from nestlib.cli import main as cli
 from nestlib.data import archives, imagenet_val, shard_maker
 from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
+from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shard_maker import make_shards, verify_shards
 from nestlib.data.shards import STREAMS, WINDOW, load_index, windowed_order
 from nestlib.files import Held
@@ -135,6 +136,26 @@ def test_timms_reader_takes_them_as_they_are(shards):
     split = f"train-{{000000..{last}}}.tar|{CLASSES * EACH}"
     labels = [label for _, label in reader(str(shards), split=split)]
     assert np.bincount(labels).tolist() == [EACH] * CLASSES
+
+
+def test_names_with_dots_and_underscores_reach_other_readers(tmp_path):
+    """WebDataset splits names at the first dot and passes over folders called __<name>__."""
+    wds = pytest.importorskip("webdataset")
+    reader = pytest.importorskip("timm.data.readers.reader_wds").ReaderWds
+    for k, name in enumerate(NAMES := ["__background__", "n1", "v1.2"]):
+        folder = tmp_path / "train" / name
+        folder.mkdir(parents=True)
+        for i, stem in enumerate(("a.b.c", "x")):
+            (folder / f"{stem}.JPEG").write_bytes(jpeg(10 * k + i))
+    (shard,) = make(tmp_path, tmp_path / "out", splits=["train"], shard_mb=1).glob("*.tar")
+    for sample in wds.WebDataset(str(shard), shardshuffle=False):
+        k, i = int(sample["cls"]), int(sample["__key__"].endswith("/x"))
+        assert sample["txt"].decode() == NAMES[k] and sample["jpg"] == jpeg(10 * k + i)
+        assert set(sample) - {"__key__", "__url__", "__local_path__"} == {"jpg", "cls", "txt"}
+    labels = [label for _, label in reader(str(shard.parent), split=f"{shard.name}|6")]
+    assert sorted(labels) == [0, 0, 1, 1, 2, 2]
+    ours = load_dataset("imagenet", "train", data_dir=shard.parent, **OPTIONS)
+    assert ours.class_names == tuple(NAMES) and b"train/v1.2/a.b.c.JPEG" in ours.files.tolist()
 
 
 def test_shards_of_before_with_names_in_cls_are_read(tree, tmp_path):
@@ -324,6 +345,34 @@ def _write_devkit(path: Path, wnids: dict[int, str], numbers: list[int]) -> None
 # Making, killed and resumed
 
 
+def packed(root: Path, *folders: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:xz") as tar:
+        for folder in folders:
+            tar.add(root / folder, f"{root.name}/{folder}")
+    return stream.getvalue()
+
+
+def test_tiny_imagenets_pack_gives_the_folders_shards_or_is_refused(tmp_path):
+    """Two of its images are one file, and `cat` joins two packs."""
+    root = tmp_path / "tiny-imagenet-100"
+    for split in ("train", "val"):
+        write_tree(root, ["n1", "n2"], split, each=1)
+    ((one,), (other,)) = ((root / "train" / name).iterdir() for name in ("n1", "n2"))
+    other.unlink()
+    other.hardlink_to(one)
+    options = {"processes": 1, "progress": False}
+    for place in ("whole", "joined"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "whole" / TINY_PACK).write_bytes(packed(root, "train", "val"))
+    for source in ("", "whole"):
+        make_shards("tiny_imagenet", tmp_path / source, tmp_path / f"out-{source}", **options)
+    assert digest(tmp_path / "out-whole") == digest(tmp_path / "out-")
+    (tmp_path / "joined" / TINY_PACK).write_bytes(packed(root, "train") + packed(root, "val"))
+    with pytest.raises(OSError, match=r"tar\.xz is damaged .more follows its end"):
+        make_shards("tiny_imagenet", tmp_path / "joined", tmp_path / "out", **options)
+
+
 def test_any_number_of_processes_makes_the_same_bytes(tree, shards, tmp_path):
     assert digest(make(tree, tmp_path / "one", processes=1)) == digest(shards)
 
@@ -444,6 +493,60 @@ def test_a_shard_with_another_label_is_made_anew(tree, shards, tmp_path):
     with tarfile.open(path) as tar:
         offset = next(m.offset_data for m in tar if m.name.endswith(".cls"))
     damage(path, offset, b"9")
+    assert digest(make(tree, out)) == digest(shards)
+
+
+def end_of_members(path: Path) -> int:
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    return last.offset_data + 512  # a label
+
+
+def cut_end(path: Path) -> None:
+    os.truncate(path, end_of_members(path))
+
+
+def cut_last_sample(path: Path) -> None:
+    with tarfile.open(path) as tar:
+        os.truncate(path, tar.getmembers()[-3].offset)
+
+
+def join(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + path.with_name("train-000000.tar").read_bytes())
+
+
+def pack_with_links(path: Path) -> None:
+    """As a tree in which equal files were linked is packed."""
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]
+    first: dict[bytes, str] = {}
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for member, data in members:
+            target = first.setdefault(data, member.name)
+            if target == member.name:
+                tar.addfile(member, io.BytesIO(data))
+            else:
+                member.type, member.linkname, member.size = tarfile.LNKTYPE, target, 0
+                tar.addfile(member)
+
+
+@pytest.mark.parametrize("change", [cut_end, cut_last_sample, join, pack_with_links])
+def test_a_shard_that_looks_whole_but_is_not_is_refused_or_made_anew(
+    tree, shards, tmp_path, change
+):
+    """By check-shards, by the reader, and by a maker that goes on."""
+    out = copy(shards, tmp_path / "out")
+    bad = out / "train-000001.tar"
+    change(bad)
+    with tarfile.open(bad) as tar:
+        assert len(tar.getmembers()) > 3  # Python reads it as a whole one
+    (fault,) = verify_shards(out, progress=False)
+    assert "train-000001.tar is " in fault and "make or copy it again" in fault
+    train = load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+    within = np.flatnonzero(train.places[:, 0] == 1)
+    with pytest.raises(OSError, match=r"train-000001\.tar is [\d,]+ bytes, the index says"):
+        train.read_bytes(int(within[0]))
+    (out / "train.json").unlink()  # as after a kill
     assert digest(make(tree, out)) == digest(shards)
 
 

@@ -8,8 +8,10 @@ from functools import partial
 
 import pytest
 import torch
+from timm.models.nest import Nest
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from nestbook.benchmarks.memory import measure_memory_mb
@@ -17,6 +19,7 @@ from nestbook.benchmarks.rates import MATMUL_SIZES, MatrixProduct
 from nestbook.benchmarks.speed import Contender, bench
 from nestbook.peers import PEERS
 from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params
+from nestlib.models import NesT, create_model
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,37 @@ def test_gflops_are_those_that_torchvision_publishes(name):
     model = models.get_model(name)
     assert count_gflops(model, 224) == pytest.approx(published, abs=6e-4)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("name", ["deit_tiny", "pvt_tiny", "swin_tiny", "cct7_3x1"])
+def test_gflops_of_peers_do_not_depend_on_how_attention_runs(name):
+    """On the CPU, whose fused kernel torch's counter leaves out."""
+    model = create_model(f"{name}_cifar", num_classes=10, img_size=32, drop_path_rate=0.0)
+    layers, counts = [m for m in model.modules() if hasattr(m, "fused_attn")], []
+    for fused in (True, False):
+        for layer in layers:
+            layer.fused_attn = fused
+        counts.append(count_gflops(model, 32))
+    assert layers and counts[0] == counts[1] > 0
+
+
+def test_gflops_of_nest_are_timms():
+    """torch 2.14's counter alone leaves out our attention on a CPU, and counts that of timm's NesT,
+    which has five dimensions and runs unfused."""
+    shape = {"img_size": 32, "patch_size": 4, "embed_dims": (12, 24), "num_heads": (3, 3),
+             "depths": (1, 2), "num_classes": 7}  # fmt: skip
+    ours, theirs = NesT(**shape), Nest(**shape, num_levels=2, pad_type="same")
+    with torch.device("meta"):
+        sketch = NesT(**shape)
+    assert count_gflops(ours, 32) == count_gflops(sketch, 32) == count_gflops(theirs, 32)
+    alone = []
+    for model in (ours.eval(), theirs.eval()):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, 3, 32, 32))
+        alone.append(counter.get_total_flops() / 2)
+    attention = 2 * 16 * 16 * (4 * 12 + 2 * 24)  # two products a layer: 4 blocks, then one block
+    assert alone[1] == pytest.approx(1e9 * count_gflops(ours, 32))
+    assert alone[1] - alone[0] == attention
 
 
 def test_gflops_of_a_convolution():
@@ -194,6 +228,16 @@ def test_convnet_layout_is_chosen_and_forward_alone_is_possible():
     (row,) = run(("convnet", convnet), train=False, precision="bf16")["rows"]
     assert row["paths"]["forward"]["memory_format"] in ("contiguous", "channels_last")
     assert list(row["images_per_second"]) == ["forward"]
+
+
+def test_a_max_pool_is_timed_with_channels_last():
+    """With channels first torch 2.14's takes more than ten times as long on a CPU."""
+    build = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(3, 64, 3), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    (row,) = bench([Contender("pool", build, 96, 16)], device="cpu", rounds=1, warmup=0,
+                   seconds_per_round=0, train=False, progress=False)["rows"]  # fmt: skip
+    assert row["paths"]["forward"]["memory_format"] == "channels_last"
 
 
 class Attends(Tiny):

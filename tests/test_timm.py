@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import nestlib
 from nestlib.models.nest import NEST_MODELS, NesT
+from nestlib.models.stochastic_depth import StochasticDepth
 from nestlib.models.weights import load_weights, save_weights
 
 EVERY_MODEL = pytest.mark.parametrize("name", NEST_MODELS)
@@ -361,6 +362,16 @@ def test_timms_optimizer_leaves_position_embeddings_undecayed():
         id(p) for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]
     }
     assert {id(p) for p in model.pos_embeds} <= undecayed
+
+
+def test_branches_are_dropped_where_a_rate_is_given_and_by_timms_nest_always():
+    """book/reference.md says so of timm's train.py, which passes None on."""
+    drops = [m for m in small(drop_path_rate=None).modules() if isinstance(m, StochasticDepth)]
+    assert drops and not any(m.p for m in drops)
+    for name in ("nest_tiny", "nest_small", "nest_base", "nest_tiny_jx"):
+        with torch.device("meta"):
+            theirs = timm.create_model(name, drop_path_rate=None)
+        assert max(getattr(m, "drop_prob", 0) for m in theirs.modules()) == 0.5
 
 
 def forward_order(model: NesT) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import timm
 import torch
 from safetensors.torch import save_file
@@ -109,6 +110,27 @@ def test_logits_equal_the_published_code(attention):
     with torch.no_grad():
         logits = model(torch.from_numpy(images).permute(0, 3, 1, 2))
     torch.testing.assert_close(logits, torch.tensor(published["logits"]), atol=1e-5, rtol=0)
+
+
+def test_a_nest_resized_here_is_one_resized_by_the_published_code():
+    """libml/utils.py: each block's embeddings, by scipy's zoom of order 1, for larger images."""
+    shape, published = SHAPES["multi_head"], PUBLISHED["models"]["multi_head"]
+    build = lambda size: nestlib.NesT(**shape | {"img_size": size}, num_classes=5).eval()  # noqa: E731
+    tree = published_tree(published["shapes"])
+    ours, theirs = build(24), build(24)
+    load_weights(ours, from_flax(tree, build(12)))
+    for name in ("PositionEmbedding_0", "PositionEmbedding_1"):
+        pos = tree[name]["pos_embedding"]
+        _, blocks, n, d = pos.shape
+        edge = round(n**0.5)
+        zoomed = scipy.ndimage.zoom(pos.reshape(1, blocks, edge, edge, d), (1, 1, 2, 2, 1), order=1)
+        tree[name]["pos_embedding"] = zoomed.reshape(1, blocks, 4 * n, d)
+    load_weights(theirs, from_flax(tree, theirs))
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = ours(images)
+        assert logits.std() > 0.1
+        torch.testing.assert_close(logits, theirs(images), atol=1e-5, rtol=0)
 
 
 def test_foreign_trees_are_refused():

@@ -160,9 +160,10 @@ def _cam(model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
 def _grad_cam(method: str, model: nn.Module, images: Tensor, classes: Classes) -> Tensor:
     """A class of pytorch-grad-cam weighs the last map, the one that the head pools.
 
-    Only its weights and weighted sum are used. Its call would hook a layer, zero and fill the
-    weights' gradients, and return maps resized and scaled to 0..1 one by one; hooked to a NesT's
-    norm, which has its channels last, it would return nonsense without a word.
+    Only its weights and weighted sum are used. Its constructor (1.5.7) leaves the model in
+    evaluation mode. Its call would hook a layer, zero and fill the weights' gradients, and return
+    maps resized and scaled to 0..1 one by one; hooked to a NesT's norm or a layer of timm's Swin,
+    whose channels are last, it would return nonsense without a word.
 
     Grad-CAM++ is derived for maps of 0 or more, as a ReLU leaves; on others (NesT's LayerNorm,
     EfficientNet's SiLU) its denominator can cross 0.
@@ -199,8 +200,12 @@ def _last_map(model: nn.Module, images: Tensor) -> Tensor:
     check_classifier(model)
     with torch.no_grad():
         features = model.forward_features(images)
-    channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
-    if features.ndim != 4 or features.shape[1] != model.num_features or channels_last:
+    if features.ndim == 4 and getattr(model, "output_fmt", None) == "NHWC":
+        raise TypeError(
+            f"{name}'s last features {tuple(features.shape)} have their channels last (h x w x C); "
+            "give a NesT, or a convnet whose features are (B, C, h, w)"
+        )
+    if features.ndim != 4 or features.shape[1] != model.num_features:
         raise TypeError(
             f"{name}'s last features {tuple(features.shape)} are not a map (B, C, h, w) of "
             f"{model.num_features} channels; for a class-token model use rollout"

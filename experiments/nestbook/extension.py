@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from nestbook import paper
 from nestbook.cli.benchmarks import bench, profile
-from nestbook.cli.evaluations import evaluate, explain, score
+from nestbook.cli.evaluations import evaluate, explain, inspect, score
 from nestbook.cli.run_plan import evidence
 from nestbook.cli.sweeps import SWEEP_NAMES, queue_sweep, sweep
 from nestbook.recipes.narrow import NARROW_RECIPES
@@ -57,7 +57,7 @@ def expected() -> dict[str, str]:
 
 def commands() -> dict[str, Callable]:
     """Commands of `nest` beside nestlib's own."""
-    found = (sweep, evidence, bench, profile, evaluate, score, explain)
+    found = (sweep, evidence, bench, profile, evaluate, score, explain, inspect)
     return {command.__name__: command for command in found}
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from nestbook.evaluations.examples import WEIGHTS
 from nestbook.evaluations.generators import NETWORKS
 from nestbook.evaluations.planted import CANVASES
@@ -98,13 +100,24 @@ RULES: dict[str, Callable[[Any], str]] = {
 def check_parameters(cells: Sequence[str]) -> None:
     """Stop a notebook whose injected parameters are not among those it declares, or not valid.
 
+    Values are refused and never converted, so that the injected cell says what the notebook ran
+    with. papermill 2.7 (its cli.py and translators.py) changes some before they arrive:
+
+    - `-p` turns all that Python's int() or float() accepts into a number (1_000; 4823e91, which may
+      be a hash), and only True, False and None into a constant. `-r` passes text as typed.
+    - `-y`, `-f` and `-b` read YAML 1.1: 1e-3 stays text, `no` is False, 010 is 8, 12:30 is 750.
+      The last two arrive as valid numbers, which no check can notice.
+    - `execute_notebook(parameters=...)` turns a tuple into text, and raises TypeError for numpy's
+      integers, bools and float32: give Python's own numbers.
+
     Args:
         cells: the notebook's cells so far, IPython's `In`. The last that papermill injected
             (it begins with "# Parameters") is held against the cell with annotated assignments.
 
     Raises:
-        ParameterError: an unknown name, a value of another type, or one that breaks the rule of
-            its name; every valid one is listed. Any at all while publishing.
+        ParameterError: an unknown name, a value of another type (with what would work in each of
+            papermill's ways in), or one that breaks the rule of its name; every valid one is
+            listed. Any at all while publishing.
         FileNotFoundError: no project is here, so that no record could be found.
     """
     declared = next((p for p in map(declared_parameters, cells) if p), {})
@@ -141,10 +154,42 @@ def _fault_of(name: str, value: Any, declared: dict[str, Parameter]) -> str:
     kind = declared[name].type
     fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
     if not fits:
-        return f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
-    rule = RULES.get(name, at_least(0) if kind in ("int", "float") else None)
-    fault = rule(value) if rule else ""
+        got = f"parameter {name!r} must be {kind}, got {value!r} ({type(value).__name__})"
+        return f"{got}; {_say_what_works(value, declared[name])}"
+    fault = _broken_rule(declared[name], value)
     return f"parameter {name!r} is {value!r}, which {fault}" if fault else ""
+
+
+def _broken_rule(parameter: Parameter, value: Any) -> str:
+    is_number = parameter.type in ("int", "float")
+    rule = RULES.get(parameter.name, at_least(0) if is_number else None)
+    return rule(value) if rule else ""
+
+
+def _say_what_works(value: Any, parameter: Parameter) -> str:
+    """A parameter in each of papermill's ways in, with what a value of another type spells."""
+    name, option, shown = parameter.name, "-r", "TEXT"
+    line = f'{name}: "{shown}"'
+    if parameter.type != "str":
+        option, shown = "-p", _meant(str(value), parameter)
+        line = yaml.safe_dump({name: shown}).strip()
+    return (
+        f"what works: {option} {name} {shown}; -y '{line}', also as a line of a file for -f; "
+        f"in Python parameters={ ({name: shown}) }"
+    )
+
+
+def _meant(text: str, parameter: Parameter) -> Any:
+    """The valid number, True or False that a text spells; the default where it spells none."""
+    kind = _TYPES[parameter.type][-1]
+    text = "True" if text.lower() in ("yes", "on") else text.strip().capitalize()
+    try:
+        read = ast.literal_eval(text)
+        found = kind(read)
+    except (ValueError, TypeError, SyntaxError, OverflowError):
+        return parameter.default
+    is_clear = found == read and not _broken_rule(parameter, found)
+    return found if is_clear else parameter.default
 
 
 def declared_parameters(cell: str) -> dict[str, Parameter]:
@@ -164,7 +209,6 @@ def declared_parameters(cell: str) -> dict[str, Parameter]:
 
 
 def _assignments(cell: str) -> dict[str, Any]:
-    # papermill writes numbers that are no literals as calls: float('nan').
     return {
         node.targets[0].id: _evaluate(node.value)
         for node in ast.parse(cell).body
@@ -173,6 +217,5 @@ def _assignments(cell: str) -> dict[str, Any]:
 
 
 def _evaluate(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "float":
-        return float(ast.literal_eval(node.args[0]))
-    return ast.literal_eval(node)
+    # papermill writes numbers that are no literals as calls, also within a list: float('nan').
+    return eval(ast.unparse(node), {"__builtins__": {"float": float}})

@@ -24,11 +24,17 @@ def add_record(
     """
     ended: dict[str, Any] = {"finished": timestamp()}
     if images is not None:
-        found = {"fingerprint": images.fingerprint, "images": len(images)}
-        ended["data"] = {images.split: found}
+        ended["data"] = describe_images(images)
     record = Record(environment=environment | ended, **parts)
     store.add(record, committed=committed)
     return record
+
+
+def describe_images(*sets: ImageSet | FolderSet) -> dict[str, dict[str, Any]]:
+    """What a record keeps of its images, by split."""
+    return {
+        images.split: {"fingerprint": images.fingerprint, "images": len(images)} for images in sets
+    }
 
 
 def short_hash(identity: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from nestlib.data.folders import ImageFile, class_order, sample_order, split_fol
 from nestlib.data.imagenet_val import find_val_classes
 from nestlib.data.layouts import TARS, list_imagenet, list_tiny_imagenet
 from nestlib.data.left_out import LINKED, UNSORTED, LeftOut, is_image
+from nestlib.data.tars import open_tar, walk_tar
 
 
 class Source(NamedTuple):
@@ -34,7 +35,8 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
 
     Raises:
         FileNotFoundError: neither is there; the message says what was looked for.
-        OSError: a tar that breaks off or is damaged, or a file that no longer exists.
+        DamagedTar: a tar that breaks off, is damaged or goes on after its end.
+        OSError: a file that no longer exists.
         ValueError: an image that comes twice.
     """
     tar = folder / TARS[split]
@@ -91,32 +93,33 @@ def _list_tar(tar: Path, split: str) -> list[Source]:
     return found
 
 
-def _count_link(member: tarfile.TarInfo, tar: Path, left_out: LeftOut) -> None:
-    if member.islnk() or member.issym():
-        left_out.add(f"{tar}:{member.name}", LINKED)
-
-
 def _walk_tar(tar: Path, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     """Path, offset and size of each file in a tar; a tar inside it counts as a folder.
 
     Each has its place in the whole, so none is unpacked.
     """
-    try:
-        with tarfile.open(tar, "r:") as outer:
-            for member in outer:
-                if not member.isfile():
-                    _count_link(member, tar, left_out)
-                    continue
-                folder, suffix = os.path.splitext(member.name)
-                if suffix != ".tar" or os.path.basename(folder).startswith("."):
-                    yield member.name, member.offset_data, member.size
-                    continue
-                with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
-                    for file in inner:
-                        if not file.isfile():
-                            _count_link(file, tar, left_out)
-                            continue
-                        path = f"{folder}/{os.path.basename(file.name)}"
-                        yield path, member.offset_data + file.offset_data, file.size
-    except tarfile.TarError as error:
-        raise OSError(f"{tar} is damaged ({error}); fetch it again") from error
+    with open_tar(tar) as outer:
+        for name, member in _walk_files(outer, tar, left_out):
+            folder, suffix = os.path.splitext(name)
+            if suffix != ".tar" or os.path.basename(folder).startswith("."):
+                yield name, member.offset_data, member.size
+                continue
+            with open_tar(f"{tar}:{name}", file=outer.extractfile(member)) as inner:
+                for file, of_file in _walk_files(inner, tar, left_out):
+                    path = f"{folder}/{os.path.basename(file)}"
+                    yield path, member.offset_data + of_file.offset_data, of_file.size
+
+
+def _walk_files(
+    tar: tarfile.TarFile, where: Path, left_out: LeftOut
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """The regular files of `walk_tar`, whose bytes lie in one piece; symbolic links are counted."""
+    for name, member in walk_tar(tar):
+        if member.issparse():
+            raise tarfile.ReadError(
+                f"{name} was packed with tar's option --sparse, so its bytes are not in one piece"
+            )
+        if member.isfile():
+            yield name, member
+        elif member.issym():
+            left_out.add(f"{where}:{name}", LINKED)

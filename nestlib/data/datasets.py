@@ -69,7 +69,8 @@ _INFOS = {
     info.name: info
     for info in (
         DatasetInfo("digits", "digits on canvases", 32, IMAGE_SIZES, 10, *NUM_IMAGES.values(),
-                    *_DIGITS, ("digits_per_image", "num_images", "seed", "canvas", "digit_edges")),
+                    *_DIGITS, ("digits_per_image", "num_images", "seed", "canvas", "digit_edges",
+                               "by_form")),
         DatasetInfo("cifar10", "CIFAR-10", 32, (32,), 10, 50_000, 10_000, *_CIFAR10),
         DatasetInfo("cifar100", "CIFAR-100", 32, (32,), 100, 50_000, 10_000, *_CIFAR100),
         DatasetInfo("tiny_imagenet", "Tiny ImageNet-100, 300 images per class", 64, (64,), 100,
@@ -112,8 +113,8 @@ def load_dataset(
         download: fetch the official files if none are there; CIFAR only.
         class_names: what numbers the classes, as another split's `identifiers`. Default: the
             split's own. Folders called 0 ... are then taken for these numbers.
-        options: digits: digits_per_image, num_images, seed, canvas, digit_edges, as `make_digits`
-            takes them;
+        options: digits: digits_per_image, num_images, seed, canvas, digit_edges, by_form, as
+            `make_digits` takes them;
             imagenet: num_workers, processes that decode (default: one per CPU of this rank, 8 at
             most); partial, which takes folders of some classes alone; skip_limit, how many
             training images may be unreadable before it is an error (default: one in 1,000);
@@ -128,7 +129,7 @@ def load_dataset(
     info = dataset_info(name)
     _check_request(info, split, image_size, download, options)
     size = info.image_size if image_size is None else image_size
-    place = _default_data_dir(name) if data_dir is None else data_dir
+    place = default_data_dir(name) if data_dir is None else data_dir
     images = _load(info, split, place, size, download, options)
     return images if class_names is None else _number_as(images, tuple(class_names), place)
 
@@ -159,7 +160,7 @@ def find_dataset(name: str, split: str, data_dir: Path | str | None = None) -> N
         ValueError, FileNotFoundError: as `load_dataset`.
     """
     info = dataset_info(name)
-    place = _default_data_dir(name) if data_dir is None else data_dir
+    place = default_data_dir(name) if data_dir is None else data_dir
     if name == "digits" or _in_shards(info, place, split):
         return
     if name == "imagenet":
@@ -251,7 +252,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     check_given(name, options, make_digits if name == "digits" else _folder_set_facts)
 
 
-def _default_data_dir(name: str) -> Path:
+def default_data_dir(name: str) -> Path:
+    """Where `load_dataset` looks for a set if no place is given."""
     root = data_root()
     # This pack is handed round as one file, so it may lie in the folder without one of its own.
     pack_alone = name == "tiny_imagenet" and (root / TINY_PACK).is_file()

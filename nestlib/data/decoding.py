@@ -84,7 +84,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upper_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit grey to 8-bit grey. Pillow's own `convert` turns all above 255 white."""
+    """Convert 16-bit grey to 8-bit grey.
+
+    Its own `convert` (Pillow 13) turns all above 255 white, though it cuts 16-bit colours to their
+    upper eight bits. torchvision's `to_tensor` (0.29.1) makes int16 of such an image, which is
+    negative from 32,768 on.
+    """
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
         raise ValueError(

@@ -5,6 +5,10 @@ Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Reposi
 drawn at a random place and size, in a random ink, on a canvas of smooth noise; where it lies is
 known to the pixel, so a map that claims to find the object can be checked.
 
+The scans stand form by form: 14 filled forms of about 130 digits in one order, by 13 writers as
+scikit-learn (1.9) says. Scans of one hand resemble each other, so splits keep the file's order: at
+random, every test scan would have its writer's others in train.
+
 Everything follows from (seed, split) alone. Sums run in float64, so that the last bit in which two
 machines may differ does not reach the rounded pixels.
 
@@ -28,6 +32,7 @@ _CHUNK = 64  # canvases drawn together: few enough for the CPU's cache, enough t
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601: how bright an RGB colour looks
 _MIN_CONTRAST = 0.4  # luma between ink and the canvas beneath it; canvases vary by less than half
 _TEST_SHARE = 0.2
+_TEST_FORMS = 1415  # the scan with which the last 3 of the 14 forms begin
 _LONE_EDGES, _QUADRANT_EDGES = (0.40, 0.86), (0.70, 0.86)  # shares of canvas and quadrant
 # Noise grids (rows, columns): clouds from coarse to fine, and bands lying and standing.
 _GRIDS = ((2, 2), (3, 3), (5, 5), (8, 8), (2, 8), (8, 2))
@@ -56,17 +61,20 @@ def _load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _samples_by_class(split: str) -> tuple[np.ndarray, ...]:
+def _samples_by_class(split: str, by_form: bool = False) -> tuple[np.ndarray, ...]:
     """Scans that `split` may use: the first four fifths of each class for train, the rest for test.
 
-    The same whatever the seed.
+    by_form: 11 whole forms for train, 3 for test. The same whatever the seed.
     """
     _, targets = _load_scans()
     parts = []
     for digit in range(NUM_CLASSES):
         samples = np.flatnonzero(targets == digit)
-        # The scans stand in order of their writers, so the last ones are mostly of other hands.
+        # In the file's order, so that the last ones are of other hands; but of the form that is cut
+        # through, both splits have scans.
         cut = round(len(samples) * (1 - _TEST_SHARE))
+        if by_form:
+            cut = np.searchsorted(samples, _TEST_FORMS)
         parts.append(samples[:cut] if split == "train" else samples[cut:])
     return tuple(parts)
 
@@ -76,6 +84,7 @@ def make_digits(
     split: str, *, image_size: int = 32, digits_per_image: Annotated[int, Range(1, 4)] = 1,
     num_images: Annotated[int, Range(1, 100_000)] | None = None, seed: Seed = 0,
     canvas: str = "textured", digit_edges: tuple[float, float] | None = None,
+    by_form: bool = False,
 ) -> DigitCanvases:  # fmt: skip
     """Draw the canvases of one split; a longer set begins with the shorter one's canvases.
 
@@ -89,6 +98,8 @@ def make_digits(
         canvas: "textured", or "plain" for bright digits on near black.
         digit_edges: least and largest edge of a lone digit, as shares of the canvas's; from 0.40
             to 0.86 where not given.
+        by_form: cut between two forms, so that no form is in both splits. Otherwise each class is
+            cut at four fifths in the file's order, which puts 23 scans of a test form into train.
 
     Raises:
         ValueError: a value outside these ranges.
@@ -101,7 +112,7 @@ def make_digits(
     chunks = [
         _draw_chunk(
             np.random.Generator(np.random.PCG64([seed, int(split == "test"), chunk])),
-            _samples_by_class(split), image_size, digits_per_image, canvas, edges,
+            _samples_by_class(split, by_form), image_size, digits_per_image, canvas, edges,
         )
         for chunk in range(-(-num_images // _CHUNK))
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torchvision.datasets.imagenet import ARCHIVE_META
 from nestlib.data.boxes import Table, arrange_boxes, gather_boxes, read_rows, read_words
 from nestlib.data.folders import (
     Arrays,
+    Entry,
     ImageFile,
     class_folders,
     decode_entries,
@@ -177,16 +178,36 @@ def find_tiny_imagenet(name: str, split: str, data_dir: Path, total: int) -> Cal
     them the training images numbered 0 to 299. It comes in a pack, or is taken from the official
     folder. "tiny_imagenet_200" is the official whole.
     """
-    title, pack = f"{name}-{split}", data_dir / TINY_PACK
+    title, place = f"{name}-{split}", _tiny_place(name, split, data_dir)
+    if place.is_file():
+        return lambda: load_or_build(
+            title, [place], data_dir, lambda: _read_tiny_pack(place, split, total, title)
+        )
+    return lambda: _read_tiny_tree(title, place, split, part=name == "tiny_imagenet")
+
+
+def read_tiny_imagenet(name: str, split: str, data_dir: Path) -> Iterator[Entry]:
+    """The files of one split as they are stored, wherever `find_tiny_imagenet` finds them.
+
+    Raises:
+        FileNotFoundError: no images; the message says which layouts are read.
+        OSError: a damaged pack.
+    """
+    place = _tiny_place(name, split, data_dir)
+    if place.is_file():
+        return read_packs([place], split_folder(split), {})
+    return read_tree(_list_tiny(place, split, part=name == "tiny_imagenet"))
+
+
+def _tiny_place(name: str, split: str, data_dir: Path) -> Path:
+    """The folder of {train,val}/, or the pack of it."""
+    pack = data_dir / TINY_PACK
     try:
-        root = _tiny_root(name, split, data_dir)
+        return _tiny_root(name, split, data_dir)
     except FileNotFoundError:
         if name != "tiny_imagenet" or not pack.is_file():
             raise
-        return lambda: load_or_build(
-            title, [pack], data_dir, lambda: _read_tiny_pack(pack, split, total, title)
-        )
-    return lambda: _read_tiny_tree(title, root, split, part=name == "tiny_imagenet")
+        return pack
 
 
 def list_tiny_imagenet(name: str, split: str, data_dir: Path) -> tuple[Path, list[ImageFile]]:

@@ -21,7 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from lzma import LZMAError
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from nestlib.data.shard_plan import (
     member_name,
 )
 from nestlib.data.shards import FORMAT, Shard, ShardIndex, has_shards, load_index
+from nestlib.data.tars import DamagedTar, open_tar
 from nestlib.files import hold, open_atomically, remove_unfinished, write_atomically
 
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
@@ -112,11 +112,8 @@ def _unpacked(name: str, source: Path, out: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out) as folder:
-        try:
-            with tarfile.open(pack) as archive:
-                archive.extractall(folder, filter="data")
-        except (tarfile.TarError, LZMAError, EOFError) as error:
-            raise OSError(f"pack {pack} is damaged ({error}); fetch it again") from error
+        with open_tar(pack, "r:*") as archive:
+            archive.extractall(folder, filter="data")
         yield Path(folder)
 
 
@@ -198,11 +195,11 @@ def _make_shard(job: Job) -> tuple[Shard, Places]:
 def _read_back(job: Job) -> tuple[Shard, Places] | None:
     """A shard's entry in the index; None if it is missing or holds other images or labels."""
     try:
-        with job.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with job.path.open("rb") as file, open_tar(job.path, file=file) as tar:
             members = [(m, zlib.crc32(tar.extractfile(m).read())) for m in tar if m.isfile()]
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (FileNotFoundError, tarfile.TarError):
+    except (FileNotFoundError, DamagedTar):
         return None
     images, notes = members[::3], [one for k, one in enumerate(members) if k % 3]
     named = [note for each in zip(job.sources, job.labels) for note in labels_beside(*each)]

@@ -5,6 +5,7 @@ Nothing is written here; nestlib.data.shard_maker does.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -78,13 +79,16 @@ def _check_names(sources: Iterable[Source]) -> None:
 
 
 def member_name(one: Source) -> str:
-    """<class>/<stem>.<suffix>; WebDataset takes what follows the first dot for the suffix.
+    """<class>/<stem>.<suffix>, as other readers find it.
 
-    timm's reader looks for jpg, png and webp.
+    WebDataset 1.0.2 takes what follows the first dot for the suffix, and passes over folders called
+    __<name>__. timm's reader looks for jpg, png and webp.
     """
-    stem, suffix = os.path.splitext(os.path.basename(one.file))
+    folder, (stem, suffix) = one.class_name, os.path.splitext(os.path.basename(one.file))
+    if re.fullmatch("__.*__", folder):
+        folder = f"_{folder.strip('_')}_"
     suffix = suffix.lower().replace(".jpeg", ".jpg")
-    return f"{one.class_name}/{stem.replace('.', '_')}{suffix}"
+    return f"{folder}/{stem.replace('.', '_')}{suffix}"
 
 
 def labels_beside(one: Source, label: int) -> list[tuple[str, bytes]]:

@@ -25,8 +25,9 @@ def find_boxes(
     The mask at t holds the pixels of `scale_map` with value >= t. Its maximum is 1, so t is a
     share of it, and >= keeps every mask from being empty: all pixels at 0, the largest ones at 1.
     Boxes go around the 8-connected component with most pixels, holes not counted; of equal ones
-    around the one that cv2.connectedComponents numbers first. A constant map gives the whole image
-    at every threshold.
+    around the one whose first pixel comes first, row by row. OpenCV's numbers are no such order:
+    by default it scans blocks of 2 x 2 (4.10 and 5.0). A constant map gives the whole image at
+    every threshold.
 
     Threads gained nothing, as the steps are short; to use more cores, share out the maps among
     processes.
@@ -116,28 +117,26 @@ def _nested_boxes(scaled: np.ndarray, thresholds: Sequence[float]) -> list[tuple
         size_before = size
         mask = mask.view(np.uint8)
         x, y, w, h = cv2.boundingRect(mask)
-        # Cut at even places only: cv2 numbers components by blocks of 2 x 2, and ties go by number.
-        x_cut, y_cut = x - x % 2, y - y % 2
-        cut = slice(y_cut, y + h), slice(x_cut, x + w)
-        scaled, left, top = scaled[cut], left + x_cut, top + y_cut
-        x, y, w, h = _largest_component(mask[cut], (x - x_cut, y - y_cut, w, h))
+        cut = slice(y, y + h), slice(x, x + w)
+        scaled, left, top = scaled[cut], left + x, top + y
+        x, y, w, h = _largest_component(mask[cut])
         boxes.append((left + x, top + y, left + x + w - 1, top + y + h - 1))
     return boxes
 
 
-def _largest_component(
-    mask: np.ndarray, whole: tuple[int, int, int, int]
-) -> tuple[int, int, int, int]:
-    """x, y, width and height of the largest component of a (H, W) mask; all of them fill `whole`.
+def _largest_component(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x, y, width and height of the largest component of a (H, W) mask, which all of them fill.
 
-    cv2.connectedComponentsWithStats gives the same at several times the cost.
+    cv2.connectedComponentsWithStats finds the areas too, at several times the cost.
     """
     count, labels = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
     if count == 2:  # the background is one
-        return whole
+        return 0, 0, mask.shape[1], mask.shape[0]
     if count <= COUNT_SINGLY:
         areas = [np.count_nonzero(labels == k) for k in range(1, count)]
     else:
-        areas = np.bincount(labels.ravel())[1:]
-    largest = labels == 1 + np.argmax(areas)
-    return cv2.boundingRect(largest.view(np.uint8))
+        areas = np.bincount(labels.ravel())[1:].tolist()
+    most = max(areas)
+    tied = [number for number, area in enumerate(areas, 1) if area == most]
+    first = tied[0] if len(tied) == 1 else labels[np.isin(labels, tied)][0]
+    return cv2.boundingRect((labels == first).view(np.uint8))

@@ -91,9 +91,18 @@ def measure_accuracy(
     return {runner.candidate.name: runner.result(len(images)) for runner in runners}
 
 
+def find_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each of the five largest logits is the label's: (B, K) and (B,) to (B, 5) bool.
+
+    The first column says which images are right. `argmax` does not always: of equal logits, which
+    bf16 often has, it takes the first class and topk another one (torch 2.14).
+    """
+    return logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+
+
 def score(logits: Tensor, labels: Tensor) -> Tensor:
     """Summed cross-entropy, top-1 hits and top-5 hits: (B, K) and (B,) to (3,) float64."""
-    hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    hit = find_hits(logits, labels)
     loss = F.cross_entropy(logits, labels, reduction="sum")
     return torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
 

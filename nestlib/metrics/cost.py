@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nestlib.models.mode import running_mode
+from nestlib.models.mode import keeping_state, running_mode
 
 FLOP_COUNTER = "torch.utils.flop_counter.FlopCounterMode / 2, attention unfused"
 
@@ -33,16 +33,16 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
     Counts matrix products and convolutions, as the papers' tables do; norms, activations and
     additions are left out.
     """
-    image = make_input(model, 1, image_size, next(model.parameters()).device)
     # torch's counter knows no formula for the CPU's fused attention, nor for the one operator that
     # torch's own transformer layers are in inference, and would drop either without a word
     # (findings/flop_counter_drops_transformer_layers.sh). Apart, attention is two matrix products,
     # the same count on every device.
     with (
-        running_mode(model, training=False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH),
-        _layers_taken_apart(), FlopCounterMode(display=False) as counter,
+        keeping_state(model), running_mode(model, training=False), torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH), _layers_taken_apart(),
+        FlopCounterMode(display=False) as counter,
     ):  # fmt: skip
-        model(image)
+        model(make_input(model, 1, image_size, next(model.parameters()).device))
     return counter.get_total_flops() / 2 / 1e9
 
 

@@ -33,12 +33,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from nestlib.arguments import Layers, Pixels, Ratio, Width, checked
 from nestlib.models.blocks import block_grids, fit_block_size, unblock
 from nestlib.models.deaggregation import BlockDeAggregation
+from nestlib.models.hub_mixin import HubMixin
 from nestlib.models.nest import (
     build_hierarchy,
     check_hierarchies,
@@ -47,7 +47,7 @@ from nestlib.models.nest import (
 )
 
 
-class NesTDecoder(nn.Module, PyTorchModelHubMixin):
+class NesTDecoder(nn.Module, HubMixin):
     """From noise to images through nested transformers, one block de-aggregated to four.
 
     Args:

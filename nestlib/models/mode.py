@@ -1,4 +1,4 @@
-"""Set a model's mode or gradients for a while, and restore them."""
+"""Look at a model and leave it as it was: its mode, its buffers, the random state around it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,20 @@ def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
+
+
+@contextmanager
+def keeping_state(model: nn.Module) -> Iterator[None]:
+    """Restore the model's buffers, running statistics among them, and torch's random state."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
 
 @contextmanager

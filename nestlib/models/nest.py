@@ -20,7 +20,6 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -48,6 +47,7 @@ from nestlib.models.blocks import (
     fit_pos_embed,
     unblock,
 )  # fmt: skip
+from nestlib.models.hub_mixin import HubMixin
 from nestlib.models.linear import Linear
 from nestlib.models.stochastic_depth import StochasticDepth
 
@@ -123,7 +123,7 @@ class Hierarchy(nn.Sequential):
         return x
 
 
-class NesT(Backbone, nn.Module, PyTorchModelHubMixin):
+class NesT(Backbone, nn.Module, HubMixin):
     """Nested transformers on non-overlapping blocks, aggregated four to one (section 2).
 
     Args:

@@ -1,11 +1,13 @@
 """Run `nest` commands through Slurm's queue by submitit; torch elastic starts the ranks.
 
 submitit writes the sbatch script, keeps a job's logs, and at Slurm's signal before a job's time is
-over, or before it is preempted, calls `Launch.checkpoint` and puts the job back into the queue.
-Where Slurm preempts with SIGTERM, it requeues by itself. Either way the run has its checkpoint, and
-goes on from it. Nothing here exchanges a gradient or restarts a rank: that is torch's.
+over calls `Launch.checkpoint` and puts the job back into the queue. Slurm preempts with SIGTERM. It
+requeues a job that still runs when its grace time is over; one that has ended by then is put back
+here. Either way the run has its checkpoint, and goes on from it. Nothing here exchanges a gradient
+or restarts a rank: that is torch's.
 """
 
+import ctypes
 import os
 import re
 import shlex
@@ -14,15 +16,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from nestlib.recipes.recipe import GanRecipe, Recipe
+from nestlib.signals import USER_SIGNALS
 
 RESTARTS = 3  # of a node's ranks by torch elastic, before the job fails
 SIGNAL_SECONDS = 120  # before a job's time is over: for a last checkpoint
+# Slurm may signal a minute early. A shorter job would be signalled before it has trained a step.
+SHORTEST_MINUTES = 5
 REQUEUES = 1000  # a run may need many jobs' time
+# A batch shell that a signal ends takes the job with it. srun in its place hands signals on.
+BECOME_SRUN = 'srun() { exec srun "$@"; }'
+ADOPT = 36  # Linux's PR_SET_CHILD_SUBREAPER: processes whose parent has ended become our children
 STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # else ranks started anew meet dead addresses
 
 
@@ -49,20 +59,24 @@ class Launch:
         ]  # fmt: skip
 
     def __call__(self) -> None:
-        """Run the command on this node.
+        """Run the command on this node, and return when none of its processes is left.
 
         Raises:
             CalledProcessError: the command failed; Slurm counts the job as failed.
         """
+        ctypes.CDLL(None).prctl(ADOPT, 1)
+        self.code = 0
         self.process = subprocess.Popen(
-            self.command(os.environ), env=os.environ | STORE, preexec_fn=_ignore_submitits_signal
+            self.command(os.environ), env=os.environ | STORE, preexec_fn=_ignore_user_signals
         )
-        # Preemption. submitit would only log it, and a Slurm with cgroups tells no other process.
-        signal.signal(signal.SIGTERM, lambda *_: self.process.terminate())
+        # submitit heeds one of them, and its name can be set; the other would end this process.
+        submitits = next(filter(callable, map(signal.getsignal, USER_SIGNALS)), signal.SIG_IGN)
+        for number in USER_SIGNALS:
+            signal.signal(number, submitits)
+        signal.signal(signal.SIGTERM, self._be_preempted)
         self._await()
-        code = self.process.wait()
-        if code:
-            raise subprocess.CalledProcessError(code, self.process.args)
+        if self.code:
+            raise subprocess.CalledProcessError(self.code, self.process.args)
 
     def checkpoint(self) -> Any:
         """submitit's hook in `__call__`: stop with a checkpoint, and return what to run again."""
@@ -72,14 +86,38 @@ class Launch:
         self._await()
         return DelayedSubmission(Launch(self.words, self.ranks_per_node))
 
+    def _be_preempted(self, number: int, frame: FrameType | None) -> None:
+        """Stop with a checkpoint. In a partition with GraceTime Slurm still counts the job as
+        running, and would count its end as a failure: then put it back into the queue, too."""
+        # submitit would only log the signal, and a Slurm with cgroups tells no other process.
+        self.process.terminate()
+        requeue = signal.getsignal(USER_SIGNALS[0])
+        if callable(requeue) and _job_state(os.environ["SLURM_JOB_ID"]) == "RUNNING":
+            requeue(number, frame)
+
     def _await(self) -> None:
+        """Wait for all processes: ranks can outlive a torchrun that a second signal ended."""
         # Popen.wait holds a lock that a signal handler, which runs within it, could not take.
-        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.wait()
+                if pid == self.process.pid:
+                    self.code = os.waitstatus_to_exitcode(status)
 
 
-def _ignore_submitits_signal() -> None:
-    # Some Slurms send it to every process of a job; it is for submitit's own alone.
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+def _ignore_user_signals() -> None:
+    # Some Slurms send them to every process of a job. They are for submitit's own alone, and would
+    # end torchrun without its ranks.
+    for number in USER_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _job_state(job: str) -> str:
+    """Slurm's word for a job's state; "" where it does not answer."""
+    words = ["squeue", "--noheader", "--jobs", job, "--format", "%T"]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(words, capture_output=True, text=True, timeout=10).stdout.strip()
+    return ""
 
 
 def submit(
@@ -99,7 +137,14 @@ def submit(
     Raises:
         ImportError: submitit is missing.
         OSError: this machine has no Slurm, or it refused the job.
+        ValueError: too little time.
     """
+    if minutes < SHORTEST_MINUTES:
+        raise ValueError(
+            f"a job of {minutes} min may get Slurm's signal, {SIGNAL_SECONDS} s before its end or "
+            f"up to a minute earlier, before it has trained a step; give it {SHORTEST_MINUTES} "
+            "minutes or more"
+        )
     try:
         import submitit
     except ImportError as error:
@@ -119,6 +164,7 @@ def submit(
     executor.update_parameters(
         job_name=name, time=minutes, nodes=nodes, ntasks_per_node=1, cpus_per_task=cpus,
         srun_args=[f"--cpus-per-task={cpus}"],  # srun does not take it from sbatch any more
+        setup=[BECOME_SRUN],
         signal_delay_s=SIGNAL_SECONDS, stderr_to_stdout=True,
         **({"gpus_per_node": gpus_per_node} if gpus_per_node else {}),
         additional_parameters={"requeue": True, **(options or {})},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import HfApi, PyTorchModelHubMixin, constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
@@ -30,6 +30,7 @@ from nestlib.models import (
     list_generators,
     list_models,
 )
+from nestlib.models.hub_mixin import HubMixin, add_entries
 from nestlib.models.nest import NEST_MODELS
 from nestlib.models.weights import load_weights, save_weights
 from nestlib.recipes.recipe import GanRecipe, Recipe
@@ -91,7 +92,9 @@ def save_model(
         options: what it was built with. A NesT's own image size, classes and pooling win.
 
     Raises:
-        ValueError: an unknown name, or another model than its options build.
+        ValueError: an unknown name, another model than its options build, or an entry of `config`
+            that is an argument of the model's, with another value.
+        TypeError: an entry of `config` that JSON does not hold.
     """
     kind = "generator" if name in list_generators() else "model"
     families, build = _FAMILIES[kind]
@@ -109,16 +112,16 @@ def save_model(
             f"the model is not what {name} is with {options}: {', '.join(other)} differ; give the "
             "options that it was built with"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     said: dict[str, Any] = dict(config or {})
     if name in NEST_MODELS:
         said = _describe_for_timm(name, options, said)
-    if isinstance(again, PyTorchModelHubMixin):
-        said = again._hub_mixin_config | said
+    if isinstance(again, HubMixin):
+        said = add_entries(again._hub_mixin_config, said)
     said["nestlib"] = {"kind": kind, "name": name, "options": options, "version": __version__}
-    save_weights(model, folder / WEIGHTS, metadata={"format": "pt", **(metadata or {})})
     text = json.dumps(said, indent=2, sort_keys=True, allow_nan=False)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / WEIGHTS, metadata={"format": "pt", **(metadata or {})})
     write_atomically(folder / CONFIG, f"{text}\n".encode())
 
 

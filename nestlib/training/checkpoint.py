@@ -10,15 +10,21 @@ import hashlib
 import io
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from nestlib.files import remove_unfinished, write_atomically
 
 KEEP = 2
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.pt")
+# What torch.load(weights_only=True) takes, of 2.11 and of 2.14. It refuses Path, datetime, deque,
+# frozenset, numpy's numbers, and torch.__version__, which is no plain text.
+_PLAIN = Tensor, nn.Parameter, str, int, float, bool, type(None)
 _CHANGED = "its content does not match its name"
 
 
@@ -31,7 +37,9 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
 
     Raises:
         CheckpointError: the disk refused; the message says which checkpoint is still whole.
+        TypeError: a value that torch would not load again; nothing is written.
     """
+    check_plain(state, "the state")
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
@@ -48,6 +56,27 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
     for old in _newest_first(folder)[KEEP:]:
         old.unlink(missing_ok=True)
     return path
+
+
+def check_plain(value: Any, what: str) -> None:
+    """Check that a state holds what `torch.load(weights_only=True)` loads.
+
+    Raises:
+        TypeError: with the place and type of another value.
+    """
+    kind = type(value)
+    if kind in (dict, OrderedDict):
+        for key, one in value.items():
+            check_plain(key, f"a key of {what}")
+            check_plain(one, f"{what}, {key}")
+    elif kind in (list, tuple):
+        for number, one in enumerate(value):
+            check_plain(one, f"{what}, item {number}")
+    elif kind not in _PLAIN:
+        raise TypeError(
+            f"{what} is a {kind.__module__}.{kind.__qualname__}, which a checkpoint cannot keep: "
+            "torch.load(weights_only=True) refuses it; make it a plain number, text, list or tensor"
+        )
 
 
 def load_newest_checkpoint(

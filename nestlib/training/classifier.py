@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nestlib.choices import check_choice
 from nestlib.data.augment import augment, normalize
 from nestlib.data.datasets import FolderSet, ImageSet
-from nestlib.metrics.accuracy import pack_right, score, unpack_right
+from nestlib.metrics.accuracy import find_hits, pack_right, score, unpack_right
 from nestlib.models.mode import running_mode
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.capture import CapturedStep
@@ -236,7 +236,7 @@ class Trainer(Loop):
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 sums += score(logits, labels)
-                right.append(logits.argmax(1) == labels)
+                right.append(find_hits(logits, labels)[:, 0])
         loss, top1, top5 = self.ranks.sum(sums).tolist()
         n, split = len(self.test_set), self.test_set.split
         row = {"loss": loss / n, "top1": 100 * top1 / n, "top5": 100 * top5 / n}

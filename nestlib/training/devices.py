@@ -128,7 +128,12 @@ class Ranks:
                 dist.broadcast(tensor.detach(), src=0)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over ranks, on all ranks."""
+        """The sum over ranks, on all ranks; `values` of float32, float64 or int64.
+
+        A NaN of any rank makes it NaN. gloo's MAX and MIN, which compare by < and >, lose a NaN on
+        some ranks and elements. Its sum of bools holds bytes of 2, and it refuses int16 and fp8
+        (seen with torch 2.14.1). So sums are the only reduction here.
+        """
         if self.size > 1:
             dist.all_reduce(values)
         return values

@@ -12,7 +12,11 @@ from nestlib.recipes.distillation import Distillation
 
 
 class Teacher:
-    """A frozen model in evaluation mode that sees the student's own, augmented images."""
+    """A frozen model in evaluation mode that sees the student's own, augmented images.
+
+    It is not a part of the student, so the student's `train()` does not reach its batch norms, as
+    that of vit-pytorch's wrapper (1.26) reaches its teacher's.
+    """
 
     def __init__(self, model: nn.Module, distillation: Distillation, device: torch.device):
         self.model = model.to(device).eval().requires_grad_(False)

@@ -188,7 +188,8 @@ class Trainer(Loop):
 
     def end_row(self) -> None:
         super().end_row()
-        raise_if_diverged(self.recipe.run_id, self.progress.history)
+        # Together, as ranks on different processors may round their distances differently.
+        self.ranks.together(partial(raise_if_diverged, self.recipe.run_id, self.progress.history))
 
     def make_row(self, sums: dict[str, float]) -> dict[str, float]:
         samples = self.sample()

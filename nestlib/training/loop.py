@@ -192,15 +192,16 @@ class Loop(ABC):
                     self.train_step(*batch)
                     bar.update(self.recipe.batch_size)
                     looking = self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0
-                    if looking:
-                        self._look(bar)
+                    lost = looking and self._look(bar)
                     clock.step_done()
                     if not looking and self.ranks.size > 1:
                         continue  # GPUs ask one another only when they wait anyway
-                    stop, save = self._agree(
+                    stop, save, lost = self._agree(
                         stopped.is_set() or clock.is_over(2 * clock.longest_step()),
-                        clock.checkpoint_is_due(),
-                    )
+                        clock.checkpoint_is_due(), lost,
+                    )  # fmt: skip
+                    if lost:
+                        self.raise_if_not_finite()
                     if stop:
                         return self._leave(clock, finished=False)
                     if save:
@@ -389,7 +390,7 @@ class Loop(ABC):
         self.counted += 1
 
     def raise_if_not_finite(self) -> None:
-        """Stop the run if its loss or its weights are lost.
+        """Stop the run on all ranks if its loss or its weights are lost on any. All ranks call it.
 
         Raises:
             NonFiniteLoss: a loss since the last row, or the weights now, are not finite.
@@ -398,8 +399,11 @@ class Loop(ABC):
         step = first if first < 0 else self.sums_from + first
         if step < 0 and not self._weights_are_finite():  # lost in the last step's backward pass
             step = self.progress.step
-        if step >= 0:
-            raise NonFiniteLoss(self.describe_loss_of(step))
+        # Each rank knows the loss of its own images; the exchange of gradients loses the weights of
+        # all. A rank that left alone would leave the others waiting.
+        lost = [step for step in self.ranks.gather(step) if step >= 0]
+        if lost:
+            raise NonFiniteLoss(self.describe_loss_of(min(lost)))
 
     def _weights_are_finite(self) -> bool:
         parameters = [p.detach() for model in self.trained() for p in model.parameters()]
@@ -410,10 +414,10 @@ class Loop(ABC):
     def autocast(self) -> torch.autocast:
         return autocast(self.recipe.precision, self.device)
 
-    def _look(self, bar: tqdm) -> None:
-        if int(self.first_bad) >= 0:
-            self.raise_if_not_finite()
+    def _look(self, bar: tqdm) -> bool:
+        """Show the sums; whether a loss of this rank was not finite. The host waits."""
         bar.set_postfix(self.describe_sums(self._by_name(self.sums)), refresh=False)
+        return int(self.first_bad) >= 0
 
     def _agree(self, *wishes: bool) -> list[bool]:
         """Do on all ranks what any rank wishes: ranks stop, and save, together or not at all."""

@@ -11,7 +11,6 @@ import http.server
 import itertools
 import os
 import statistics
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +44,7 @@ from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import CROP_AREA, CROP_ASPECT
 from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shard_maker import make_shards
+from nestlib.data.tars import open_tar
 from nestlib.project import data_root
 
 PHOTOS = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
@@ -319,7 +319,7 @@ def _find_tiny() -> Path | None:
 
 def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
     """Unpack the first images of each class as a tree."""
-    with tarfile.open(pack / TINY_PACK) as archive:
+    with open_tar(pack / TINY_PACK, "r:*") as archive:
         archive.extractall(folder, filter="data")
     root = folder / "tiny-imagenet-100"
     for group in (root / "train").iterdir():

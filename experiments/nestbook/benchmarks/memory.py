@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nestlib.metrics.cost import make_input
-from nestlib.models.mode import running_mode
+from nestlib.models.mode import keeping_state, running_mode
 
 MB = 2**20  # bytes, as nvidia-smi counts
 
@@ -19,25 +19,30 @@ MB = 2**20  # bytes, as nvidia-smi counts
 def measure_memory_mb(model: nn.Module, images: Tensor, train: bool = False) -> tuple[float, str]:
     """Peak memory of one pass, in MB (2**20 bytes), and which kind of peak it is.
 
-    With `train` the pass is forward, cross-entropy and backward, without an optimizer; gradients
-    of `model` are cleared. Model and images (B, 3, H, W) must be on one device.
+    With `train` the pass is forward, cross-entropy and backward, without an optimizer. `model` is
+    left as it was: its mode, gradients and running statistics. Model and images (B, 3, H, W) must
+    be on one device.
 
     - CUDA, "device peak": weights, images and activations, kernels' work space that comes from
       torch's allocator included, whatever else lives on the device left out.
     - CPU, "activation peak (CPU)": tensors made during the pass and alive at once (with `train`
       gradients too); neither weights nor images, nor work space within a kernel.
     """
+    with keeping_state(model), running_mode(model, training=train), torch.set_grad_enabled(train):
+        return _measure(model, images, train)
+
+
+def _measure(model: nn.Module, images: Tensor, train: bool) -> tuple[float, str]:
     held = {t.untyped_storage() for t in (*model.parameters(), *model.buffers(), images)}
-    with running_mode(model, training=train), torch.set_grad_enabled(train):
-        if images.device.type == "cuda":
-            others = torch.cuda.memory_allocated(images.device) - sum(s.nbytes() for s in held)
-            torch.cuda.reset_peak_memory_stats(images.device)
+    if images.device.type == "cuda":
+        others = torch.cuda.memory_allocated(images.device) - sum(s.nbytes() for s in held)
+        torch.cuda.reset_peak_memory_stats(images.device)
+        _one_pass(model, images, train)
+        peak, kind = torch.cuda.max_memory_allocated(images.device) - others, "device peak"
+    else:
+        with _LivePeak(held) as live:
             _one_pass(model, images, train)
-            peak, kind = torch.cuda.max_memory_allocated(images.device) - others, "device peak"
-        else:
-            with _LivePeak(held) as live:
-                _one_pass(model, images, train)
-            peak, kind = live.peak, "activation peak (CPU)"
+        peak, kind = live.peak, "activation peak (CPU)"
     return peak / MB, kind
 
 
@@ -80,8 +85,9 @@ def _free_memory() -> int | None:
 def _one_pass(model: nn.Module, images: Tensor, train: bool) -> None:
     logits = model(images)
     if train:
-        F.cross_entropy(logits, logits.detach().argmax(1)).backward()
-        model.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(logits, logits.detach().argmax(1))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        torch.autograd.grad(loss, trained, allow_unused=True)  # into no .grad, which may be in use
 
 
 class _LivePeak(TorchDispatchMode):

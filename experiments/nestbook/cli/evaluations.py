@@ -1,4 +1,4 @@
-"""Commands that score trained models, and judge their explanations."""
+"""Commands that score trained models, judge their explanations, and look at what they see."""
 
 from typing import Annotated, Any
 
@@ -197,3 +197,25 @@ def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) ->
         valid = ", ".join(flags[name] for name in takes)
         raise ValueError(f"explain {what} does not take {', '.join(unused)}; it takes {valid}")
     return {name: options[name] for name in takes}
+
+
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="cifar10 or tiny_imagenet")],
+    data_dir: DataDir = None,
+    again: Again = False,
+    commit_record: CommitRecord = False,
+) -> None:
+    """Look for what is odd in a data set, in about a minute.
+
+    CIFAR-10: mirrored copies. Tiny ImageNet-100: grey files, flat boxes, files that are there
+    twice. The result is written as a record.
+    """
+    from nestbook.evaluations.inspection import inspect_dataset
+    from nestbook.report.inspections import inspection_table
+
+    store, began = open_store(), timestamp()
+    record = inspect_dataset(
+        dataset, store, data_dir=data_dir, committed=commit_record, again=again
+    )
+    say_found([record], store, began, "inspected")
+    typer.echo(str(inspection_table(record)))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from nestbook.claims.claim import NO_RECORD
+from nestbook.report.inspections import say_inspection
 from nestbook.report.means import join_devices, short_device
 from nestbook.report.points import MEASURED, Chip, Point
 from nestbook.report.tables import Cell, Fold, Link, Number, Table, significant
@@ -25,6 +26,7 @@ KINDS = {
     "score": ("score of samples", "scores of samples"), "evaluate": ("evaluation", "evaluations"),
     "explain": ("class maps", "scores of class maps"), "bench": ("timing", "timings"),
     "faults": ("fault test", "fault tests"),
+    "inspect": ("inspection of data", "inspections of data"),
 }  # fmt: skip
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
@@ -187,6 +189,9 @@ def headline_of(record: Record) -> tuple[str, str]:
         return f"{summary['num_samples']:,} samples", text
     if record.kind == "evaluate":
         return f"{summary['images']:,} images", f"{summary['top1']:.2f} % top-1"
+    if record.kind == "inspect":
+        images = sum(part["images"] for part in record.environment["data"].values())
+        return f"{images:,} images", say_inspection(record)
     if "gt_known" in summary:
         error = summary["top1"]["best"]["error"]
         return f"{summary['images']:,} images", f"{error:.1f} % top-1 localization error, best cut"
