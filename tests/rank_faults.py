@@ -323,6 +323,8 @@ FAULTS = {
               partial(by_slurm, requeue, nodes=1)),
         Fault("SIGUSR1 to the job", "`scancel --signal=USR1`", _SLURM,
               partial(by_slurm, partial(send, "USR1"), nodes=1)),
+        Fault("SIGTERM to the job", "`scancel --signal=TERM`", _SLURM,
+              partial(by_slurm, partial(send, "TERM"), nodes=1)),
         Fault("SIGUSR2 to the batch shell", "`scancel --signal=USR2 --batch`", _SLURM,
               partial(by_slurm, lambda job: send("USR2", job, "--batch"), nodes=1)),
     )

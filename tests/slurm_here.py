@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
+# cred_expire: a job that is put back waits for so long, 120 seconds by default, before it starts.
 CONF = """
 ClusterName=here
 SlurmctldHost={host}(127.0.0.1)
@@ -25,7 +26,7 @@ SlurmctldPort=16817
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=15
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n

@@ -281,11 +281,11 @@ def test_slurm_preempts_and_requeues_a_job_of_two_tasks(tmp_path, imagenet_dir):
     assert_nothing_lost(row)
 
 
-@pytest.mark.slow  # six minutes
+@pytest.mark.slow  # minutes
 def test_slurm_takes_a_struck_job_up_again(tmp_path):
     """Two ranks of one task. What Slurm puts back by itself, and what only submitit's hook does."""
     names = ["preempted with a grace time", "requeued by hand", "SIGUSR1 to the job",
-             "SIGUSR2 to the batch shell"]  # fmt: skip
+             "SIGTERM to the job", "SIGUSR2 to the batch shell"]  # fmt: skip
     try:
         with slurm_here():
             expected = undisturbed(tmp_path / "calm")

@@ -32,6 +32,7 @@ FILES = {
 def made(kind, recipe, **summary):
     environment = {
         "device": "Intel(R) Xeon(R) Processor", "commit": None, "dirty": None,
+        "data": {"train": {"images": 10}},
         "started": "2026-11-28T15:28:52+00:00", "finished": "2026-11-28T15:30:52+00:00",
     }  # fmt: skip
     return Record(f"{kind}/{len(summary)}", kind, recipe, environment, summary)
@@ -71,6 +72,9 @@ def test_every_kind_of_record_has_a_headline(tmp_path):
         ),
         "2 rows timed": made("bench", {"profile": "e"}, rows=[1, 2]),
         "1 models timed": made("bench", {"rounds": 5}, a={"params": 3}, b=0, c=0),
+        "2 boxes of zero width or height": made(
+            "inspect", {"dataset": "tiny_imagenet"}, boxes={"train": {"flat": 2}}
+        ),
         "see its page": made("faults", {}, a={"lost": 0}),
     }  # fmt: skip
     store = Store(tmp_path, None)

@@ -33,3 +33,15 @@ def test_a_finding_runs_other_packages_by_version_and_not_this_project(path):
     assert not re.search(r"\b(nestlib|nestbook)\b", text)
     assert re.search(r"\bassert\b|exit 1", text), "it cannot fail"
     assert "trap 'rm -rf" in text
+
+
+@pytest.mark.slow
+def test_the_page_lists_every_finding_with_its_script(book_html):
+    page = (book_html / "book" / "findings.html").read_text()
+    lent = {path.name for path in (book_html / "_downloads").rglob("*.sh")}
+    assert lent == {path.name for path in SCRIPTS}
+    assert page.count("<summary") >= len(SCRIPTS)
+    for path in SCRIPTS:
+        summary, _ = read_head(path)
+        assert summary.split("'")[-1][:40] in page, path  # quotes become typographic ones
+        assert path.name in page

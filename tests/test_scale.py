@@ -139,6 +139,9 @@ def test_committed_faults_lost_nothing():
     assert len(table.rows) == len(record.summary) >= 5
     for name, row in record.summary.items():
         assert (row["outcome"], row["lost"], row["doubled"]) == ("ended", 0, 0), name
+    hows = [row[1] for row in table.rows]
+    assert "`scontrol requeue`" in hows and "`scancel --signal=USR1`" in hows
+    assert "SIGSTOP of a rank, `--rank-timeout 15s`" in hows
     number = len(table.rows)
     assert f"{number} of {number} faults" in str(make_faults_point(record))
     name, row = next(iter(record.summary.items()))

@@ -46,7 +46,7 @@ class Findings(SphinxDirective):
         points["Script"] = f"{{download}}`{path.name} </findings/{path.name}>`"
         fields = "\n".join(f":{name}: {text}" for name, text in points.items())
         fields = ADDRESS.sub(r"<\g<0>>", fields)  # a link
-        return self.parse_text_to_nodes(f":::{{dropdown}} {summary}\n{fields}\n:::")
+        return self.parse_text_to_nodes(f":::{{dropdown}} {summary}\n\n{fields}\n:::")
 
 
 def setup(app) -> dict:

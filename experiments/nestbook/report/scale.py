@@ -227,7 +227,8 @@ def faults_table(record: Record | None) -> Table:
     source = record.run_id
     rows: list[tuple[Cell, ...]] = []
     for name, row in record.summary.items():
-        how = re.sub(r"--\S+( \d\S*)?", r"`\g<0>`", row["how"])  # Markdown would make it a dash
+        # An option is code, or Markdown would make its dashes one; some stand in code already.
+        how = re.sub(r"`[^`]*`|--\S+( \d\S*)?", lambda m: f"`{m[0].strip('`')}`", row["how"])
         if row["outcome"] != "ended":
             rows.append((name, how, row["by"], row["outcome"], "", "", ""))
             continue
