@@ -88,7 +88,7 @@ def _files_table(record: Record) -> Table:
             ("Pairs of equal files of two classes", *count(pairs),
              "one picture under two labels; under Val, its other file is in train"),
         ],
-        ["Counted over all files by `nest inspect tiny_imagenet`"],
+        ["Counted over all files: nest inspect tiny_imagenet"],
         find_sources([record], "inspection"),
     )  # fmt: skip
 
