@@ -232,6 +232,7 @@ MISS_OTHERS = {
     "train cifar10/nest_tiny": "--data-dir",
     "shard imagenet --source . --out shards": "--source",
     "check-shards .": "no shards in",
+    "inspect cifar10": "--data-dir",
     "convert nothing.safetensors out.safetensors": "nothing.safetensors",
     "push cifar10/nest_tiny --folder card": "`nest train cifar10/nest_tiny",
     "evaluate nest_tiny_imagenet --device cpu": "not scored",
