@@ -144,6 +144,10 @@ def _without(
 ) -> tuple[Cell, ...]:
     """n, accuracy, the same without the images of both lists, and how many are right of the last.
 
+    Records from before `find_hits` took the right images by argmax, which differs from the recorded
+    accuracy where logits are equal. So the change is taken from the images, and the accuracy from
+    the record.
+
     tested: the fingerprint of the images that the lists number.
     """
     scores = scores_of(runs) if runs else None
