@@ -12,11 +12,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 from browsing import CHROMIUM, QUIET, ROOT, SCREENSHOTS, serve
+from hypothesis import HealthCheck, settings
 
 from nestlib.data.augmentation import Augmentation
 from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
 from nestlib.runs import staleness
+
+# The tests that hypothesis makes inputs for, test_fuzz_*.py: the same inputs at each run, or many
+# more that nobody has tried, by `pytest tests/test_fuzz_*.py --hypothesis-profile long`.
+_FUZZ = settings(
+    deadline=None, database=None, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+settings.register_profile("same", _FUZZ, derandomize=True)
+settings.register_profile("long", _FUZZ, max_examples=5000)
+settings.load_profile("same")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
