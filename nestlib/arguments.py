@@ -62,14 +62,18 @@ class Matches:
 
 
 # Bounds from above are far beyond what anybody runs; what lies beyond would never end.
-Count = Annotated[int, Range(1, 10**9)]
+MAX_COUNT, MAX_BATCH = 10**9, 2**16
+MAX_SEED = 2**63 - 1  # torch's and numpy's generators take these
+MAX_RUNS, MAX_PROCESSES, MAX_NODES = 1000, 1024, 10_000  # of one row, on one machine, of one job
+Count = Annotated[int, Range(1, MAX_COUNT)]
 Width = Annotated[int, Range(1, 2**14)]  # channels, heads
 MAX_LAYERS = 300
+MAX_PARAMS = 500_000_000  # numbers of a network's weights
 Layers = Annotated[int, Range(1, MAX_LAYERS)]
 Pixels = Annotated[int, Range(1, 4096)]
 Size = Pixels | tuple[Pixels, Pixels]  # of an image: both edges, or height and width
 NumClasses = Annotated[int, Range(0, 10**6)]
-Seed = Annotated[int, Range(0, 2**63 - 1)]  # torch's and numpy's generators take these
+Seed = Annotated[int, Range(0, MAX_SEED)]
 Ratio = Annotated[float, Range(0.1, 64)]  # of a hidden layer's width to its input's
 DropRate = Annotated[float, Range(0, 1, "[)")]
 Share = Annotated[float, Range(0, 1)]

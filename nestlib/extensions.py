@@ -9,6 +9,7 @@ returns a dictionary by name, and none has to be there:
 - `recipes()`: what each is, and its differences from the defaults of its data set;
 - `expected()`: what the paper reports of a recipe, a few words;
 - `commands()`: functions, each a command of `nest` by its name;
+- `records()`: what records must hold, a nestlib.record_checks.Form by the beginning of their ids;
 - `queues()`: what `nest submit` queues beside recipes, as nestlib.cli.runs.find_jobs takes it.
 
 A name stands for one thing: what is nestlib's own, or another extension's, is not replaced.

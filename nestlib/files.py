@@ -27,7 +27,12 @@ except ImportError:  # before 3.30, as machines have it where nestlib runs witho
 
 
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))  # Windows has no quotas
-MAX_BYTES = 2**29  # no image of as many pixels as are decoded has more
+MAX_BYTES = 2**29  # of a file that is read as a whole
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed because the disk, or a quota, is full."""
+    return error.errno in _FULL
 
 
 class Held(BlockingIOError):
@@ -47,13 +52,11 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         Held: another process, or another block of this one, has it.
-        OSError: its file system has no such locks; the message names the file and the remedy.
+        OSError: its file system has no such locks, or the file cannot be made; the message names
+            the file and the remedy.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = _open_lock(path, wait)
     try:
-        if not _lock(handle, path, wait):
-            raise Held(f"{path} is held by {_read_holder(handle) or 'another process'}")
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
@@ -62,6 +65,28 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         finally:
             unlock_descriptor(handle)
     finally:
+        os.close(handle)
+
+
+def _open_lock(path: Path, wait: bool) -> int:
+    """Open and lock the file that has this name now. It may be replaced (its folder moved away, or
+    deleted and made again) between the two: who held the old one then would hold nothing."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            reason = f"{error.strerror}; give a folder that can be written to"
+            raise OSError(error.errno, reason, str(path)) from error
+        try:
+            if not _lock(handle, path, wait):
+                raise Held(f"{path} is held by {_read_holder(handle) or 'another process'}")
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 
@@ -105,17 +130,17 @@ def _read_holder(handle: int) -> str:
         return ""
 
 
-def read_regular(path: Path | str) -> bytes:
+def read_regular(path: Path | str, most: int = MAX_BYTES) -> bytes:
     """Read a file's bytes. Pipes, which could block for ever, and devices are refused.
 
     Raises:
-        OSError: it is not there, cannot be read, is not a regular file, or has more than MAX_BYTES.
+        OSError: it is not there, cannot be read, is no regular file, or has over `most` bytes.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is not a regular file")
-    if found.st_size > MAX_BYTES:
-        raise OSError(f"{path} has {found.st_size:,} bytes; the limit is {MAX_BYTES:,}")
+    if found.st_size > most:
+        raise OSError(f"{path} has {found.st_size:,} bytes; the limit is {most:,}")
     with open(path, "rb") as file:
         return file.read()
 
@@ -148,7 +173,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        if isinstance(error, OSError) and is_full(error) and error.filename is None:
             error.filename = str(path)
         raise
     # The rename itself must reach the disk before anything older is deleted. Windows and some

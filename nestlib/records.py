@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nestlib.files import write_atomically
+from nestlib.json_files import pair_up, parse_json, read_json
 from nestlib.project import (
     PUBLISH,
     find_clone,
@@ -28,7 +29,8 @@ from nestlib.project import (
     is_publishing,
     require_project,
 )
-from nestlib.recipes.recipe import RunRecipe
+from nestlib.recipes.recipe import GanRecipe, Recipe, RunRecipe, from_dict
+from nestlib.record_checks import REMEDY, Fields, RecordError, check_record, name_unfit
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +59,21 @@ class Record:
     def top1(self) -> tuple[float, str] | None:
         """A classifier's last accuracy (%), and of which images: test, or held_out of training."""
         splits = [split for split in ("test", "held_out") if f"{split}/top1" in self.summary]
+        if self.kind == "train" and not splits:
+            splits = ["test"]  # every classifier has one: a file without it is told
         return (self.summary[f"{splits[0]}/top1"], splits[0]) if splits else None
+
+    def make_recipe(self) -> Recipe | GanRecipe:
+        """The recipe that was run.
+
+        Raises:
+            RecordError: the record keeps no recipe that can be made.
+        """
+        try:
+            return from_dict(self.recipe)
+        except ValueError as error:
+            where = getattr(self.recipe, "path", self.run_id)
+            raise RecordError(f"{where} holds no recipe ({error}); {REMEDY}") from error
 
     @property
     def class_names(self) -> list[str] | None:
@@ -69,10 +85,6 @@ _TYPES = {
     "run_id": str, "kind": str, "recipe": dict, "environment": dict, "summary": dict,
     "epochs": list,
 }  # fmt: skip
-
-
-class RecordError(ValueError):
-    """A record file that cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +114,23 @@ class Store:
 
     def find_all(self, run_id: str) -> list[Record]:
         """A run's committed record, and the one that this checkout made, if they exist."""
-        return [load_record(path) for path in self._paths(run_id)]
+        return [_load(folder, path) for folder, path in self._paths(run_id)]
 
     def find_local(self, run_id: str) -> Record | None:
         """The record of a run that this checkout itself made and did not commit."""
-        path = self.local and self.local / f"{run_id}.json"
-        return load_record(path) if path in self._paths(run_id) else None
+        own = [path for folder, path in self._paths(run_id) if folder == self.local]
+        return _load(self.local, own[0]) if own else None
 
     def path_of(self, record: Record) -> Path:
         """The file of a record that `find` gave, the committed one first."""
-        return next(path for path in self._paths(record.run_id) if load_record(path) == record)
+        paths = self._paths(record.run_id)
+        return next(path for folder, path in paths if _load(folder, path) == record)
 
-    def _paths(self, run_id: str) -> list[Path]:
-        paths = [folder / f"{run_id}.json" for folder in self.folders]
-        return [path for path in paths if path.is_file()]
+    def _paths(self, run_id: str) -> list[tuple[Path, Path]]:
+        """The files of a run's name, each with its folder: links to nowhere, too, which
+        `load_record` refuses, or the run would be made again beside its record."""
+        paths = [(folder, folder / f"{run_id}.json") for folder in self.folders]
+        return [(folder, path) for folder, path in paths if _is_there(path)]
 
     def find_seeds(self, recipe: RunRecipe) -> list[Record]:
         """All records of a recipe, whatever their seed, in the order of seeds."""
@@ -126,7 +141,7 @@ class Store:
         found: dict[str, Record] = {}
         for root in reversed(self.folders):  # the committed one wins
             for path in root.glob(f"{name}-s*-{config_hash}.json"):
-                record = load_record(path)
+                record = _load(root, path)
                 # The pattern takes <name>-second-s0-... too.
                 if re.fullmatch(r"-s\d+", record.run_id[len(name) : -len(config_hash) - 1]):
                     found[record.run_id] = record
@@ -139,19 +154,22 @@ class Store:
 
     def find_committed(self, beginning: str) -> list[Record]:
         """Committed records whose id begins with `beginning`, the newest first."""
-        records = [load_record(path) for path in self.committed.glob(f"{beginning}*.json")]
+        paths = self.committed.glob(f"{beginning}*.json")
+        records = [_load(self.committed, path) for path in paths]
         return sorted(records, key=lambda r: r.environment["finished"], reverse=True)
 
     def all_committed(self) -> list[Record]:
         """Every committed record, in the order of their ids."""
-        return [load_record(path) for path in sorted(self.committed.rglob("*.json"))]
+        return [_load(self.committed, path) for path in sorted(self.committed.rglob("*.json"))]
 
     def add(self, record: Record, *, committed: bool = False) -> Path:
         """Write a record where it belongs and return its path.
 
         Raises:
-            RecordError: the store is read only.
+            RecordError: the store is read only, or the record is one that `load_record` would
+                refuse; the message names the file that is not written.
             FileNotFoundError: as `check_committing`.
+            OSError: the file cannot be written.
         """
         if committed:
             self.check_committing("a committed record")
@@ -160,7 +178,15 @@ class Store:
                 f"{record.run_id} was run where only committed records are read ({PUBLISH} is set)"
             )
         path = (self.committed if committed else self.local) / f"{record.run_id}.json"
-        text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
+        values = asdict(record)
+        try:
+            text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)
+            check_record(Record(**parse_json(text.encode())))
+        except ValueError as error:
+            reason = f"{error}{name_unfit(values)}"
+            raise RecordError(
+                f"{path} is not written ({reason}); what the run left stays where it is"
+            ) from error
         write_atomically(path, (text + "\n").encode())
         return path
 
@@ -181,32 +207,54 @@ def open_store(start: Path | None = None) -> Store:
     return Store(folder / "records", local, shipped)
 
 
-def load_record(path: Path) -> Record:
-    """Read one record.
+def load_record(path: Path, run_id: str = "") -> Record:
+    """Read one record, of the run `run_id` where that is known.
+
+    What a record need not hold is asked for by its readers: see `Fields`.
 
     Raises:
-        RecordError: it is of a newer nestlib; or it is no JSON, fields are missing, unknown or of
-            another type; or it is of another run than the file is named after. The file is named.
+        RecordError: it is of a newer nestlib; or it cannot be read, is no JSON, or fields are
+            unknown, missing, of another type or out of their range; or it is of another run than
+            the file is named after, or of another recipe than its run. The file is named.
     """
+
+    def make(pairs: list[tuple[str, Any]]) -> Fields:
+        fields = Fields(pair_up(pairs))
+        fields.path = path
+        return fields
+
     try:
-        values = read_json(path)
+        values = read_json(path, make)
         if (schema := _schema_of(values)) == SCHEMA:
             record = _build(values)
-    except (ValueError, TypeError) as error:
-        raise RecordError(
-            f"{path} is not a record ({error}); restore the file, or move it away and run it again"
-        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecordError(f"{path} is not a record ({reason}); {REMEDY}") from error
     if schema > SCHEMA:
         raise RecordError(
             f"{path} was made by a newer nestlib, schema {schema}; this one reads {SCHEMA}: update "
             "nestlib"
         )
-    if not f"/{path.as_posix()}".endswith(f"/{record.run_id}.json"):
+    alike = f"/{path.as_posix()}".endswith(f"/{record.run_id}.json")
+    if not alike or (run_id and record.run_id != run_id):
         raise RecordError(
             f"{path} holds the record of another run, {record.run_id}; give the file its run's "
             "name, or restore it"
         )
     return record
+
+
+def _load(folder: Path, path: Path) -> Record:
+    """`load_record` of a file in a store's folder, whose place there is its run's whole id."""
+    return load_record(path, path.relative_to(folder).as_posix().removesuffix(".json"))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _schema_of(values: Any) -> int:
@@ -223,23 +271,8 @@ def _build(values: dict[str, Any]) -> Record:
     for name, kind in _TYPES.items():
         if not isinstance(getattr(record, name), kind):
             raise TypeError(f"its {name} is {getattr(record, name)!r:.40}")
+    check_record(record)
     return record
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that this project wrote.
-
-    Raises:
-        ValueError: no JSON, or a number that is not finite.
-    """
-    try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("its lists are nested too deeply") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}, which is not a number")
 
 
 def describe_environment(device: "torch.device") -> dict[str, Any]:
@@ -290,7 +323,11 @@ def _version(package: str) -> str | None:
 
 
 def _git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; None outside a checkout."""
+    """Commit and whether tracked files differ from it; None outside a checkout.
+
+    Raises:
+        ValueError: NESTLIB_COMMIT is no commit.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str | None:
@@ -299,8 +336,14 @@ def _git_state() -> dict[str, Any]:
 
     try:  # an installed package may lie within another project's repository
         commit = git("rev-parse", "HEAD") if find_clone() else None
-    except FileNotFoundError:  # no git here
+    except OSError:  # no git here
         commit = None
     if commit is None:  # a copy without .git: whoever made it can say what it is a copy of
-        return {"commit": os.environ.get("NESTLIB_COMMIT"), "dirty": None}
+        named = os.environ.get("NESTLIB_COMMIT") or None
+        if named and not re.fullmatch("[0-9a-f]{7,64}", named):
+            raise ValueError(
+                f"NESTLIB_COMMIT is {named!r:.60}, must be the hex digits of a commit, as `git "
+                "rev-parse HEAD` prints them; correct it or unset it"
+            )
+        return {"commit": named, "dirty": None}
     return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", "."))}

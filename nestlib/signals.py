@@ -21,6 +21,7 @@ STOP_SIGNALS = _present("SIGINT", "SIGTERM", "SIGHUP") + USER_SIGNALS
 # Launchers hand on a Ctrl-C that the terminal has sent to all processes already: a second one so
 # soon after the first asks for nothing more.
 SAME_CTRL_C_SECONDS = 2.0
+PARENT_SECONDS = 0.2  # between looks whether a worker's parent still lives
 _CTRL_C = (
     b"\nStopping after this step, with a checkpoint unless it is a smoke run. Ctrl-C once more "
     b"stops at once and loses the steps since the last checkpoint.\n"
@@ -68,6 +69,23 @@ def listen(call: Callable[[], None]) -> None:
     between two runs, and must not end there."""
     for number in _heeded():
         signal.signal(number, lambda *_: _call([call]))
+
+
+def when_parent_ends(parent: int, call: Callable[[], object]) -> None:
+    """Call, in a thread of its own, when this process's parent has ended: a worker would wait for
+    ever for its next task, and hold a lock. Windows keeps a dead parent's id: there nothing is
+    called.
+
+    Args:
+        parent: the parent's process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        call()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _heeded() -> dict[int, object]:

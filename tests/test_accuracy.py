@@ -25,8 +25,14 @@ from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import centre_crop
 from nestlib.data.folders import list_tree
 from nestlib.data.views import View, class_numbers
-from nestlib.metrics.accuracy import Candidate, measure_accuracy
-from nestlib.metrics.intervals import sampling_half_width
+from nestlib.metrics.accuracy import (
+    Candidate,
+    find_hits,
+    measure_accuracy,
+    score,
+    unpack_right,
+)
+from nestlib.metrics.intervals import sampling_half_width, wilson
 from nestlib.models import create_model
 from nestlib.runs.subsets import take
 from nestlib.training.classifier import Trainer
@@ -422,3 +428,45 @@ def test_real_tiny_imagenet_has_imagenets_numbers():
     for index in range(len(images)):
         found = wnid_of[hashlib.sha256(images.read_image(index).tobytes()).digest()]
         assert images.class_ids[images.labels[index]] in found
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (torch.tensor([0.0, 1]), "labels are torch.float32"),
+        (torch.tensor([True, False]), "labels are torch.bool"),
+        (torch.tensor([0]), r"labels are torch.int64 of shape \(1,\)"),
+        (torch.tensor([0, 7]), "label 7 is none of the 7 classes"),
+        (torch.tensor([-100, 0]), "label -100 is none of the 7 classes"),
+        ([0, 1], "labels are of type list"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(labels, reason):
+    for count in (find_hits, score):  # cross-entropy would leave out a label of -100
+        with pytest.raises(ValueError, match=reason):
+            count(torch.randn(2, 7), labels)
+
+
+def test_logits_that_are_nan_hit_nothing():
+    """topk takes NaN for the largest."""
+    logits = torch.tensor([[float("nan"), 0, 1], [0, 2, 1]])
+    assert find_hits(logits, torch.tensor([0, 1])).any(1).tolist() == [False, True]
+    bytes_ = torch.tensor([2, 1], dtype=torch.uint8)
+    assert find_hits(logits, bytes_).any(1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("packed", "count"), [("AA==", 9), ("AA==", -8), ("/w==", 3), ("!!", 8), (None, 8), ("A", 8)]
+)
+def test_what_does_not_say_which_images_were_right_is_refused(packed, count):
+    with pytest.raises(ValueError, match=r"which (of .* )?images were right"):
+        unpack_right(packed, count)
+
+
+def test_no_rates_have_no_interval():
+    for hits, n in ((5, 3), (-1, 3), (0, 0), (1.5, 3), (True, 3)):
+        with pytest.raises(ValueError, match="are no rate"):
+            wilson(hits, n)
+    for percent, n in ((float("nan"), 9), (101, 9), (-1, 9), ("5", 9), (50, 0), (50, 2.5)):
+        with pytest.raises(ValueError, match=r"is no accuracy|num_images is"):
+            sampling_half_width(percent, n)

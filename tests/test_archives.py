@@ -2,8 +2,10 @@
 folder."""
 
 import io
+import lzma
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -87,7 +89,7 @@ def test_train_tar_packed_again(packed, tmp_path, caplog):
 def test_an_image_that_a_tar_holds_twice_is_named(tmp_path):
     twice = tars_of_classes("", "") | tars_of_classes("copy/", "")
     (tmp_path / TARS["train"]).write_bytes(tar_of(twice))
-    with pytest.raises(ValueError, match=r"img_train\.tar contains train/n02/n02_1\.JPEG twice"):
+    with pytest.raises(ValueError, match=r"img_train\.tar contains 'train/n02/n02_1\.JPEG' twice"):
         list_sources("imagenet", "train", tmp_path)
 
 
@@ -239,3 +241,55 @@ def test_an_image_in_pieces_is_refused(tmp_path):
         pytest.skip("this file system has no holes")
     with pytest.raises(OSError, match=r"n02_1\.JPEG was packed with tar's option --sparse"):
         list_sources("imagenet", "train", tmp_path)
+
+
+def test_a_tar_of_both_splits_gives_one_and_counts_the_other(tmp_path, caplog):
+    both = {f"{split}/{n}": photo(red) for split in ("train", "val") for n, red in TRAIN.items()}
+    (tmp_path / TARS["train"]).write_bytes(tar_of(both))
+    found = list_sources("imagenet", "train", tmp_path)
+    assert [one.file for one in found] == [f"train/{name}" for name in TRAIN]
+    assert f"{len(TRAIN)} in the folder of the other split (val/n" in caplog.text
+
+
+def test_images_of_no_class_folder_in_a_tar_are_left_out(tmp_path, caplog):
+    """A class called "." or ".." would lead out of the shards' own folders."""
+    good = {f"./{name}": photo(red) for name, red in TRAIN.items()}
+    loose = {"./a.JPEG": photo(7), "../b.JPEG": photo(8), "./.hidden/c.JPEG": photo(9)}
+    (tmp_path / TARS["train"]).write_bytes(tar_of(good | loose))
+    found = list_sources("imagenet", "train", tmp_path)
+    assert [one.file for one in found] == [f"train/{name}" for name in TRAIN]
+    assert "3 not directly in a class folder" in caplog.text
+
+
+@pytest.fixture
+def short_time():
+    """A pipe's reader would wait for ever; here it gets TimeoutError."""
+
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(5)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_pack_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path, short_time):
+    os.mkfifo(tmp_path / "train.tar.xz")
+    with pytest.raises(OSError, match=r"train\.tar\.xz is not a regular file; put the tar"):
+        load_dataset("cifar10", "train", data_dir=tmp_path)
+
+
+def packed_zeros(kind: bytes, size: int) -> bytes:
+    """A compressed tar that declares one member or note of `size` bytes, and holds none."""
+    info = tarfile.TarInfo("train/a/x.png")
+    info.size, info.type = size, kind
+    return lzma.compress(info.tobuf(tarfile.GNU_FORMAT))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_member_of_a_pack_that_declares_too_much_is_not_read(tmp_path, kind):
+    (tmp_path / "train.tar.xz").write_bytes(packed_zeros(kind, 2**40))
+    with pytest.raises(OSError, match=r"(?s)train\.tar\.xz is damaged .* bytes; the limit is"):
+        load_dataset("cifar10", "train", data_dir=tmp_path)

@@ -168,3 +168,40 @@ def test_where_all_are_cut_training_begins_from_the_start(tmp_path):
     with pytest.warns(UserWarning, match="there is no earlier one") as warned:
         assert load_newest_checkpoint(tmp_path) is None
     assert len(warned) == 2 and names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: name.replace(".pt", "(1).pt"), lambda name: f"Copy of {name}",
+        lambda name: f"{name}~", str.upper, lambda name: name[:-3], lambda name: "best.pt",
+        lambda name: name.replace("step-0000000", "step-"),
+    ],
+)  # fmt: skip
+def test_a_renamed_checkpoint_is_named_and_never_lost(tmp_path, rename):
+    """Alone it is an error, which says its name: training would begin again from the start."""
+    path = save_checkpoint(tmp_path, 2, {"step": 2})
+    other = path.rename(path.with_name(rename(path.name)))
+    with pytest.raises(CheckpointError) as raised:
+        load_newest_checkpoint(tmp_path)
+    assert f"Call {other.name} {path.name}, or move it away" in str(raised.value)
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    with pytest.warns(UserWarning, match=r"is not used: it does not have the name .*step-00000001"):
+        assert load_newest_checkpoint(tmp_path) == {"step": 1}
+    other.rename(path)
+    assert load_newest_checkpoint(tmp_path) == {"step": 2}
+
+
+def test_a_foreign_file_among_checkpoints_gets_no_name(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"notes.txt in .*Give it its name back, or move it"):
+        load_newest_checkpoint(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_not_answered_with_more_room(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"checkpoints is no folder, .*move it away"):
+        load_newest_checkpoint(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match="Make this folder one to write into") as raised:
+        save_checkpoint(tmp_path / "checkpoints", 1, {"step": 1})
+    assert "space" not in str(raised.value)

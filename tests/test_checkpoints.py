@@ -4,6 +4,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import zipfile
 from functools import reduce
 from pathlib import Path
 
@@ -253,3 +254,24 @@ def test_a_view_that_repeats_one_number_is_refused(tmp_path):
     torch.save(state, tmp_path / "large.pth")
     with pytest.raises(ForeignWeights, match=r"large.pth: levels.0.*proj.weight is not a plain"):
         read_foreign(tmp_path / "large.pth")
+
+
+def test_an_archive_that_grows_is_refused(tmp_path):
+    """torch unpacks compressed entries, though it never writes one."""
+    packed, plain = tmp_path / "packed.pth", tmp_path / "plain.pth"
+    for zeros, refused in ((2**18, True), (2, False)):
+        torch.save({"pos_embeds.0": torch.zeros(zeros)}, plain)
+        with (
+            zipfile.ZipFile(plain) as source,
+            zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out,
+        ):
+            for entry in source.infolist():
+                out.writestr(entry.filename, source.read(entry))
+        assert read_foreign(plain).weights["pos_embeds.0"].shape == (zeros,)
+        if refused:
+            with pytest.raises(
+                OSError, match=r"packed.pth has [\d,]+ bytes and would unpack to 1,"
+            ):
+                read_foreign(packed)
+        else:
+            assert read_foreign(packed).weights["pos_embeds.0"].shape == (zeros,)

@@ -26,8 +26,10 @@ from nestlib.recipes.recipe import Recipe
 from nestlib.records import Store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_sets
+from nestlib.training import classifier, stopping
 from nestlib.training.checkpoint import CheckpointError, save_checkpoint
 from nestlib.training.classifier import NonFiniteLoss, Trainer, train
+from nestlib.training.loop import OutOfMemory
 from nestlib.training.seeding import epoch_order
 
 
@@ -191,6 +193,41 @@ def test_max_time_stops_before_the_limit(tiny_recipe, tmp_path, monkeypatch):
     assert time.monotonic() - begin < 3
     assert not result.finished and 0 < result.step < 9
     assert len(list((tmp_path / "checkpoints").glob("step-*.pt"))) == 1
+
+
+@pytest.mark.parametrize("at", [3, 9], ids=["within the run", "at its end"])
+def test_a_signal_within_an_evaluation_stops_at_its_next_batch(
+    tiny_recipe, tmp_path, monkeypatch, at
+):
+    """To look at many images may take minutes: a scheduler, or a sweep that was killed, does not
+    wait so long. The next call makes the row that is missing."""
+    sets, scored = load_sets(tiny_recipe), []
+    monkeypatch.setattr(classifier, "EVALUATION_BATCH", 30)
+
+    def begin(folder):
+        torch.manual_seed(0)
+        model = tiny_recipe.build_model(10)
+        trainer = Trainer(tiny_recipe, model, *sets, tmp_path / folder, torch.device("cpu"))
+        trainer.resume_together()
+        return trainer
+
+    whole = begin("whole").run(None, 300, False)
+    one_batch = classifier.score
+
+    def score(logits, labels):
+        scored.append(trainer.progress.step)
+        if scored.count(at) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return one_batch(logits, labels)
+
+    monkeypatch.setattr(classifier, "score", score)
+    for finished in (False, True):
+        trainer = begin("cut")
+        result = trainer.run(None, 300, False)
+        assert result.finished == finished and result.step == (9 if finished else at)
+        assert scored.count(at) == 2 or finished
+    assert result.history == whole.history and result.weights_sha256 == whole.weights_sha256
+    assert result.right == whole.right
 
 
 def test_evaluation_that_would_not_fit_is_left_to_the_next_call(tiny_recipe, tmp_path, monkeypatch):
@@ -389,6 +426,14 @@ WRONG = {
     "parameter 0, has taken": put(torch.tensor(-1.0), *MOMENTS, 0, "step"),
     "0 bytes do not say": put("", "right"),
     "faults are": put([1], "faults"),
+    "model, norm.weight holds NaN": put(lambda x: x.fill_(torch.nan), "model", "norm.weight"),
+    "ema, module.norm.weight is not finite": put(lambda x: x / 0, "ema", "module.norm.weight"),
+    "parameter 1, exp_avg holds NaN": put(lambda x: x.fill_(torch.nan), *MOMENTS, 1, "exp_avg"),
+    "parameter 0, has taken 9.0 steps": put(torch.tensor(9.0), *MOMENTS, 0, "step"),
+    "is of other parameters than": put(torch.ones(2), "optimizer", "param_groups", 0, "params"),
+    "row 0 of its history does not hold": put(1, "history", 0, 1),
+    "data, train has unknown keys more": put(1, "data", "train", "more"),
+    "data, test, images is a str": put("9", "data", "test", "images"),
     "data is a list": put([], "data"),
     "total_steps is a str": put("9", "total_steps"),
 }
@@ -433,25 +478,29 @@ def test_checkpoints_of_before_they_kept_their_data_go_on(stopped, tmp_path):
     build, states = stopped
     old = {"data", "total_steps", "faults", "right"}
     rewrite(tmp_path, {key: value for key, value in states[4].items() if key not in old})
-    (trainer := build()).resume()
+    with pytest.warns(UserWarning, match="does not say of which images it is: make sure"):
+        (trainer := build()).resume()
     assert trainer.progress.step == 4
     assert trainer.run(None, 300, False).weights_sha256 == whole_weights(build, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "kept", "here"),
+    ("change", "said"),
     [
-        (lambda s: s.select(torch.arange(64)), "96 train images", "64 train images"),
-        (lambda s: replace(s, images=s.images ^ 1), "96 train images", "96 train images"),
-        (lambda s: replace(s, labels=s.labels.flip(0)), "96 train images", "96 train images"),
-        (lambda s: replace(s, class_names=tuple("abcdefghij")), "0, 1, 2", "a, b, c"),
+        (lambda s: s.select(torch.arange(64)), r"it has 96 train images, here are 64;.* 9 steps,"),
+        (lambda s: replace(s, images=s.images ^ 1), "train images have fingerprint .*, here it is"),
+        (lambda s: replace(s, labels=s.labels.flip(0)), "train images have fingerprint"),
+        (lambda s: s.select(torch.arange(95, -1, -1)), "train images have fingerprint"),
+        (lambda s: replace(s, class_names=tuple("abcdefghij")), "train include 0, 1, 2.* a, b, c"),
+        (lambda s: replace(s, split="all"), "it has the splits train, test, here are all, test"),
     ],
+    ids=["fewer", "pixels", "labels", "order", "names", "split"],
 )
-def test_a_run_does_not_go_on_with_other_images(stopped, tmp_path, change, kept, here):
+def test_a_run_does_not_go_on_with_other_images(stopped, tmp_path, change, said):
     """With fewer it would never end."""
     build, _ = stopped
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    message = rf"on other images \(.*{kept}.*9 steps\), here are .*{here}.* steps: provide the same"
+    message = rf"a run on other images: .*{said}.*Provide the same images, or move {tmp_path} away"
     with pytest.raises(CheckpointError, match=message):
         build(change=change).resume()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
@@ -501,11 +550,55 @@ def test_a_stopped_run_refuses_a_folder_that_has_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "train_step", step)
     (tmp_path / "data" / "train" / "a").rename(tmp_path / "data" / "train" / "c")
     (tmp_path / "data" / "val" / "a").rename(tmp_path / "data" / "val" / "c")
-    with pytest.raises(CheckpointError, match=r"2 classes \(a, b.*here are .*\(b, c"):
+    with pytest.raises(CheckpointError, match=r"2 classes of train include a, here 2 include c"):
         run(recipe, tmp_path, **where)
     (tmp_path / "data" / "train" / "c").rename(tmp_path / "data" / "train" / "a")
     (tmp_path / "data" / "val" / "c").rename(tmp_path / "data" / "val" / "a")
     assert run(recipe, tmp_path, **where).summary["reported_epoch"] == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_stopped_run_refuses_pictures_of_equal_size_and_name(tmp_path, monkeypatch, split):
+    """The fingerprint of a folder is over names and sizes alone."""
+    recipe, step = small_folder_recipe(tmp_path), Trainer.train_step
+
+    def step_then_terminate(self, images, labels):
+        step(self, images, labels)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
+    where = {"data_dir": tmp_path / "data"}
+    assert run(recipe, tmp_path, **where) is None
+    monkeypatch.setattr(Trainer, "train_step", step)
+    path = tmp_path / "data" / split / "b" / "1.png"
+    whole = path.read_bytes()
+    for red in range(200, 256):  # until one is as long
+        Image.new("RGB", (40, 40), (red, 50, 50)).save(path)
+        if path.stat().st_size == len(whole):
+            break
+    assert path.stat().st_size == len(whole) and path.read_bytes() != whole
+    with pytest.raises(CheckpointError, match=rf"with another content here: {split}/b/1.png. Prov"):
+        run(recipe, tmp_path, **where)
+    path.write_bytes(whole)
+    os.utime(path, (1, 1))
+    assert run(recipe, tmp_path, **where).summary["reported_epoch"] == 2
+
+
+def test_the_order_and_the_labels_of_files_are_compared(tmp_path):
+    recipe = small_folder_recipe(tmp_path)
+    train_set, test_set = load_sets(recipe, data_dir=tmp_path / "data")
+
+    def build(images):
+        model = recipe.build_model(2)
+        return Trainer(recipe, model, images, test_set, tmp_path, torch.device("cpu"))
+
+    build(train_set).run(time.monotonic(), 300, False)
+    for other in (train_set.select(torch.arange(15, -1, -1)),
+                  replace(train_set, labels=train_set.labels.flip(0))):  # fmt: skip
+        assert other.fingerprint == train_set.fingerprint
+        with pytest.raises(CheckpointError, match="train images stand in another order or shards"):
+            build(other).resume()
+    build(train_set).resume()
 
 
 def test_batch_larger_than_the_set_is_refused(tiny_recipe, tmp_path):
@@ -565,3 +658,46 @@ def test_both_of_acols_classifiers_learn(tmp_path):
     trainer.run(None, 300, False)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert {name for name in before if name.startswith("classifier")} <= moved
+
+
+def test_a_first_step_that_outlasts_the_deadline_is_given_up(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "FIRST_SECONDS", 0)
+    model, sets = tiny_recipe.build_model(10), load_sets(tiny_recipe)
+    options = dict(run_dir=tmp_path, device=torch.device("cpu"), progress_bar=False)
+    with pytest.warns(UserWarning, match="first step of digits/tiny-.* was given up.*more time"):
+        result = train(tiny_recipe, model, *sets, deadline=time.monotonic(), **options)
+    assert (result.finished, result.step) == (False, 0)
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_a_backward_pass_is_given_up_too(monkeypatch):
+    clock = stopping.Clock(0, time.monotonic() + 60, 300, 1)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    with clock.watch([model]) as first:
+        loss = model(torch.ones(2, 4)).sum()
+        monkeypatch.setattr(stopping.time, "monotonic", lambda: clock.deadline + 1)
+        with pytest.raises(stopping.Overdue):
+            loss.backward()
+        with pytest.raises(stopping.Overdue), torch.no_grad():
+            model(torch.ones(2, 4))
+        first.close()
+        model(torch.ones(2, 4)).sum().backward()
+
+
+def test_a_watched_first_step_is_the_same(tiny_recipe, tmp_path):
+    found = []
+    for deadline in (None, time.monotonic() + 600):
+        torch.manual_seed(0)
+        model, sets = tiny_recipe.build_model(10), load_sets(tiny_recipe)
+        run_dir = tmp_path / str(deadline)
+        options = dict(run_dir=run_dir, device=torch.device("cpu"), progress_bar=False)
+        found.append(train(tiny_recipe, model, *sets, deadline=deadline, **options).weights_sha256)
+    assert found[0] == found[1]
+
+
+def test_a_step_that_does_not_fit_into_memory_names_what_would(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: torch.empty(10**15))
+    with pytest.raises(OutOfMemory, match=r"32 images does not fit .*; take a smaller batch_size"):
+        train(tiny_recipe, tiny_recipe.build_model(10), *load_sets(tiny_recipe), run_dir=tmp_path,
+              device=torch.device("cpu"), progress_bar=False)  # fmt: skip

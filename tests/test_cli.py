@@ -89,7 +89,8 @@ def test_names_and_defaults_are_the_librarys():
     defaults = {(name, p.name): p.default for name, c in commands.items() for p in c.params}
     assert defaults["shard", "shard_mb"] == SHARD_MB
     assert defaults["explain", "num_models"] == MODELS
-    assert options.parse_seconds(defaults["train", "rank_timeout"]) == RANK_TIMEOUT
+    limit = options.parse_seconds("--rank-timeout", defaults["train", "rank_timeout"])
+    assert limit == RANK_TIMEOUT
 
 
 def test_errors_name_options_as_they_are_typed():
@@ -191,7 +192,10 @@ def test_time_limit_has_its_own_exit_code(monkeypatch, capsys, tmp_path):
         (["train", "cifar10/nest_tyni"], "nest: no recipe 'cifar10/nest_tyni'; did you mean"),
         (["train", "cifar10/nest_tiny", "--set", "epoch=3"], "nest: no recipe field 'epoch'"),
         (["train", "cifar10/nest_tiny", "--device", "tpu"], "nest: device 'tpu' is not one of"),
-        (["train", "digits/nest_narrow", "--max-time", "soon"], "nest: 'soon' is not a time"),
+        (
+            ["train", "digits/nest_narrow", "--max-time", "soon"],
+            "nest: --max-time is 'soon', which is not",
+        ),
         (["train", "cifar10/nest_tiny", "--device", "cpu", "--data-dir", "absent"], "absent"),
         (
             ["score", "digits/nest_narrow"],
@@ -251,7 +255,62 @@ def test_explain_refuses_an_option_that_it_would_not_use(monkeypatch, capsys):
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400)]
 )
 def test_times(text, seconds):
-    assert options.parse_seconds(text) == seconds
+    assert options.parse_seconds("--max-time", text) == seconds
+
+
+# A command that stops before it does anything, and which of its options take numbers.
+NUMBERS = {
+    "train digits/nest_narrow": ("--seed", "--micro-batch"),
+    "shard imagenet --source x --out y": ("--shard-mb", "--processes"),
+    "export nest_tiny_cifar --onnx x.onnx": ("--num-classes", "--img-size"),
+    "export digits/nest_narrow": ("--seed",),
+    "push digits/nest_narrow --folder x": ("--seed",),
+    "submit digits/nest_narrow --dry-run": ("--nodes", "--gpus-per-node", "--cpus-per-rank"),
+    "sweep figure5 --board": ("--seeds", "--processes"),
+    "evidence --run": ("--only",), "evidence": ("--stage", "--minutes"),
+    "evidence --pack x": ("--transfer-mb", "--transfers"),
+    "evaluate digits/nest_narrow": ("--batch-size", "--limit", "--seed"),
+    "score digits/gan_nest_narrow": ("--samples", "--seed", "--noise-seed"),
+    "explain planted": ("--models",), "explain figure8": ("--limit", "--seed"),
+}  # fmt: skip
+
+
+def test_the_table_of_number_options_is_whole():
+    listed = {(words.split()[0], option) for words, names in NUMBERS.items() for option in names}
+    found = {
+        (name, next(opt for opt in parameter.opts if opt.startswith("--")))
+        for name, command in typer.main.get_command(cli.app).commands.items()
+        for parameter in command.params
+        if re.search(r"int|float", str(parameter.type_descriptor.annotation))
+    }
+    assert found == listed
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), [(words, option) for words, names in NUMBERS.items() for option in names]
+)
+def test_a_number_of_no_sense_names_its_option(monkeypatch, capsys, tmp_path, words, option):
+    """Infinity, words, more than any machine has, fewer than none."""
+    monkeypatch.chdir(tmp_path)
+    for value in ("nan", "inf", "1e400", "x", "", "-1", "9" * 30):
+        monkeypatch.setattr(sys, "argv", ["nest", *words.split(), f"{option}={value}"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr().err + str(end.value.code)
+        assert option in said, (value, said)
+        assert end.value.code == 2 or str(end.value.code).startswith("nest: "), (value, said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--max-time", "--checkpoint-every", "--rank-timeout"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-5m", "nan", "1e400", "9e99h", "999999999h", "1h30m", "5m5m", "9" * 99]
+)
+def test_a_time_of_no_sense_names_its_option(monkeypatch, capsys, tmp_path, option, text):
+    monkeypatch.chdir(tmp_path)
+    code, _ = run(monkeypatch, capsys, "train", "digits/nest_narrow", f"{option}={text}")
+    assert code.startswith(f"nest: {option} is '") and len(code) < 150, code
+    assert not list(tmp_path.iterdir())
 
 
 def test_profiles_are_named(monkeypatch, capsys):

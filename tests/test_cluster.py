@@ -92,13 +92,29 @@ def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "word",
+    ["time=9", "nodes=3", "gpus_per_node=3", "no-requeue", "array=1-5", "output=x", "=x", "", "x=",
+     "a b=c", "--partition=gpu", "x=y\nz"],
+)  # fmt: skip
+def test_an_option_of_slurm_that_would_break_the_job_is_refused(
+    monkeypatch, capsys, tmp_path, word
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "digits/nest_narrow", "--dry-run", f"--slurm={word}"]
+    code, _ = nest(monkeypatch, capsys, *words)
+    assert str(code).startswith("nest: --slurm "), code
+    assert cluster.parse_option("mem_per_cpu=4G") == ("mem-per-cpu", "4G")
+    assert cluster.parse_option("exclusive") == ("exclusive", True)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["imagenet/nest_tyni"], "no recipe 'imagenet/nest_tyni'; did you mean"),
         (["imagenet/nest_tiny", "--set", "epoch=3"], "no recipe field 'epoch'"),
         (["imagenet/nest_tiny", "--max-time", "3h"], "a job's limit is --time"),
-        (["imagenet/nest_tiny", "--time", "soon"], "'soon' is not a time that Slurm takes"),
-        (["imagenet/nest_tiny", "--time", "0"], "'0' is not a time to run in"),
+        (["imagenet/nest_tiny", "--time", "soon"], "--time is 'soon', which is not a time"),
+        (["imagenet/nest_tiny", "--time", "0"], "--time is '0', which is not a time to run in"),
         (["imagenet/nest_tiny", "--time", "4"], "a job of 4 min may get Slurm's signal"),
         (["figure5", "--nodes", "2"], "each run of figure5 takes one GPU"),
         (["digits/nest_narrow"], "there is no sbatch here"),

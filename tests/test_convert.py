@@ -86,6 +86,7 @@ def test_metadata_say_where_weights_come_from(checkpoint, tmp_path):
     assert json.loads(said.pop("model_options")) == {
         "num_classes": 5, "activation": "gelu_tanh", **NARROW
     }  # fmt: skip
+    assert len(said.pop("tensors_sha256")) == 64
     assert said == {
         "format": "pt", "source": "ckpt-39.flax", "nestlib": nestlib.__version__,
         "source_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),

@@ -3,7 +3,11 @@
 import io
 import math
 import os
+import pickle
 import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from torchvision.transforms import functional as v1
 from torchvision.transforms.v2 import functional as v2
 
 from nestbook.explorer.uploads import read_upload
-from nestlib.data import decoding
+from nestlib.data import decoding, opening
 from nestlib.data.datasets import load_dataset
 from nestlib.data.decoding import (
     CROP_AREA,
@@ -300,10 +304,11 @@ def test_a_huge_image_is_refused_before_it_is_decoded(photo, monkeypatch):
     small = encode(photo.resize((60, 40)))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 8000, 8, 2, 0, 0, 0))
     png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"")
-    for data in (declare(small, 9000, 8000), png):
+    for data, most in ((declare(small, 9000, 8000), "64,000,000"), (png, "4,194,304")):
         for read in (decode_image, decode_pixels):
             with pytest.raises(
-                OSError, match=r"x\.jpg \(it has 9000 x 8000 pixels; the limit is 64,000"
+                OSError,
+                match=rf"x\.jpg \(it has 9000 x 8000 pixels; the limit is {most} .*; resize it",
             ):
                 read(data, "x.jpg")
     with pytest.raises(OSError, match=r"x\.jpg \(Image size \(4225000000 pixels\)"):
@@ -359,3 +364,124 @@ def test_narrow_images_need_no_more_memory_than_a_photo(shape, monkeypatch):
 
     photo = most(Image.new("RGB", (500, 375), "red"))
     assert most(Image.new("RGB", shape, "red")) <= 20 * photo
+
+
+FLAT = Image.new("RGB", (2000, 1875), "red")  # 3.75 million pixels
+LARGE = {
+    "jpeg": encode(FLAT, quality=95, subsampling=0),
+    "jpeg of 24 million": encode(Image.new("RGB", (6000, 4000), "red")),
+    "progressive": encode(FLAT, quality=95, subsampling=0, progressive=True),
+    "png": encode(FLAT.resize((2048, 2048)), "png"),
+    "rgba": encode(FLAT.resize((2048, 2048)).convert("RGBA"), "png"),
+    "grey, alpha": encode(FLAT.resize((2048, 2048)).convert("LA"), "png"),
+    "tiff": encode(FLAT.resize((2048, 2048)).convert("CMYK"), "tiff", compression="tiff_deflate"),
+    "narrow": encode(FLAT.resize((60, 62_000)), "png"),
+}
+MEASURE = """
+import io, sys, pickle
+import numpy as np, torch
+from nestlib.data.decoding import *
+torch.set_num_threads(1)
+files = pickle.load(sys.stdin.buffer)
+ways = (
+    lambda d: random_crop(decode_pixels(d, "x"), 224, np.random.default_rng(1)),
+    lambda d: centre_crop(decode_image(d, "x"), 224),
+    lambda d: squeeze(decode_image(d, "x"), 224),
+)
+def status(key):
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(key))
+def peak(way, data):
+    open("/proc/self/clear_refs", "w").write("5")
+    before = status("VmRSS")
+    way(data)
+    return status("VmHWM") - before
+for name, data in files.items():
+    print(name, *(peak(way, data) for way in ways), sep="\\t")
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="asks Linux")
+def test_no_image_takes_more_than_20_times_the_memory_of_a_photo(photo):
+    """By the peak of resident memory, in a process that has read small images of each kind."""
+    small = {f"small {k}": encode(photo.resize((40, 30)), k) for k in ("jpeg", "png", "tiff")}
+    files = small | {"photo": encode(photo.resize((500, 375)), quality=95)} | LARGE
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "0"}
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE], input=pickle.dumps(files), env=environment,
+        capture_output=True, check=True,
+    ).stdout.decode()  # fmt: skip
+    peaks = {name: list(map(int, kb)) for name, *kb in (r.split("\t") for r in out.splitlines())}
+    normal = max(peaks["photo"])  # kB
+    assert 700 < normal < 4000
+    worst = {name: max(peaks[name]) / normal for name in LARGE}
+    assert max(worst.values()) <= 20, worst
+
+
+def test_a_large_jpeg_is_decoded_at_a_half_and_an_ordinary_one_as_it_is(photo, monkeypatch):
+    data = encode(photo, quality=95)
+    with Image.open(io.BytesIO(data)) as half:
+        half.draft(None, (300, 200))
+        expected = np.asarray(half.convert("RGB"))
+    monkeypatch.setattr(opening, "MOST_DECODED", 600 * 400 - 1)
+    assert expected.shape == (200, 300, 3)
+    np.testing.assert_array_equal(decode_image(data, "x"), expected)
+    np.testing.assert_array_equal(decode_pixels(data, "x").permute(1, 2, 0), expected)
+    monkeypatch.setattr(opening, "MOST_DECODED", 600 * 400)
+    assert decode_image(data, "x").size == (600, 400)
+
+
+def test_images_in_bands_are_those_of_one_piece(photo, monkeypatch):
+    image = photo.convert("RGBA")
+    image.putalpha(photo.convert("L"))
+    for data in (encode(image, "png"), encode(image.convert("LA"), "png")):
+        whole = np.asarray(decode_image(data, "x"))
+        with monkeypatch.context() as patch:
+            patch.setattr(decoding, "BAND", 7 * 600)
+            np.testing.assert_array_equal(decode_image(data, "x"), whole)
+            np.testing.assert_array_equal(decode_pixels(data, "x").permute(1, 2, 0), whole)
+            patch.setattr(decoding, "MOST_KEPT", 1000)
+            halved = Image.fromarray(whole).reduce(2)
+            np.testing.assert_array_equal(decode_image(data, "x"), halved)
+
+
+def test_what_would_take_too_long_or_too_much_is_refused_by_name(photo, monkeypatch):
+    texts = b"".join(chunk(b"zTXt", b"a\0\0" + zlib.compress(b"b")) for _ in range(17))
+    values = np.zeros((4, 4, 3), np.uint8)
+    tiled = io.BytesIO(encode(photo, "tiff"))
+    with Image.open(tiled) as image:
+        image.tag_v2[322] = image.tag_v2[323] = 30_000
+        image.tag_v2.tagtype |= {322: 4, 323: 4}
+        with pytest.raises(Image.DecompressionBombError, match="30000 x 30000"):
+            opening._check_tiles(image)
+    monkeypatch.setattr(opening, "MOST_SCANS", 5)
+    for data, reason in (
+        (png_of(values, 2, 8, texts), "it has 17 compressed texts; the limit is 16"),
+        (encode(FLAT, progressive=True), "it has 10 scans; the limit is 5"),
+        (encode(Image.new("L", (70_000, 1)), "png"), "it has 70,000 pixels along an edge"),
+        (bytes(2**25 + 1), "it has 33,554,433 bytes; the limit is 33,554,432"),
+    ):
+        for read in (decode_image, decode_pixels):
+            with pytest.raises(OSError, match=rf"cannot read image x \({reason}.*\); resize it"):
+                read(data, "x")
+    monkeypatch.setattr(opening, "MOST_SCANS", 500)
+    with pytest.raises(OSError, match=r"\(it is a progressive JPEG of 8000 x 8000 .*; resize it"):
+        decode_pixels(declare_progressive(8000, 8000), "x")
+    assert decode_image(encode(FLAT, progressive=True), "x").size == (1000, 938)
+
+
+def declare_progressive(width: int, height: int) -> bytes:
+    data = encode(Image.new("RGB", (60, 40)), progressive=True)
+    frame = data.index(b"\xff\xc2")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def test_32_bit_greys_below_256_are_not_black():
+    values = np.arange(256, dtype=np.int32).reshape(16, 16)
+    data = encode(Image.fromarray(values), "tiff")
+    np.testing.assert_array_equal(np.asarray(decode_image(data, "x"))[..., 0], values)
+    assert read_upload(data, "x").said == ["grey turned into RGB"]
+
+
+def test_an_upload_says_that_it_was_read_smaller():
+    upload = read_upload(LARGE["jpeg of 24 million"], "x.jpg")
+    assert upload.said == ["6000 x 4000 pixels read as 1500 x 1000"]

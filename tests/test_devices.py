@@ -6,7 +6,7 @@ import torch
 from nestbook.sweeps import devices as sweep_devices
 from nestlib.files import is_held
 from nestlib.training import devices
-from nestlib.training.devices import DeviceError, Ranks, resolve_device
+from nestlib.training.devices import DeviceError, Ranks, count_ranks, resolve_device
 
 
 def fail(message):
@@ -108,3 +108,12 @@ def test_a_store_that_restarted_ranks_would_share_is_named(monkeypatch, shared, 
         devices._warn_of_shared_store()
     found = [str(w.message) for w in caught]
     assert any("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in text for text in found) == warned
+
+
+@pytest.mark.parametrize("text", ["two", "-1", "0", "1.5", "9" * 20])
+def test_a_number_of_ranks_that_is_none_names_its_variable(monkeypatch, text):
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(DeviceError, match=f"WORLD_SIZE is '{text}', must be a whole number from 1"):
+        count_ranks()
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert count_ranks() == 1

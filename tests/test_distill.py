@@ -101,9 +101,14 @@ def test_teacher_learns_nothing_and_stays_in_evaluation_mode(tiny_recipe, tmp_pa
         trainer.train_step(train_set.images[:32], train_set.labels[:32])
     trainer.evaluate()
     trainer.train_step(train_set.images[:32], train_set.labels[:32])
-    assert not any(module.training for module in trainer.teacher.model.modules())
-    assert student.training and all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    teacher = trainer.teacher.model
+    assert not any(module.training for module in teacher.modules())
+    assert student.training and all(p.grad is None for p in teacher.parameters())
+    for one in (teacher, model):
+        assert all(torch.equal(before[name], value) for name, value in one.state_dict().items())
+    # The caller's own model stays as it was: it may be trained elsewhere.
+    assert all(module.training for module in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def build_batch_norm_teacher() -> nn.Module:

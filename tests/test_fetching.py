@@ -192,6 +192,19 @@ def test_least_recently_used_go_first(server, cache):
     assert not kept[1] and kept[0]  # the table, used before them all, goes too
 
 
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_clock_that_was_set_back_blocks_no_cache(tmp_path, hours):
+    """What other times left, then of the future, made a file bad for ever, and the cache full."""
+    old, note = tmp_path / ".shard.tar.part", tmp_path / "shard.bad"
+    for path in (old, note):
+        path.write_bytes(b"x" * 10)
+        os.utime(path, (time.time() + 3600 * hours,) * 2)
+    small = Cache(tmp_path, 20)
+    small._raise_if_bad(tmp_path / "shard.tar")
+    assert not note.exists()
+    assert small._make_room(15, tmp_path / ".other.tar.part") and not old.exists()
+
+
 def test_a_shard_larger_than_the_cache_is_an_error(server, monkeypatch):
     monkeypatch.setenv("NESTLIB_CACHE_GB", "0.000005")
     with pytest.raises(ValueError, match="is limited to 5e-06 GB; raise NESTLIB_CACHE_GB, or set"):
@@ -436,3 +449,42 @@ def test_what_is_no_address_is_said_at_once(address, monkeypatch):
     monkeypatch.setattr(fetching.time, "sleep", lambda seconds: pytest.fail("tried again"))
     with pytest.raises(Unreachable, match="is not an address; give http://host/folder"):
         load(address)
+
+
+def test_a_full_disk_of_the_cache_blames_no_image(server, monkeypatch):
+    data = load(server.url, skip_limit=1000)
+    hold = fetching._writing
+
+    @contextmanager
+    def full(part):
+        with hold(part):
+            yield
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_writing", full)
+    with pytest.raises(OSError, match=r"the cache .* cannot keep a file .*No space.*NESTLIB_CACHE"):
+        read(data)
+    assert not data.faults.found
+
+
+def test_what_a_killed_process_left_of_a_file_makes_room(server, cache):
+    index = load(server.url).index
+    shard = index.shards[0]
+    size = sum(each for _, each, _ in fetching._list_files(cache)) + shard.size
+    (cache / f".{shard.sha256[:16]}-{shard.name}.{'0' * 32}.part").write_bytes(bytes(shard.size))
+    path = Cache(cache, size).get(index.url(shard.name), shard.sha256, shard.size)
+    assert path.stat().st_size == shard.size and not list(cache.glob(".*.part"))
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "1e-12", "1 GB"])
+def test_a_senseless_limit_of_the_cache_is_named(server, monkeypatch, given):
+    monkeypatch.setenv("NESTLIB_CACHE_GB", given)
+    with pytest.raises(ValueError, match=r"NESTLIB_CACHE_GB is .*; give a number of GB, more"):
+        load(server.url)
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "~nobody-of-this-name/x"])
+def test_a_cache_that_cannot_be_made_is_named(server, monkeypatch, place):
+    monkeypatch.setenv("NESTLIB_CACHE", place)
+    with pytest.raises(OSError, match=f"the cache {place} cannot be made .*set NESTLIB_CACHE"):
+        load(server.url)

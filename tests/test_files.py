@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from nestlib import files
 from nestlib.files import Held, hold, is_held, open_atomically
 from nestlib.runs.run import carry_out
 
@@ -122,3 +123,23 @@ def test_an_older_filelock_locks_as_well(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "lock")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize("made_again", [True, False])
+def test_a_lock_whose_file_is_replaced_meanwhile_is_taken_anew(tmp_path, monkeypatch, made_again):
+    """A run's folder is moved away as another process has opened the lock in it: both would hold
+    a file of one name."""
+    path, lock = tmp_path / "run" / "lock", files._lock
+
+    def replaced(handle, path, wait=False):
+        monkeypatch.setattr(files, "_lock", lock)
+        path.parent.rename(tmp_path / "away")
+        if made_again:
+            path.parent.mkdir()
+            path.touch()
+        return lock(handle, path, wait)
+
+    monkeypatch.setattr(files, "_lock", replaced)
+    with hold(path):
+        assert is_held(path) and not is_held(tmp_path / "away" / "lock")
+    assert not is_held(path)

@@ -2,10 +2,12 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
@@ -183,9 +185,59 @@ def test_reference_features_are_kept_by_content(digits, tmp_path):
         score_samples(one_hot(40), digits, network, **(options | change))
     score_samples(one_hot(40), load_dataset("digits", "train", num_images=150), network, **options)
     assert len(list(tmp_path.iterdir())) == 4
-    path.write_bytes(path.read_bytes()[:50])  # damaged: computed anew
-    assert score_samples(one_hot(40), digits, network, **options) == first
-    assert len(list(tmp_path.iterdir())) == 4
+    whole = path.read_bytes()
+    flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    for damaged in (whole[:50], flipped, save({"other": torch.zeros(100, 4)})):
+        path.write_bytes(damaged)  # computed anew
+        assert score_samples(one_hot(40), digits, network, **options) == first
+        assert len(path.read_bytes()) == len(whole) and len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_full_disk_costs_no_score(digits, tmp_path, caplog):
+    place = tmp_path / "file"
+    place.touch()  # where a folder is needed
+    network, options = FirstPixels(), {"num_reference": 100}
+    first = score_samples(one_hot(40), digits, network, **options)
+    assert score_samples(one_hot(40), digits, network, cache_dir=place, **options) == first
+    assert "cannot keep the reference's features" in caplog.text
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (torch.full((9, 2), NAN), "features of image 0 hold NaN"),
+        (torch.tensor([[0.0, 1], [2, float("inf")]]), "features of image 1 hold NaN, infinity"),
+        (torch.full((9, 2), 1e200, dtype=torch.float64), "more than 1e"),
+        (torch.zeros(9), r"features are torch.float32 \(9,\); give"),
+        (torch.zeros(9, 2, dtype=torch.int64), "features are a Tensor; give"),
+        (None, "features are a NoneType; give"),
+    ],
+)
+def test_features_that_have_no_distance_are_named(features, reason):
+    with pytest.raises(ValueError, match=reason):
+        compute_statistics(features)
+
+
+def test_bad_scores_are_named(digits):
+    good = compute_statistics(torch.randn(9, 2))
+    for other in (compute_statistics(torch.randn(9, 3)), replace(good, mean=good.mean * NAN)):
+        with pytest.raises(ValueError, match=r"statistics of features \(2,\) and .* no distance"):
+            frechet_distance(good, other)
+    for samples in (one_hot(40).float(), one_hot(40)[:, :1], one_hot(40)[0], None):
+        with pytest.raises(ValueError, match="samples are"):
+            score_samples(samples, digits, FirstPixels())
+    for seed in (-1, 2**32, 1.5, True):
+        with pytest.raises(ValueError, match="seed is"):
+            score_samples(one_hot(40), digits, FirstPixels(), seed=seed)
+    model = create_generator("sagan_convnet", img_size=16, base_channels=2, latent_dim=4)
+    for wrong in ({"count": 0}, {"count": 2.5}, {"seed": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
+            generate(model, **{"count": 2, "seed": 0} | wrong)
+    with pytest.raises(ValueError, match="images hold NaN"):
+        to_bytes(torch.full((1, 3, 2, 2), NAN))
 
 
 def test_too_few_images_are_refused(digits):

@@ -320,13 +320,18 @@ WHOLE = r"one of the model's 5: 0 to 4"
         (2.0, "class 2.0 is not a whole number"),
         (True, "class True is not a whole number"),
         ([1.2, 1.9], r"class 1\.2\d* is not a whole number"),
-        ([True, 2], "hold a bool"),
+        ([True, 2], "class True is not a whole number"),
+        ([2, np.True_], "class .*True.* is not a whole number"),
+        ([torch.tensor(1.5), 1], "is not a whole number"),
         (float("nan"), "class nan is not a whole number"),
         (torch.tensor([True, False]), "class True is not a whole number"),
         (np.array([0.0, 1.0]), "class 0.0 is not a whole number"),
-        (2**70, f"classes {2**70} are not whole numbers, each {WHOLE}"),
-        ("cat", "classes 'cat' are not whole numbers"),
-        ([[0, 1], [2]], "are not whole numbers"),
+        (2**70, f"class {2**70} is not {WHOLE}"),
+        (np.array([2**64 - 1, 0], np.uint64), f"class {2**64 - 1} is not {WHOLE}"),
+        ("cat", "class 'cat' is not a whole number"),
+        ([[0, 1], [2]], r"class \[0, 1\] is not a whole number"),
+        ([[0, 1]], r"classes have shape \(1, 2\)"),
+        (torch.tensor([0, 1], device="meta"), "classes cannot be read"),
         ([], r"classes have shape \(0,\)"),
         (np.array([0, 255], np.uint8), "class 255 is not one"),
     ],
@@ -343,6 +348,14 @@ def test_whole_numbers_of_any_width_are_classes(dtype):
     assert torch.equal(
         cam(model, images, torch.tensor([4, 1], dtype=dtype)), cam(model, images, [4, 1])
     )
+
+
+@pytest.mark.parametrize(
+    "classes", [np.array([4, 1], ">i4"), [np.int64(4), torch.tensor(1)], range(4, -1, -3)]
+)
+def test_whole_numbers_of_any_kind_are_classes(classes):
+    model, images = build(), torch.randn(2, 3, 16, 16).double()
+    assert torch.equal(cam(model, images, classes), cam(model, images, [4, 1]))
 
 
 ONE_NAN = torch.zeros(2, 3, 16, 16).double()

@@ -5,6 +5,7 @@ import pytest
 from test_accuracy import read_folder, save_classes
 from test_localizations import write_boxes
 
+from nestbook.evaluations import imagenet_boxes
 from nestbook.evaluations.imagenet_boxes import FOLDERS, load_imagenet_boxes
 
 OTHER = "n00000001"
@@ -123,4 +124,46 @@ def test_a_file_of_an_unknown_encoding_is_named(images):
     write_all(images, images.root / "bbox" / "val")
     (images.root / "bbox" / "val" / "03.xml").write_text('<?xml version="1.0" encoding="no"?><a/>')
     with pytest.raises(ValueError, match=r"03\.xml is not an annotation of boxes"):
+        load_imagenet_boxes(images, 50)
+
+
+def test_a_file_of_another_picture_is_told(images, caplog):
+    """Its boxes may be those of that picture; a file of the same proportions is not told."""
+    width, height = images.read_image(3).size
+    write_all(images, images.root / "bbox" / "val", (0, 0, 2, 2), (2 * width, 2 * height))
+    for index in range(len(images)):
+        w, h = images.read_image(index).size
+        write_boxes(
+            images.root / "bbox" / "val", f"{index:02}", (2 * w, 2 * h),
+            [(wnid_of(images, index), (0, 0, 2, 2))],
+        )  # fmt: skip
+    load_imagenet_boxes(images, 50)
+    assert not caplog.text
+    write_boxes(
+        images.root / "bbox" / "val",
+        "03",
+        (width, 3 * height),
+        [(wnid_of(images, 3), (0, 0, 2, 2))],
+    )
+    load_imagenet_boxes(images, 50)
+    assert "other proportions than the pictures have: 1 of 12, such as" in caplog.text
+    assert "03.xml is of" in caplog.text
+
+
+def test_files_of_any_size_are_refused(images, monkeypatch):
+    """By bytes, by boxes, and those that declare entities, whose text has any length."""
+    folder = images.root / "bbox" / "val"
+    write_all(images, folder)
+    text = (folder / "02.xml").read_text()
+    (folder / "02.xml").write_text(f'<!DOCTYPE a [<!ENTITY e "x">]>{text}')
+    with pytest.raises(ValueError, match=r"02\.xml is not .*it declares a document type"):
+        load_imagenet_boxes(images, 50)
+    (folder / "02.xml").write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet_boxes, "XML_BYTES", 100)
+        with pytest.raises(ValueError, match=r"00\.xml is not .*bytes, more than 100"):
+            load_imagenet_boxes(images, 50)
+    monkeypatch.setattr(imagenet_boxes, "MOST_BOXES", 1)
+    write_boxes(folder, "02", (100, 200), [(wnid_of(images, 2), (0, 0, 9, 9))] * 2)
+    with pytest.raises(ValueError, match=r"02\.xml has 2 boxes; the limit is 1"):
         load_imagenet_boxes(images, 50)

@@ -24,6 +24,7 @@ from nestlib.data import layouts
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import find_dataset, load_dataset
 from nestlib.data.folders import class_order, list_tree
+from nestlib.data.imagenet_val import read_solution
 
 REAL = Path(__file__).parents[1] / ".." / "shared" / "data"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -427,10 +428,10 @@ def test_faults_of_tiny_imagenets_table_are_named(tiny_official, caplog):
 
     whole = load(rows)
     assert same(whole, load(["", *(row.replace("\t", "  ") for row in rows), " "]))
-    with pytest.raises(ValueError, match=r"line 3, is 'val_7\.JPEG', not a file and its wnid"):
+    with pytest.raises(ValueError, match=r"line 3: 'val_7\.JPEG' is no file and wnid"):
         load([*rows[:2], "val_7.JPEG", *rows[2:]])
     with pytest.raises(
-        ValueError, match=r"val_annotations\.txt, line 201, names val_\d+\.JPEG again"
+        ValueError, match=r"val_annotations\.txt, line 201: names val_\d+\.JPEG again"
     ):
         load([*rows, rows[5]])
     save(tiny_official / "val" / "images" / "other.JPEG", 0, (64, 64))
@@ -552,7 +553,7 @@ def test_faults_in_a_tree_are_named(cifar_tree):
     with pytest.raises(ValueError, match=r"class folder .*deer holds no image.*remove the folder"):
         load_dataset("cifar10", "train", data_dir=cifar_tree)
     bad.parent.rmdir()
-    with pytest.raises(ValueError, match=r"cifar10 has 10 classes, but .* have 9 \(airplane,.*"):
+    with pytest.raises(ValueError, match=r"cifar10 has 10 classes, but .* have 9 \('airplane',.*"):
         load_dataset("cifar10", "train", data_dir=cifar_tree)
 
 
@@ -636,3 +637,45 @@ def test_a_copy_beside_the_images_of_tiny_imagenet_has_no_number(tiny_official):
     wnids.write_bytes(b"\xef\xbb\xbf" + wnids.read_bytes())
     after = load_dataset("tiny_imagenet", "train", data_dir=tiny_official)
     assert after.class_ids == before.class_ids and torch.equal(after.images, before.images)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("a,n1\na,n2", "line 3, .*a is of n1 in an earlier line, here n2"),
+        ("a,../x", "line 2, .*'a' is of class '../x'"),
+        ("a,.", "line 2, .*'a' is of class '.'"),
+        (",n1", "line 2, .*'' is of class 'n1'"),
+        ("a", "line 2, does not tell"),
+        ("a,", "line 2, does not tell"),
+    ],
+)
+def test_a_wrong_line_of_kaggles_table_is_named(tmp_path, lines, reason):
+    table = tmp_path / "LOC_val_solution.csv"
+    table.write_text(f"ImageId,PredictionString\n{lines}\n")
+    with pytest.raises(OSError, match=rf"LOC_val_solution\.csv, {reason}"):
+        read_solution(table)
+    table.write_bytes(b"ImageId,PredictionString\na\xff,n1\n")
+    with pytest.raises(OSError, match=r"LOC_val_solution\.csv is not text in UTF-8"):
+        read_solution(table)
+
+
+def test_kaggles_table_as_people_save_it(tmp_path):
+    table = tmp_path / "LOC_val_solution.csv"
+    for text in (
+        "\ufeffImageId,PredictionString\r\n\r\na,n1 1 2 3 4 n1 5 6 7 8 \r\nb,n2 0 0 1 1\r\n",
+        'PredictionString,more,ImageId\n"n1 1 2 3 4",,a\nn2,x, b \nn2,y,b\n',
+    ):
+        table.write_bytes(text.encode())
+        assert read_solution(table) == {"a": "n1", "b": "n2"}
+
+
+def test_tiny_imagenets_table_as_people_save_it(tiny_official):
+    """With a byte order mark, a heading, and names that hold spaces."""
+    table, images = tiny_official / "val" / "val_annotations.txt", tiny_official / "val" / "images"
+    plain = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    (images / "val_0.JPEG").rename(images / "val 0.JPEG")
+    rows = table.read_text().replace("val_0.JPEG", "val 0.JPEG")
+    table.write_text(f"\ufeffFile\tWnid\tx0\ty0\tx1\ty1\r\n{rows}")
+    saved = load_dataset("tiny_imagenet_200", "test", data_dir=tiny_official)
+    assert sorted(saved.labels.tolist()) == sorted(plain.labels.tolist())

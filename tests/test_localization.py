@@ -219,3 +219,37 @@ def test_shares_of_an_image_are_not_taken_for_pixels():
     with pytest.raises(ValueError, match="shares of an image"):
         iou([0, 0, 0.3, 0.3], [0.5, 0.5, 1, 1])
     assert iou([0, 0, 1, 1], [0, 0, 1, 1]) == 1  # whole numbers are pixels
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [[[0, 0, 2**26, 9]]] * 2, [[[0, 0, 9, 1e300]]] * 2, np.array(BOX, object),
+        np.ma.masked_equal(BOX, 9), [[[0, 0, 9, 9]], [[0, 0, 9]]], torch.tensor(BOX, device="meta"),
+        None, "boxes",
+    ],
+)  # fmt: skip
+def test_boxes_without_an_exact_area_or_values_are_named(boxes):
+    """Areas of infinity have an IoU of NaN, which counted as a miss."""
+    with pytest.raises(ValueError, match="boxes"):
+        score_localization(boxes, BOX, [True, True], [0.5])
+    with pytest.raises(ValueError, match="truth_boxes"):
+        score_localization(BOX, boxes, [True, True], [0.5])
+
+
+def test_tensors_of_any_kind_are_boxes():
+    plain = score_localization(BOX, BOX, [True, False], [0.5])
+    for boxes in (torch.tensor(BOX).bfloat16(), torch.tensor(BOX).float().requires_grad_()):
+        assert score_localization(boxes, boxes, [True, False], [0.5]) == plain
+
+
+def test_boxes_that_do_not_pair_and_sizes_that_are_none_are_named():
+    with pytest.raises(ValueError, match=r"boxes \(3, 4\) and truth \(2, 4\) do not broadcast"):
+        iou(np.zeros((3, 4)), np.zeros((2, 4)))
+    for size in ((0, 8), (8.5, 8), (10**5, 10**5), (2**70, 1), 8, None, "88"):
+        with pytest.raises(ValueError, match=r"image_size .* is not a size|image_size cannot be"):
+            maps_of_boxes(BOX, size, (8, 8))
+        with pytest.raises(ValueError, match=r"map_size .* is not a size|map_size cannot be"):
+            maps_of_boxes(BOX, (64, 64), size)
+    with pytest.raises(ValueError, match="here N = 1 or more"):
+        maps_of_boxes(np.zeros((0, 1, 4)), (64, 64), (8, 8))

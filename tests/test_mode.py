@@ -21,7 +21,7 @@ from nestlib.metrics.cost import count_gflops, make_input
 from nestlib.metrics.features import ClassifierFeatures
 from nestlib.metrics.generation import generate
 from nestlib.models import NesT, create_generator, create_model
-from nestlib.models.mode import running_mode
+from nestlib.models.mode import keeping_state, running_mode
 
 IMAGES = torch.zeros(2, 3, 16, 16)
 
@@ -161,3 +161,34 @@ def test_mode_is_every_modules_own_again_after_an_error(training):
         assert {module.training for module in model.modules()} == {training}
         raise ValueError("inside")
     assert [module.training for module in model.modules()] == [True, True, False]
+
+
+def test_a_train_of_its_own_that_fails_midway_leaves_the_mode():
+    class Failing(nn.Sequential):
+        def train(self, mode=True):
+            self[0].train(mode)
+            raise ValueError("midway")
+
+    model = Failing(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match="midway"), running_mode(model, training=False):
+        pytest.fail("it went on")
+    assert [module.training for module in model.modules()] == [True] * 3
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [True, False])
+def test_buffers_that_a_pass_puts_others_in_place_of_come_back(made_in_inference_mode):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x):
+            self.count = self.count + 1
+            return x
+
+    with torch.inference_mode(made_in_inference_mode):
+        model = Counting()
+    own = model.count
+    with keeping_state(model):
+        model(torch.zeros(1))
+    assert model.count is own and own.item() == 0

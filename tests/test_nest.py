@@ -321,6 +321,19 @@ def test_a_trace_of_the_decoder_takes_any_batch_size(unsampling):
     torch.testing.assert_close(graph(noise), decoder(noise))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_a_new_head_keeps_the_old_ones_mode_and_type(num_classes, training):
+    """Of a model whose head is kept in fp32 too, and with another device as torch's default."""
+    model = small().to(torch.bfloat16).train(training)
+    model.head.float()
+    with torch.device("meta"):
+        model.reset_classifier(num_classes)
+    assert {module.training for module in model.modules()} == {training}
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert {p.dtype for p in model.head.parameters()} == ({torch.float32} if num_classes else set())
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_new_head_keeps_device_and_type(dtype):
     model = small().to(dtype)
@@ -329,6 +342,10 @@ def test_a_new_head_keeps_device_and_type(dtype):
     model = small().to("meta")
     model.reset_classifier(3)
     assert {p.device.type for p in model.parameters()} == {"meta"}
+    frozen = small().requires_grad_(False)
+    frozen.reset_classifier(3)
+    trained = [name for name, p in frozen.named_parameters() if p.requires_grad]
+    assert trained == ["head.weight", "head.bias"]
     with pytest.raises(ValueError, match=r"num_classes is -1, .*at least 0"):
         model.reset_classifier(-1)
 

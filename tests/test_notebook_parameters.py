@@ -71,6 +71,7 @@ def test_known_parameters_pass():
         ("seeds = float('inf')", "parameter 'seeds' must be int, got inf"),
         ("rate = float('nan')", "parameter 'rate' is nan, which must be 0 or more"),
         ("rate = float('-inf')", "parameter 'rate' is -inf, which must be 0 or more"),
+        ("seeds = 1" + "0" * 400, "parameter 'seeds' is 1000.*, which must be 1 to 1,000"),
         ("rate = -0.5", "parameter 'rate' is -0.5, which must be 0 or more"),
     ],
 )

@@ -22,6 +22,7 @@ from nestbook.report.overview import (
 )
 from nestbook.sweeps.plans import plan
 from nestlib.recipes.named import get_recipe
+from nestlib.recipes.recipe import to_dict
 from nestlib.records import Record, Store, open_store
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,7 @@ def made_record(store, recipe, seed, top1):
     like = store.find("cifar10/nest_narrow-s0-8a3e1ba5")
     run = replace(recipe, seed=seed)
     summary = like.summary | {"test/top1": top1}
-    return Record(run.run_id, "train", like.recipe | {"seed": seed}, like.environment, summary)
+    return Record(run.run_id, "train", to_dict(run), like.environment, summary)
 
 
 def test_a_records_number_comes_with_n_and_hardware(store, tmp_path):

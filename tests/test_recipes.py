@@ -172,6 +172,10 @@ def test_appendix_a4s_settings():
         ({"generator_options": {"dim": 3}}, r"has no option \['dim'\]; it takes .*'latent_dim'"),
         ({"discriminator_options": {"channel_base": 8}}, "channel_base 8 must be at least"),
         ({"image_size": 48}, "make images of 16, 32, 64 pixels"),
+        (
+            {"generator": "sagan_convnet", "image_size": 128, "num_samples": 100_000},
+            "num_samples is 100000, must be at most 30,517 of image_size 128",
+        ),
     ],
 )
 def test_impossible_gans_say_what_would_be_possible(changes, message):
@@ -228,6 +232,8 @@ def test_unknown_name_lists_near_ones():
         ("digits/gan_nest_narrow", "discriminator_options.blur=beta", r"no option \['blur'\]; it"),
         ("digits/gan_nest_narrow", "generator_options.img_size=8", "without img_size"),
         ("digits/gan_nest_narrow", "num_samples=1000000000", "num_samples is 1000000000, must be"),
+        ("digits/gan_nest_narrow", "generator_options.embed_dims=[1]", "no option .'embed_dims'"),
+        ("digits/nest_narrow", "dataset_options.a=1", "dataset_options: no option of digits 'a'"),
         ("digits/gan_nest_narrow", "flip=1", "flip is 1, must be true or false"),
         ("digits/gan_nest_narrow", "diff_augment=color,color", "names a policy twice"),
     ],

@@ -92,6 +92,89 @@ def test_wrong_fields_are_named_and_nothing_is_to_be_deleted(store, changes, rea
     assert "delete" not in str(raised.value)
 
 
+def real(store, name="cifar10/nest_narrow-s0-8a3e1ba5"):
+    """A committed record's values and its file in the test's own store."""
+    committed = open_store(find_project_root()).committed / f"{name}.json"
+    path = store.local / f"{name}.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(committed.read_bytes())
+    return path, json.loads(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "reason"),
+    [
+        ("summary", {"test/top1": 101}, "summary, test/top1 is 101, must be a number of"),
+        ("summary", {"test/top1": "96"}, "summary, test/top1 is '96', must be a number"),
+        ("summary", {"train_seconds": -1}, "summary, train_seconds is -1"),
+        ("summary", {"weights_sha256": "0"}, "summary, weights_sha256 is '0', must be a text"),
+        ("summary", {"test/right": "/w=="}, "test/right is not of the 10000 images"),
+        ("environment", {"finished": "soon"}, "environment, finished is 'soon', must be a text of"),
+        ("environment", {"probe": [1.0]}, "environment, probe has 1 items, must have 8"),
+        ("environment", {"data": {"test": {"images": 0}}}, "environment, data, test, images is 0"),
+        ("recipe", {"epochs": 11}, "its recipe is that of another run, cifar10/nest_narrow-s0-"),
+        ("recipe", {"seed": 1}, "its recipe is that of another run, cifar10/nest_narrow-s1-"),
+        ("recipe", {"evaluate_every": True}, "recipe, evaluate_every is True"),
+        ("recipe", {"speed": 1}, "its recipe has 'speed', which recipes do not have"),
+    ],
+)
+def test_a_value_that_no_run_leaves_is_named(store, part, changes, reason):
+    path, values = real(store)
+    path.write_text(json.dumps(values | {part: values[part] | changes}))
+    with pytest.raises(RecordError, match=f"{path.name} is not a record .*{reason}"):
+        load_record(path)
+    path.write_text(json.dumps(values))
+    assert load_record(path).summary == values["summary"]
+
+
+def test_whoever_asks_for_what_a_record_lacks_is_told_its_file(store):
+    path, values = real(store)
+    del values["summary"]["test/top1"], values["recipe"]["seed"]
+    values["recipe"] = {"name": values["recipe"]["name"]}
+    path.write_text(json.dumps(values))
+    found = load_record(path)
+    for ask in (lambda: found.top1, lambda: found.recipe["seed"], found.make_recipe):
+        with pytest.raises(RecordError, match=f"{path.name} .*restore the file"):
+            ask()
+    assert found.summary.get("test/top1") is None and found == load_record(path)
+
+
+def test_a_name_that_comes_twice_is_named(store):
+    path, _ = real(store)
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "seed": 0'))
+    with pytest.raises(RecordError, match=f"{path.name} .*it names 'seed' twice"):
+        load_record(path)
+
+
+@pytest.mark.parametrize("kind", ["bench", "gan", "explain", "other"])
+def test_a_record_of_another_kind_than_its_run_is_refused(store, kind):
+    path, values = real(store)
+    path.write_text(json.dumps(values | {"kind": kind}))
+    with pytest.raises(RecordError, match=path.name):
+        load_record(path)
+
+
+def test_what_is_no_readable_file_is_no_missing_record(store):
+    """Or a run would be made again beside a record that is only out of reach."""
+    recipe = get_recipe("cifar10/nest_tiny")
+    path = store.add(record(recipe))
+    for make in (lambda: path.symlink_to(store.local / "nowhere"), path.mkdir):
+        path.unlink()
+        make()
+        for ask, what in ((store.find, recipe.run_id), (store.find_seeds, recipe)):
+            with pytest.raises(RecordError, match=f"{path.name} is not a record"):
+                ask(what)
+
+
+def test_a_run_id_is_the_whole_place_of_a_file(store):
+    path, values = real(store, "bench/scaling-full-intel-r-xeon-r-processor-2-cores-fp32")
+    change(path, run_id=path.stem)
+    with pytest.raises(RecordError, match=path.name):
+        store.find(f"bench/{path.stem}")
+    change(path, run_id=f"bench/{path.stem}")
+    assert store.find(f"bench/{path.stem}").summary == values["summary"]
+
+
 def test_a_file_that_names_another_run_is_refused(store):
     """As where one is copied to another's name."""
     own, other = (get_recipe("cifar10/nest_tiny", seed=seed) for seed in (0, 1))
@@ -114,7 +197,7 @@ def test_every_committed_record_is_under_its_runs_name():
 
 
 def test_a_number_that_is_none_is_not_written(store):
-    with pytest.raises(ValueError, match="Out of range float values"):
+    with pytest.raises(ValueError, match=r"Out of range float values .*: its summary, top1 is nan"):
         store.add(record(get_recipe("cifar10/nest_tiny"), top1=float("nan")))
     assert not list(store.local.rglob("*.json"))
 
@@ -123,6 +206,17 @@ def test_environment_says_where_a_number_comes_from():
     environment = describe_environment(torch.device("cpu"))
     assert environment["packages"]["torch"] and environment["device"]
     assert {"commit", "dirty", "threads", "started"} <= set(environment)
+
+
+@pytest.mark.parametrize("named", ["main", "abc", "0" * 65, "0123456\n", "| 0123456", "ABCDEF0"])
+def test_a_copys_commit_is_a_commit(monkeypatch, named):
+    monkeypatch.setattr(records, "find_clone", lambda: None)
+    monkeypatch.setenv("NESTLIB_COMMIT", named)
+    with pytest.raises(ValueError, match=r"NESTLIB_COMMIT is .*must be the hex digits of a commit"):
+        describe_environment(torch.device("cpu"))
+    for right, kept in (("0123abc", "0123abc"), ("", None)):
+        monkeypatch.setenv("NESTLIB_COMMIT", right)
+        assert describe_environment(torch.device("cpu"))["commit"] == kept
 
 
 def test_project_root_is_found_from_inside(tmp_path):

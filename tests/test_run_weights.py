@@ -71,11 +71,18 @@ def test_weights_of_another_run_are_refused(run):
     state = load_file(path)
     weights_path(recipe, runs_dir).unlink()
     save_file(state, path, metadata={"rounded_from_sha256": "0" * 64})
+    write_sum(path)
     with pytest.raises(OSError, match=r"rounded from weights 000000000000.*restore the file"):
         load(run)
     save_file(state, path)
+    write_sum(path)
     with pytest.raises(OSError, match=r"rounded from weights unknown"):
         load(run)
+
+
+def write_sum(path):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    Path(f"{path}.sha256").write_text(f"{digest}  {path.name}\n")
 
 
 def test_no_byte_of_committed_weights_may_change(run):
@@ -96,6 +103,28 @@ def test_no_byte_of_committed_weights_may_change(run):
     load(run)
     path.with_name(path.name + ".sha256").unlink()
     with pytest.warns(UserWarning, match=f"{path.name} cannot be checked"):
+        load(run)
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: "", lambda text: text[:40], lambda text: text[:64], lambda text: "0" * 64,
+    lambda text: text.replace("  ", " x"), lambda text: text.upper(), lambda text: text * 2,
+    lambda text: "\0" * 90,
+])  # fmt: skip
+def test_a_damaged_sum_is_named_itself(run, change):
+    recipe, store, runs_dir = run
+    path = commit_weights(recipe, store, runs_dir=runs_dir)
+    weights_path(recipe, runs_dir).unlink()
+    beside = path.with_name(f"{path.name}.sha256")
+    text = beside.read_text()
+    beside.write_text(change(text))
+    with pytest.raises(OSError, match=rf"{beside.name} holds .*, must hold .* of {path.name}"):
+        load(run)
+    for whole in (text, text.rstrip(), text.replace("  ", " *")):  # sha256sum --binary
+        beside.write_text(whole)
+        load(run)
+    beside.write_text(text.replace(text[0], "0" if text[0] != "0" else "1", 1))
+    with pytest.raises(OSError, match=f"{path.name} is damaged: its SHA-256 is .*restore both"):
         load(run)
 
 

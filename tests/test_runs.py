@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from nestlib.data.datasets import load_dataset
-from nestlib.records import Store
+from nestlib.records import RecordError, Store
 from nestlib.runs import run as runs
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import take
-from nestlib.training import loop
+from nestlib.training import classifier, loop
 
 
 def test_finished_run_keeps_its_record(tiny_recipe, store, tmp_path, monkeypatch):
@@ -32,7 +32,22 @@ def test_record_of_a_resumed_run_names_every_machine(tiny_recipe, store, tmp_pat
     assert earlier["device"] == "first machine" and earlier["ranks"] == environment["ranks"] == 1
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "[{", "[NaN]", "\0", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        "[{",
+        "[NaN]",
+        "\0",
+        "[" * 100_000,
+        '[{"threads": "2"}]',
+        '[{"started": "long ago"}]',
+        '[{"ranks": 1, "ranks": 2}]',
+        "[[]]",
+    ],
+)
 def test_a_damaged_list_of_calls_is_set_aside(tiny_recipe, store, tmp_path, text):
     how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
     recipe = replace(tiny_recipe, epochs=1, warmup_epochs=0)
@@ -66,6 +81,22 @@ def test_a_full_disk_names_the_file(tiny_recipe, store, tmp_path, monkeypatch, r
     with pytest.raises(OSError, match=rf"File too large: '.*{recipe.run_id}.*{name}'"):
         carry_out(recipe, store, **how)
     monkeypatch.undo()
+    monkeypatch.setattr(classifier.Trainer, "train_step", None)  # nothing is trained again
+    assert carry_out(recipe, store, **how).summary["reported_epoch"] == 1
+
+
+def test_a_result_that_no_record_can_keep_is_told_and_the_run_stays(
+    tiny_recipe, store, tmp_path, monkeypatch
+):
+    how = {"runs_dir": tmp_path / "runs", "device": "cpu", "progress_bar": False}
+    recipe = replace(tiny_recipe, epochs=1, warmup_epochs=0)
+    describe_end = runs._describe_end
+    odd = {"train_seconds": float("nan")}
+    monkeypatch.setattr(runs, "_describe_end", lambda *end: describe_end(*end) | odd)
+    with pytest.raises(RecordError, match=rf"{recipe.run_id}.json is not written .*train_seconds"):
+        carry_out(recipe, store, **how)
+    monkeypatch.undo()
+    monkeypatch.setattr(classifier.Trainer, "train_step", None)
     assert carry_out(recipe, store, **how).summary["reported_epoch"] == 1
 
 

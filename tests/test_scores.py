@@ -14,7 +14,7 @@ from nestbook.sweeps.plans import plan
 from nestlib.metrics.generation import generate, score_samples
 from nestlib.models.weights import hash_weights, load_weights
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.recipe import GanRecipe
+from nestlib.recipes.recipe import GanRecipe, to_dict
 from nestlib.records import Store, open_store
 from nestlib.runs.run import carry_out
 from nestlib.runs.subsets import load_split
@@ -160,7 +160,8 @@ def test_failed_and_missing_runs_of_a_plan_have_no_score(run):
     recipe, store, where = run
     failed = replace(recipe, seed=1)
     record = store.find(recipe.run_id)
-    store.add(replace(record, run_id=failed.run_id, summary={"status": "failed"}))
+    store.add(replace(record, run_id=failed.run_id, recipe=to_dict(failed),
+                      summary={"status": "failed"}))  # fmt: skip
     bars = {("NesT",): [recipe, failed, replace(recipe, seed=2)]}
     how = {"network": "first", "num_samples": 20, "device": "cpu", "progress_bar": False}
     found = score_figure7(bars, store, **how, **where)

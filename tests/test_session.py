@@ -48,7 +48,9 @@ class FakeGpu:
         for name in ("measure_step", "carry_out"):
             monkeypatch.setattr(stages, name, getattr(self, name))
         monkeypatch.setattr(stages, "find_dataset", lambda *args, **how: None)
-        monkeypatch.setattr(stages, "_read_ahead", lambda _: SimpleNamespace(wait=lambda: None))
+        monkeypatch.setattr(
+            stages, "_read_ahead", lambda _: SimpleNamespace(wait=lambda seconds: None)
+        )
         monkeypatch.setattr(stages, "keep_weights", lambda *_: None)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
@@ -253,14 +255,33 @@ def test_results_lie_where_they_belong(tmp_path, monkeypatch):
     (tmp_path / "_config.yml").touch()
     monkeypatch.chdir(tmp_path)
     store = Store(tmp_path / "experiments" / "records", tmp_path / "runs" / "records")
-    old = Record("bench/old", "bench", {}, {}, {})
-    store.add(old, committed=True)
-    os.utime(store.committed / "bench" / "old.json", (0, 0))
+    for name in ("old", "changed"):
+        store.add(Record(f"bench/{name}", "bench", {}, {}, {}), committed=True)
     made = Session(store, tmp_path / "runs" / "gpu", CPU, out=tmp_path / "out", say=lambda _: None)
-    store.add(Record("bench/new", "bench", {}, {}, {}), committed=True)
+    for name in ("changed", "new"):
+        store.add(Record(f"bench/{name}", "bench", {}, {}, {"one": 1}), committed=True)
+        os.utime(store.committed / "bench" / f"{name}.json", (0, 0))  # the clock was set back
     pack_results(made)
     with tarfile.open(tmp_path / "out" / "results.tar.gz") as archive:
-        assert archive.getnames() == ["experiments/records/bench/new.json"]
+        names = [f"experiments/records/bench/{name}.json" for name in ("changed", "new")]
+        assert archive.getnames() == names
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"speed": 1}', '{"speed": {"done": true}}'])
+def test_a_damaged_state_is_set_aside_and_all_is_done_again(store, tmp_path, text):
+    (tmp_path / "state.json").write_text(text)
+    said: list[str] = []
+    made = Session(store, tmp_path, CPU, say=said.append)
+    assert made.parts == {} and made.left() > 0
+    assert "state.json is damaged" in said[0] and "state.json.damaged" in said[0]
+    assert (tmp_path / "state.json.damaged").read_text() == text
+
+
+def test_a_disk_that_hangs_does_not_outlast_the_session(store, tmp_path):
+    reading = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    begun = time.monotonic()
+    stages._wait_for(reading, Session(store, tmp_path, CPU, now=lambda: 0.0, age=539.0))
+    assert reading.wait(10) < 0 and time.monotonic() - begun < 10
 
 
 # Bad input
@@ -269,7 +290,7 @@ def test_results_lie_where_they_belong(tmp_path, monkeypatch):
 def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
     for minutes in (1, math.nan, math.inf):
         with pytest.raises(
-            ValueError, match=f"--minutes {minutes} is too short for a session; give 2 or more"
+            ValueError, match=f"--minutes {minutes} is no length of a session; give 2 or more"
         ):
             run_session(store, [1], folder=tmp_path, device="cpu", minutes=minutes)
     with monkeypatch.context() as patch:
@@ -285,6 +306,7 @@ def test_what_cannot_begin_says_why(store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words, told",
     [
+        (["--run", "--device", "cpu", "--only", "99"], "the plan has no item 99; give one of [1, "),
         (["--only", "3"], "--only has no effect without --run, "),
         (["--stage", "1", "--only", "3"], "--only has no effect beside --stage"),
         (["--run", "--minutes", "9"], "--minutes has no effect beside --run"),

@@ -22,12 +22,13 @@ from scipy.io import savemat
 from torchvision.datasets import ImageFolder
 
 from nestlib.cli import main as cli
-from nestlib.data import archives, imagenet_val, shard_maker
+from nestlib.data import archives, imagenet_val, shard_maker, shard_writer
 from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.layouts import TINY_PACK
 from nestlib.data.shard_maker import make_shards, verify_shards
-from nestlib.data.shards import STREAMS, WINDOW, load_index, windowed_order
+from nestlib.data.shard_set import STREAMS, WINDOW, windowed_order
+from nestlib.data.shards import hash_index, load_index
 from nestlib.files import Held
 from nestlib.training.devices import Ranks
 from nestlib.training.seeding import epoch_order
@@ -378,13 +379,13 @@ def test_any_number_of_processes_makes_the_same_bytes(tree, shards, tmp_path):
 
 
 def make_slowly(tree: Path, out: Path) -> None:
-    inner = shard_maker._read
+    inner = shard_writer._read
 
     def read(one):
         time.sleep(0.01)
         return inner(one)
 
-    shard_maker._read = read
+    shard_writer._read = read
     make(tree, out)
 
 
@@ -429,7 +430,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     for name in ("a.b.jpg", "a_b.png"):
         (tmp_path / "train" / "c").mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / "c" / name).write_bytes(jpeg(0))
-    with pytest.raises(ValueError, match=r"train/c/a\.b\.jpg and train/c/a_b\.png would both be"):
+    with pytest.raises(ValueError, match=r"'train/c/a\.b\.jpg' and 'train/c/a_b\.png' would both"):
         make(tmp_path, tmp_path / "out", splits=["train"])
 
 
@@ -468,7 +469,7 @@ def test_a_process_that_is_killed_is_one_line_and_costs_no_shard(
     tree, shards, tmp_path, monkeypatch
 ):
     """As Linux does where memory ends."""
-    inner, out = shard_maker._read, tmp_path / "out"
+    inner, out = shard_writer._read, tmp_path / "out"
 
     def read(one):
         if len(list(out.glob("*.tar"))) == 2:
@@ -476,7 +477,7 @@ def test_a_process_that_is_killed_is_one_line_and_costs_no_shard(
         return inner(one)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_maker, "_read", read)  # the pool's processes are forked
+        patch.setattr(shard_writer, "_read", read)  # the pool's processes are forked
         with pytest.raises(
             OSError, match="was killed, perhaps because memory ran out; run the command again"
         ):
@@ -777,6 +778,7 @@ JUNK = {
 def test_a_wrong_index_is_named(shards, tmp_path, junk):
     out = copy(shards, tmp_path / "out")
     index = json.loads((out / "train.json").read_text())
+    index.pop("sha256")  # as older ones, which have none
     JUNK[junk](index)
     (out / "train.json").write_text(json.dumps(index))
     with pytest.raises(OSError, match=r"train\.json (is not an index of shards|does not fit)"):
@@ -793,7 +795,7 @@ def test_binary_junk_for_an_index_is_named_and_never_overwritten(tree, shards, t
     (out / "train.json").write_bytes(data)
     with pytest.raises(OSError, match=r"train\.json is not an index of shards"):
         load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
-    with pytest.raises(OSError, match=r"not an index .*: delete .*train\.json, and make"):
+    with pytest.raises(OSError, match=r"not an index .*: give another .*train\.json away"):
         make(tree, out)
     assert (out / "train.json").read_bytes() == data
     (out / "train.json").unlink()
@@ -821,9 +823,147 @@ def test_a_table_of_nonsense_is_named(shards, tmp_path, arrays):
         np.savez(out / "train.npz", **dict(whole) | arrays)
     index = json.loads((out / "train.json").read_text())
     index["table"] = described(out / "train.npz")
+    index["sha256"] = hash_index(index)
     (out / "train.json").write_text(json.dumps(index))
     with pytest.raises(OSError, match=r"train\.npz( is not a table of places|: \w+)"):
         load_dataset("imagenet", "train", data_dir=out, **OPTIONS)
+
+
+def lie(index, **fields):
+    index["shards"][0] |= fields
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda index: index["class_names"].reverse(), "changed after it was made, its SHA-256"),
+        (lambda index: index.update(note=1), "changed after it was made"),
+        (lambda index: (index.pop("sha256"), lie(index, images=1)), "tells of 120 images, its "),
+        (lambda index: (index.pop("sha256"), index.pop("images"), lie(index, images=1)),
+         r"000000\.tar holds 1 images, the table lists \d"),
+        (lambda index: (index.pop("sha256"), lie(index, name=index["shards"][1]["name"])),
+         "two shards have one name"),
+        (lambda index: (index.pop("sha256"), index["class_names"].__setitem__(0, "\ud800")),
+         "surrogates not allowed"),
+    ],
+)  # fmt: skip
+def test_an_index_that_does_not_add_up_is_named(shards, tmp_path, change, reason):
+    out = copy(shards, tmp_path / "out")
+    index = json.loads((out / "train.json").read_text())
+    change(index)
+    (out / "train.json").write_text(json.dumps(index))
+    with pytest.raises(OSError, match=rf"train\.json .*{reason}"):
+        load_index(out, "train")
+    (fault,) = verify_shards(out, progress=False)
+    assert "train.json" in fault
+
+
+def test_space_and_order_in_an_index_change_nothing(shards, tmp_path):
+    out = copy(shards, tmp_path / "out")
+    index = json.loads((out / "train.json").read_text())
+    (out / "train.json").write_text(
+        json.dumps(dict(reversed(index.items())), separators=(",", ":"))
+    )
+    assert load_index(out, "train").class_names == load_index(shards, "train").class_names
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"), [(1, 1, "overlap"), (0, 2, "overlap|outside"), (0, 3, "CRC-32")]
+)
+def test_places_that_lie_are_named(shards, tmp_path, row, column, reason):
+    """Their checksum is right."""
+    out = copy(shards, tmp_path / "out")
+    with np.load(out / "train.npz") as whole:
+        arrays = dict(whole)
+    first, second = np.flatnonzero(arrays["places"][:, 0] == arrays["places"][0, 0])[:2]
+    rows = first, second
+    arrays["places"][rows[row], column] = arrays["places"][first, column] + (0, 0, 9000, 1)[column]
+    np.savez(out / "train.npz", **arrays)
+    index = json.loads((out / "train.json").read_text())
+    index["table"] = described(out / "train.npz")
+    index["sha256"] = hash_index(index)
+    (out / "train.json").write_text(json.dumps(index))
+    with pytest.raises(OSError, match=reason):
+        load_dataset("imagenet", "train", data_dir=out, **OPTIONS).read_bytes(int(rows[row]))
+
+
+def test_a_table_that_unpacks_to_too_much_is_named(shards, monkeypatch):
+    monkeypatch.setattr("nestlib.data.shards.TABLE_BYTES", 1000)
+    with pytest.raises(OSError, match=r"train\.npz is not a table .*bytes, more than 1,000"):
+        load_index(shards, "train")
+
+
+def test_a_failing_disk_is_named(shards, tmp_path, monkeypatch):
+    """Reading raises an error that names no file."""
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    train = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        with pytest.raises(OSError, match=r"cannot read image .*train-.*tar.*Input/output error"):
+            train.read_bytes(0)
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    faults = verify_shards(shards, progress=False)
+    assert len(faults) == len(list(shards.glob("*.tar")))
+    assert all(".tar cannot be read ([Errno 5]" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_maker_that_fails_before_a_shard_leaves_no_trace(tmp_path, made):
+    out = tmp_path / "a" / "b"
+    if made:
+        out.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no train images"):
+        make(tmp_path / "nowhere", out)
+    assert not any(out.iterdir()) if made else not (tmp_path / "a").exists()
+
+
+def test_what_a_killed_maker_unpacked_is_removed(tree, shards, tmp_path):
+    (tmp_path / ".unpacked-x" / "train").mkdir(parents=True)
+    assert digest(make(tree, tmp_path)) == digest(shards)
+    assert not list(tmp_path.glob(".unpacked*"))
+
+
+def test_a_full_disk_is_named_with_what_to_do(tree, shards, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "train-000000.tar"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer, "_add_member", full)
+        with pytest.raises(OSError, match=r"make room, .*same command again.*train-000000\.tar"):
+            make(tree, tmp_path / "out")
+    assert digest(make(tree, tmp_path / "out")) == digest(shards)
+
+
+def test_shards_that_would_lie_among_the_images_are_refused(tmp_path):
+    write_tree(tmp_path, "ab")
+    with pytest.raises(ValueError, match=r"lies among the images.* taken for a class; give"):
+        make(tmp_path, tmp_path / "train" / "shards", splits=["train"])
+    make(tmp_path, tmp_path / "shards", splits=["train"])
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is not a folder; give a folder"):
+        make(tmp_path, tmp_path / "file", splits=["train"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"processes": 10**6}, "processes is 1000000, must be .*at most 1,024"),
+        ({"processes": 2.5}, "processes is 2.5"),
+        ({"processes": 0}, "processes is 0"),
+        ({"splits": "train"}, "splits are 'train'; give a list"),
+        ({"splits": []}, "splits are"),
+        ({"splits": ["val"]}, "no split to make shards of 'val'"),
+    ],
+)
+def test_senseless_requests_are_refused(tree, tmp_path, wrong, reason):
+    """As many processes as are asked for would be forked at once."""
+    with pytest.raises(ValueError, match=reason):
+        make(tree, tmp_path / "out", **wrong)
+    with pytest.raises(ValueError, match="no data set to make shards of 'cifar10'"):
+        make_shards("cifar10", tree, tmp_path / "out")
 
 
 def test_other_sets_have_no_shards():
@@ -849,3 +989,10 @@ def test_a_list_of_labels_called_train_json_hides_no_tree(tree, tmp_path):
     found = load_dataset("imagenet", "train", data_dir=root, **options)
     plain = load_dataset("imagenet", "train", data_dir=tree, **options)
     assert found.files.tolist() == plain.files.tolist()
+
+
+@pytest.mark.slow
+def test_shards_are_the_same_where_nothing_is_forked(tree, shards, tmp_path, monkeypatch):
+    """As on Windows."""
+    monkeypatch.setattr(shard_maker, "START", "spawn")
+    assert digest(make(tree, tmp_path / "out", processes=1)) == digest(shards)

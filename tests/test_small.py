@@ -6,8 +6,9 @@ import torch
 from nestbook.recipes.narrow import SMALL_IMAGES_SEEN, SMALL_SUBSET, small_schedule
 from nestbook.recipes.rows import TABLE1
 from nestbook.sweeps import forecast, small
+from nestbook.sweeps.cost import count_images_seen
 from nestbook.sweeps.plans import RATES, SWEEPS, plan
-from nestbook.sweeps.runner import Outcome, count_images_seen
+from nestbook.sweeps.runner import Outcome
 from nestbook.sweeps.small import ORDER, find_rates, find_unsettled, runs_by_line
 from nestlib.metrics.cost import count_params
 from nestlib.recipes.named import get_recipe

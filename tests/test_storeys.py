@@ -12,11 +12,20 @@ ROOT = Path(__file__).parents[1]
 # Each may import those before it and its own group. runs comes last: it carries out what all others
 # say; nestlib/__init__.py alone names models above them.
 FLOORS = (
-    {"arguments", "choices", "extensions", "files", "processor", "project", "signals"},
+    {
+        "arguments",
+        "choices",
+        "extensions",
+        "files",
+        "json_files",
+        "processor",
+        "project",
+        "signals",
+    },
     {"precision"},
     {"data", "models"},
     {"explain", "recipes"},
-    {"metrics", "records"},
+    {"metrics", "record_checks", "records"},
     {"training"},
     {"runs"},
     {"zoo"},

@@ -2,25 +2,27 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from nestbook.sweeps import runner
+from nestbook.sweeps import cost, runner, worker
+from nestbook.sweeps.cost import estimate_cost
 from nestbook.sweeps.devices import free_device
 from nestbook.sweeps.plans import hard, plan
 from nestbook.sweeps.runner import (
     RunsIncomplete,
     collect,
     collect_figure,
-    estimate_cost,
     load_plan,
     show_board,
     sweep,
@@ -73,7 +75,7 @@ def test_a_notebook_trains_only_where_it_is_told_to(tiny_recipe, store, how, mon
 def test_cheapest_runs_come_first_and_teachers_before_pupils(tiny_recipe, store, how, monkeypatch):
     """The pupil is the cheapest of all but for what its teacher adds."""
     teacher = replace(tiny_recipe, name="digits/pyramid_narrow", epochs=3)
-    monkeypatch.setattr(runner, "get_recipe", lambda name, seed: teacher)
+    monkeypatch.setattr(cost, "get_recipe", lambda name, seed: teacher)
     pupil = replace(tiny_recipe, epochs=2, warmup_epochs=0, distillation=hard(teacher.run_id))
     large = replace(tiny_recipe, model_options=tiny_recipe.model_options | {"embed_dim": 24})
     assert estimate_cost(pupil) < estimate_cost(teacher) < estimate_cost(large)
@@ -175,6 +177,12 @@ def test_a_gpu_is_taken_by_one_run_at_a_time(monkeypatch, tmp_path):
                 assert third == "cuda:1"
     with free_device(["cuda:0"]) as again, free_device(["cpu"]) as cpu:
         assert (again, cpu) == ("cuda:0", "cpu")
+
+
+@pytest.mark.parametrize("processes", [0, -1, 1.5, "2", None])
+def test_a_sweep_of_no_processes_is_refused(tiny_recipe, store, how, processes):
+    with pytest.raises(ValueError, match=r"processes is .* must be a whole number, 1 or more"):
+        sweep({"NesT": [tiny_recipe]}, store, **how, processes=processes)
 
 
 # Limits of time
@@ -297,6 +305,80 @@ def test_two_sweeps_at_once_share_the_runs(tiny_recipe, tmp_path):
     for recipe in recipes:
         calls = json.loads((tmp_path / "runs" / recipe.run_id / "calls.json").read_text())
         assert len(calls) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_worker_that_is_killed_ends_neither_the_sweep_nor_another_run(
+    tiny_recipe, tmp_path, kills
+):
+    """As by the kernel, where memory runs out. A run whose worker is killed again has failed."""
+    recipes = [replace(tiny_recipe, seed=0, epochs=40), *seeds(replace(tiny_recipe, epochs=4), 3)]
+    (tmp_path / "recipes.json").write_text(json.dumps([to_dict(recipe) for recipe in recipes]))
+    lock = tmp_path / "runs" / recipes[0].run_id / LOCK
+    victim, pid = start(tmp_path), 0
+    for _ in range(kills):
+        wait_for(lambda pid=pid: is_held(lock) and _holder(lock) != pid)
+        pid = _holder(lock)
+        os.kill(pid, signal.SIGKILL)
+    assert victim.wait(300) == 0
+    said = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in said
+    ended = {f"{Path(recipe.run_id).name}.json" for recipe in recipes[kills - 1 :]}
+    assert records(tmp_path).keys() == ended
+
+
+def _holder(lock: Path) -> int:
+    found = re.match(r"process (\d+) on", lock.read_text())
+    return int(found[1]) if found else 0
+
+
+class DyingWorkers:
+    """Stands for joblib's: a worker is killed as it is at `deadly`; the others end with it."""
+
+    def __init__(self, deadly: str, times: int):
+        self.n_jobs, self.deadly, self.times, self.calls = 2, deadly, times, []
+
+    def __call__(self, jobs):
+        self.calls.append([recipe.run_id for recipe in jobs])
+        for number, run_id in enumerate(self.calls[-1]):
+            if self.times and self.deadly in self.calls[-1][number : number + 2]:
+                self.times -= 1
+                raise BrokenProcessPool("a worker was killed")
+            yield runner.Outcome(run_id, "done")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_runs_of_a_killed_worker_are_tried_alone(tiny_recipe, times, monkeypatch):
+    runs = seeds(tiny_recipe, 5)
+    ids = [recipe.run_id for recipe in runs]
+    workers = DyingWorkers(ids[2], times)
+    found = list(runner._attempt_all(runs, lambda recipe: recipe, workers, begun=0.0))
+    assert workers.calls == [ids, [ids[1]], [ids[2]]]  # the last two are left to the next call
+    assert [(one.run_id, one.state) for one in found] == [
+        (ids[0], "done"), (ids[1], "done"), (ids[2], "done" if times == 1 else "failed"),
+    ]  # fmt: skip
+    assert times == 1 or "memory" in found[-1].text
+    monkeypatch.setattr(runner, "_TOLD_TO_STOP", [1.0])  # new workers have not heard of it
+    told = list(runner._attempt_all(runs, lambda recipe: recipe, workers, begun=0.5))
+    assert [one.state for one in told] == ["stopped"] * 5 and len(workers.calls) == 3
+
+
+def test_a_worker_that_outlasts_its_time_is_ended(monkeypatch):
+    """A run that hangs, on a disk say, would keep its sweep for ever. A sweep's own process, which
+    may be a notebook's kernel, is left alone."""
+    ended = threading.Event()
+    monkeypatch.setattr(worker, "_end", ended.set)
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.05)
+    cases = (None, 0.0, True), (1, None, True), (1, 60, True), (1, 0.2, False)
+    for parent, seconds, hangs in cases:
+        monkeypatch.setattr(worker.multiprocessing, "parent_process", lambda parent=parent: parent)
+        with worker.end_when_late(seconds):
+            time.sleep(0.2 * hangs)
+        time.sleep(0.3 * (not hangs))
+        assert not ended.is_set()
+    with worker.end_when_late(0.0):
+        assert ended.wait(10)
 
 
 # Stale records
@@ -469,7 +551,6 @@ def test_smoke_plan_runs(store, how):
 
 
 def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, monkeypatch):
-    monkeypatch.setattr(runner, "_TOLD_TO_STOP", threading.Event())
     whole = Trainer.end_row
 
     def end_row(trainer):
@@ -482,6 +563,8 @@ def test_a_signal_ends_the_sweep_and_not_one_run_alone(tiny_recipe, store, how, 
     assert [outcome.state for outcome in outcomes] == ["stopped"] * 3
     begun = [(how["runs_dir"] / run.run_id).exists() for run in plan["NesT"]]
     assert begun == [True, False, False]
+    monkeypatch.setattr(Trainer, "end_row", whole)  # the same notebook runs its cell again
+    assert [outcome.state for outcome in sweep(plan, store, **how)] == ["done"] * 3
 
 
 def test_a_lone_run_has_all_threads_and_several_have_one_each(tiny_recipe, store, how):
@@ -502,7 +585,7 @@ def test_a_sweep_in_order_runs_as_the_plan_has_them(tiny_recipe, store, how, mon
     """Else the cheapest first. A reason that is known is not written again."""
     begun = []
 
-    def attempt(recipe, *_):
+    def attempt(recipe, **_):
         begun.append(recipe.epochs)
         return runner.Outcome(recipe.run_id, "failed", "no disk")
 

@@ -6,6 +6,7 @@ Packs are made up and a few KB long; limits and trees here are in proportion.
 import hashlib
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -170,6 +171,24 @@ def test_a_bad_list_is_named(tmp_path, packs, fault):
     with pytest.raises(OSError, match=r"1/pieces.json is .*; send this transfer again"):
         take(folders[0], keep)
     assert not keep.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pack": name} for name in ("../outside", "/outside", "..", "", "a/b", 3)]
+    + [{"offset": -1}, {"size": "1"}, {"total": True}, {"transfer": 1.5}, {"sha256": "0"}],
+)
+def test_a_list_of_pieces_that_none_could_be_is_refused(tmp_path, packs, changes):
+    """A pack's name is a plain file's: nothing is written outside of the folder that keeps it."""
+    folders, keep = send(tmp_path, packs), tmp_path / "keep"
+    path = folders[0] / "pieces.json"
+    content = json.loads(path.read_text())
+    content["pieces"][0] |= changes
+    path.write_text(json.dumps(content))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError, match=r"pieces.json is damaged .*; send this transfer again"):
+        take(folders[0], keep)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_piece_damaged_while_it_was_kept_is_found_when_joined(tmp_path, packs):
@@ -464,3 +483,12 @@ def test_a_folder_in_no_repository_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(OSError, match=f"no files of {tmp_path}: .*not a git repository"):
         tracked_bytes(tmp_path)
+
+
+@pytest.mark.parametrize("limit_mb", [math.nan, math.inf, 0, -1])
+def test_a_limit_that_is_none_is_refused(tmp_path, limit_mb):
+    (tmp_path / "a.tar.xz").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"the limit of a transfer is .* a number above 0"):
+        plan_transfers([tmp_path / "a.tar.xz"], 0, limit_mb)
+    with pytest.raises(ValueError, match="give a count of 1 to 100000"):
+        plan_transfers([tmp_path / "a.tar.xz"], 0, count=10**12)

@@ -1,15 +1,22 @@
 """What a loader's worker processes do to the process that started them."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from test_accuracy import read_folder, save_classes
+from torch import nn
 
 from nestlib.data import containers
+from nestlib.data.views import TransformedImages, View
+from nestlib.metrics.accuracy import Candidate, measure_accuracy
 
 BROKEN = """
 import sys
@@ -74,3 +81,28 @@ def test_another_error_of_a_worker_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(containers._Crops, "_read", fail)
     with pytest.raises(RuntimeError, match="broken otherwise"):
         list(images.iterate(torch.arange(len(images)), 1, seed=0))
+
+
+@pytest.mark.parametrize("own_loader", [False, True], ids=["read_batches", "measure_accuracy"])
+def test_a_worker_that_is_killed_is_one_line_with_the_remedy(tmp_path, monkeypatch, own_loader):
+    """As by the kernel, where memory runs out. Torch's words name neither cause nor remedy."""
+    save_classes(tmp_path / "val")
+    images = replace(read_folder(tmp_path), num_workers=2)
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if own_loader:
+        monkeypatch.setattr(TransformedImages, "__getitem__", die)
+        view = View(16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16**2, images.num_classes))
+        candidate = Candidate("one", model, view, own=True)
+        act = partial(measure_accuracy, [candidate], images, device="cpu", progress=False)
+    else:
+        monkeypatch.setattr(containers._Crops, "_read", die)
+        act = partial(list, images.iterate(torch.arange(len(images)), 1, seed=0))
+    with pytest.raises(
+        OSError, match=r"^one of 2 processes that read images has ended .*num_workers to fewer"
+    ) as error:
+        act()
+    assert "\n" not in str(error.value) and not multiprocessing.active_children()

@@ -20,6 +20,7 @@ import yaml
 from nestbook.evaluations.examples import WEIGHTS
 from nestbook.evaluations.generators import NETWORKS
 from nestbook.evaluations.planted import CANVASES
+from nestlib.arguments import MAX_COUNT, MAX_NODES, MAX_PROCESSES, MAX_RUNS, MAX_SEED
 from nestlib.data.fetching import is_url
 from nestlib.precision import CHOICES
 from nestlib.project import PROJECT, find_project_root, is_project, is_publishing
@@ -61,21 +62,25 @@ def at_least(low: float, high: float = math.inf) -> Callable[[float], str]:
     """A rule for numbers in a range; numbers that are not finite never fit."""
 
     def rule(value: float) -> str:
-        if math.isfinite(value) and low <= value <= high:
+        if low <= value <= high and value < math.inf:  # of nan no comparison holds
             return ""
-        return f"must be {low} or more" if high == math.inf else f"must be {low} to {high}"
+        return f"must be {low} or more" if high == math.inf else f"must be {low} to {high:,}"
 
     return rule
 
 
 def _is_there(value: str) -> str:
-    return "" if not value or is_url(value) or Path(value).exists() else "does not exist"
+    try:
+        found = not value or is_url(value) or Path(value).exists()
+    except (OSError, ValueError) as error:  # no name that a file can have
+        return f"cannot be looked for: {getattr(error, 'strerror', None) or error}"
+    return "" if found else "does not exist"
 
 
 def _is_usable(device: str) -> str:
     try:
         resolve_device(device)
-    except (DeviceError, RuntimeError) as error:
+    except (DeviceError, RuntimeError, ValueError) as error:
         return f"cannot be used: {error}"
     return ""
 
@@ -87,11 +92,12 @@ RULES: dict[str, Callable[[Any], str]] = {
     "budget": one_of(BUDGETS), "precision": one_of(CHOICES), "weights": one_of(WEIGHTS),
     "network": one_of(NETWORKS, or_empty=True), "device": _is_usable,
     "data_dir": _is_there, "imagenet_dir": _is_there, "image": _is_there,
-    "seed": at_least(0, 2**63 - 1), "seeds": at_least(1, 1000), "processes": at_least(1, 1024),
-    "limit": at_least(0),
-    "canvas": at_least(0, CANVASES["four"]["num_images"] - 1), "count": at_least(1),
-    "images": at_least(1), "nodes": at_least(1), "gpus_per_node": at_least(0),
-    "epochs": at_least(1), "loader_cores": at_least(1), "images_per_second": at_least(0),
+    "seed": at_least(0, MAX_SEED), "seeds": at_least(1, MAX_RUNS),
+    "processes": at_least(1, MAX_PROCESSES), "limit": at_least(0, MAX_COUNT),
+    "canvas": at_least(0, CANVASES["four"]["num_images"] - 1), "count": at_least(1, MAX_COUNT),
+    "images": at_least(1, MAX_COUNT), "nodes": at_least(1, MAX_NODES),
+    "gpus_per_node": at_least(0, MAX_PROCESSES), "epochs": at_least(1, MAX_COUNT),
+    "loader_cores": at_least(1, MAX_PROCESSES), "images_per_second": at_least(0),
     "loader_images_per_second": at_least(0), "bandwidth_gb_per_second": at_least(0.001),
     "price_per_hour": at_least(0),
 }  # fmt: skip

@@ -3,17 +3,19 @@
 import hashlib
 import json
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.records import Record, Store, timestamp
+
+if TYPE_CHECKING:
+    from nestlib.data.containers import FolderSet, ImageSet
 
 FAILURE_LENGTH = 500  # characters
 
 
 def add_record(
     store: Store, environment: dict[str, Any], *, committed: bool,
-    images: ImageSet | FolderSet | None = None, **parts: Any,
+    images: "ImageSet | FolderSet | None" = None, **parts: Any,
 ) -> Record:  # fmt: skip
     """Write the record of a measurement that has just ended, and return it.
 
@@ -30,7 +32,7 @@ def add_record(
     return record
 
 
-def describe_images(*sets: ImageSet | FolderSet) -> dict[str, dict[str, Any]]:
+def describe_images(*sets: "ImageSet | FolderSet") -> dict[str, dict[str, Any]]:
     """What a record keeps of its images, by split."""
     return {
         images.split: {"fingerprint": images.fingerprint, "images": len(images)} for images in sets

@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlib.arguments import MAX_SEED, Range
 from nestlib.project import require_project
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
+SECONDS = Range(0, 10**8, "(]")  # three years: torch's timeouts do not hold 300
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
 DataDir = Annotated[
@@ -33,7 +37,7 @@ WeightsDir = Annotated[
     Path | None, typer.Option(help="folder of the runs' weights; default: runs/")
 ]
 MaxTime = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="stop with a checkpoint within this time: 90s, 9m, 2h; the same command resumes"
     ),
@@ -56,6 +60,11 @@ CommitRecord = Annotated[
 Again = Annotated[bool, typer.Option("--again", help="run it again even if a record exists")]
 
 
+def seed_option(help_text: str, *names: str) -> typer.models.OptionInfo:
+    """An option for a seed: a number that torch's and numpy's generators take."""
+    return typer.Option(*names, min=0, max=MAX_SEED, help=help_text)
+
+
 def refuse(given: Iterable[str], where: str) -> None:
     """Raise ValueError if options, given by name, would change nothing."""
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -71,9 +80,11 @@ def named_options(context: typer.Context) -> set[str]:
     }  # fmt: skip
 
 
-def seconds_left(max_time: str) -> float | None:
+def seconds_left(max_time: str | None) -> float | None:
     """Seconds of `--max-time` left for the work itself; None without a limit."""
-    return parse_seconds(max_time) - process_age() - EXIT_SECONDS if max_time else None
+    if max_time is None:
+        return None
+    return parse_seconds("--max-time", max_time) - process_age() - EXIT_SECONDS
 
 
 def process_age() -> float:
@@ -86,16 +97,22 @@ def process_age() -> float:
     return age if 0 <= age < 120 else 10.0  # some sandboxes report start times of another clock
 
 
-def parse_seconds(text: str) -> float:
-    """Seconds of "90s", "9m", "1.5h" or a plain number.
+def parse_seconds(option: str, text: str) -> float:
+    """Seconds of "90s", "9m", "1.5h" or a plain number, which an option was given.
 
     Raises:
-        ValueError: anything else.
+        ValueError: anything else, no time at all, or years; the message names the option.
     """
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a time; write seconds, or 90s, 9m, 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        raise ValueError(
+            f"{option} is {reprlib.repr(text)}, which is not a time; write seconds, or 90s, 9m, "
+            "1.5h"
+        )
+    seconds = float(match[1]) * UNITS[match[2]]
+    if seconds not in SECONDS:
+        raise ValueError(f"{option} is {reprlib.repr(text)}, must be a time {SECONDS} seconds")
+    return seconds
 
 
 def say_found(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nestlib.arguments import MAX_BATCH, MAX_NODES, MAX_PROCESSES
 from nestlib.choices import check_choice
 from nestlib.cli.options import (
     STOPPED,
@@ -21,6 +22,7 @@ from nestlib.cli.options import (
     refuse,
     say_found,
     seconds_left,
+    seed_option,
 )
 from nestlib.extensions import extended
 from nestlib.project import find_project_root
@@ -77,11 +79,11 @@ def train(
         list[str],
         typer.Option("--set", help="change a field of the recipe: field=value; may be repeated"),
     ] = [],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="seed of weights, image order and augmentation")] = 0,
+    seed: Annotated[int, seed_option("seed of weights, image order and augmentation")] = 0,
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="download the data set if it is missing")] = False,
     runs_dir: RunsDir = None,
-    max_time: MaxTime = "",
+    max_time: MaxTime = None,
     checkpoint_every: Annotated[str, typer.Option(help="time between checkpoints")] = "5m",
     budget: Annotated[str, typer.Option(help="smoke: cut the recipe to a run of seconds")] = "",
     device: Device = "auto",
@@ -94,7 +96,11 @@ def train(
     ] = "",
     micro_batch: Annotated[
         int | None,
-        typer.Option(min=1, help="largest number of images at once; gradients are accumulated"),
+        typer.Option(
+            min=1,
+            max=MAX_BATCH,
+            help="largest number of images at once; gradients are accumulated",
+        ),
     ] = None,
     step: Annotated[
         str, typer.Option(help="how a step runs: eager, compiled, graph or compiled_graph")
@@ -123,9 +129,10 @@ def train(
     record = carry_out(
         chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=seconds_left(max_time),
-        checkpoint_seconds=parse_seconds(checkpoint_every), committed=commit_record,
+        checkpoint_seconds=parse_seconds("--checkpoint-every", checkpoint_every),
+        committed=commit_record,
         download=download, micro_batch=micro_batch, step=step,
-        rank_timeout=parse_seconds(rank_timeout), again=again,
+        rank_timeout=parse_seconds("--rank-timeout", rank_timeout), again=again,
     )  # fmt: skip
     if record is None:
         following = describe_stop(chosen, "the same command")
@@ -196,12 +203,17 @@ def _choose(
 def submit(
     context: typer.Context,
     what: Annotated[str, typer.Argument(help="a recipe, or a figure (one job per run)")],
-    nodes: Annotated[int, typer.Option(min=1, help="machines per run")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="machines per run")] = 1,
     gpus_per_node: Annotated[
-        int, typer.Option(min=0, help="GPUs per machine, one rank each; 0: one rank on the CPU")
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_PROCESSES,
+            help="GPUs per machine, one rank each; 0: one rank on the CPU",
+        ),
     ] = 1,
     cpus_per_rank: Annotated[
-        int, typer.Option(min=1, help="CPU cores per rank, to decode images")
+        int, typer.Option(min=1, max=MAX_PROCESSES, help="CPU cores per rank, to decode images")
     ] = 8,
     time: Annotated[
         str, typer.Option(help="time limit per job; an unfinished job is queued again")
@@ -227,7 +239,7 @@ def submit(
         name=what.replace("/", "-"), nodes=nodes,
         minutes=cluster.parse_minutes(time), gpus_per_node=gpus_per_node,
         cpus_per_rank=cpus_per_rank, dry_run=dry_run,
-        options={key: value or True for key, _, value in (word.partition("=") for word in slurm)},
+        options=dict(map(cluster.parse_option, slurm)),
     )  # fmt: skip
     for line in lines:
         typer.echo(line)
@@ -238,7 +250,7 @@ def find_jobs(what: str, more: Sequence[str], nest: "Group") -> Iterator[Job]:
     figures = extended({}, "queues")
     queue, name = (figures[what], "sweep") if what in figures else (_queue_run, "train")
     asked = nest.commands[name].make_context(name, [what, *more]).params
-    if asked["max_time"]:
+    if asked["max_time"] is not None:
         raise ValueError("--max-time is for a run on this machine; a job's limit is --time")
     yield from queue(what, asked, tuple(more))
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from nestlib.arguments import MAX_PROCESSES
+
 
 def _folder(text: str) -> Path:
     if "://" in text:
@@ -31,7 +33,8 @@ def shard(
     split: Annotated[str, typer.Option(help="train, test, or both")] = "both",
     shard_mb: Annotated[float, typer.Option(help="megabytes of images per shard")] = 128,
     processes: Annotated[
-        int | None, typer.Option(help="worker processes; default: one per CPU")
+        int | None,
+        typer.Option(min=1, max=MAX_PROCESSES, help="worker processes; default: one per CPU"),
     ] = None,
 ) -> None:  # fmt: skip
     """Make shards for training on many nodes.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nestlib.cli.options import WeightsDir, named_options, refuse
+from nestlib.cli.options import WeightsDir, named_options, refuse, seed_option
 from nestlib.recipes.named import get_recipe
 from nestlib.records import open_store
 
@@ -24,7 +24,7 @@ def export(
             "nest_tiny_imagenet", metavar="RECIPE|MODEL",
         ),
     ],
-    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
+    seed: Annotated[int, seed_option("seed of the run")] = 0,
     runs_dir: WeightsDir = None,
     onnx: Annotated[
         Path | None, typer.Option(help="write an ONNX file, for any batch size", metavar="FILE")
@@ -183,7 +183,7 @@ def push(
     folder: Annotated[
         Path | None, typer.Option(help="write the files here, and upload nothing")
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
+    seed: Annotated[int, seed_option("seed of the run")] = 0,
     private: Annotated[
         bool, typer.Option("--private", help="make a new repository private")
     ] = False,

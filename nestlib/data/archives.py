@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nestlib.data.folders import ImageFile, class_order, sample_order, split_folder
 from nestlib.data.imagenet_val import find_val_classes
 from nestlib.data.layouts import TARS, list_imagenet, list_tiny_imagenet
-from nestlib.data.left_out import LINKED, UNSORTED, LeftOut, is_image
+from nestlib.data.left_out import LINKED, OTHER_SPLIT, UNSORTED, LeftOut, is_image
 from nestlib.data.tars import open_tar, walk_tar
 
 
@@ -51,7 +51,7 @@ def list_sources(name: str, split: str, folder: Path) -> list[Source]:
     for one, after in pairwise(found):
         if one.file == after.file:
             raise ValueError(
-                f"{one.path} contains {one.file} twice; pack it again with one of them"
+                f"{one.path} contains {one.file!r} twice; pack it again with one of them"
             )
     return found
 
@@ -77,14 +77,18 @@ def _list_files(root: Path, files: list[ImageFile]) -> list[Source]:
 def _list_tar(tar: Path, split: str) -> list[Source]:
     classes, table = find_val_classes([tar.parent]) if split == "test" else ({}, None)
     found, left_out = [], LeftOut()
+    own, other = (split_folder(one) for one in (split, *(TARS.keys() - {split})))
     for path, offset, size in _walk_tar(tar, left_out):
         folder, file = os.path.split(path)
-        class_name = os.path.basename(folder.removesuffix("/images"))  # as Tiny ImageNet's
+        *above, class_name = folder.removesuffix("/images").split("/")  # as Tiny ImageNet's
+        if other in above and own not in above:
+            left_out.add(path, OTHER_SPLIT)
+            continue
         if split == "test" and is_image(file):
             class_name = classes.get(os.path.splitext(file)[0])
             if class_name is None:
                 raise OSError(f"{tar}: {path} has no class in {table}; fetch both again")
-        if class_name and is_image(file):
+        if class_name and class_name[0] != "." and is_image(file):  # "." is the tar itself
             place = f"{split_folder(split)}/{class_name}/{file}"
             found.append(Source(class_name, place, str(tar), offset, size))
         else:

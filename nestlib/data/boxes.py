@@ -57,7 +57,7 @@ def fit_box(edges: Sequence[str], right: float, bottom: float) -> tuple[float, .
     Raises:
         ValueError: an edge that is not a finite number, or a box that lies outside as a whole.
     """
-    numbers = list(map(float, edges))
+    numbers = list(map(_read_number, edges))
     if not all(map(isfinite, numbers)):
         raise ValueError(f"the box {', '.join(edges)} has an edge that is not a finite number")
     (x0, x1), (y0, y1) = sorted(numbers[::2]), sorted(numbers[1::2])
@@ -67,6 +67,12 @@ def fit_box(edges: Sequence[str], right: float, bottom: float) -> tuple[float, .
             f"{bottom:g} down"
         )
     return max(x0, 0), max(y0, 0), min(x1, right), min(y1, bottom)
+
+
+def _read_number(text: str) -> float:
+    if "_" in text:  # Python would take 1_0 for 10
+        raise ValueError(f"could not convert string to float: {text!r}")
+    return float(text)
 
 
 def gather_boxes(

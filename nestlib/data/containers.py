@@ -8,10 +8,13 @@ Shapes: N images, B of them in a batch, K boxes per image, H x W pixels.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -22,20 +25,34 @@ from torch.utils.data import DataLoader, default_collate
 
 from nestlib.data.decoding import centre_crop, decode_image, decode_pixels, random_crop, squeeze
 from nestlib.data.faults import Faults
-from nestlib.data.fetching import Unreachable
+from nestlib.data.fetching import CacheFull, Unreachable
+from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.workers import read_batches
 from nestlib.files import read_regular
 
 Triple = tuple[float, float, float]
+SAMPLE = 500  # images of a folder whose content is looked at, where all would take too long
+
+
+def spread(count: int) -> list[int]:
+    """Up to SAMPLE of `count` indices, evenly."""
+    return np.unique(np.linspace(0, count - 1, SAMPLE).astype(int)).tolist()[:count]
+
+
+def check_bytes(images: Tensor, name: str) -> None:
+    """Raise ValueError unless images, which the message calls `name`, are uint8 (N, 3, H, W)."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{name} are a {type(images).__name__}; give a tensor, uint8 (N, 3, H, W)")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"{name} are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 "
+            "(N, 3, H, W)"
+        )
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:
     """Raise ValueError unless images are uint8 (N, 3, H, W) and labels int64 (N,)."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 "
-            "(N, 3, H, W)"
-        )
+    check_bytes(images, "images")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be int64 "
@@ -49,6 +66,10 @@ class LabelledImages:
     labels: Tensor
     class_names: tuple[str, ...]
     boxes = box_labels = class_ids = faults = None
+    # What a fingerprint does not tell, so that a stopped run goes on with the very same images:
+    # SHA-256 in hex of their order, and checksums of some of them by name.
+    order_fingerprint = ""
+    sampled_checksums: Mapping[str, int] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -187,6 +208,26 @@ class FolderSet(LabelledImages):
             digest.update(b"%s %d\n" % (file, size))
         return digest.hexdigest()
 
+    @property
+    def order_fingerprint(self) -> str:
+        """SHA-256 in hex over the relative paths in their order, and the labels."""
+        digest = hashlib.sha256(b"\n".join(self.files.tolist()))
+        digest.update(self.labels.numpy())
+        return digest.hexdigest()
+
+    @property
+    def sampled_checksums(self) -> dict[str, int]:
+        """CRC-32 of up to SAMPLE files, spread evenly, by relative path.
+
+        Sizes alone do not tell two pictures of one colour each apart. What cannot be read is left
+        out: it may be there the next time.
+        """
+        found = {}
+        for index in spread(len(self)):
+            with suppress(OSError):
+                found[os.fsdecode(self.files[index])] = zlib.crc32(self.read_bytes(index))
+        return found
+
     def sizes(self) -> Iterable[int]:
         """Bytes of each file; -1 for a file that does not exist."""
         root = os.fsencode(self.root)
@@ -207,7 +248,7 @@ class FolderSet(LabelledImages):
             OSError: it cannot be read; the message names it.
         """
         try:
-            return read_regular(self.root / os.fsdecode(self.files[index]))
+            return read_regular(self.root / os.fsdecode(self.files[index]), MAX_IMAGE_BYTES)
         except OSError as error:
             raise OSError(
                 f"cannot read image {self.where(index)} ({error}); fetch the file again"
@@ -274,7 +315,7 @@ class _Crops:
             try:
                 images.append(self._read(index))
                 read.append(index)
-            except Unreachable:  # a server's fault, not an image's
+            except (Unreachable, CacheFull):  # a server's or a disk's fault, not an image's
                 raise
             except OSError as error:
                 unreadable[os.fsdecode(self.source.files[index])] = str(error)

@@ -26,7 +26,8 @@ from nestlib.data.layouts import (
     find_tiny_imagenet,
     list_imagenet,
 )
-from nestlib.data.shards import ShardSet, has_shards, load_index
+from nestlib.data.shard_set import ShardSet
+from nestlib.data.shards import has_shards, load_index
 from nestlib.project import data_root
 
 log_line = logging.getLogger(__name__)
@@ -183,8 +184,8 @@ def check_same_classes(
     """
     own = images.identifiers
     if own != tuple(class_names) and not _are_numbers(own, class_names):
-        pairs = enumerate(zip_longest(own, class_names, fillvalue="none"))
-        others = [f"{k} is {name}, not {wanted}" for k, (name, wanted) in pairs if name != wanted]
+        pairs = enumerate(zip_longest(own, class_names))
+        others = [f"{k} is {name!r}, not {want!r}" for k, (name, want) in pairs if name != want]
         raise ValueError(
             f"the {images.split} images of {images.name} have other classes than {whose}, "
             f"{len(others)} in all: {'; '.join(others[:5])}; give a folder with the same classes"
@@ -216,7 +217,8 @@ def _number_as(
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    shown = ", ".join(map(repr, names[:5]))  # quoted, as they may differ by a space
+    return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
 
 
 def _find_arrays(

@@ -4,15 +4,27 @@
 the one that was taken. H x W pixels.
 """
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil, exp, floor, log, sqrt
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+
+from nestlib.data.opening import (
+    KINDS,
+    MOST_DECODED,
+    MOST_KEPT,
+    REDUCE,
+    jpeg_factor,
+    make_ready,
+    open_image,
+)
 
 try:
     import simplejpeg
@@ -22,9 +34,7 @@ except ImportError:  # Pillow gives the same pixels, later
 CROP_AREA = (0.05, 1.0)  # of the image's, uniform
 CROP_ASPECT = (3 / 4, 4 / 3)  # width over height, log-uniform
 
-FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")  # others may start programs, as EPS does
-KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-MAX_PIXELS = 64 * 10**6  # of an image; 256 MB decoded
+BAND = 2**18  # pixels that are converted at a time
 MOST_RESIZED = 16  # times the pixels that are cut out; an ordinary photo takes two
 
 Box = tuple[int, int, int, int]  # left, top, width, height
@@ -33,57 +43,94 @@ Box = tuple[int, int, int, int]  # left, top, width, height
 def decode_image(data: bytes, where: str) -> Image.Image:
     """Decode an RGB image; `to_rgb` converts other modes.
 
-    EXIF's orientation is left alone, as the published code and torchvision leave it.
+    EXIF's orientation is left alone, as the published code and torchvision leave it. A JPEG of more
+    than MOST_DECODED pixels comes at a half, a quarter or an eighth of its size, another image of
+    more than MOST_KEPT at a half.
 
     Raises:
-        OSError: bytes that are no image or break off, one of more than MAX_PIXELS, or of more than
-            16 bits a channel.
+        OSError: bytes that are no image or break off; one that would take too much memory or time
+            (see `open_image`), or of more than 16 bits a channel.
     """
+    with _named(where):
+        return to_rgb(make_ready(open_image(data), data))
+
+
+def count_channels(data: bytes, where: str) -> int:
+    """How many channels an image is stored with; its pixels are not decoded.
+
+    Raises:
+        OSError: as `decode_image`.
+    """
+    with _named(where):
+        return len(open_image(data).getbands())
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
     try:
-        return to_rgb(open_image(data))
+        yield
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
-        reason = str(error) or type(error).__name__  # a MemoryError has no words
+        reason, remedy = str(error) or type(error).__name__, "fetch the file again, or remove it"
         if isinstance(error, UnidentifiedImageError):  # its words name an object in memory
             reason = f"it is not a {KINDS}"
-        raise OSError(
-            f"cannot read image {where} ({reason}); fetch the file again, or remove it"
-        ) from error
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Open an image of FORMATS: its header is read, its pixels are not decoded yet.
-
-    Raises:
-        Image.DecompressionBombError: it has more than MAX_PIXELS.
-        Exception: any of Pillow's; the bytes are no image.
-    """
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    _check_pixels(*image.size)
-    return image
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(
-            f"it has {width} x {height} pixels; the limit is {MAX_PIXELS:,}"
-        )
+        if isinstance(error, Image.DecompressionBombError):
+            remedy = REDUCE
+        raise OSError(f"cannot read image {where} ({reason}); {remedy}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB: the upper eight of 16 bits per channel, transparent parts over white.
 
+    Grey of 32 bits (a TIFF) is taken for 16, or for 8 if no value is above 255.
+
     Raises:
         ValueError: values of more than 16 bits.
     """
-    if image.mode[0] in "IF":  # "I", "I;16", "I;16B", "F"
-        image = _upper_bits(image)
+    image.load()
+    width, height = image.size
+    factor = 2 if width * height > MOST_KEPT and not isinstance(image, JpegImageFile) else 1
+    plain = image.mode == "RGB" and not image.has_transparency_data
+    if plain and factor == 1:
+        return image
+    shift = _shift(image)
+    if width * height <= BAND:
+        return _convert(image, shift)
+    found = Image.new("RGB", (ceil(width / factor), ceil(height / factor)))
+    rows = 2 * max(1, BAND // width // 2)
+    for top in range(0, height, rows):  # in bands: each conversion makes up to three copies
+        band = image.crop((0, top, width, min(top + rows, height)))
+        found.paste(_convert(band, shift).reduce(factor), (0, top // factor))
+    return found
+
+
+def _convert(image: Image.Image, shift: int) -> Image.Image:
+    if image.mode[0] in "IF":  # "I", "I;16", "I;16B"
+        image = _upper_bits(image, shift)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def _upper_bits(image: Image.Image) -> Image.Image:
+def _shift(image: Image.Image) -> int:
+    """By how many bits values are shifted to have eight.
+
+    Raises:
+        ValueError: values of more than 16 bits.
+    """
+    if image.mode not in ("I", "F"):
+        return 8
+    least, greatest = image.getextrema()
+    if image.mode == "F" or least < 0 or greatest >= 2**16:
+        kind = "int32" if image.mode == "I" else "float32"
+        raise ValueError(
+            f"it holds {kind} values from {least:g} to {greatest:g}, but only 8 or 16 bits per "
+            "channel can be read"
+        )
+    return 8 if greatest > 255 else 0
+
+
+def _upper_bits(image: Image.Image, shift: int) -> Image.Image:
     """Convert 16-bit grey to 8-bit grey.
 
     Its own `convert` (Pillow 13) turns all above 255 white, though it cuts 16-bit colours to their
@@ -91,12 +138,7 @@ def _upper_bits(image: Image.Image) -> Image.Image:
     negative from 32,768 on.
     """
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
-        raise ValueError(
-            f"it holds {values.dtype} values from {values.min():g} to {values.max():g}, but only 8 "
-            "or 16 bits per channel can be read"
-        )
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    grey = Image.fromarray((values >> shift).astype(np.uint8))
     transparent = image.info.get("transparency")  # one of the values of 16 bits
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
@@ -115,12 +157,23 @@ def decode_pixels(data: bytes, where: str) -> Tensor:
     """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        _check_pixels(width, height)
-        pixels = simplejpeg.decode_jpeg(data)
+        if jpeg_factor(data, width, height) == 1:
+            return torch.from_numpy(simplejpeg.decode_jpeg(data)).permute(2, 0, 1)
     # AttributeError: it is not installed
     except (AttributeError, ValueError, Image.DecompressionBombError):
-        pixels = np.array(decode_image(data, where))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        pass
+    return torch.from_numpy(_to_array(decode_image(data, where))).permute(2, 0, 1)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8, in bands: Pillow hands pixels over in two more copies."""
+    width, height = image.size
+    if width * height <= BAND:
+        return np.array(image)
+    pixels, rows = np.empty((height, width, 3), np.uint8), max(1, BAND // width)
+    for top in range(0, height, rows):
+        pixels[top : top + rows] = image.crop((0, top, width, min(top + rows, height)))
+    return pixels
 
 
 def draw_crop(width: int, height: int, rng: np.random.Generator) -> Box | None:
@@ -196,7 +249,10 @@ def squeeze(image: Image.Image, size: int, interpolation: str = "bilinear") -> T
 
     For boxes, which a crop would cut; as wsolevaluation does (torchvision's Resize((s, s))).
     """
-    return _to_pixels(resize(image, (size, size), InterpolationMode(interpolation)))
+    mode = InterpolationMode(interpolation)
+    if size * image.height > MOST_DECODED:  # Pillow resizes across first, which would take this
+        image = image.resize((image.width, size), Image.Resampling[mode.name])
+    return _to_pixels(resize(image, (size, size), mode))
 
 
 def _to_pixels(image: Image.Image) -> Tensor:

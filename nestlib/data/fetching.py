@@ -32,7 +32,7 @@ LEAST_RATE = 20_000  # bytes per second, or a reply could last for ever
 INDEX_BYTES = 2**24  # of which ImageNet's index takes a hundredth
 REMEMBER_BAD = 600  # seconds for which a file with a wrong checksum is not fetched again
 CHUNK = 2**20
-STALE_PART = 3600  # seconds after which an unfinished file must be a killed process's
+STALE_PART = 600  # seconds without a byte after which an unfinished file is a killed process's
 FREE_SHARE = 0.9  # of what is free on the disk, where no limit is given
 
 
@@ -46,6 +46,10 @@ class Missing(BadFile):
 
 class Unreachable(ConnectionError):
     """A server that does not answer, or refuses; the message says what was tried."""
+
+
+class CacheFull(OSError):
+    """The cache's disk takes no more; the message names the cache and the remedy."""
 
 
 def is_url(place: object) -> bool:
@@ -84,15 +88,26 @@ class Cache:
         Without a limit it may fill nine tenths of what is free on its disk. A node's own disk is
         the place: on a shared one it helps nobody.
         """
-        default = Path.home() / ".cache" / "nestlib" / "shards"
-        folder = Path(os.environ.get("NESTLIB_CACHE") or default)
-        folder.mkdir(parents=True, exist_ok=True)
+        chosen = os.environ.get("NESTLIB_CACHE") or "~/.cache/nestlib/shards"
+        try:
+            folder = Path(chosen).expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
+            raise OSError(
+                f"the cache {chosen} cannot be made ({error}); set NESTLIB_CACHE to a folder that "
+                "can be written to"
+            ) from error
         given = os.environ.get("NESTLIB_CACHE_GB")
         if given:
             try:
-                return cls(folder, int(float(given) * 1e9))
+                limit = int(float(given) * 1e9)
+                if limit < 1:
+                    raise ValueError
+                return cls(folder, limit)
             except (ValueError, OverflowError):
-                raise ValueError(f"NESTLIB_CACHE_GB is {given!r}; give a number of GB") from None
+                raise ValueError(
+                    f"NESTLIB_CACHE_GB is {given!r}; give a number of GB, more than 0"
+                ) from None
         held = sum(size for _, size, _ in _list_files(folder))
         return cls(folder, int(FREE_SHARE * (shutil.disk_usage(folder).free + held)))
 
@@ -105,6 +120,7 @@ class Cache:
             Missing: it is not there.
             BadFile: it has another checksum even when fetched again.
             Unreachable: the server did not answer for a minute, or refuses.
+            CacheFull: the file cannot be written.
             ValueError: it is larger than the whole cache.
             ImportError: fsspec's package for such an address is missing.
         """
@@ -126,11 +142,13 @@ class Cache:
     def _raise_if_bad(self, path: Path) -> None:
         note = path.with_suffix(".bad")
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - note.stat().st_mtime < REMEMBER_BAD:
+            if _age(note.stat().st_mtime) < REMEMBER_BAD:
                 raise BadFile(note.read_text())
             note.unlink(missing_ok=True)
 
     def _fetch(self, url: str, sha256: str, size: int, path: Path) -> None:
+        for leftover in self.folder.glob(f".{path.name}.*.part"):  # this process holds its lock
+            leftover.unlink(missing_ok=True)
         part = path.with_name(f".{path.name}.{uuid4().hex}.part")
         try:
             for _ in range(WRONG_TRIES):
@@ -159,14 +177,20 @@ class Cache:
             held = [file for file in _list_files(self.folder) if file[2] != part]
             excess = sum(each for _, each, _ in held) + size - self.limit_bytes
             for used, each, path in sorted(held):
-                unfinished = path.suffix == ".part" and time.time() - used < STALE_PART
+                unfinished = path.suffix == ".part" and _age(used) < STALE_PART
                 if excess > 0 and not unfinished:
                     path.unlink(missing_ok=True)  # who has it open reads on
                     excess -= each
             if excess <= 0:
-                with part.open("wb") as file:
+                with _writing(part), part.open("wb") as file:
                     file.truncate(size)
             return excess <= 0
+
+
+def _age(written: float) -> float:
+    """Seconds between a file's time and now; of a clock that was set back meanwhile too, by which
+    the file is of the future."""
+    return abs(time.time() - written)
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -191,9 +215,22 @@ def _download(url: str, part: Path, size: int) -> str:
     with _open_url(url) as source, part.open("r+b") as target:
         for chunk in _read_reply(source, url, size, TIMEOUT + size / LEAST_RATE):
             digest.update(chunk)
-            target.write(chunk)
+            with _writing(part):
+                target.write(chunk)
+                target.flush()
         target.truncate()
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # which may name no file, and is no fault of the server
+        raise CacheFull(
+            f"the cache {part.parent} cannot keep a file ({error}); make room there, or set "
+            "NESTLIB_CACHE to a folder on a larger disk"
+        ) from error
 
 
 def _read_reply(source: BinaryIO, url: str, most: int, seconds: float) -> Iterator[bytes]:
@@ -267,7 +304,7 @@ def _retry(url: str, act: Callable[[], T], tries: int = TRIES) -> T:
     for attempt in range(tries):
         try:
             return act()
-        except (ImportError, BadFile, Unreachable):
+        except (ImportError, BadFile, Unreachable, CacheFull):
             raise
         except (FileNotFoundError, PermissionError, urllib.error.HTTPError) as error:
             code = getattr(error, "code", 404 if isinstance(error, FileNotFoundError) else 403)
@@ -279,8 +316,6 @@ def _retry(url: str, act: Callable[[], T], tries: int = TRIES) -> T:
                 ) from error
             last = error
         except Exception as error:  # each file system of fsspec has errors of its own
-            if isinstance(error, OSError) and error.errno in (28, 122):  # disk or quota is full
-                raise
             last = error
             if attempt and isinstance(getattr(error, "reason", error), TimeoutError):
                 break  # each lasts a minute

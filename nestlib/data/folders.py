@@ -23,9 +23,11 @@ from nestlib.data.left_out import (
     LeftOut,
     is_image,
 )
-from nestlib.data.tars import open_tar, walk_tar
+from nestlib.data.opening import MAX_IMAGE_BYTES
+from nestlib.data.tars import open_tar, read_member, walk_tar
 from nestlib.files import open_atomically, read_regular
 
+MAX_TABLE_BYTES = 2**26  # of all classes' words or all images' boxes; ImageNet's have 10 MB
 _CACHE_FORMAT = "4"  # raise it when the cached arrays change their meaning
 
 log_line = logging.getLogger(__name__)
@@ -74,6 +76,11 @@ def number_classes(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     known = class_order(names)
     numbers = {name: number for number, name in enumerate(known)}
     return known, np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def is_class(name: str) -> bool:
+    """Whether a table's name of a class could be a class folder's; it becomes part of paths."""
+    return bool(name) and name[0] != "." and not set(name) & {"/", "\\", "\0"}
 
 
 def list_tree(split_dir: Path) -> list[ImageFile]:
@@ -152,7 +159,7 @@ def list_flat(folder: Path, classes: dict[str, str], table: Path) -> list[ImageF
 
 def read_tree(files: list[ImageFile]) -> Iterator[Entry]:
     for class_name, path in files:
-        yield Entry(class_name, os.path.basename(path), path, read_regular(path))
+        yield Entry(class_name, os.path.basename(path), path, read_regular(path, MAX_IMAGE_BYTES))
 
 
 def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> Iterator[Entry]:
@@ -171,9 +178,9 @@ def read_packs(packs: list[Path], split_dir: str, tables: dict[str, bytes]) -> I
             for name, member in walk_tar(archive):
                 *_, folder, class_name, file = ("", "", *name.split("/"))
                 if file in tables and member.isfile():
-                    tables[file] = archive.extractfile(member).read()
+                    tables[file] = read_member(archive, member, MAX_TABLE_BYTES)
                 elif folder == split_dir and is_image(file) and member.isfile():
-                    data = archive.extractfile(member).read()
+                    data = read_member(archive, member, MAX_IMAGE_BYTES)
                     yield Entry(class_name, file, f"{pack}:{name}", data)
                 elif not member.isdir() and split_dir in name.split("/")[:-1]:
                     reason = UNSORTED if member.isfile() else LINKED

@@ -1,12 +1,16 @@
 """Find the classes of ImageNet's val images, which come in one folder or tar without them."""
 
 import csv
+import io
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from torchvision.datasets.imagenet import ARCHIVE_META, load_meta_file, parse_devkit_archive
+
+from nestlib.data.folders import is_class
+from nestlib.files import read_regular
 
 DEVKIT = ARCHIVE_META["devkit"][0]  # image-net.org's
 SOLUTION = "LOC_val_solution.csv"  # Kaggle's
@@ -39,15 +43,28 @@ def read_solution(table: Path) -> dict[str, str]:
     Raises:
         OSError: it is another table, or damaged.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        try:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
-        except (KeyError, AttributeError, IndexError, ValueError, csv.Error) as error:
-            raise OSError(
-                f"{table}, line {rows.line_num}, has no ImageId and PredictionString ({error!r}); "
-                "fetch it again"
-            ) from error
+    classes: dict[str, str] = {}
+    rows = csv.DictReader(io.StringIO(_decode(table), newline=""), restval="")
+    try:
+        for row in rows:
+            image, wnid = row["ImageId"].strip(), row["PredictionString"].split()[0]
+            if not image or not is_class(wnid):
+                raise ValueError(f"{image!r} is of class {wnid!r}")
+            if classes.setdefault(image, wnid) != wnid:
+                raise ValueError(f"{image} is of {classes[image]} in an earlier line, here {wnid}")
+    except (KeyError, AttributeError, IndexError, ValueError, csv.Error) as error:
+        raise OSError(
+            f"{table}, line {rows.line_num}, does not tell an image's class by ImageId and "
+            f"PredictionString ({error!r}); fetch it again"
+        ) from error
+    return classes
+
+
+def _decode(table: Path) -> str:
+    try:
+        return read_regular(table).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OSError(f"{table} is not text in UTF-8 ({error}); fetch it again") from error
 
 
 def read_ground_truth(devkit: Path) -> list[str]:

@@ -25,6 +25,7 @@ from nestlib.data.folders import (
     ImageFile,
     class_folders,
     decode_entries,
+    is_class,
     list_flat,
     list_tree,
     load_or_build,
@@ -273,13 +274,15 @@ def _holds_images(folder: Path) -> bool:
 def _read_tiny_classes(table: Path) -> dict[str, str]:
     """The wnid of each val image, by its file name without suffix."""
     classes: dict[str, str] = {}
-    for number, line in enumerate(read_regular(table).decode(errors="replace").splitlines(), 1):
-        file, wnid, *_ = (*line.split(), "", "")
-        if line.strip() and (not wnid or Path(file).stem in classes):
-            fault = f"names {file} again" if wnid else f"is {line!r}, not a file and its wnid"
-            raise ValueError(f"{table}, line {number}, {fault}; unpack tiny-imagenet-200.zip again")
-        if wnid:
-            classes[Path(file).stem] = wnid
+    for where, (file, *rest) in read_rows((str(table), read_regular(table))):
+        wnid, stem = (*rest, "")[0], Path(file).stem
+        if (file.lower(), wnid.lower()) == ("file", "wnid"):  # a heading
+            continue
+        if not stem or not is_class(wnid) or stem in classes:
+            shown = " ".join([file, *rest])
+            fault = f"names {file} again" if stem in classes else f"{shown!r} is no file and wnid"
+            raise ValueError(f"{where}: {fault}; unpack tiny-imagenet-200.zip again")
+        classes[stem] = wnid
     return classes
 
 

@@ -12,6 +12,7 @@ _OF_SYSTEMS = (".ds_store", "thumbs.db", "desktop.ini")
 BESIDE_IMAGES = "beside a folder `images`, which is read instead"
 DEEPER = "in folders that are not read"
 LINKED = "symbolic links in a tar, which are not followed"
+OTHER_SPLIT = "in the folder of the other split"
 UNSORTED = "not directly in a class folder"
 _HIDDEN = "hidden, their names begin with a dot"
 _OTHER_KIND = f"of another kind than {', '.join(SUFFIXES)}"

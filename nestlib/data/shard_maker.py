@@ -11,46 +11,51 @@ import io
 import json
 import logging
 import os
-import tarfile
+import shutil
 import tempfile
-import threading
-import time
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
 
-from nestlib.data.archives import TARS, Source
+from nestlib.arguments import Range, check_argument
+from nestlib.choices import check_choice
+from nestlib.data.archives import TARS
 from nestlib.data.fetching import Missing, is_url, read_url
 from nestlib.data.folders import split_folder
 from nestlib.data.layouts import TINY_PACK
-from nestlib.data.shard_plan import (
-    Job,
-    Split,
-    compare_classes,
-    cut,
-    labels_beside,
-    list_split,
-    member_name,
+from nestlib.data.shard_plan import Split, compare_classes, cut, list_split
+from nestlib.data.shard_writer import GO_ON, write_shard
+from nestlib.data.shards import (
+    CHECKSUM,
+    FORMAT,
+    Shard,
+    ShardIndex,
+    has_shards,
+    hash_index,
+    load_index,
 )
-from nestlib.data.shards import FORMAT, Shard, ShardIndex, has_shards, load_index
-from nestlib.data.tars import DamagedTar, open_tar
-from nestlib.files import hold, open_atomically, remove_unfinished, write_atomically
+from nestlib.data.tars import open_tar
+from nestlib.files import hold, is_full, remove_unfinished, write_atomically
+from nestlib.signals import when_parent_ends
 
+NAMES = "imagenet", "tiny_imagenet", "tiny_imagenet_200"
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
 LEAST_MB, MOST_MB = 0.001, 10_000
-GO_ON = "fix this and run the same command again: finished shards are kept"
+MOST_PROCESSES = 1024
+LOCK, UNPACKED = ".lock", ".unpacked-"
+# Forked where that is possible (not on Windows): a fresh interpreter would import torch first.
+START = "fork" if "fork" in get_all_start_methods() else "spawn"
 
 log_line = logging.getLogger(__name__)
-
-Places = list[tuple[int, int, int]]  # offset, size and CRC-32 of each image of a shard
 
 
 def make_shards(
@@ -68,7 +73,7 @@ def make_shards(
         name: "imagenet" (a tree of class folders of any kind, or the official tars) or
             "tiny_imagenet" (its pack or folder).
         shard_mb: megabytes of images per shard, LEAST_MB to MOST_MB.
-        processes: default: one per CPU.
+        processes: default: one per CPU; at most MOST_PROCESSES.
 
     Returns:
         The paths of the indices.
@@ -76,13 +81,14 @@ def make_shards(
     Raises:
         FileNotFoundError, OSError: as `list_sources`; or an image went away, or a process was
             killed. The shards that are whole stay for the next call.
-        ValueError: the folder holds shards of other images, two splits number their classes
-            differently, two images would have one name, or an argument out of its range.
+        ValueError: the folder holds shards of other images or lies among the images, two splits
+            number their classes differently, two images would have one name, or an argument out
+            of its range.
         Held: another process is making shards in the folder.
     """
     _check_request(name, splits, shard_mb, processes)
-    out.mkdir(parents=True, exist_ok=True)
-    with hold(out / ".lock"), _unpacked(name, source, out) as folder:
+    _check_place(source, out)
+    with _claimed(out), _unpacked(name, source, out) as folder:
         found = [list_split(name, folder, out, split, int(shard_mb * 1e6)) for split in splits]
         _check_classes(out, found)
         return [_make_split(one, processes, progress) for one in found]
@@ -91,16 +97,44 @@ def make_shards(
 def _check_request(
     name: str, splits: Sequence[str], shard_mb: float, processes: int | None
 ) -> None:
-    wrong = [split for split in splits if split not in TARS]
-    if wrong or not (name == "imagenet" or name.startswith("tiny_imagenet")):
-        raise ValueError(
-            f"cannot make shards of {name} {wrong or ''}; valid: imagenet and tiny_imagenet, train "
-            "and test"
-        )
+    check_choice("data set to make shards of", name, NAMES)
+    if isinstance(splits, str) or not splits:
+        raise ValueError(f"splits are {splits!r}; give a list of one or more of {[*TARS]}")
+    for split in splits:
+        check_choice("split to make shards of", split, TARS)
     if not LEAST_MB <= shard_mb <= MOST_MB:
         raise ValueError(f"shard_mb is {shard_mb}; give {LEAST_MB} to {MOST_MB:,} megabytes")
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes is {processes}; give 1 or more")
+    most = Annotated[int, Range(1, MOST_PROCESSES)] | None
+    check_argument("make_shards", "processes", processes, most)
+
+
+def _check_place(source: Path, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is not a folder; give a folder for the shards")
+    for folder in (source / split_folder(split) for split in TARS):
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{out} lies among the images, in {folder}, where it would be taken for a class; "
+                "give a folder elsewhere"
+            )
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made; a failure that wrote no shard leaves no trace."""
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with hold(out / LOCK):
+        for leftover in out.glob(f"{UNPACKED}*"):  # of a killed call
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            yield
+        except BaseException:
+            if [path.name for path in out.iterdir()] == [LOCK]:
+                with suppress(OSError):  # another process has come into one of the folders
+                    (out / LOCK).unlink()
+                    for folder in missing:
+                        folder.rmdir()
+            raise
 
 
 @contextmanager
@@ -111,7 +145,7 @@ def _unpacked(name: str, source: Path, out: Path) -> Iterator[Path]:
     if name != "tiny_imagenet" or not pack.is_file():
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNPACKED, dir=out) as folder:
         with open_tar(pack, "r:*") as archive:
             archive.extractall(folder, filter="data")
         yield Path(folder)
@@ -136,15 +170,15 @@ def _make_split(one: Split, processes: int | None, progress: bool) -> Path:
         return one.index
     remove_unfinished(one.index.parent)
     jobs, shards = cut(one), []
+    processes = min(processes or os.cpu_count() or 1, len(jobs))
     places = np.empty((len(one.sources), 4), np.int64)
-    # Forked: a fresh interpreter would import torch first.
     with _whole_pool(), ProcessPoolExecutor(
-        processes or os.cpu_count(), get_context("fork"), _end_with_parent, (os.getpid(),)
+        processes, get_context(START), _end_with_parent, (os.getpid(),)
     ) as pool, tqdm(
         desc=f"{one.name} {one.split} shards", total=len(one.sources), unit="image",
         disable=not progress,
     ) as bar:  # fmt: skip
-        for number, (job, (shard, of_shard)) in enumerate(zip(jobs, pool.map(_make_shard, jobs))):
+        for number, (job, (shard, of_shard)) in enumerate(zip(jobs, pool.map(write_shard, jobs))):
             shards.append(shard)
             places[list(job.numbers)] = [(number, *place) for place in of_shard]
             bar.update(shard.images)
@@ -156,12 +190,14 @@ def _check_made(one: Split) -> None:
     try:
         made = load_index(one.index.parent, one.split)
     except OSError as error:
-        raise OSError(f"{error}: delete {one.index}, and make its shards again here") from error
+        raise OSError(
+            f"{error}: give another folder, or move {one.index} away, and its shards are made again"
+        ) from error
     if (made.plan, list(made.class_names)) != (one.plan, one.class_names):
         prefix = one.index.stem
         raise ValueError(
             f"{one.index.parent} holds {prefix} shards of other images or another size; give "
-            f"another folder, or delete {prefix}* in it"
+            f"another folder, or move {prefix}* away"
         )
 
 
@@ -174,60 +210,11 @@ def _whole_pool() -> Iterator[None]:
             "a process that made shards was killed, perhaps because memory ran out; run the "
             "command again with fewer processes: finished shards are kept"
         ) from error
-
-
-def _make_shard(job: Job) -> tuple[Shard, Places]:
-    """Write a shard unless an earlier call did, and return its entry in the index."""
-    made = _read_back(job)
-    if made is None:
-        with (
-            open_atomically(job.path) as file,
-            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
-        ):
-            for one, label in zip(job.sources, job.labels):
-                _add_member(tar, member_name(one), _read(one))
-                for name, text in labels_beside(one, label):
-                    _add_member(tar, name, text)
-        made = _read_back(job)
-    return made
-
-
-def _read_back(job: Job) -> tuple[Shard, Places] | None:
-    """A shard's entry in the index; None if it is missing or holds other images or labels."""
-    try:
-        with job.path.open("rb") as file, open_tar(job.path, file=file) as tar:
-            members = [(m, zlib.crc32(tar.extractfile(m).read())) for m in tar if m.isfile()]
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (FileNotFoundError, DamagedTar):
-        return None
-    images, notes = members[::3], [one for k, one in enumerate(members) if k % 3]
-    named = [note for each in zip(job.sources, job.labels) for note in labels_beside(*each)]
-    if [(m.name, m.size) for m, _ in images] != [(member_name(s), s.size) for s in job.sources]:
-        return None
-    if [(m.name, crc) for m, crc in notes] != [(name, zlib.crc32(text)) for name, text in named]:
-        return None
-    places = [(m.offset_data, m.size, crc) for m, crc in images]
-    return Shard(job.path.name, job.path.stat().st_size, digest, len(images)), places
-
-
-def _read(one: Source) -> bytes:
-    try:
-        with open(one.path, "rb") as file:
-            data = os.pread(file.fileno(), one.size, one.offset)
-            alone = one.offset == 0 and not one.path.endswith(".tar")
-            changed = len(data) != one.size or (alone and file.seek(0, 2) != one.size)
     except OSError as error:
-        raise OSError(f"cannot read image {one.path} ({error}); {GO_ON}") from error
-    if changed:
-        raise OSError(f"{one.path} changed while shards were made of it; {GO_ON}")
-    return data
-
-
-def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)  # owner 0, time 0: the same bytes everywhere
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
+        if not is_full(error):
+            raise
+        reason = f"{error.strerror}; make room, or give a folder on a larger disk; {GO_ON}"
+        raise OSError(error.errno, reason, error.filename) from error
 
 
 def _write_index(one: Split, shards: Sequence[Shard], places: np.ndarray) -> None:
@@ -242,18 +229,13 @@ def _write_index(one: Split, shards: Sequence[Shard], places: np.ndarray) -> Non
         "table": {"name": path.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()},
         "shards": [asdict(shard) for shard in shards],
     }  # fmt: skip
+    text[CHECKSUM] = hash_index(text)
     write_atomically(one.index, json.dumps(text, indent=1).encode())
 
 
 def _end_with_parent(parent: int) -> None:
-    """End a worker with its parent: it would wait for ever, and hold the folder's lock."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """End a worker with its parent, whose folder's lock it would hold."""
+    when_parent_ends(parent, partial(os._exit, 1))
 
 
 def verify_shards(place: Path | str, *, progress: bool = True) -> list[str]:
@@ -300,10 +282,14 @@ def _compare_sums(index: ShardIndex, title: str, progress: bool) -> Iterator[str
         shard = index.shards[number]
         try:
             path = index.path(number)
+        except (OSError, ValueError) as error:
+            yield str(error)
+            continue
+        try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            yield str(error)
+        except OSError as error:  # a disk's, which names no file
+            yield f"{path} cannot be read ({error}); copy it again"
             continue
         if found != shard.sha256:
             # Of a URL it is the copy in the cache, whose checksum was right when it was fetched.

@@ -74,7 +74,8 @@ def _check_names(sources: Iterable[Source]) -> None:
         key = os.path.splitext(member_name(one))[0]
         if seen.setdefault(key, one.file) != one.file:
             raise ValueError(
-                f"{seen[key]} and {one.file} would both be sample {key} of a shard; rename one"
+                f"{seen[key]!r} and {one.file!r} would both be sample {key!r} of a shard; rename "
+                "one"
             )
 
 

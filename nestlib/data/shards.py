@@ -1,56 +1,32 @@
 """ImageNet in shards: plain tars that are read by index, from a folder or over the network.
 
-A split is `<split>.json` (the shards, their SHA-256, the classes), `<split>.npz` (one row per
-image: shard, offset, size, CRC-32, label, file) and `<split>-000000.tar`, ...: tars in WebDataset's
-form, so that its own reader and `tar` read them too. nestlib.data.shard_maker makes them.
+A split is `<split>.json` (the shards, the classes, the SHA-256 of each file and of itself),
+`<split>.npz` (one row per image: shard, offset, size, CRC-32, label, file) and
+`<split>-000000.tar`, ...: tars in WebDataset's form, so that its own reader and `tar` read them
+too. nestlib.data.shard_maker makes them, nestlib.data.shard_set reads their images.
 
-No library that streams shards was taken, for what they do at the points that count here (tried or
-resolved beside this project, 2026-11):
-
-- litdata 0.2.76 deals its chunks out to ranks, so a run cannot go on with another number of them:
-  of 1,003 samples one rank and two ranks made 50 global batches of 20, none of them equal.
-- WebDataset 1.0.2 streams whole shards to a worker, which gives ranks unequal numbers of samples;
-  its author advises to draw with replacement, and leaves resuming within an epoch to others (its
-  issues 75, 177, 271, 434). Its indexed reader, `wids`, is not in 1.0 any more.
-- mosaicml-streaming 0.13.0 has elastic, exact orders, but wants transformers below 5 and numpy
-  below 2.2; no release has followed since July 2025.
-
-Here the trainer takes the order of an epoch, a function of (seed, epoch), cuts off the steps that
-are done, and shares each global batch out among the ranks. Reading by index makes that exact;
-`windowed_order` keeps it near: N images, B of them in a global batch, C streams.
+N images, C classes.
 """
 
 import hashlib
 import io
 import json
-import math
 import os
 import re
-import zlib
-from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nestlib.data.containers import FolderSet
 from nestlib.data.fetching import WRONG_TRIES, BadFile, Cache, is_url, read_url
 from nestlib.data.folders import split_folder
+from nestlib.files import MAX_BYTES, read_regular
 
 FORMAT = 1
-STREAMS = 16  # up to so many nodes read shards of their own in an epoch
-WINDOW = 4  # shards of a stream that are open at a time, hence up to 64 of 16 streams
-OPEN_FILES = 256
-
-Batches = Iterator[tuple[Tensor, Tensor]]
+TABLE_BYTES = 2**31  # unpacked; ImageNet's takes a twentieth
+CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -96,17 +72,27 @@ class ShardIndex:
     def __post_init__(self):
         shapes = self.files.shape, self.labels.shape, self.places.shape
         N, C = len(self.files), len(self.class_names)
-        if self.files.dtype.kind != "S" or shapes != ((N,), (N,), (N, 4)):
+        if self.files.dtype.kind != "S" or shapes != ((N,), (N,), (N, 4)) or not N:
             raise ValueError(f"files, labels and places are of shapes {shapes}")
-        if len(set(self.class_names)) != C:
-            raise ValueError("two classes have one name")
+        for what, names in ("classes", self.class_names), ("shards", [s.name for s in self.shards]):
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {what} have one name")
         if not ((0 <= self.labels) & (self.labels < C)).all():
             raise ValueError(f"there are labels outside of its {C} classes")
         shard, offset, size, _ = self.places.T
         sizes = np.array([shard.size for shard in self.shards], np.int64)
         known = (0 <= shard) & (shard < len(sizes)) & (0 <= offset) & (0 <= size)
+        known &= size <= MAX_BYTES
         if not (known.all() and (offset <= sizes[shard] - size).all()):
             raise ValueError("there are places outside of its shards")
+        counts = np.bincount(shard, minlength=len(sizes)).tolist()
+        for one, count in zip(self.shards, counts):
+            if one.images != count:
+                raise ValueError(f"{one.name} holds {one.images} images, the table lists {count}")
+        order = np.lexsort((offset, shard))
+        ends, begins = (offset + size)[order[:-1]], offset[order[1:]]
+        if ((ends > begins) & (shard[order[:-1]] == shard[order[1:]])).any():
+            raise ValueError("there are places that overlap")
 
     def url(self, name: str) -> str:
         """The address of a file beside the index."""
@@ -157,15 +143,13 @@ def load_index(data_dir: Path | str, split: str) -> ShardIndex:
     url = f"{place}/{split_folder(split)}.json"
     try:
         index = _read_json(url)
-        parts = _parse_index(index) if index["format"] == FORMAT else None
-        if parts and index.get("split", split) != split:
-            raise ValueError(f"it is of split {index['split']}")
+        parts = _parse_index(index, split) if index["format"] == FORMAT else None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise OSError(f"{url} is not an index of shards ({error!r}); make it again") from error
     if parts is None:
         raise ValueError(f"{url} has format {index['format']}, this nestlib reads {FORMAT}")
     table, *said = parts
-    arrays = _read_table(_locate(place, cache, table), table.sha256)
+    arrays = _read_table(_locate(place, cache, table), table.sha256, cache is not None)
     try:
         return ShardIndex(place, cache, *said, *arrays)
     except ValueError as error:
@@ -176,149 +160,59 @@ def _read_json(url: str) -> Any:
     """Read JSON, a second time if it is damaged: a reply without a length may break off unseen."""
     for left in reversed(range(WRONG_TRIES)):
         try:
-            return json.loads(read_url(url) if is_url(url) else Path(url).read_bytes())
+            return json.loads(read_url(url) if is_url(url) else read_regular(url))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"there is no {url}; give a folder or URL of shards that `nest shard` made"
+            ) from None
         except ValueError:
             if not left:
                 raise
 
 
-def _parse_index(index: dict[str, Any]) -> tuple[Shard, str, tuple[Shard, ...], tuple[str, ...]]:
+def hash_index(index: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of an index's values, whatever their order and the space between them."""
+    rest = {key: value for key, value in index.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _parse_index(
+    index: dict[str, Any], split: str
+) -> tuple[Shard, str, tuple[Shard, ...], tuple[str, ...]]:
     """The table of places; plan, shards and class_names."""
+    if index.get(CHECKSUM, hash_index(index)) != hash_index(index):  # older ones have none
+        raise ValueError("it was changed after it was made, its SHA-256 is another")
+    if index.get("split", split) != split:
+        raise ValueError(f"it is of split {index['split']}")
     names = index["class_names"]
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise TypeError("class_names is not a list of names")
+    if not all(map(os.fsencode, names)):  # raises where a name is no file's
+        raise ValueError("a class has no name")
     shards = tuple(Shard(**shard) for shard in index["shards"])
+    total = sum(shard.images for shard in shards)
+    if index.get("images", total) != total:
+        raise ValueError(f"it tells of {index['images']} images, its shards hold {total}")
     return Shard(**index["table"]), index["plan"], shards, tuple(names)
 
 
-def _read_table(path: Path, sha256: str) -> list[np.ndarray]:
+def _read_table(path: Path, sha256: str, cached: bool) -> list[np.ndarray]:
     """files, labels and places."""
-    data = path.read_bytes()
+    data = read_regular(path)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
+        remedy = "delete it, and it is fetched again" if cached else "copy or make it again"
         raise OSError(
-            f"{path} has SHA-256 {found}, the index says {sha256}; it is damaged: delete it, and "
-            "copy or make it again"
+            f"{path} has SHA-256 {found}, the index says {sha256}; it is damaged: {remedy}"
         )
     try:
         with np.load(io.BytesIO(data)) as arrays:
+            unpacked = sum(member.file_size for member in arrays.zip.infolist())
+            if unpacked > TABLE_BYTES:
+                raise ValueError(f"unpacked it has {unpacked:,} bytes, more than {TABLE_BYTES:,}")
             numbers = [arrays[name] for name in ("labels", "places")]
-            return [arrays["files"], *(n.astype(np.int64, casting="same_kind") for n in numbers)]
+            if any(n.dtype.kind not in "iu" for n in numbers):
+                raise ValueError("labels or places are no whole numbers")
+            return [arrays["files"], *(n.astype(np.int64) for n in numbers)]
     except Exception as error:  # numpy and zipfile raise a dozen types
         raise OSError(f"{path} is not a table of places ({error!r}); make it again") from error
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ShardSet(FolderSet):
-    """A `FolderSet` that is read from shards; `root` is their folder, or the cache's.
-
-    places (N, 4) int64: shard, offset, size and CRC-32 of each image.
-    """
-
-    index: ShardIndex
-    places: np.ndarray
-
-    def sizes(self) -> Iterator[int]:
-        """Bytes of each image: the fingerprint is that of the folder that was sharded."""
-        return iter(self.places[:, 2].tolist())
-
-    def where(self, index: int) -> str:
-        shard = self.index.shards[self.places[index, 0]]
-        return f"{self.index.url(shard.name)}: {os.fsdecode(self.files[index])}"
-
-    def read_bytes(self, index: int) -> bytes:
-        """As `FolderSet.read_bytes`; the CRC-32 is checked. A bad shard raises BadFile."""
-        shard, offset, size, crc = self.places[index].tolist()
-        data = os.pread(_open_shard(self.index, shard).fileno(), size, offset)
-        if zlib.crc32(data) != crc:
-            copy = f"delete {self.index.path(shard)}, which is fetched again, or "
-            raise OSError(
-                f"image {self.where(index)} is damaged, its CRC-32 is {zlib.crc32(data):08x}, not "
-                f"{crc:08x}; {copy if self.index.cache else ''}make or copy its shard again"
-            )
-        return data
-
-    def shuffle(self, seed: int, batch_size: int) -> Tensor:
-        """As `ImageSet.shuffle`, but with few shards read at a time; see `windowed_order`."""
-        return windowed_order(self.places[:, 0], batch_size, seed)
-
-    def iterate(self, order: Tensor, batch_size: int, *, seed: int) -> Batches:
-        """As `FolderSet.iterate`; shards are fetched ahead."""
-        batches = super().iterate(order, batch_size, seed=seed)
-        if self.index.cache is None or not self.num_workers:
-            yield from batches
-            return
-        plan = _plan_fetches(self.index, self.places[order.numpy(), 0])
-        wanted: SimpleQueue[int | None] = SimpleQueue()
-        try:
-            for count, batch in enumerate(batches, 1):
-                if count == 1:  # not sooner: the workers are forked by now, without this thread
-                    Thread(target=_fetch_wanted, args=(self.index, wanted), daemon=True).start()
-                while plan and plan[0][0] <= count * batch_size:
-                    wanted.put(plan.popleft()[1])
-                yield batch
-        finally:
-            with suppress(Empty):
-                while True:
-                    wanted.get_nowait()
-            wanted.put(None)  # within a fetch the thread ends later, by itself
-
-
-@lru_cache(OPEN_FILES)
-def _open_shard(index: ShardIndex, number: int) -> io.FileIO:
-    while True:
-        path = index.path(number)
-        try:
-            file = path.open("rb", buffering=0)
-            if index.cache:
-                os.utime(path)  # used last now
-            return file
-        except FileNotFoundError:  # another process made room in the cache just now
-            if not index.cache:
-                raise
-
-
-def windowed_order(shards: np.ndarray, batch_size: int, seed: int) -> Tensor:
-    """A random order of all images that reads few shards at a time: (N,) int64.
-
-    A function of its arguments alone, so the same for any number of ranks. Shards are laid in a
-    random order, the images within each too, and the whole is cut into C equal streams, each
-    shuffled within windows of WINDOW shards. A global batch takes B / C images of each stream in
-    turn, so that of up to C ranks each reads streams, hence shards, of its own. The N mod B images
-    that fill no batch come last: other ones in each epoch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    count, num_shards = len(shards), int(shards.max(initial=0)) + 1
-    place = torch.randperm(num_shards, generator=generator).numpy()
-    draws = torch.rand(2, count, generator=generator, dtype=torch.float64).numpy()
-    laid = np.lexsort((draws[0], place[shards]))
-    used = count // batch_size * batch_size
-    if not used:
-        return torch.from_numpy(laid)
-    streams = math.gcd(batch_size, STREAMS)
-    length = used // streams
-    window = max(1, WINDOW * count // num_shards)
-    # Streams change their windows at different times, so that shards are fetched one by one.
-    begin = np.arange(streams)[:, None] * window // streams
-    windows = (np.arange(length) + begin) // window  # (C, N / C)
-    shuffled = np.lexsort((draws[1, :used].reshape(streams, length), windows))
-    parts = np.take_along_axis(laid[:used].reshape(streams, length), shuffled, 1)
-    batches = parts.reshape(streams, -1, batch_size // streams).swapaxes(0, 1)
-    return torch.from_numpy(np.concatenate([batches.ravel(), laid[used:]]))
-
-
-def _plan_fetches(index: ShardIndex, shards: np.ndarray) -> deque[tuple[int, int]]:
-    """When to fetch each shard of an order: the images read by then, and the shard's number."""
-    numbers, first = np.unique(shards, return_index=True)
-    order = first.argsort()
-    # Half of what the cache holds, so that nothing in use makes room for what is not yet.
-    largest = max(shard.size for shard in index.shards)
-    most = max(1, min(index.cache.limit_bytes // largest // 2, WINDOW * STREAMS))
-    begin = first[order][np.maximum(np.arange(len(order)) - most, 0)]
-    return deque(zip(begin.tolist(), numbers[order].tolist()))
-
-
-def _fetch_wanted(index: ShardIndex, wanted: "SimpleQueue[int | None]") -> None:
-    for shard in iter(wanted.get, None):
-        with suppress(Exception):  # whoever needs the shard meets the same, and says so
-            index.path(shard)

@@ -9,6 +9,7 @@ WebDataset passes over. Here a hard link gives its target's bytes.
 """
 
 import errno
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,11 @@ from os.path import normpath
 from pathlib import Path
 from typing import IO
 
-_READ = 2**20  # bytes at a time of what follows the end
+_READ = 2**20  # bytes at a time of what follows the end, and of a note at most
+_NOTES = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 
 
 class DamagedTar(OSError):
@@ -41,6 +46,8 @@ def open_tar(
         DamagedTar: while the tar is open: it is no tar, breaks off, or goes on after its end.
         OSError: it cannot be opened.
     """
+    if file is None and os.path.exists(place) and not os.path.isfile(place):  # a pipe may block
+        raise OSError(f"{place} is not a regular file; put the tar itself there")
     try:
         with tarfile.open(place, mode, fileobj=file, tarinfo=_Member) as tar:
             yield tar
@@ -75,6 +82,21 @@ def walk_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
         yield from _follow(links, tar)
 
 
+def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
+    """The bytes of a regular file; a small compressed tar may declare any number of them.
+
+    Raises:
+        tarfile.ReadError: it has more than `most`.
+    """
+    _check_size(member, most)
+    return tar.extractfile(member).read()
+
+
+def _check_size(member: tarfile.TarInfo, most: int) -> None:
+    if member.size > most:
+        raise tarfile.ReadError(f"{member.name} has {member.size:,} bytes; the limit is {most:,}")
+
+
 def _follow(
     links: list[tarfile.TarInfo], tar: tarfile.TarFile
 ) -> Iterator[tuple[str, tarfile.TarInfo]]:
@@ -94,6 +116,14 @@ def _follow(
 class _Member(tarfile.TarInfo):
     """A member of a tar that is read to its very end: tarfile calls `fromtarfile` for each block
     that may be a header."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
+        """A header; tarfile reads names and other notes that follow one whole, however long."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _NOTES:
+            _check_size(member, _READ)
+        return member
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_Member":

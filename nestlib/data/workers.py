@@ -1,6 +1,7 @@
 """Worker processes that read images for a DataLoader."""
 
 import atexit
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
     the main process with them before it has saved anything.
 
     Raises:
-        OSError: the workers' batches do not fit into /dev/shm.
+        OSError: the workers' batches do not fit into /dev/shm, or a worker was killed.
     """
     if not loader.num_workers or not hasattr(signal, "pthread_sigmask"):  # Windows has none
         yield from loader
@@ -29,14 +30,26 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
     try:
         yield from batches
     except RuntimeError as error:
-        if "shared memory" not in str(error):
-            raise
-        raise OSError(
-            f"/dev/shm is too small for the batches of {loader.num_workers} workers; give the "
-            "container more of it (docker run --shm-size=8g), or set dataset_options.num_workers=0",
-        ) from error
+        if reason := _explain(str(error), loader.num_workers):
+            raise OSError(reason) from error
+        raise
     finally:
         batches._shutdown_workers()
+
+
+def _explain(said: str, num_workers: int) -> str:
+    """What can be done about an error of torch's; "" where it is none of the workers' end."""
+    if "shared memory" in said:
+        return (
+            f"/dev/shm is too small for the batches of {num_workers} workers; give the container "
+            "more of it (docker run --shm-size=8g), or set dataset_options.num_workers=0"
+        )
+    ended = re.match(r"DataLoader worker .*(killed by signal: [\w ]+|exited unexpectedly)", said)
+    return ended and (
+        f"one of {num_workers} processes that read images has ended ({ended[1].strip()}), perhaps "
+        "because memory ran out; free some, or set dataset_options.num_workers to fewer, then give "
+        "the same command again: a run resumes from its last checkpoint"
+    )
 
 
 def _start(loader: DataLoader) -> Iterator[Any]:

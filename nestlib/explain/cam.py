@@ -4,8 +4,11 @@ NesT pools the last map by its mean before a linear head, so the head can as wel
 every place, and a class's logit is the mean of its map.
 """
 
+import reprlib
 from collections.abc import Sequence
+from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,17 +171,19 @@ def read_classes(classes: int | Sequence[int] | Tensor, num_classes: int) -> Ten
     """
     valid = f"one of the model's {num_classes}: 0 to {num_classes - 1}"
     try:
-        given = torch.as_tensor(classes)
+        values = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
+        given = np.array(values, dtype=object)  # in one of numbers a bool would become a 1
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"classes {classes!r} are not whole numbers, each {valid}") from error
-    switches = isinstance(classes, Sequence) and any(isinstance(one, bool) for one in classes)
-    fractional = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
-    if switches:
-        raise ValueError(f"classes {classes!r} hold a bool, which is not {valid}")
-    if fractional and given.numel():
-        raise ValueError(f"class {given.flatten()[0].item()} is not a whole number, {valid}")
-    chosen = given.to(torch.int64)
-    outside = chosen[(chosen < 0) | (chosen >= num_classes)].tolist()
-    if outside:
-        raise ValueError(f"class {outside[0]} is not {valid}")
-    return chosen
+        raise ValueError(f"classes cannot be read ({error}); give numbers, each {valid}") from error
+    for one in given.flat:
+        if not _is_whole(one):
+            raise ValueError(f"class {reprlib.repr(one)} is not a whole number, {valid}")
+        if not 0 <= one < num_classes:
+            raise ValueError(f"class {reprlib.repr(one)} is not {valid}")
+    return torch.tensor([int(one) for one in given.flat], dtype=torch.int64).reshape(given.shape)
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, Tensor):
+        value = value.tolist() if value.ndim == 0 and not value.is_meta else None
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
+
+from nestlib.data.opening import MAX_PIXELS
 
 THRESHOLDS = tuple(i / 20 for i in range(21))  # the paper's (appendix A.5): 0, 0.05, ..., 1
 COUNT_SINGLY = 12  # components: to count the pixels of so few one by one beats a histogram
@@ -39,15 +42,14 @@ def find_boxes(
 
     Raises:
         ValueError: no maps, or maps that are not (N, h, w), real and finite; no thresholds, or
-            thresholds outside 0 to 1; an image_size that is not one.
+            thresholds outside 0 to 1; an image_size that is not one, or of more than MAX_PIXELS.
     """
-    maps = check_maps(maps, image_size)
-    check_thresholds(thresholds)
-    order = np.argsort(thresholds)
-    boxes = np.empty((len(maps), len(thresholds), 4), np.int64)
-    ascending = [thresholds[k] for k in order]
+    maps, (H, W) = check_maps(maps), check_size(image_size, "image_size")
+    shares = check_thresholds(thresholds)
+    order = np.argsort(shares)
+    boxes = np.empty((len(maps), len(shares), 4), np.int64)
     for i, map_ in enumerate(maps):
-        boxes[i, order] = _nested_boxes(scale_map(map_, image_size), ascending)
+        boxes[i, order] = _nested_boxes(scale_map(map_, (H, W)), shares[order])
     return boxes
 
 
@@ -65,15 +67,47 @@ def scale_map(map_: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     return (resized - low) / (high - low)
 
 
-def check_maps(maps: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def as_array(values: object, name: str) -> np.ndarray:
+    """A tensor on any device, lists or an array, as an array; `name` is what messages call it.
+
+    Raises:
+        ValueError: lists of different lengths, masked values, or what has no values.
+    """
+    try:
+        if np.ma.is_masked(values):
+            raise ValueError("some values are masked")
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values  # numpy's lack
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # each library has its own
+        raise ValueError(f"{name} cannot be read as an array ({error}); give numbers") from error
+
+
+def check_size(size: tuple[int, int], name: str) -> tuple[int, int]:
+    """The height and width of an image or a map, as Python's integers.
+
+    Raises:
+        ValueError: no two whole numbers of 1 or more, or a product of more than MAX_PIXELS.
+    """
+    given = as_array(size, name)
+    edges = given.tolist()
+    whole = given.shape == (2,) and given.dtype.kind in "iu" and min(edges) >= 1
+    if not (whole and edges[0] * edges[1] <= MAX_PIXELS):
+        raise ValueError(
+            f"{name} {size} is not a size; give (height, width) in whole pixels, of at most "
+            f"{MAX_PIXELS:,} in all"
+        )
+    return edges[0], edges[1]
+
+
+def check_maps(maps: np.ndarray) -> np.ndarray:
     """The maps as float32.
 
     Raises:
-        ValueError: what `find_boxes` says of maps and of image_size.
+        ValueError: what `find_boxes` says of maps.
     """
-    if isinstance(maps, Tensor):  # numpy knows no bf16, and takes no tensor with a graph
-        maps = maps.detach().float().cpu() if maps.is_floating_point() else maps.cpu()
-    maps = np.asarray(maps)
+    maps = as_array(maps, "maps")
     if maps.ndim != 3 or 0 in maps.shape or maps.dtype.kind not in "biuf":
         raise ValueError(
             f"maps have shape {maps.shape} of {maps.dtype}; give (N, h, w) of real numbers, of one "
@@ -87,20 +121,22 @@ def check_maps(maps: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
             f"map {np.flatnonzero(~finite)[0]} has NaN or infinite values, or a range that float32 "
             "cannot hold; give finite maps"
         )
-    size = np.asarray(image_size)
-    if size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1:
-        raise ValueError(f"image_size {image_size} is not a size; give (H, W) in whole pixels")
     return maps
 
 
-def check_thresholds(thresholds: Sequence[float]) -> None:
-    """Raise ValueError if there are no thresholds, or one is not a share of a map's maximum."""
-    shares = np.asarray(thresholds)
+def check_thresholds(thresholds: Sequence[float]) -> np.ndarray:
+    """The thresholds (T,) in the order given, each a share of a map's maximum.
+
+    Raises:
+        ValueError: there are none, or one is outside of 0 to 1.
+    """
+    shares = as_array(thresholds, "thresholds")
     if shares.ndim != 1 or not len(shares) or shares.dtype.kind not in "iuf":
         raise ValueError(f"thresholds {thresholds} are not a list; give one or more, from 0 to 1")
     outside = shares[~((shares >= 0) & (shares <= 1))]
     if len(outside):
         raise ValueError(f"threshold {outside[0]} is not a share of a map's maximum; give 0 to 1")
+    return shares
 
 
 def _nested_boxes(scaled: np.ndarray, thresholds: Sequence[float]) -> list[tuple[int, ...]]:

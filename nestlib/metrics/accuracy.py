@@ -8,6 +8,7 @@ B images of a batch, s pixels along a view's edge, K outputs of a model.
 
 import base64
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from nestlib.data.augment import normalize
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.views import TransformedImages, View, class_numbers
+from nestlib.data.workers import read_batches
 from nestlib.models.mode import running_mode
 from nestlib.precision import autocast, check_precision
 
@@ -95,15 +97,43 @@ def find_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether each of the five largest logits is the label's: (B, K) and (B,) to (B, 5) bool.
 
     The first column says which images are right. `argmax` does not always: of equal logits, which
-    bf16 often has, it takes the first class and topk another one (torch 2.14).
+    bf16 often has, it takes the first class and topk another one (torch 2.14). An image with a NaN
+    among its logits has no hit; topk takes NaN for the largest.
+
+    Raises:
+        ValueError: other shapes or types, or a label that is none of the K (seen on the CPU alone:
+            a GPU would have to be waited for, and its cross-entropy asserts the same).
     """
-    return logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    _check_labels(logits, labels)
+    hit = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    return hit & ~logits.isnan().any(1, keepdim=True)
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
+    real = isinstance(logits, Tensor) and logits.is_floating_point()
+    if not real or logits.ndim != 2 or not logits.shape[1]:
+        raise ValueError(f"logits are {_describe(logits)}; give a tensor (B, K) of real numbers")
+    (B, K), given = logits.shape, isinstance(labels, Tensor)
+    whole = given and labels.dtype != torch.bool and not labels.dtype.is_floating_point
+    if not whole or labels.is_complex() or labels.shape != (B,):
+        raise ValueError(
+            f"labels are {_describe(labels)}; give a class for each image, whole numbers ({B},)"
+        )
+    if labels.device.type == "cpu" and B and not 0 <= labels.min() <= labels.max() < K:
+        outside = labels[(labels < 0) | (labels >= K)][0]
+        raise ValueError(f"label {outside} is none of the {K} classes; give 0 to {K - 1}")
+
+
+def _describe(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"of type {type(value).__name__}"
+    return f"{value.dtype} of shape {tuple(value.shape)}"
 
 
 def score(logits: Tensor, labels: Tensor) -> Tensor:
     """Summed cross-entropy, top-1 hits and top-5 hits: (B, K) and (B,) to (3,) float64."""
     hit = find_hits(logits, labels)
-    loss = F.cross_entropy(logits, labels, reduction="sum")
+    loss = F.cross_entropy(logits, labels.long(), reduction="sum")
     return torch.stack([loss.double(), hit[:, 0].sum().double(), hit.sum().double()])
 
 
@@ -116,15 +146,22 @@ def unpack_right(packed: str, num_images: int) -> np.ndarray:
     """What `pack_right` packed: (num_images,) bool.
 
     Raises:
-        ValueError: it holds another number of images.
+        ValueError: it is no base64, or holds another number of images.
     """
-    data = base64.b64decode(packed)
-    if len(data) != math.ceil(num_images / 8):
+    try:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
+    except (TypeError, ValueError) as error:  # binascii's is a ValueError
         raise ValueError(
-            f"{len(data)} bytes do not say which of {num_images} images were right; give the "
+            f"{reprlib.repr(packed)} does not say which images were right ({error}); give what "
+            "pack_right made"
+        ) from error
+    whole = type(num_images) is int and num_images >= 0
+    if not whole or len(bits) != 8 * math.ceil(num_images / 8) or bits[num_images:].any():
+        raise ValueError(
+            f"{len(bits) // 8} bytes do not say which of {num_images} images were right; give the "
             "number of images that the model was scored on"
         )
-    return np.unpackbits(np.frombuffer(data, np.uint8), count=num_images).astype(bool)
+    return bits[:num_images].astype(bool)
 
 
 def _check(candidates: Sequence[Candidate], images, precision: str, batch_size: int) -> None:
@@ -260,7 +297,8 @@ def _pass_over(
             stack.enter_context(runner.on_device())
         # Not before: weights moved under inference mode could not be trained any more.
         stack.enter_context(torch.inference_mode())
-        for crops, labels in load(TransformedImages(images, [view.crop for view in by_view])):
+        loader = load(TransformedImages(images, [view.crop for view in by_view]))
+        for crops, labels in read_batches(loader):
             labels = labels.to(device, non_blocking=True)
             for pixels, (view, runners) in zip(crops, by_view.items()):
                 batch = normalize(pixels.to(device, non_blocking=True), view.mean, view.std)

@@ -11,26 +11,30 @@ Shapes: N images (N, 3, H, W) uint8; features (N, D), logits (N, K).
 
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nestlib.data.containers import FolderSet, ImageSet
-from nestlib.files import write_atomically
+from nestlib.arguments import Count, Range, Seed, check_argument
+from nestlib.data.containers import FolderSet, ImageSet, check_bytes
 from nestlib.metrics.features import FeatureNetwork
 from nestlib.models.mode import running_mode
+from nestlib.models.tensor_files import read_tensors, write_tensors
+
+log_line = logging.getLogger(__name__)
 
 SMALL_EDGE = 8  # of the planes that `pixel_features` looks at
 BATCH = 50
+MOST_VALUE = 1e100  # of a feature: float64 holds the products of such
+MOST_SEED = 2**32 - 1  # numpy's, by which torch-fidelity draws
 INCEPTION_SPLITS = 10
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000  # torch-fidelity's defaults
 
@@ -48,13 +52,29 @@ def compute_statistics(features: Tensor) -> Statistics:
     """Mean and unbiased covariance of features (N, D), summed in float64.
 
     Raises:
-        ValueError: fewer than two images have no covariance.
+        ValueError: features that are none or not finite; fewer than two images have no covariance.
     """
+    _check_finite("features", features)
     if len(features) < 2:
-        raise ValueError(f"{len(features)} images have no covariance; give two or more")
+        raise ValueError(f"features of {len(features)} images have no covariance; give two or more")
     features = features.double()
     covariance = torch.cov(features.T).reshape(features.shape[1], -1)
     return Statistics(features.mean(0), covariance, len(features))
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    """Raise ValueError unless values are (N, D), real, finite, and their squares too."""
+    real = isinstance(values, Tensor) and values.is_floating_point()
+    if not real or values.ndim != 2 or not values.shape[1]:
+        given = f"{values.dtype} {tuple(values.shape)}" if real else f"a {type(values).__name__}"
+        raise ValueError(f"{name} are {given}; give a tensor (N, D) of real numbers")
+    largest = values.abs().amax(1) if len(values) else values.new_zeros(1)
+    wrong = ~(largest.double() <= MOST_VALUE)
+    if wrong.any():
+        raise ValueError(
+            f"the {name} of image {int(wrong.nonzero()[0])} hold NaN, infinity or more than "
+            f"{MOST_VALUE:g}; give finite images and a network of finite weights"
+        )
 
 
 def frechet_distance(first: Statistics, second: Statistics) -> float:
@@ -64,7 +84,17 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     numbers, and nothing is added to singular covariances. Training uses this form, which needs no
     library and runs where the features are; torch-fidelity's gives the same numbers. Warns where a
     covariance has no full rank.
+
+    Raises:
+        ValueError: statistics of different numbers of features, or not finite ones.
     """
+    shapes = [tuple(one.mean.shape) for one in (first, second)]
+    finite = all(x.isfinite().all() for one in (first, second) for x in (one.mean, one.covariance))
+    if shapes[0] != shapes[1] or not finite:
+        raise ValueError(
+            f"statistics of features {shapes[0]} and {shapes[1]} have no distance; give finite "
+            "ones by one network"
+        )
     _warn_of_few(first.n, second.n, len(first.mean))
     root = _root(first.covariance)
     middle = torch.linalg.eigvalsh(root @ second.covariance @ root).clamp(min=0).sqrt().sum()
@@ -105,7 +135,12 @@ def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
 
     Noise is drawn on the CPU, so that a seed means the same images on every device but for
     rounding.
+
+    Raises:
+        ValueError: a count or a seed out of its range, or images that are NaN.
     """
+    check_argument("generate", "count", count, Count)
+    check_argument("generate", "seed", seed, Seed)
     device = next(generator.parameters()).device
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, generator.latent_dim, generator=random)
@@ -115,7 +150,13 @@ def generate(generator: nn.Module, count: int, *, seed: int) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in -1..1, clipped, to the nearest of 0..255: uint8."""
+    """Images (B, 3, H, W) in -1..1, clipped, to the nearest of 0..255: uint8.
+
+    Raises:
+        ValueError: a value that is NaN, which would become any colour.
+    """
+    if images.isnan().any():
+        raise ValueError("images hold NaN; give those of a generator of finite weights")
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
@@ -138,13 +179,17 @@ def score_samples(
         where there are too few images for a Fréchet distance, which is warned of as well.
 
     Raises:
-        ValueError: fewer images than a score needs, or more reference images than there are.
+        ValueError: samples that are no images, fewer images than a score needs, more reference
+            images than there are, a seed out of its range, or features that are not finite.
     """
     # Imported here because only who scores needs it.
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 
+    check_bytes(samples, "samples")
+    check_argument("score_samples", "seed", seed, Annotated[int, Range(0, MOST_SEED)])
+    check_argument("score_samples", "num_reference", num_reference, Count | None)
     count = len(reference) if num_reference is None else num_reference
     if count > len(reference) or min(count, len(samples)) < INCEPTION_SPLITS:
         raise ValueError(
@@ -156,6 +201,8 @@ def score_samples(
     )
     bar = tqdm(samples.split(BATCH), "generated images", disable=not progress_bar, leave=False)
     features, logits = compute_features(bar, network)
+    for name, values in ("features", features), ("features", real), ("logits", logits):
+        _check_finite(name, values)
     note = _warn_of_few(len(samples), count, features.shape[1])
     statistics = [fid_features_to_statistics(x.double()) for x in (features, real)]
     subset = min(KID_SUBSET_SIZE, count, len(samples))
@@ -207,18 +254,28 @@ def reference_features(
     facts = json.dumps(describe_reference(reference, network, count, seed), sort_keys=True)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:32]
     path = cache_dir and cache_dir / f"{digest}.safetensors"
-    if path and path.is_file():
-        try:
-            return load(path.read_bytes())["features"]
-        except SafetensorError:
-            path.unlink()
+    if path and (kept := _read_features(path, count)) is not None:
+        return kept
     order = torch.randperm(len(reference), generator=torch.Generator().manual_seed(seed))[:count]
     parts = (images for images, _ in reference.iterate(order, BATCH, seed=seed))
     bar = tqdm(parts, "real images", -(-count // BATCH), disable=not progress_bar, leave=False)
     features, _ = compute_features(bar, network)
     if path:
-        write_atomically(path, save({"features": features}, metadata={"facts": facts}))
+        try:
+            write_tensors(path, {"features": features}, {"facts": facts})
+        except OSError as error:  # a full disk must not cost what was just computed
+            log_line.warning("cannot keep the reference's features in %s (%s)", path, error)
     return features
+
+
+def _read_features(path: Path, count: int) -> Tensor | None:
+    """Kept features (count, D); None if there are none, or the file is damaged."""
+    try:
+        features = read_tensors(path)["features"]
+    except (OSError, KeyError):
+        return None
+    fits = features.dtype == torch.float32 and features.ndim == 2 and len(features) == count
+    return features if fits and features.isfinite().all() else None
 
 
 def compute_features(batches: Iterable[Tensor], network: FeatureNetwork) -> tuple[Tensor, Tensor]:

@@ -12,20 +12,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nestlib.explain.localize import THRESHOLDS, check_thresholds
+from nestlib.explain.localize import THRESHOLDS, as_array, check_thresholds
 from nestlib.metrics.intervals import wilson
 
 IOU = 0.5  # at which a box counts as found
 V2_IOUS = (0.3, 0.5, 0.7)  # MaxBoxAccV2's
+MOST = 2**26  # pixels along an edge: float64 holds the areas of such boxes, and their sums, exactly
 
 
 def iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Intersection over union, (..., 4) and (..., 4) broadcast -> (...).
 
     Raises:
-        ValueError: what is not a box.
+        ValueError: what is not a box, or shapes that do not broadcast.
     """
-    return _iou(check_boxes(boxes, "boxes"), check_boxes(truth, "truth"))
+    boxes, truth = check_boxes(boxes, "boxes"), check_boxes(truth, "truth")
+    try:
+        np.broadcast_shapes(boxes.shape, truth.shape)
+    except ValueError:
+        raise ValueError(
+            f"boxes {boxes.shape} and truth {truth.shape} do not broadcast; give one of them for "
+            "each of the other"
+        ) from None
+    return _iou(boxes, truth)
 
 
 def _iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -43,6 +52,8 @@ def best_iou(boxes: np.ndarray, truth_boxes: np.ndarray) -> np.ndarray:
         ValueError: what `score_localization` says of boxes.
     """
     boxes = check_boxes(boxes, "boxes")
+    if boxes.ndim != 3:
+        raise ValueError(f"boxes have shape {boxes.shape}; give (N, T, 4)")
     truth_boxes = check_truth(truth_boxes, len(boxes))
     present = truth_boxes[..., 0] >= 0
     best = np.zeros(boxes.shape[:2])
@@ -87,15 +98,15 @@ def score_localization(
         ValueError: shapes that do not fit, fewer than two images, no thresholds, boxes that are
             not finite, are negative or end before they start, an image without a true box.
     """
-    predicted_right = np.asarray(predicted_right)
+    predicted_right = as_array(predicted_right, "predicted_right")
     if predicted_right.dtype != bool or predicted_right.ndim != 1:
         raise ValueError(
             f"predicted_right is {predicted_right.dtype} {predicted_right.shape}; give bool (N,)"
         )
-    check_thresholds(thresholds)
+    thresholds, boxes = check_thresholds(thresholds), as_array(boxes, "boxes")
     N, T = len(predicted_right), len(thresholds)
-    if np.shape(boxes) != (N, T, 4):
-        raise ValueError(f"boxes have shape {np.shape(boxes)}; give (N, T, 4), here {(N, T, 4)}")
+    if boxes.shape != (N, T, 4):
+        raise ValueError(f"boxes have shape {boxes.shape}; give (N, T, 4), here {(N, T, 4)}")
     if N < 2:
         raise ValueError(f"{N} images cannot be halved; give two or more")
     best = best_iou(boxes, truth_boxes)
@@ -103,7 +114,7 @@ def score_localization(
     max_box_acc = {x: 100 * float((best >= x).mean(0).max()) for x in V2_IOUS}
     return {
         "images": N,
-        "thresholds": [float(t) for t in thresholds],
+        "thresholds": thresholds.astype(float).tolist(),
         "top1": _errors(found & predicted_right[:, None], thresholds),
         "gt_known": _errors(found, thresholds),
         "max_box_acc": max_box_acc,
@@ -130,45 +141,54 @@ def check_boxes(
         image_size: (H, W), which boxes must not leave; None: any.
 
     Raises:
-        ValueError: a box that is not finite, is negative, ends before it starts or lies outside.
+        ValueError: a box that is not finite, is negative, ends before it starts, lies outside or
+            reaches beyond MOST pixels.
     """
-    given = np.asarray(boxes)
+    given = as_array(boxes, name)
     if given.shape[-1:] != (4,) or given.dtype.kind not in "iuf":
         raise ValueError(
             f"{name} have shape {given.shape} of {given.dtype}; give real numbers, (..., 4)"
         )
-    boxes = given.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # of a longer type; infinite is no box either
+        boxes = given.astype(np.float64, copy=False)
     if boxes.size and 0 < boxes.max() <= 1 and (boxes % 1 != 0).any():
         raise ValueError(
             f"{name} are all of 0 to 1, as shares of an image are; give pixels: multiply x by the "
             "width and y by the height, less 1, as both ends are inside"
         )
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
-    height, width = (np.inf, np.inf) if image_size is None else image_size
+    height, width = (MOST, MOST) if image_size is None else image_size
     right = (0 <= x0) & (x0 <= x1) & (x1 < width) & (0 <= y0) & (y0 <= y1) & (y1 < height)
     if padded:
         right |= (boxes == -1).all(-1)
     if not right.all():
         where = np.argwhere(~right)[0].tolist()
-        inside = "" if image_size is None else f" inside an image of {image_size} (H, W)"
+        inside = f"inside an image of {image_size} (H, W)"
+        within = f"up to {MOST:,}" if image_size is None else inside
         raise ValueError(
-            f"{name}{where or ''} is not a box x0, y0, x1, y1 of pixel indices from 0{inside}: "
+            f"{name}{where or ''} is not a box x0, y0, x1, y1 of pixel indices from 0 {within}: "
             f"{given[tuple(where)].tolist()}"
         )
     return boxes
 
 
 def check_truth(
-    truth_boxes: np.ndarray, count: int, image_size: tuple[int, int] | None = None
+    truth_boxes: np.ndarray, count: int | None, image_size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """True boxes (N, K, 4), padded with rows of -1, of `count` images, as float64.
+    """True boxes (N, K, 4), padded with rows of -1, as float64.
+
+    Args:
+        count: N; None: any number of images, one or more.
+        image_size: as `check_boxes`.
 
     Raises:
         ValueError: another shape, what `check_boxes` says, or an image without a true box.
     """
-    shape = np.shape(truth_boxes)
-    if len(shape) != 3 or shape[0] != count or shape[2] != 4:
-        raise ValueError(f"truth_boxes have shape {shape}; give (N, K, 4), here N = {count}")
+    truth_boxes = as_array(truth_boxes, "truth_boxes")
+    shape, wanted = truth_boxes.shape, "1 or more" if count is None else count
+    of_count = shape[:1] != (0,) if count is None else shape[:1] == (count,)
+    if len(shape) != 3 or shape[2] != 4 or not of_count:
+        raise ValueError(f"truth_boxes have shape {shape}; give (N, K, 4), here N = {wanted}")
     boxes = check_boxes(truth_boxes, "truth_boxes", padded=True, image_size=image_size)
     missing = (boxes[..., 0] < 0).all(1)
     if missing.any():

@@ -9,6 +9,7 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor
 
 from nestlib.models.flax_files import read_flax_params
-from nestlib.models.weights import ForeignWeights, State, read_tensors
+from nestlib.models.tensor_files import read_tensors
+from nestlib.models.weights import ForeignWeights, State
 
 JAX, TIMM, OURS = "a JAX checkpoint of the authors' code", "timm's weights", "nestlib's weights"
 FILES = "ckpt-<number>.flax, model.safetensors or pytorch_model.bin"
 READ = "a flax checkpoint, a .safetensors file or a file of torch.save"
 FLAX = re.compile(rb"(?s)([\x81-\x8f]|\xde..|\xdf....)[\xa1-\xbf\xd9-\xdb]")  # a dict, then a text
 TORCH = re.compile(rb"PK\x03\x04|\x80[\x02-\x05]")  # an archive, or a pickle
+MOST_UNPACKED = 8  # times its own size; torch.save does not compress
 SMALL_FILE = 2**20  # bytes of what lies beside weights
 # Where files of torch.save keep a state dict; timm's train.py has an average of weights too.
 STATES = ("state_dict_ema", "state_dict", "model", "")
@@ -158,6 +161,7 @@ def _fetch_from_timm(name: str) -> Foreign:
 
 def _read_torch(path: Path) -> tuple[State, str, str]:
     """The state dict of a file of torch.save, its place, and timm's name of the model, if told."""
+    _check_archive(path)
     try:
         # timm's train.py keeps its Namespace. torch warns of pickles that it refuses next.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -185,6 +189,21 @@ def _read_torch(path: Path) -> tuple[State, str, str]:
             state[re.sub(WRAPPERS, "", name)] = tensor
     architecture = outer.get("arch", "")
     return state, place, architecture if isinstance(architecture, str) else ""
+
+
+def _check_archive(path: Path) -> None:
+    """Raise OSError for an archive that would unpack to many times its own size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # a pickle alone, or a damaged archive: torch says so
+    size = path.stat().st_size
+    if unpacked > MOST_UNPACKED * size:
+        raise OSError(
+            f"{path} has {size:,} bytes and would unpack to {unpacked:,}: no weights are packed so "
+            "well; fetch the file again, or save it with torch.save"
+        )
 
 
 def _check_tensor(path: Path, name: Any, tensor: Any) -> None:

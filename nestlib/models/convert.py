@@ -22,6 +22,7 @@ from nestlib.models.nest import NEST_MODELS, NesT
 from nestlib.models.weights import (
     ForeignWeights,
     State,
+    check_finite,
     from_flax,
     from_timm,
     list_leaves,
@@ -254,9 +255,7 @@ def _fill(foreign: Foreign, name: str, options: dict[str, Any]) -> NesT:
         model = create_model(name, **options)
     try:
         state = _to_ours(foreign, model)
-        for key, tensor in state.items():
-            if not tensor.isfinite().all():
-                raise ForeignWeights(f"{key} holds numbers that are not finite")
+        check_finite(state)
         model.load_state_dict(state, assign=True)
     except Exception as error:  # what a model's own hooks make of wrong shapes is of many types
         reason = " ".join(str(error).split())

@@ -35,7 +35,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nestlib.arguments import Layers, Pixels, Ratio, Width, checked
+from nestlib.arguments import Layers, Pixels, Ratio, UnknownOption, Width, checked
 from nestlib.models.blocks import block_grids, fit_block_size, unblock
 from nestlib.models.deaggregation import BlockDeAggregation
 from nestlib.models.hub_mixin import HubMixin
@@ -146,6 +146,11 @@ def build_nest_decoder(
     Raises:
         ValueError: another image size, or a width that does not fall by four that often.
     """
+    if "embed_dims" in options:
+        raise UnknownOption(
+            "nest_decoder has no option ['embed_dims']; it takes embed_dim, of which the widths "
+            "follow; for others call NesTDecoder itself"
+        )
     sizes = [TABLE_A4_EDGE * 2**level for level in range(len(TABLE_A4_DEPTHS))]
     if img_size not in sizes:
         raise ValueError(

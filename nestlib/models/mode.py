@@ -12,11 +12,11 @@ def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Set training or evaluation mode inside; restore each module's own mode afterwards.
 
     Unlike `model.train()`, this leaves parts frozen in evaluation mode, as BatchNorms are when one
-    fine-tunes, as they were.
+    fine-tunes, as they were. One thread at a time: a model has one mode.
     """
     before = [(module, module.training) for module in model.modules()]
-    model.train(training)
     try:
+        model.train(training)
         yield
     finally:
         for module, mode in before:
@@ -26,15 +26,20 @@ def running_mode(model: nn.Module, training: bool) -> Iterator[None]:
 @contextmanager
 def keeping_state(model: nn.Module) -> Iterator[None]:
     """Restore the model's buffers, running statistics among them, and torch's random state."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in model.modules() for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]  # fmt: skip
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
-            with torch.no_grad():
-                for buffer, before in buffers:
+            with torch.inference_mode():  # which may write to what was made in it, and to the rest
+                for own, name, buffer, before in buffers:
                     buffer.copy_(before)
+                    own[name] = buffer
 
 
 @contextmanager

@@ -281,7 +281,9 @@ class NesT(Backbone, nn.Module, HubMixin):
 
     @checked
     def reset_classifier(self, num_classes: NumClasses, global_pool: str | None = None) -> None:
-        """Replace the head by a fresh one on the model's device and of its type.
+        """Replace the head by a fresh one of the old one's device, type and mode.
+
+        A model without a head has those of its other weights.
 
         Args:
             global_pool: as the constructor has it; None keeps what it is.
@@ -290,11 +292,12 @@ class NesT(Backbone, nn.Module, HubMixin):
             ValueError: an unknown pooling, or classes of a map that is not pooled.
         """
         global_pool = self.global_pool if global_pool is None else global_pool
-        head = self._make_head(num_classes, global_pool)
-        self.head = head.to(self.patch_embed.weight).apply(init_weights)
+        like = next(self.head.parameters(), self.patch_embed.weight)
+        head = self._make_head(num_classes, global_pool, device=like.device, dtype=like.dtype)
+        self.head = head.apply(init_weights).train(self.head.training)
         self.remember(num_classes=num_classes, global_pool=global_pool)
 
-    def _make_head(self, num_classes: int, global_pool: str) -> nn.Module:
+    def _make_head(self, num_classes: int, global_pool: str, **where) -> nn.Module:
         check_choice("global_pool", global_pool, POOLS)
         if num_classes and not global_pool:
             raise ValueError(
@@ -302,7 +305,7 @@ class NesT(Backbone, nn.Module, HubMixin):
                 "num_classes=0"
             )
         self.num_classes, self.global_pool = num_classes, global_pool
-        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        return nn.Linear(self.num_features, num_classes, **where) if num_classes else nn.Identity()
 
 
 def check_hierarchies(

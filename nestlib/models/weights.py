@@ -1,4 +1,4 @@
-"""Weights from elsewhere: timm's models, the published JAX checkpoints, safetensors files.
+"""Weights in and out of models: of safetensors files, timm's models, the published JAX checkpoints.
 
 A NesT state dict here and timm's differ in names and in one order: timm merges heads as
 (head dim, head), we as (head, head dim), as the published code does, so the input columns of every
@@ -8,19 +8,18 @@ attention projection are permuted.
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from nestlib.files import write_atomically
+from nestlib.arguments import MAX_PARAMS
 from nestlib.models.attention import BlockAttention
 from nestlib.models.nest import NesT
+from nestlib.models.tensor_files import read_tensors, write_tensors
 
 State = dict[str, Tensor]
 
@@ -236,52 +235,102 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor] | Path | str) -
         OSError: a cut or damaged file, named.
         RuntimeError: names or shapes that do not belong to this model, as torch lists them; of a
             file, ValueError, which names it too.
-        ValueError: embeddings of a size that cannot be told.
+        ValueError: embeddings of a size that cannot be told; numbers of a file that are not finite.
     """
     if not isinstance(weights, Path | str):
         model.load_state_dict(dict(weights))
         return model
-    own, state = model.state_dict(), read_tensors(weights)
+    return _load_file(model, read_tensors(weights), weights)
+
+
+def load_new(
+    build: Callable[[], nn.Module], path: Path | str, *, strict: bool = True
+) -> nn.Module:  # fmt: skip
+    """Build a model and load its weights from a .safetensors file.
+
+    No memory is taken for a model that the weights do not fit, however large `build` would make it.
+
+    Args:
+        strict: False lets layers without weights stay as they were built.
+
+    Returns:
+        The model, in evaluation mode on the CPU.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `load_weights`; or a model of more than
+            MAX_PARAMS numbers.
+        Exception: what `build` raises.
+    """
+    state = read_tensors(path)
+    with torch.device("meta"):  # shapes alone
+        shapes = build()
+    params = sum(p.numel() for p in shapes.parameters())
+    if params > MAX_PARAMS:
+        raise ValueError(
+            f"a {type(shapes).__name__} with {params:.0e} parameters is asked for, must have at "
+            f"most {MAX_PARAMS:.0e}"
+        )
+    _load_file(shapes, dict(state), path, strict=strict, assign=True)
+    return _load_file(build(), state, path, strict=strict).eval()
+
+
+def _load_file(
+    model: nn.Module, state: State, path: Path | str, **how: bool
+) -> nn.Module:  # fmt: skip
+    own = model.state_dict()
     try:
         for name in own.keys() & state.keys():
             if state[name].is_floating_point() != own[name].is_floating_point():
                 raise TypeError(f"{name} is {state[name].dtype}, not {own[name].dtype}")
-        model.load_state_dict(state)
+        check_finite(state)
+        model.load_state_dict(state, **how)
     except Exception as error:  # what a model's own hooks make of wrong shapes is of many types
         raise ValueError(
-            f"{weights} does not fit this {type(model).__name__}; give weights of this model: "
-            f"{error}"
+            f"{path} does not fit this {type(model).__name__}; give weights of this model: "
+            f"{str(error)[:1000]}"
         ) from error
     return model
 
 
-def read_tensors(path: Path | str) -> State:
-    """The tensors of a .safetensors file.
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise ForeignWeights, which names the tensor, for NaN or infinity: no training leaves it."""
+    for name, tensor in state.items():
+        if not _is_finite(tensor):
+            raise ForeignWeights(f"{name} holds numbers that are not finite")
 
-    Raises:
-        FileNotFoundError: no such file.
-        OSError: a cut or damaged file, or one of another kind; the message names it.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}; give a .safetensors file")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise OSError(
-            f"{path} is not a whole .safetensors file ({error}); fetch or make it again"
-        ) from error
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_floating_point() and tensor.itemsize == 1:  # fp8 has no isfinite
+        tensor = tensor.float()
+    return bool(tensor.isfinite().all())
 
 
 def save_weights(
     model: nn.Module, path: Path | str, *, half: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Write a state dict as .safetensors; `half` stores float16 (a file half as large)."""
+    """Write a state dict as .safetensors; `half` stores float16 (a file half as large).
+
+    Raises:
+        OSError: the write failed; the message names the file.
+        ValueError: numbers that float16 does not hold; nothing is written.
+    """
     state = model.state_dict()
     if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    data = save({name: t.contiguous().cpu() for name, t in state.items()}, metadata=metadata)
-    write_atomically(Path(path), data)
+        state = {name: _halve(name, tensor) for name, tensor in state.items()}
+    write_tensors(Path(path), state, metadata)
+
+
+def _halve(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    if half.isinf().any() and not tensor.isinf().any():
+        raise ValueError(
+            f"{name} holds {tensor.abs().max():.3g}, more than float16's 65504; keep these weights "
+            "in full precision, by push_to_hub"
+        )
+    return half
 
 
 def hash_weights(model: nn.Module) -> str:

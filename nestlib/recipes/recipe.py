@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from nestlib.arguments import (
+    MAX_BATCH,
+    MAX_PARAMS,
     Count,
     DropRate,
     Name,
@@ -54,14 +56,14 @@ BUDGETS = {
     "paper": "the paper's own schedule and data",
 }
 
-# Numbers of a network's weights, beyond which a step would outlast any time limit.
-MAX_PARAMS = 500_000_000
 # What no network's options of a recipe may be.
 NO_OPTIONS = {"drop_path_rate", "img_size", "in_chans", "num_classes"}
 Epochs = Annotated[int, Range(1, 100_000)]
 Steps = Annotated[int, Range(1, 10**8)]
-Batch = Annotated[int, Range(1, 2**16)]
+Batch = Annotated[int, Range(1, MAX_BATCH)]
 Rate = Annotated[float, Range(0, 1000)]  # of learning, of decay
+
+MAX_SAMPLED_PIXELS = 5 * 10**8  # of a GAN's samples, which are in memory together: 6 GB
 
 _POSSIBLE: set[str] = set()  # networks that could be built, with their sizes and options
 
@@ -97,7 +99,10 @@ class RunRecipe:
         from nestlib.precision import PRECISIONS
 
         check_fields(self, f"recipe {str(self.name)[:100]}")
-        check_options(self.dataset, self.dataset_options)
+        try:
+            check_options(self.dataset, self.dataset_options)
+        except ValueError as error:
+            raise ValueError(f"recipe {self.name}: dataset, dataset_options: {error}") from error
         check_choice("budget", self.budget, BUDGETS)
         check_choice("precision", self.precision, PRECISIONS)
 
@@ -283,6 +288,9 @@ class GanRecipe(RunRecipe):
         parse_policy(self.diff_augment)
         whole = self.steps % self.steps_per_row == 0
         self._check("steps", whole, "a multiple of steps_per_row")
+        most = max(2, MAX_SAMPLED_PIXELS // self.image_size**2)
+        small = self.num_samples <= most
+        self._check("num_samples", small, f"at most {most:,} of image_size {self.image_size}")
         self._check_builds("generator", "image_size", "generator_options", "discriminator_options")
 
     def _build_all(self) -> list["nn.Module"]:

@@ -10,6 +10,7 @@ or restarts a rank: that is torch's.
 import ctypes
 import os
 import re
+import reprlib
 import shlex
 import shutil
 import signal
@@ -29,7 +30,25 @@ RESTARTS = 3  # of a node's ranks by torch elastic, before the job fails
 SIGNAL_SECONDS = 120  # before a job's time is over: for a last checkpoint
 # Slurm may signal a minute early. A shorter job would be signalled before it has trained a step.
 SHORTEST_MINUTES = 5
+LONGEST_MINUTES = 366 * 24 * 60
 REQUEUES = 1000  # a run may need many jobs' time
+# Options of sbatch that are set here: why they cannot be set otherwise.
+OWN_OPTIONS = {
+    "time": "give --time", "nodes": "give --nodes", "job-name": "the job is named after its run",
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gres"), "give --gpus-per-node"),
+    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "give --cpus-per-rank"),
+    **dict.fromkeys(
+        ("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "a node has one task: it starts the ranks"
+    ),
+    **dict.fromkeys(("array", "dependency"), "jobs are counted, and wait, as their runs need it"),
+    **dict.fromkeys(
+        ("signal", "requeue", "no-requeue"), "a job is told to stop, and queued again, by itself"
+    ),
+    **dict.fromkeys(
+        ("output", "error", "open-mode", "wrap", "chdir"),
+        "logs and the project's folder are where the run looks for them",
+    ),
+}  # fmt: skip
 # A batch shell that a signal ends takes the job with it. srun in its place hands signals on.
 BECOME_SRUN = 'srun() { exec srun "$@"; }'
 ADOPT = 36  # Linux's PR_SET_CHILD_SUBREAPER: processes whose parent has ended become our children
@@ -218,15 +237,40 @@ def parse_minutes(text: str) -> int:
     """Slurm's times: "90" (minutes), "12:00:00", "2-00:00:00".
 
     Raises:
-        ValueError: anything else.
+        ValueError: anything else, no time at all, or more than a year.
     """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+)", text.strip())
+    match = re.fullmatch(
+        r"(?:([0-9]{1,9})-)?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9])|([0-9]{1,9})", text.strip()
+    )
     if not match:
         raise ValueError(
-            f"{text!r} is not a time that Slurm takes; write 12:00:00, 2-00:00:00 or minutes"
+            f"--time is {reprlib.repr(text)}, which is not a time that Slurm takes; write "
+            "12:00:00, 2-00:00:00 or minutes"
         )
     days, hours, minutes, seconds, alone = (int(part or 0) for part in match.groups())
     total = alone or (days * 24 + hours) * 60 + minutes + bool(seconds)
-    if not total:
-        raise ValueError(f"{text!r} is not a time to run in; write, for example, 12:00:00")
+    if not 0 < total <= LONGEST_MINUTES:
+        raise ValueError(
+            f"--time is {text!r}, which is not a time to run in; write, for example, 12:00:00, and "
+            "at most a year"
+        )
     return total
+
+
+def parse_option(word: str) -> tuple[str, str | bool]:
+    """An option of sbatch, as "partition=gpu" or "exclusive".
+
+    Raises:
+        ValueError: not of this form, or what `submit` decides itself.
+    """
+    name, equals, value = word.partition("=")
+    name = name.replace("_", "-")
+    plain = re.fullmatch(r"[a-z][a-z-]*", name) and value.isprintable()
+    if not plain or bool(equals) != bool(value):
+        raise ValueError(
+            f"--slurm is {reprlib.repr(word)}, must be a long option of sbatch without its dashes, "
+            "such as partition=gpu or exclusive"
+        )
+    if name in OWN_OPTIONS:
+        raise ValueError(f"--slurm {name} is not possible: {OWN_OPTIONS[name]}")
+    return name, value or True

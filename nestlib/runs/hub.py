@@ -10,6 +10,7 @@ import inspect
 import json
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from nestlib.choices import check_choice, choose
 from nestlib.data.datasets import dataset_info
 from nestlib.data.decoding import centre_crop
 from nestlib.files import write_atomically
+from nestlib.json_files import read_json
 from nestlib.models import (
     NesT,
     create_generator,
@@ -32,9 +34,9 @@ from nestlib.models import (
 )
 from nestlib.models.hub_mixin import HubMixin, add_entries
 from nestlib.models.nest import NEST_MODELS
-from nestlib.models.weights import load_weights, save_weights
+from nestlib.models.weights import load_new, save_weights
 from nestlib.recipes.recipe import GanRecipe, Recipe
-from nestlib.records import Record, Store, read_json
+from nestlib.records import Record, Store
 from nestlib.runs.model_card import write_card
 from nestlib.runs.weights import count_classes, find_weights
 
@@ -72,10 +74,14 @@ def load_pretrained(source: Path | str, *, revision: str | None = None) -> nn.Mo
     families, build = _FAMILIES[said["kind"]]
     check_choice(said["kind"], said["name"], families(), f"({path} names it)")
     try:
-        model = build(said["name"], **said["options"])
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return load_weights(model, folder / WEIGHTS).eval()
+        return load_new(partial(build, said["name"], **said["options"]), folder / WEIGHTS)
+    except OSError:
+        raise
+    except Exception as error:  # libraries answer wrong options with errors of many types
+        raise ValueError(
+            f"no model can be built of {path} and {WEIGHTS} beside it: {error}; fetch or make both "
+            "again"
+        ) from error
 
 
 def save_model(
@@ -257,6 +263,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             "options; of weights that NesT.save_pretrained wrote use NesT.from_pretrained"
         )
     choose("kind of model", said["kind"], _FAMILIES, f"({path} names it)")
+    if "pretrained" in said["options"]:  # it would fetch the published weights first
+        raise ValueError(f"{path}: pretrained is no option of a model whose weights lie here")
     return said
 
 

@@ -53,7 +53,14 @@ def create_from_recipe(
     model = recipe.build_model(asked, **options)
     head = _find_head(recipe, known, asked)
     fresh = {key: tensor for key, tensor in model.state_dict().items() if key in head}
-    return load_weights(model, {k: t for k, t in state.items() if k not in head} | fresh)
+    try:
+        return load_weights(model, {k: t for k, t in state.items() if k not in head} | fresh)
+    except RuntimeError as error:
+        changed = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise RuntimeError(
+            f"the weights of {recipe.run_id} do not fit a model with {changed}; leave these "
+            f"options out, or give pretrained=False for random weights: {error}"
+        ) from error
 
 
 def _find_head(recipe: Recipe, known: int, asked: int) -> set[str]:

@@ -14,13 +14,15 @@ from torch import nn
 
 from nestlib.data.datasets import FolderSet, ImageSet, dataset_info
 from nestlib.files import hold, write_atomically
+from nestlib.json_files import read_json
 from nestlib.metrics.cost import count_params
 from nestlib.models.weights import hash_weights
 from nestlib.precision import resolve_precision
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
-from nestlib.records import Record, Store, describe_environment, read_json, timestamp
+from nestlib.recipes.recipe import GanRecipe, Recipe, to_dict
+from nestlib.record_checks import check_calls
+from nestlib.records import Record, Store, describe_environment, timestamp
 from nestlib.runs.staleness import find_fresh, probe
 from nestlib.runs.subsets import load_sets, load_split
 from nestlib.runs.weights import Weights, count_classes, weights_path
@@ -243,9 +245,8 @@ def note_call(run_dir: Path, environment: dict) -> list[dict]:
 def _earlier_calls(path: Path) -> list[dict]:
     try:
         calls = read_json(path)
-        if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
-            return calls
-        reason = "it is not a list of calls"
+        check_calls(calls)
+        return calls
     except FileNotFoundError:
         return []
     except ValueError as error:
@@ -298,7 +299,7 @@ def build_teacher(
             f"{recipe.run_id} is taught by {run_id}, which has no record; train that first: "
             f"`nest train {name} --seed {seed}`"
         )
-    teacher = from_dict(record.recipe)
+    teacher = record.make_recipe()
     known, named = count_classes(teacher, record), record.class_names
     if known != num_classes or (named and class_names and named != list(class_names)):
         alike = " others" if known == num_classes else ""

@@ -12,6 +12,7 @@ the repository when they are asked for, and kept in ~/.cache/nestlib/weights.
 import hashlib
 import json
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from nestlib.data.datasets import dataset_info
 from nestlib.data.fetching import FEW_TRIES, BadFile, Unreachable, read_url
-from nestlib.files import write_atomically
+from nestlib.files import read_regular, write_atomically
+from nestlib.models.tensor_files import read_metadata
 from nestlib.models.weights import hash_weights, load_weights, save_weights
 from nestlib.project import PROJECT, find_clone, find_project_root, is_project, repository_url
 from nestlib.recipes.named import get_recipe
@@ -108,10 +109,8 @@ class Weights:
             OSError: no such file, a damaged one, or other weights than the record's.
             ValueError: weights that do not fit the recipe's model.
         """
-        if self.rounded:  # `find_weights` has compared what they were rounded from
-            _check_bytes(self.path)
         model = load_weights(_build(self.recipe, self.record), self.path).eval()
-        if self.rounded:
+        if self.rounded:  # `find_weights` has compared the file, and what it was rounded from
             return model
         found, named = hash_weights(model), self.record.summary["weights_sha256"]
         if found != named:
@@ -146,8 +145,9 @@ def find_weights(
             f"the weights of {recipe.run_id} are neither at {full} nor committed at {half}; "
             f"`{train_command(recipe, again=True)}` makes them"
         )
+    _check_bytes(half)
     sha256 = record.summary["weights_sha256"]
-    source = _read_metadata(half).get("rounded_from_sha256", "unknown")
+    source = read_metadata(half).get("rounded_from_sha256", "unknown")
     if source != sha256:
         raise OSError(
             f"{half} was rounded from weights {source[:12]}..., the record of {recipe.run_id} "
@@ -161,7 +161,7 @@ def _find_cached(run_id: str, shipped_sum: Path) -> Path:
     sha256, path = _read_sum(shipped_sum), _cache_folder() / f"{run_id}.safetensors"
     if not path.is_file() or _hash_bytes(path) != sha256:
         write_atomically(path, _fetch(run_id, sha256, path))
-    write_atomically(_sum_path(path), shipped_sum.read_bytes())
+    write_atomically(_sum_path(path), read_regular(shipped_sum))
     return path
 
 
@@ -231,24 +231,28 @@ def commit_weights(
     return path
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except SafetensorError as error:
-        raise OSError(f"{path} is damaged ({error}); restore the file") from error
-
-
 def _sum_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
 def _read_sum(path: Path) -> str:
-    return path.read_text(errors="replace").split(" ")[0]
+    """The SHA-256 of the file beside this one, which `sha256sum` wrote.
+
+    Raises:
+        OSError: it holds something else, or the SHA-256 of another file; the message names it.
+    """
+    text = read_regular(path).decode(errors="replace")
+    found = re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)\n?", text)
+    if found is None or Path(found[2]).name != path.name.removesuffix(".sha256"):
+        raise OSError(
+            f"{path} holds {text!r:.100}, must hold the SHA-256 of "
+            f"{path.name.removesuffix('.sha256')}, two spaces and that name; restore it"
+        )
+    return found[1]
 
 
 def _hash_bytes(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def _check_bytes(path: Path) -> None:

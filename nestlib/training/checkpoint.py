@@ -2,7 +2,7 @@
 
 A file's name holds the first half of its content's SHA-256, `step-00000042-<32 hex>.pt`, so a
 damaged or cut file is known by its name alone. Two are kept: should the newest be of no use, the
-one before serves.
+one before serves. A file under another name is never used, and never deleted.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nestlib.files import remove_unfinished, write_atomically
+from nestlib.files import is_full, remove_unfinished, write_atomically
 
 KEEP = 2
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.pt")
@@ -48,9 +48,10 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> Path:
         write_atomically(path, data)
     except OSError as error:
         kept = _newest_first(folder)
+        remedy = "Free some space" if is_full(error) else "Make this folder one to write into"
         raise CheckpointError(
             f"could not write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}. "
-            f"Newest whole checkpoint: {kept[0].name if kept else 'none'}. Free some space and run "
+            f"Newest whole checkpoint: {kept[0].name if kept else 'none'}. {remedy} and run "
             "the same command again; it resumes from there"
         ) from error
     for old in _newest_first(folder)[KEEP:]:
@@ -94,12 +95,18 @@ def load_newest_checkpoint(
         None where there is no checkpoint, or where all are cut or damaged.
 
     Raises:
-        CheckpointError: a whole file's content is wrong, and no older one serves; all stay.
+        CheckpointError: a whole file's content is wrong, and no older one serves; all stay. Or
+            there are only files that have lost their names, or a file in the folder's place.
     """
     if not folder.is_dir():
+        if folder.exists() or folder.is_symlink():
+            raise CheckpointError(
+                f"{folder} is no folder, so no checkpoint can be kept there; move it away"
+            )
         return None
     remove_unfinished(folder)
     refused: dict[Path, str] = {}
+    renamed = sorted(filter(_is_renamed, folder.iterdir()))
     for path in _newest_first(folder):
         try:
             state = _read(path)
@@ -110,6 +117,12 @@ def load_newest_checkpoint(
             refused[path] = str(error)
             continue
         _set_aside(refused, "using the one before it")
+        if renamed:
+            warnings.warn(
+                f"{_name(renamed)} in {folder} is not used: it does not have the name of a "
+                f"checkpoint; using {path.name}",
+                stacklevel=2,
+            )
         return state
     wrong = [f"{path}: {reason}" for path, reason in refused.items() if reason != _CHANGED]
     if wrong:
@@ -117,8 +130,31 @@ def load_newest_checkpoint(
             f"no checkpoint can be used; {'; '.join(wrong)}. Move {folder} away to train from the "
             "start"
         )
+    if renamed:
+        raise CheckpointError(
+            f"{_name(renamed)} in {folder} does not have the name of a checkpoint, step-<8 digits "
+            "of the step>-<the first 32 of its SHA-256>.pt, and no other can be used. "
+            f"{_suggest(renamed)}, or move it away to train from the start"
+        )
     _set_aside(refused, "there is no earlier one, so training starts from the beginning")
     return None
+
+
+def _name(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
+def _suggest(renamed: list[Path]) -> str:
+    """A remedy: the name that one of these files had, where its content tells."""
+    for path in filter(Path.is_file, renamed):
+        data = path.read_bytes()
+        try:
+            step = _read_state(data).get("step")
+        except ValueError:
+            continue
+        if type(step) is int and 0 <= step < 10**8:
+            return f"Call {path.name} step-{step:08d}-{_digest(data)}.pt"
+    return "Give it its name back"
 
 
 def _read(path: Path) -> dict:
@@ -126,6 +162,14 @@ def _read(path: Path) -> dict:
     step, digest = _NAME.fullmatch(path.name).groups()
     if _digest(data) != digest:
         raise ValueError(_CHANGED)
+    state = _read_state(data)
+    kept = state.get("step", int(step))
+    if type(kept) is not int or kept != int(step):
+        raise ValueError(f"its name says step {int(step)}, its content {kept!r:.40}")
+    return state
+
+
+def _read_state(data: bytes) -> dict:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch answers foreign bytes with errors of a dozen types
@@ -134,9 +178,6 @@ def _read(path: Path) -> dict:
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not the state of a run")
-    kept = state.get("step", int(step))
-    if type(kept) is not int or kept != int(step):
-        raise ValueError(f"its name says step {int(step)}, its content {kept!r:.40}")
     return state
 
 
@@ -152,4 +193,12 @@ def _digest(data: bytes) -> str:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("step-*.pt") if _NAME.fullmatch(p.name)), reverse=True)
+    return sorted(filter(_is_ours, folder.glob("step-*.pt")), reverse=True)
+
+
+def _is_ours(path: Path) -> bool:
+    return _NAME.fullmatch(path.name) is not None and path.is_file()
+
+
+def _is_renamed(path: Path) -> bool:
+    return not (_is_ours(path) or path.name.startswith(".") or path.suffix == ".damaged")

@@ -122,6 +122,7 @@ class Trainer(Loop):
         )
         self.replica = DistributedDataParallel(model) if self.ranks.size > 1 else self.model
         self.forward = torch.compile(self.replica) if "compiled" in step else self.replica
+        self.compiled = "compiled" in step
         self.takes_targets = "targets" in inspect.signature(model.forward).parameters
         if (teacher is None) != (recipe.distillation is None) or (teacher and self.takes_targets):
             raise ValueError(
@@ -210,19 +211,21 @@ class Trainer(Loop):
             return self.teacher.compute_loss(images, logits, targets)
         return F.cross_entropy(logits, targets)
 
-    def make_row(self, sums: dict[str, float]) -> dict[str, float]:
+    def make_row(self, sums: dict[str, float]) -> dict[str, float] | None:
         if self.train_set.faults is not None:  # each rank met its own
             for found in self.ranks.gather(self.train_set.faults.found):
                 self.train_set.faults.add(found)
-        return {
+        scores = self.evaluate()
+        return scores and {
             "epoch": self.progress.step // self.steps_per_epoch,
             "train/loss": sums["loss"] / sums["steps"],
             "lr": self.lr,
-            **self.evaluate(),
+            **scores,
         }
 
-    def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies (%) on the whole test set, with the EMA's weights if there are any.
+    def evaluate(self) -> dict[str, float] | None:
+        """Loss and accuracies (%) on the whole test set, with the EMA's weights if there are any;
+        None where `stopped` was set meanwhile: to look at many images may take minutes.
 
         Keys begin with the set's split. At the run's end it also notes which images were right, so
         that two models can be compared on the same images.
@@ -231,12 +234,17 @@ class Trainer(Loop):
         self.ranks.broadcast(model.buffers())  # running statistics may differ from rank to rank
         sums = torch.zeros(3, device=self.device, dtype=torch.float64)
         right = [torch.zeros(0, dtype=torch.bool, device=self.device)]  # a rank may have no image
+        stopped = False
         mine = torch.arange(self.ranks.rank, len(self.test_set), self.ranks.size)
         with running_mode(model, training=False), torch.inference_mode(), self.autocast():
             for images, labels in self.test_set.iterate(mine, EVALUATION_BATCH, seed=0):
                 logits = model(normalize(images, self.test_set.mean, self.test_set.std)).float()
                 sums += score(logits, labels)
                 right.append(find_hits(logits, labels)[:, 0])
+                if stopped := self.stopped.is_set():
+                    break
+        if any(self._agree(stopped)):
+            return None
         loss, top1, top5 = self.ranks.sum(sums).tolist()
         n, split = len(self.test_set), self.test_set.split
         row = {"loss": loss / n, "top1": 100 * top1 / n, "top5": 100 * top5 / n}
@@ -274,7 +282,7 @@ class Trainer(Loop):
         right, faults = state.get("right"), state.get("faults") or {}
         if right is not None:
             unpack_right(str(right), len(self.test_set))  # raises where it is of other images
-        if faults and (self.train_set.faults is None or not isinstance(faults, dict)):
+        if faults and (self.train_set.faults is None or not _are_faults(faults)):
             raise ValueError(f"faults are {faults!r:.60}, not images with reasons")
         super().load_state(state)
         self.right = right
@@ -303,3 +311,10 @@ class Trainer(Loop):
             step / self.steps_per_epoch, peak=recipe.peak_lr, epochs=recipe.epochs,
             warmup_epochs=recipe.warmup_epochs,
         )  # fmt: skip
+
+
+def _are_faults(found: Any) -> bool:
+    """Whether this is what `Faults` holds: reasons by the names of images."""
+    return isinstance(found, dict) and all(
+        isinstance(text, str) for pair in found.items() for text in pair
+    )

@@ -47,7 +47,7 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"{torch.version.cuda}). Update the driver, install the PyTorch build for yours, or "
             "ask for the CPU with --device cpu"
         ) from error
-    index = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK", 0))
+    index = int(name.partition(":")[2] or _read_count("LOCAL_RANK", 0))
     if index >= torch.cuda.device_count():
         raise DeviceError(
             f"device cuda:{index} is not there; this process sees cuda:0 to "
@@ -65,7 +65,7 @@ def _has_nvidia_driver() -> bool:
 
 
 def _warn_of_shared_store() -> None:
-    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    restarts = _read_count("TORCHELASTIC_MAX_RESTARTS", 0)
     if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         warnings.warn(
             "ranks that torchrun restarts may use the addresses of dead ranks and hang; set "
@@ -75,8 +75,23 @@ def _warn_of_shared_store() -> None:
 
 
 def count_ranks() -> int:
-    """How many processes were started together."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    """How many processes were started together.
+
+    Raises:
+        DeviceError: WORLD_SIZE is no number.
+    """
+    return _read_count("WORLD_SIZE", 1)
+
+
+def _read_count(name: str, default: int) -> int:
+    """A variable that torchrun sets, or `default` where it is not set."""
+    text = os.environ.get(name, "") or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or (default and not int(text)):
+        raise DeviceError(
+            f"the environment variable {name} is {text!r:.40}, must be a whole number from "
+            f"{default}; torchrun sets it: unset it, or start the ranks by torchrun"
+        )
+    return int(text)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ DeiT's second head, on a distillation token, learns from the teacher and the fir
 both are averaged in the end. NesT has no token, so its one head learns from both.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +21,8 @@ class Teacher:
     """
 
     def __init__(self, model: nn.Module, distillation: Distillation, device: torch.device):
-        self.model = model.to(device).eval().requires_grad_(False)
+        # A copy: the caller's model keeps its device, its mode and what of it is trained.
+        self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
         self.distillation = distillation
 
     def compute_loss(self, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
@@ -34,6 +33,7 @@ from nestlib.metrics.generation import (  # fmt: skip
     to_bytes,
 )
 from nestlib.models import Discriminator
+from nestlib.models.tensor_files import write_tensors
 from nestlib.recipes.recipe import GanRecipe
 from nestlib.training.loop import Loop, NonFiniteLoss, TrainResult
 from nestlib.training.optim import build_adam
@@ -196,8 +196,7 @@ class Trainer(Loop):
         if self.ranks.is_main:
             path = self.run_dir / SAMPLES / f"step-{self.progress.step:08d}.png"
             write_atomically(path, draw_grid(samples[: GRID**2]))
-            images = {"images": to_bytes(samples).cpu().contiguous()}
-            write_atomically(path.with_suffix(".safetensors"), save(images))
+            write_tensors(path.with_suffix(".safetensors"), {"images": to_bytes(samples)})
         row = {"step": self.progress.step}
         if sums["steps"]:  # losses and scores; none where nothing was trained yet
             row |= {name: sums[name] / sums["steps"] for name in self.sum_names if "/" in name}

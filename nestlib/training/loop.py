@@ -3,9 +3,10 @@
 `classifier.Trainer` and `gan.Trainer` say what a step, a row and a checkpoint of theirs are.
 """
 
-import math
 import platform
+import threading
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -25,14 +26,25 @@ from nestlib.recipes.recipe import RunRecipe
 from nestlib.signals import stop_signal
 from nestlib.training.checkpoint import CheckpointError, load_newest_checkpoint, save_checkpoint
 from nestlib.training.devices import Ranks
+from nestlib.training.same_run import CHECKPOINT_FORMAT, check_images, check_run, describe_images
 from nestlib.training.seeding import derive_seed, epoch_order
-from nestlib.training.states import check_alike, check_keys, check_part, check_rows, load_part
-from nestlib.training.stopping import Clock
+from nestlib.training.states import (
+    check_alike,
+    check_keys,
+    check_part,
+    check_progress,
+    check_rows,
+    load_part,
+)
+from nestlib.training.stopping import Clock, Overdue, is_out_of_memory
 
-CHECKPOINT_FORMAT = 1
 ADDED_KEYS = frozenset(("data", "total_steps", "faults", "right"))  # not always in checkpoints
 RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
+
+
+class OutOfMemory(RuntimeError):
+    """A step does not fit into memory; the message says what would."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -78,6 +90,7 @@ class Loop(ABC):
 
     sum_names: tuple[str, ...]
     first_row = 1
+    compiled = False  # whether torch.compile sees the models
     row_keys: tuple[str, ...]
     total_steps: int
     steps_per_row: int
@@ -99,6 +112,7 @@ class Loop(ABC):
             )
         self.ranks = Ranks.join(device)
         self.progress = Progress()
+        self.stopped = threading.Event()  # `run` has it set by a signal
         self.saved_step: int | None = None
         self.right: str | None = None  # TrainResult's
         self.sums = torch.zeros(len(self.sum_names), device=device, dtype=torch.float64)
@@ -112,8 +126,9 @@ class Loop(ABC):
         """One step; counts progress.step and adds to the sums."""
 
     @abstractmethod
-    def make_row(self, sums: dict[str, float]) -> dict[str, Any]:
-        """A row of the history, from all ranks' sums since the last one and an evaluation."""
+    def make_row(self, sums: dict[str, float]) -> dict[str, Any] | None:
+        """A row of the history, from all ranks' sums since the last one and an evaluation; None
+        where `stopped` was set before its end."""
 
     @abstractmethod
     def stateful(self) -> dict[str, Any]:
@@ -147,9 +162,12 @@ class Loop(ABC):
         return self.train_set.iterate(order, local, seed=derive_seed(seed, epoch))
 
     def end_row(self) -> None:
-        """Append a row to the history and begin new sums."""
+        """Append a row to the history and begin new sums; neither where the run is stopped."""
         begin = time.monotonic()
-        self.progress.history.append(self.make_row(self._by_name(self.ranks.sum(self.sums))))
+        row = self.make_row(self._by_name(self.ranks.sum(self.sums.clone())))
+        if row is None:
+            return  # the next call makes it, from the checkpoint's sums
+        self.progress.history.append(row)
         self.progress.evaluation_seconds = time.monotonic() - begin
         self._reset_sums()
 
@@ -177,19 +195,50 @@ class Loop(ABC):
         num_values = sum(p.numel() for model in self.trained() for p in model.parameters())
         save_seconds = 1 + 12e-8 * num_values
         clock = Clock(self.progress.train_seconds, deadline, checkpoint_seconds, save_seconds)
-        with stop_signal() as stopped, self._bar(progress_bar) as bar:
+        try:
+            return self._run(clock, progress_bar)
+        except Overdue:  # nothing was done in this call: the newest checkpoint is what it was
+            warnings.warn(
+                f"the first step of {self.recipe.run_id} was given up, because it outlasts the "
+                "time limit: give more time, or train fewer images at once, or a smaller model",
+                stacklevel=3,
+            )
+            return self.result(finished=False)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{self.recipe.run_id}: a step of {self.recipe.batch_size} images does not fit "
+                f"into the memory of {self.device}; take a smaller batch_size, fewer images at "
+                f"once (a classifier's micro_batch=...) or a smaller model ({error!s:.200})"
+            ) from error
+
+    def _run(self, clock: Clock, progress_bar: bool) -> TrainResult:
+        # A GPU's layers are only launched, and other ranks would wait for one that gives up.
+        watches = self.device.type == "cpu" and self.ranks.size == 1 and not self.compiled
+        models = [*self.trained(), self.result_model()] if watches else []
+        with (
+            stop_signal() as stopped,
+            self._bar(progress_bar) as bar,
+            clock.watch(models) as first,
+        ):
+            self.stopped = stopped
             while True:
                 if len(self.progress.history) < self._rows_due(self.progress.step):
-                    (over,) = self._agree(clock.is_over(self.row_seconds(clock)))
+                    over = stopped.is_set() or clock.is_over(self.row_seconds(clock))
+                    (over,) = self._agree(over)
                     if over:
                         return self._leave(clock, finished=False)
                     with clock.apart():
                         self.raise_if_not_finite()
                         self.end_row()
+                    if len(self.progress.history) < self._rows_due(self.progress.step):
+                        return self._leave(clock, finished=False)
                 if self.progress.step == self.total_steps:
                     return self._leave(clock, finished=True)
                 for batch in self.batches():
                     self.train_step(*batch)
+                    first.close()
                     bar.update(self.recipe.batch_size)
                     looking = self.device.type == "cpu" or self.progress.step % LOOK_EVERY == 0
                     lost = looking and self._look(bar)
@@ -213,13 +262,7 @@ class Loop(ABC):
     @cached_property
     def data(self) -> dict[str, dict[str, Any]]:
         """Facts that tell this run's images from others, by split."""
-        return {
-            images.split: {
-                "fingerprint": images.fingerprint, "images": len(images),
-                "class_names": list(images.identifiers),
-            }
-            for images in self.image_sets
-        }  # fmt: skip
+        return describe_images(self.image_sets)
 
     def resume_together(self) -> None:
         """`resume` on all ranks, from one checkpoint.
@@ -263,71 +306,28 @@ class Loop(ABC):
             CheckpointError: it is of another run.
             ValueError: it is not the state of a run; this one is as it was.
         """
-        self._check_run(state)
+        check_run(state, self.recipe.run_id, self.run_dir)
         check_keys(state, self._state(self.sums), "it", ADDED_KEYS)
-        self._check_data(state.get("data", data), data, state.get("total_steps", self.total_steps))
+        check_images(state, data, self.total_steps, self.run_dir)
+        check_progress(state, self.total_steps)
+        check_rows(state["history"], self._row_counts(state["step"]), self.row_keys)
         progress = Progress(**{f.name: state[f.name] for f in fields(Progress)})
-        self._check_progress(progress)
         check_alike(state["sums"], self.sums, "sums")
         for name, part in self.stateful().items():
             check_part(state[name], part, name, progress.step)
         self.load_state(state)
         if self.ranks.is_main:  # all ranks' sums; the others begin with none
-            self.sums.copy_(state["sums"])
+            self.sums.copy_(state["sums"].detach())
         self.progress = progress
         self.saved_step = self.sums_from = progress.step
-
-    def _check_run(self, state: dict[str, Any]) -> None:
-        made, run_id = state.get("format"), state.get("run_id")
-        if type(made) is int and made > CHECKPOINT_FORMAT:
-            raise CheckpointError(
-                f"{self.run_dir} holds a checkpoint of a newer nestlib, format {made}; this one "
-                f"reads {CHECKPOINT_FORMAT}: update nestlib"
-            )
-        if made != CHECKPOINT_FORMAT or not isinstance(run_id, str):
-            raise ValueError(f"it is of run {run_id!r} in format {made!r}, which cannot be")
-        if run_id != self.recipe.run_id:
-            raise CheckpointError(
-                f"{self.run_dir} holds a checkpoint of {run_id}, not of {self.recipe.run_id}; give "
-                "another run folder, or move this one away"
-            )
-
-    def _check_data(self, kept: Any, own: dict[str, dict], total_steps: Any) -> None:
-        check_alike(kept, own, "data")
-        check_alike(total_steps, self.total_steps, "total_steps")
-        if (kept, total_steps) == (own, self.total_steps):
-            return
-        begun, here = (
-            "; ".join(
-                f"{one['images']} {split} images of {len(one['class_names'])} classes "
-                f"({', '.join(map(str, one['class_names'][:3]))}, ...), fingerprint "
-                f"{one['fingerprint'][:12]}..."
-                for split, one in data.items() if kept[split] != own[split]
-            )
-            for data in (kept, own)
-        )  # fmt: skip
-        raise CheckpointError(
-            f"{self.run_dir} holds a checkpoint of a run on other images ({begun or 'as here'}; "
-            f"{total_steps} steps), here are {here or 'as there'}; {self.total_steps} steps: "
-            f"provide the same images, or move {self.run_dir} away to train on these from the start"
-        )
 
     def _rows_due(self, step: int) -> int:
         return step // self.steps_per_row + 1 - self.first_row
 
-    def _check_progress(self, progress: Progress) -> None:
-        step, history = progress.step, progress.history
-        if type(step) is not int or not 0 <= step <= self.total_steps:
-            raise ValueError(f"step {step!r} is not a whole number from 0 to {self.total_steps}")
-        for seconds in (progress.train_seconds, progress.evaluation_seconds):
-            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
-                raise ValueError(f"a time of {seconds!r} seconds is not possible")
+    def _row_counts(self, step: int) -> list[int]:
+        """How many rows a history may have; a run may stop after a row's last step."""
         due = self._rows_due(step)
-        # A run may stop between a row's last step and its row.
-        counts = (due - 1, due) if step % self.steps_per_row == 0 else (due,)
-        if not isinstance(history, list) or len(history) not in counts:
-            raise ValueError(f"its history does not hold the {due} rows of {step} steps")
-        check_rows(history, self.row_keys)
+        return [due - 1, due] if step % self.steps_per_row == 0 else [due]
 
     def _save(self, clock: Clock) -> None:
         self.raise_if_not_finite()  # a checkpoint of lost weights would be worse than none

@@ -2,8 +2,23 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+FIRST_SECONDS = 5  # that a first step has in any case, so that short calls go on, too
+
+
+class Overdue(Exception):
+    """The deadline passed within a step."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch or Python found no memory; for a CPU's, torch has no error of its own."""
+    known = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)
 
 
 class Clock:
@@ -47,6 +62,31 @@ class Clock:
         """Leave what runs inside out of the time of a step."""
         yield
         self.mark = time.monotonic()
+
+    @contextmanager
+    def watch(self, models: Iterable[nn.Module]) -> Iterator[ExitStack]:
+        """Raise Overdue within a pass through a model on a CPU that outlasts the deadline.
+
+        For a first step, of which nobody knows how long it takes: its layers look at the clock,
+        forward and backward. `close` of what is given ends the watch; it changes no result.
+        """
+        with ExitStack() as watched:
+            end = None if self.deadline is None else max(self.deadline, self.start + FIRST_SECONDS)
+
+            def look(*_) -> None:
+                if time.monotonic() > end:
+                    raise Overdue
+
+            def look_back(module: nn.Module, inputs: tuple, output: object) -> None:
+                look()
+                if isinstance(output, Tensor) and output.requires_grad:
+                    output.register_hook(look)
+
+            layers = (layer for model in models for layer in model.modules())
+            for layer in layers if end is not None else ():
+                if not [*layer.children()]:
+                    watched.callback(layer.register_forward_hook(look_back).remove)
+            yield watched
 
     def checkpoint_is_due(self) -> bool:
         return time.monotonic() - self.last_checkpoint > self.every

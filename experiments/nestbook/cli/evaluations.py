@@ -1,9 +1,11 @@
 """Commands that score trained models, judge their explanations, and look at what they see."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from nestlib.arguments import MAX_BATCH, MAX_COUNT, MAX_RUNS
 from nestlib.choices import choose
 from nestlib.cli.options import (
     Again,
@@ -15,6 +17,7 @@ from nestlib.cli.options import (
     named_options,
     refuse,
     say_found,
+    seed_option,
 )
 from nestlib.recipes.named import get_recipe, list_recipes
 from nestlib.recipes.recipe import GanRecipe
@@ -40,12 +43,16 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="images at once; the default depends on the device")
+        int | None,
+        typer.Option(
+            min=1, max=MAX_BATCH, help="images at once; the default depends on the device"
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="score only this many images (not a result)")
+        int | None,
+        typer.Option(min=1, max=MAX_COUNT, help="score only this many images (not a result)"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the recipes' runs")] = 0,
+    seed: Annotated[int, seed_option("seed of the recipes' runs")] = 0,
     runs_dir: WeightsDir = None,
     again: Again = False,
     commit_record: CommitRecord = False,
@@ -93,11 +100,12 @@ def score(
         typer.Option(
             "--samples",
             min=1,
+            max=MAX_COUNT,
             help="samples of the final score; the default depends on the data set",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the recipe's run")] = 0,
-    noise_seed: Annotated[int, typer.Option(help="seed of noise, splits and subsets")] = 0,
+    seed: Annotated[int, seed_option("seed of the recipe's run")] = 0,
+    noise_seed: Annotated[int, seed_option("seed of noise, splits and subsets")] = 0,
     data_dir: DataDir = None,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
@@ -131,7 +139,13 @@ def explain(
         str, typer.Option(help="quick, gpu or smoke (untrained models, not a result)")
     ] = "quick",
     num_models: Annotated[
-        int, typer.Option("--models", help="planted: number of models, with seeds 0, 1, ...")
+        int,
+        typer.Option(
+            "--models",
+            min=1,
+            max=MAX_RUNS,
+            help="planted: number of models, with seeds 0, 1, ...",
+        ),
     ] = 3,
     dataset: Annotated[
         str, typer.Option(help="figure8: digits, tiny_imagenet or imagenet (published weights)")
@@ -142,9 +156,13 @@ def explain(
     ] = "small/nest_narrow",
     limit: Annotated[
         int,
-        typer.Option(min=0, help="imagenet: score only this many images (not a result); 0: all"),
+        typer.Option(
+            min=0,
+            max=MAX_COUNT,
+            help="imagenet: score only this many images (not a result); 0: all",
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="blanking, figure8: seed of the runs")] = 0,
+    seed: Annotated[int, seed_option("blanking, figure8: seed of the runs")] = 0,
     runs_dir: WeightsDir = None,
     device: Device = "auto",
     again: Again = False,
@@ -201,7 +219,7 @@ def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) ->
 
 def inspect(
     dataset: Annotated[str, typer.Argument(help="cifar10 or tiny_imagenet")],
-    data_dir: DataDir = None,
+    data_dir: Annotated[Path | None, typer.Option(help="folder of the data set")] = None,
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:

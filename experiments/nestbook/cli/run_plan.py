@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nestlib.arguments import MAX_COUNT, MAX_RUNS
 from nestlib.cli.options import (
     STOPPED,
     Device,
@@ -33,7 +34,12 @@ def evidence(
         bool, typer.Option("--run", help="run every item of the plan that has no record")
     ] = False,
     only: Annotated[
-        int, typer.Option(help="with --run: only this item of the plan, by number")
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_COUNT,
+            help="with --run: only this item of the plan, by number; 0: all",
+        ),
     ] = 0,
     stage: Annotated[
         int,
@@ -42,7 +48,8 @@ def evidence(
         ),
     ] = 0,
     minutes: Annotated[
-        float, typer.Option(help="minutes of the session, both stages together")
+        float,
+        typer.Option(min=0, max=24 * 60, help="minutes of the session, both stages together"),
     ] = 12,
     take: Annotated[
         Path | None, typer.Option(help="store a transfer of packs that came with this call")
@@ -57,9 +64,11 @@ def evidence(
         Path | None, typer.Option(help="cut CIFAR-10's packs into transfers, in this folder")
     ] = None,
     transfer_mb: Annotated[
-        float, typer.Option(help="with --pack: largest size of a transfer")
+        float, typer.Option(min=1, max=10**6, help="with --pack: largest size of a transfer")
     ] = 60,
-    transfers: Annotated[int, typer.Option(help="with --pack: number of transfers")] = 3,
+    transfers: Annotated[
+        int, typer.Option(min=1, max=MAX_RUNS, help="with --pack: number of transfers")
+    ] = 3,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="with --pack: only list the transfers")
     ] = False,
@@ -67,7 +76,7 @@ def evidence(
         Path | None, typer.Option(help="folder that holds one folder per data set")
     ] = None,
     runs_dir: RunsDir = None,
-    max_time: MaxTime = "",
+    max_time: MaxTime = None,
     device: Device = "cuda",
 ) -> None:
     """Show or run the plan of runs for one GPU.
@@ -101,7 +110,12 @@ def _check_way(context: typer.Context) -> None:
 
 
 def _show_plan(
-    run: bool, only: int, data_dir: Path | None, runs_dir: Path | None, max_time: str, device: str
+    run: bool,
+    only: int,
+    data_dir: Path | None,
+    runs_dir: Path | None,
+    max_time: str | None,
+    device: str,
 ) -> None:
     from nestbook.report.run_plan import plan_table
     from nestbook.run_plan.entries import list_entries, run_entries

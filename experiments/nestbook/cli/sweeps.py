@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nestlib.arguments import MAX_PROCESSES, MAX_RUNS
 from nestlib.cli.options import (
     STOPPED,
     CommitRecord,
@@ -39,18 +40,23 @@ def sweep(
         bool, typer.Option("--all", help="all runs of budget small, most wanted first")
     ] = False,
     seeds: Annotated[
-        int, typer.Option(min=1, help="runs per bar, with seeds 0, 1, ...; --all has its own")
+        int,
+        typer.Option(
+            min=1, max=MAX_RUNS, help="runs per bar, with seeds 0, 1, ...; --all has its own"
+        ),
     ] = 3,
     only: Annotated[
         str, typer.Option(help="only bars with this word, such as NesT, or one run by its id")
     ] = "",
-    processes: Annotated[int, typer.Option(min=1, help="parallel runs on a CPU")] = 2,
+    processes: Annotated[
+        int, typer.Option(min=1, max=MAX_PROCESSES, help="parallel runs on a CPU")
+    ] = 2,
     board: Annotated[
         bool, typer.Option("--board", help="show the state of all runs and start none")
     ] = False,
     data_dir: DataDir = None,
     runs_dir: RunsDir = None,
-    max_time: MaxTime = "",
+    max_time: MaxTime = None,
     device: Device = "auto",
     commit_record: CommitRecord = False,
 ) -> None:

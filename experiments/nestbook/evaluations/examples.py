@@ -24,6 +24,7 @@ from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import check_same_classes, load_dataset
 from nestlib.data.decoding import decode_image, squeeze
 from nestlib.data.digits import make_digits
+from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.views import class_numbers
 from nestlib.explain.gradcat import Traversal, gradcat
 from nestlib.files import read_regular
@@ -204,7 +205,7 @@ def walk_photo(path: Path) -> Walks:
     Raises:
         OSError: no such image, or no weights.
     """
-    image = decode_image(read_regular(path), str(path))
+    image = decode_image(read_regular(path, MAX_IMAGE_BYTES), str(path))
     model, facts = load_published_row(WALKING_ROW)
     pixels = squeeze(image, facts["view"]["whole_image_at"], facts["view"]["interpolation"])
     batch = normalize(pixels[None], facts["view"]["mean"], facts["view"]["std"])

@@ -21,7 +21,8 @@ from nestbook.sweeps.plans import FIGURE7_DATASETS, Key, plan
 from nestlib.choices import choose
 from nestlib.metrics.features import ClassifierFeatures, FeatureNetwork, InceptionFeatures
 from nestlib.metrics.generation import generate, score_samples
-from nestlib.models.weights import hash_weights, read_tensors
+from nestlib.models.tensor_files import read_tensors
+from nestlib.models.weights import hash_weights
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe

@@ -6,14 +6,12 @@ never an image, so that pages show them where the data set is not.
 """
 
 import hashlib
-import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +20,7 @@ from nestbook.records import add_record, describe_images
 from nestlib.choices import choose
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import SPLITS, default_data_dir, load_dataset
+from nestlib.data.decoding import count_channels
 from nestlib.data.fetching import is_url
 from nestlib.data.folders import split_folder
 from nestlib.data.layouts import read_tiny_imagenet
@@ -144,8 +143,7 @@ def _inspect_tiny_imagenet(place: Path) -> tuple[Summary, list[ImageSet]]:
     one_channel, places = dict.fromkeys(SPLITS, 0), defaultdict(list)
     for split, entries in files.items():
         for entry in tqdm(entries, f"files of {split_folder(split)}", unit="file", mininterval=1):
-            with Image.open(io.BytesIO(entry.data)) as image:
-                one_channel[split] += len(image.getbands()) == 1
+            one_channel[split] += count_channels(entry.data, entry.where) == 1
             where = [split_folder(split), entry.class_name, entry.file]
             places[hashlib.sha256(entry.data).digest()].append(where)
     sets = {split: load_dataset("tiny_imagenet", split, data_dir=place) for split in SPLITS}

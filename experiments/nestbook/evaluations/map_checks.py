@@ -12,6 +12,7 @@ import numpy as np
 from nestlib.explain.localize import (
     THRESHOLDS,
     check_maps,
+    check_size,
     check_thresholds,
     find_boxes,
     scale_map,
@@ -36,7 +37,7 @@ def share_higher_inside(
         ValueError: what `find_boxes` says of maps, boxes that leave the image, or an image without
             a true box.
     """
-    maps = check_maps(maps, image_size)
+    maps, image_size = check_maps(maps), check_size(image_size, "image_size")
     truth_boxes = check_truth(truth_boxes, len(maps), image_size)
     points = 0.0
     for map_, boxes in zip(maps, truth_boxes):
@@ -62,9 +63,11 @@ def maps_of_boxes(
         (N, h, w) float32.
 
     Raises:
-        ValueError: boxes that leave the image, or an image without a true box.
+        ValueError: no boxes, boxes that leave the image, an image without a true box, or sizes that
+            are none.
     """
-    truth_boxes = check_truth(truth_boxes, len(truth_boxes), image_size)
+    image_size, map_size = check_size(image_size, "image_size"), check_size(map_size, "map_size")
+    truth_boxes = check_truth(truth_boxes, None, image_size)
     covered = (_cover(boxes, image_size).astype(np.float32) for boxes in truth_boxes)
     size = map_size[::-1]
     maps = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in covered]
@@ -96,8 +99,8 @@ def count_contour_disagreements(
     Raises:
         ValueError: what `find_boxes` says.
     """
-    maps = check_maps(maps, image_size)
-    check_thresholds(thresholds)
+    maps, image_size = check_maps(maps), check_size(image_size, "image_size")
+    thresholds = check_thresholds(thresholds)
     by_contour = np.empty((len(maps), len(thresholds), 4), np.int64)
     for i, map_ in enumerate(maps):
         scaled = scale_map(map_, image_size)

@@ -53,8 +53,9 @@ def explore_image(
     check_classifier(model)
     if type(likeliest) is not int or likeliest < 1:
         raise ValueError(f"likeliest is {likeliest}; give a whole number of classes, 1 or more")
-    if image.ndim != 3:
-        raise ValueError(f"image has shape {tuple(image.shape)}; give one of (3, H, W)")
+    if getattr(image, "ndim", None) != 3:
+        shape = tuple(getattr(image, "shape", ()))
+        raise ValueError(f"image has shape {shape}; give one of (3, H, W)")
     check_images(model, image[None])
     with running_mode(model, training=False), torch.no_grad():
         logits = model(image[None])

@@ -12,7 +12,7 @@ from nestbook.explorer.answer import LIKELIEST
 from nestbook.explorer.static import Explorer, Picture
 from nestbook.explorer.subject import Subject
 from nestbook.explorer.uploads import fit_to_view, read_upload
-from nestlib.data.decoding import KINDS
+from nestlib.data.opening import KINDS
 
 SUFFIXES = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.tif,.tiff"
 _WIDE = widgets.Layout(width="100%", max_width="36rem")

@@ -21,7 +21,7 @@ from nestbook.explorer.answer import explore_image
 from nestbook.explorer.static import Exhibit, Explorer, Picture
 from nestbook.explorer.uploads import Upload, fit_to_view
 from nestbook.peers import PUBLISHED
-from nestlib.choices import check_choice
+from nestlib.choices import LONG, check_choice
 from nestlib.data.augment import normalize
 from nestlib.data.containers import ImageSet
 from nestlib.data.datasets import dataset_info, load_dataset
@@ -78,7 +78,7 @@ class Subject:
         Raises:
             ValueError: neither; the message lists near names.
         """
-        text = text.strip()
+        text = str(text).strip()[:LONG]
         if not text:
             return None
         names = [name.casefold() for name in self.class_names]

@@ -10,9 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from nestlib.data.decoding import KINDS, MAX_PIXELS, open_image, to_rgb
+from nestlib.data.decoding import to_rgb
+from nestlib.data.opening import KINDS, REDUCE, make_ready, open_image
 from nestlib.data.views import View
 
+_ORIENTATION = ExifTags.Base.Orientation
+_TURNED = range(2, 9)  # 1 is upright; others, which some programs write, say nothing
 _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "P": "palette"}
 
 
@@ -34,30 +37,44 @@ def read_upload(data: bytes, name: str) -> Upload:
     CMYK turned into RGB; of an animation the first frame is taken.
 
     Raises:
-        UploadError: an empty file, no picture, a damaged one, one of more than MAX_PIXELS, or
-            values of more than 16 bits.
+        UploadError: an empty file, no picture, a damaged one, one that is too large (see
+            `nestlib.data.opening.open_image`), or values of more than 16 bits.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of what is told below
         image = _open(data, name)
         try:
             # Asked first: as it loads an image, Pillow forgets its bits, and turns a TIFF upright.
-            deep = ";16" in str(image.tile) or image.mode[0] == "I"
-            frames = getattr(image, "n_frames", 1)
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            image = ImageOps.exif_transpose(image)
-            rgb = to_rgb(image)
+            deep, frames = ";16" in str(image.tile), getattr(image, "is_animated", False)
+            size, orientation = image.size, image.getexif().get(_ORIENTATION, 1)
+            rgb = to_rgb(make_ready(image, data))
+            deep |= image.mode[0] == "I" and image.getextrema()[1] > 255
+            said = _say_frames(frames) + _say_size(rgb.size, size)
+            left = image.getexif().get(_ORIENTATION, 1)
+            if left in _TURNED:
+                rgb.getexif()[_ORIENTATION] = left
+                rgb = ImageOps.exif_transpose(rgb)
         except Exception as error:
             raise UploadError(
                 f"{name} cannot be decoded ({str(error) or type(error).__name__}); open "
                 "it in an image program and save it again, or choose another file"
             ) from error
-    said = [f"the first of {frames} frames"] if frames > 1 else []
-    if orientation in range(2, 9):  # 1 is upright; others, which some programs write, say nothing
+    if orientation in _TURNED:
         said.append(f"turned upright (EXIF orientation {orientation})")
     if deep:
         said.append("16 bits per channel cut to 8")
     return Upload(rgb, said + _say_mode(image))
+
+
+def _say_frames(several: bool) -> list[str]:
+    return ["the first of its frames"] if several else []
+
+
+def _say_size(read: tuple[int, int], stored: tuple[int, int]) -> list[str]:
+    (width, height), (w, h) = stored, read
+    if {w, h} == {width, height}:
+        return []
+    return [f"{width} x {height} pixels read as {w} x {h}"]
 
 
 def fit_to_view(upload: Upload, view: View) -> tuple[np.ndarray, list[str]]:
@@ -90,7 +107,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     try:
         return open_image(data)
     except Image.DecompressionBombError as error:
-        raise UploadError(f"{name} is too large ({error}); {_remedy()}") from error
+        raise UploadError(f"{name} is too large ({error}); {REDUCE}") from error
     except Exception as error:  # Pillow's decoders raise a dozen types
         raise UploadError(
             f"{name} ({len(data):,} bytes) cannot be read as an image; choose a {KINDS} file"
@@ -105,7 +122,3 @@ def _say_mode(image: Image.Image) -> list[str]:
         return []
     mode = "grey" if image.mode[0] == "I" else _MODES.get(image.mode, image.mode)
     return [f"{mode} turned into RGB"]
-
-
-def _remedy() -> str:
-    return f"choose one of at most {MAX_PIXELS // 10**6} million pixels, or shrink it first"

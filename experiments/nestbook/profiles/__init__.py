@@ -1,5 +1,6 @@
 """What NesT's time is spent on, and how it grows with its input."""
 
+MACHINE_RATES = ("matmul_gflop_per_second", "copy_gbyte_per_second")  # of the profile rates
 PROFILES = {
     "rates": "the machine's own: a large matrix product and a large copy",
     "roofline": "a forward pass of NesT-T at 224, part by part, beside what the machine could do",

@@ -22,6 +22,7 @@ from nestbook.benchmarks.rates import (
     take_turns,
     time_step,
 )
+from nestbook.profiles import MACHINE_RATES
 from nestbook.profiles.operators import OperatorTimer
 from nestlib.models.mode import running_mode
 
@@ -69,9 +70,6 @@ def roofline(
         warmup=warmup, tf32=tf32,
     )  # fmt: skip
     return {"settings": settings, **_summarize(machine, timed["whole"], timed["parts"])}
-
-
-MACHINE_RATES = ("matmul_gflop_per_second", "copy_gbyte_per_second")
 
 
 def describe_rates(machine: Machine) -> dict[str, float]:

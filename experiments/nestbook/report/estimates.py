@@ -1,7 +1,7 @@
 """What a machine should reach at most in steps of the plan, by its two rates."""
 
 from nestbook.benchmarks.rates import Machine
-from nestbook.profiles.roofline import MACHINE_RATES
+from nestbook.profiles import MACHINE_RATES
 from nestbook.report.tables import Cell, Sources, Table, significant
 from nestbook.run_plan.estimates import (
     ADAMW_BYTES,

@@ -62,7 +62,7 @@ def _files_table(record: Record) -> Table:
     """Tiny ImageNet-100's files and boxes, by split."""
     found, source = record.summary, record.run_id
     boxes = {name: {split: found["boxes"][split][name] for split in SPLITS}
-             for name in found["boxes"]["train"]}  # fmt: skip
+             for name in ("boxes", "flat", "least", "greatest", "whole_image_finds")}  # fmt: skip
     finds = [boxes["boxes"][split] * boxes["whole_image_finds"][split] for split in SPLITS]
     shares = [*boxes["whole_image_finds"].values(), sum(finds) / sum(boxes["boxes"].values())]
     doubles = [{split for split, _, _ in group} for group in _of_several_classes(found)]

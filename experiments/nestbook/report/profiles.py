@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from nestbook.profiles.roofline import MACHINE_RATES
+from nestbook.profiles import MACHINE_RATES
 from nestbook.profiles.step import PRODUCTS
 from nestbook.report.cost import describe_machine
 from nestbook.report.export import export_table

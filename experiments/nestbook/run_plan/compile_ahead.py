@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -74,6 +75,9 @@ def main(kind: str, name: str, device: str) -> str:
 if __name__ == "__main__":
     from nestbook import extension
     from nestlib.extensions import register
+    from nestlib.signals import when_parent_ends
 
     register(extension)
+    # Its group is its own: itself and the compilers that it starts.
+    when_parent_ends(os.getppid(), partial(os.killpg, os.getpgrp(), signal.SIGKILL))
     sys.exit(main(*sys.argv[1:]) or 0)  # a text is printed, and the code is 1

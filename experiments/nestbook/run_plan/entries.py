@@ -23,8 +23,9 @@ from nestbook.paper import FIGURE6_NEST3_TINY
 from nestbook.paper import TABLE1 as PRINTED
 from nestbook.profiles.registry import IN_FP32, run_profile
 from nestbook.recipes.rows import TABLE1
+from nestbook.sweeps.cost import estimate_cost
 from nestbook.sweeps.plans import CIFAR, FIGURES, plan, plan_table1, plan_table2
-from nestbook.sweeps.runner import Plan, estimate_cost, load_plan
+from nestbook.sweeps.runner import Plan, load_plan
 from nestlib.recipes.distillation import Distillation
 from nestlib.recipes.named import get_recipe, plain_fields
 from nestlib.recipes.recipe import GanRecipe, Recipe, from_dict, to_dict
@@ -250,7 +251,11 @@ def run_entries(
 
     Raises:
         DeviceError: the device cannot be used; nothing is begun.
+        ValueError: the plan has no such item.
     """
+    items = sorted({entry.item for entry in list_entries()})
+    if only not in (0, *items):
+        raise ValueError(f"the plan has no item {only}; give one of {items}, or 0 for all of them")
     resolve_device(device)
     end = None if max_seconds is None else time.monotonic() + max_seconds
     complete = True

@@ -20,7 +20,7 @@ from nestbook.benchmarks.bench import SPEED_BATCH_SIZES
 from nestbook.benchmarks.rates import Machine
 from nestbook.benchmarks.rivals import MODELS, Rival
 from nestbook.profiles.operators import Operator, OperatorTimer
-from nestbook.sweeps.runner import count_images_seen
+from nestbook.sweeps.cost import count_images_seen
 from nestlib.data.datasets import dataset_info
 from nestlib.metrics.cost import count_params
 from nestlib.recipes.recipe import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nestbook.profiles.input_rate import make_noise
-from nestbook.sweeps.runner import count_images_seen
+from nestbook.sweeps.cost import count_images_seen
 from nestlib.metrics.accuracy import describe_error
 from nestlib.recipes.recipe import Recipe
 from nestlib.training.classifier import Trainer

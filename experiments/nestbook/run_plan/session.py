@@ -19,6 +19,7 @@ from nestbook.recipes.rows import TABLE1
 from nestbook.run_plan.entries import HEADLINE, RIVALS, SCHEDULES
 from nestlib.data.datasets import dataset_info
 from nestlib.files import open_atomically, write_atomically
+from nestlib.json_files import read_json
 from nestlib.project import find_project_root
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
@@ -80,15 +81,28 @@ class Session:
     def __post_init__(self):
         if not LEAST_MINUTES <= self.minutes < math.inf:  # nan neither
             raise ValueError(
-                f"--minutes {self.minutes:g} is too short for a session; give {LEAST_MINUTES} or "
+                f"--minutes {self.minutes:g} is no length of a session; give {LEAST_MINUTES} or "
                 "more (12 for a GPU that is lent for 15)"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / STATE
-        if path.is_file():
-            self.parts = json.loads(path.read_text())
-        self.began, self.began_on = self.now() - self.age, time.time() - self.age
+        self.parts = {**self.parts, **self._read_parts(self.folder / STATE)}
+        self.began = self.now() - self.age
+        self.found = _list_committed(self.store)
         self.recipe = choose_recipe(self.program.recipes, self.store, self.device.type)
+
+    def _read_parts(self, path: Path) -> dict[str, dict]:
+        """What earlier calls noted. A damaged file is set aside, and its parts are done again."""
+        if not path.exists():
+            return {}
+        try:
+            parts = read_json(path)
+            for part in parts.values():
+                _ = part["done"], part["this_call"], part["said"] + "", part["seconds"] + 0.0
+            return parts
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            self.say(f"{path} is damaged ({error!r:.100}): all is done again; kept as {aside.name}")
+            return {}
 
     @property
     def program(self) -> Program:
@@ -166,11 +180,8 @@ def _can_be_built(recipe: Recipe) -> bool:
 def pack_results(session: Session) -> None:
     """Write records and weights of this call, its state and the tests' log as one archive: unpacked
     in the root of a checkout, each lies where it belongs."""
-    root, committed = find_project_root(), session.store.committed
-    made = [
-        path for folder in (committed, committed.parent / "weights")
-        for path in sorted(folder.rglob("*.*")) if path.stat().st_mtime >= session.began_on
-    ]  # fmt: skip
+    root, written = find_project_root(), _list_committed(session.store)
+    made = [path for path, mark in written.items() if session.found.get(path) != mark]
     target = session.folder / RESULTS
     with open_atomically(target) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for path in made:
@@ -181,3 +192,11 @@ def pack_results(session: Session) -> None:
                 archive.add(session.folder / name, f"runs/gpu/{name}")
     if session.out:
         write_atomically(session.out / RESULTS, target.read_bytes())
+
+
+def _list_committed(store: Store) -> dict[Path, tuple[int, int]]:
+    """Committed records and weights, and a mark that changes when one is written again: an inode
+    and a time, which is compared with itself alone, as a clock may be set meanwhile."""
+    folders = store.committed, store.committed.parent / "weights"
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.*"))]
+    return {path: (status.st_ino, status.st_mtime_ns) for path in paths if (status := path.stat())}

@@ -16,8 +16,8 @@ import torch
 
 from nestbook.benchmarks.bench import SESSION_ROWS, run_bench
 from nestbook.benchmarks.rivals import RIVALS
+from nestbook.profiles import MACHINE_RATES
 from nestbook.profiles.registry import run_profile
-from nestbook.profiles.roofline import MACHINE_RATES
 from nestbook.run_plan.compile_ahead import Compilations
 from nestbook.run_plan.entries import PRECISION, keep_weights
 from nestbook.run_plan.schedule import StepTime, choose_epochs, choose_form, measure_step
@@ -123,9 +123,11 @@ def _describe_machine(session: Session) -> str:
 def _find_driver() -> str:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.strip()
     except FileNotFoundError:
         return "unknown: no nvidia-smi"
+    except subprocess.TimeoutExpired:
+        return "unknown: nvidia-smi does not answer"
 
 
 def _run_tests(log: Path, seconds: float) -> str:
@@ -198,7 +200,7 @@ def _second_stage(session: Session) -> None:
                 times += _measure_steps(session)
                 say("; ".join(map(_describe_step, times)))
     finally:
-        reading.wait()
+        _wait_for(reading, session)
     with session.part("training") as say:
         if say:
             say(_train(session, times or _measure_steps(session)))
@@ -213,6 +215,14 @@ def _read_ahead(session: Session) -> subprocess.Popen:
         f"data_dir={where!r}, image_size={recipe.image_size}, **{recipe.dataset_options!r})\n"
     )
     return subprocess.Popen([sys.executable, "-c", call], stdin=subprocess.DEVNULL)
+
+
+def _wait_for(reading: subprocess.Popen, session: Session) -> None:
+    """Wait for the images as long as a run could still begin behind them: a disk may hang."""
+    try:
+        reading.wait(max(0.0, session.left() - session.share(RESERVE_SECONDS)))
+    except subprocess.TimeoutExpired:
+        reading.kill()
 
 
 def _measure_steps(session: Session) -> list[StepTime]:

@@ -15,7 +15,9 @@ that `tracked_bytes` counts, called the tree. MB are 10^6 bytes.
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -27,7 +29,7 @@ from typing import BinaryIO
 from nestlib.files import open_atomically, remove_unfinished, write_atomically
 
 LIMIT_MB = 60  # of one transfer with the tree: below 64 MiB, which leaves room for pieces.json
-COUNT = 3
+COUNT, MOST_TRANSFERS = 3, 100_000
 LIST = "pieces.json"  # in each transfer's folder: all pieces of all transfers
 KEPT = ".pieces"  # where pieces wait until their pack is whole
 CHUNK = 2**20
@@ -54,6 +56,16 @@ class SentPiece(Piece):
     transfer: int
     sha256: str
     pack_sha256: str
+
+    def check(self) -> None:
+        """Raise ValueError for a pack that is no plain file's name, which could lead outside of the
+        folder that keeps it, or for numbers and sums that are none."""
+        plain = isinstance(self.pack, str) and re.fullmatch(r"[\w+-][\w+.-]*", self.pack)
+        numbers = (self.offset, self.size, self.total, self.transfer)
+        counted = all(type(number) is int and number >= 0 for number in numbers)
+        sums = all(re.fullmatch("[0-9a-f]{64}", str(s)) for s in (self.sha256, self.pack_sha256))
+        if not (plain and counted and sums):
+            raise ValueError(f"a piece of {self.pack!r:.60} is none that write_transfers makes")
 
     def kept_in(self, keep: Path) -> Path:
         """The file that keeps the piece. Pieces of another version of the pack have other names."""
@@ -93,10 +105,11 @@ def plan_transfers(
         OSError: a pack cannot be read.
     """
     sizes = {path.name: path.stat().st_size for path in packs}
-    if count < 1 or not sizes or 0 in sizes.values() or len(sizes) < len(packs):
+    sound = sizes and 0 not in sizes.values() and len(sizes) == len(packs)
+    if not (sound and 1 <= count <= MOST_TRANSFERS):
         raise ValueError(
-            f"packs of {sizes} bytes cannot be cut into {count}; give a count of 1 or more, "
-            "and one pack or more, none of them empty and no two of one name"
+            f"packs of {sizes} bytes cannot be cut into {count}; give a count of 1 to "
+            f"{MOST_TRANSFERS}, and one pack or more, none of them empty and no two of one name"
         )
     _check_limit(sum(sizes.values()), tree_bytes, limit_mb, count)
     ends = [sum(sizes.values()) * number // count for number in range(count + 1)]
@@ -104,6 +117,8 @@ def plan_transfers(
 
 
 def _check_limit(total: int, tree_bytes: int, limit_mb: float, count: int) -> None:
+    if not 0 < limit_mb < math.inf:  # nan neither
+        raise ValueError(f"the limit of a transfer is {limit_mb:g} MB, must be a number above 0")
     room = round(limit_mb * 1e6) - tree_bytes
     largest = -(-total // count)
     if room <= 0:
@@ -241,7 +256,10 @@ def _read_list(folder: Path) -> tuple[int, list[SentPiece]]:
     path = folder / LIST
     try:
         content = json.loads(path.read_bytes())
-        return content["transfer"], [SentPiece(**piece) for piece in content["pieces"]]
+        pieces = [SentPiece(**piece) for piece in content["pieces"]]
+        for piece in pieces:
+            piece.check()
+        return content["transfer"], pieces
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; send this transfer again") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from nestbook.benchmarks.rates import take_turns, time_step
 from nestbook.profiles.input_rate import make_noise
-from nestbook.sweeps.runner import count_images_seen
+from nestbook.sweeps.cost import count_images_seen
 from nestlib.processor import one_thread
 from nestlib.recipes.named import get_recipe
-from nestlib.recipes.recipe import Recipe, from_dict, to_dict
+from nestlib.recipes.recipe import Recipe, to_dict
 from nestlib.records import Store, device_name, load_record
 from nestlib.training.classifier import Trainer
 
@@ -39,7 +39,7 @@ class Forecast:
                 continue
             where = record.environment
             if (where["device"], where["threads"]) == (device, 1):
-                recipe = from_dict(record.recipe)
+                recipe = record.make_recipe()
                 rate = record.summary["train_seconds"] / count_images_seen(recipe)
                 self.rates.setdefault(_kind(recipe), []).append(rate)
 

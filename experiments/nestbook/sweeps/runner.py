@@ -5,15 +5,11 @@ running, one with checkpoints has begun. So a sweep may be killed at any moment 
 or be started twice, on several machines of one file system: each run is made by one process.
 """
 
-import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,28 +17,29 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from nestbook.sweeps.cost import estimate_cost
 from nestbook.sweeps.devices import free_device, list_devices
 from nestbook.sweeps.plans import Key
 from nestbook.sweeps.plans import plan as plan_figure
-from nestlib.data.datasets import dataset_info, find_dataset
+from nestbook.sweeps.worker import RUNNING, begin_worker, end_when_late, note_signal, tell_workers
+from nestbook.sweeps.worker import TOLD_TO_STOP as _TOLD_TO_STOP
+from nestlib.data.datasets import find_dataset
 from nestlib.files import Held, is_held
-from nestlib.metrics.cost import count_gflops
-from nestlib.models import create_model
 from nestlib.project import find_project_root
-from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
 from nestlib.runs.run import LOCK, carry_out, describe_stop
 from nestlib.runs.staleness import find_fresh
-from nestlib.signals import listen, stop_signal
+from nestlib.signals import stop_signal
 
 K = TypeVar("K", bound=Hashable)
 Plan = Mapping[K, Sequence[Recipe | GanRecipe]]
 POLL_SECONDS = 5.0  # between looks at runs that other processes hold
-PARENT_SECONDS = 1.0  # between looks whether a worker's sweep still lives
-# Each process of a sweep has its own: once it is set, that process begins no run any more.
-_TOLD_TO_STOP = threading.Event()
-_RUNNING = threading.Lock()  # while this process is at a run
+LEFT = "not started: the time is over, or a signal came"
+KILLED = (
+    "its process was killed, perhaps because memory ran out; free some and run the same command "
+    "again: it resumes from the last checkpoint"
+)
 STATES = {"done": "#", "running": ">", "begun": "-", "waiting": "."}
 
 
@@ -84,10 +81,14 @@ def sweep(
     Raises:
         DeviceError: the device cannot be used.
         FileNotFoundError: no images of a data set that a run needs; nothing is begun.
+        ValueError: fewer than one process.
     """
+    if type(processes) is not int or processes < 1:
+        raise ValueError(f"processes is {processes!r}, must be a whole number, 1 or more")
     runs_dir = runs_dir or find_project_root() / "runs"
     # All processes of a machine share this clock, and nobody can set it.
-    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    begun = time.monotonic()
+    deadline = None if max_seconds is None else begun + max_seconds
     how: dict[str, Any] = {
         "runs_dir": runs_dir, "data_dir": data_dir, "committed": committed, "again": again
     }  # fmt: skip
@@ -107,7 +108,13 @@ def sweep(
         pending.sort(key=lambda recipe: (costs[recipe.run_id], recipe.seed))
     workers = Parallel(
         processes if devices == ["cpu"] else len(devices), return_as="generator_unordered",
-        initializer=_begin_worker,
+        initializer=begin_worker,
+    )  # fmt: skip
+    attempt = delayed(
+        partial(
+            _attempt, store=store, devices=devices, threads=threads, begun=begun, deadline=deadline,
+            how=how,
+        )
     )  # fmt: skip
     outcomes: list[Outcome] = []
     said: set[str] = set()  # missing or damaged images fail many runs for one reason
@@ -115,17 +122,13 @@ def sweep(
         desc="sweep", total=len(wanted), initial=len(wanted) - len(pending), unit="run",
         disable=not progress,
     )  # fmt: skip
-    with stop_signal(_tell_all), bar:
+    with stop_signal(tell_workers), bar:
         while pending:
             ready = [recipe for recipe in pending if _has_teacher(recipe, store)]
             if not ready:
                 return outcomes + [_without_teacher(recipe) for recipe in pending]
-            jobs = [
-                delayed(_attempt)(recipe, store, devices, threads, deadline, how)
-                for recipe in ready
-            ]
             ended = []
-            for outcome in workers(jobs):
+            for outcome in _attempt_all(ready, attempt, workers, begun):
                 if outcome.state != "held":
                     ended.append(outcome)
                     bar.update(outcome.state == "done")
@@ -218,47 +221,6 @@ def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
     return "begun" if any((run_dir / "checkpoints").glob("step-*.pt")) else "waiting"
 
 
-def estimate_cost(recipe: Recipe | GanRecipe) -> float:
-    """What a run costs, in multiply-adds * 10^9: a step's backward pass is twice its forward.
-
-    A GAN's discriminator sees real images, generated ones, and these again for the generator.
-    """
-    if isinstance(recipe, GanRecipe):
-        with torch.device("meta"):
-            networks = recipe.build_generator(), recipe.build_discriminator()
-        made, judged = (count_gflops(network, recipe.image_size) for network in networks)
-        return recipe.steps * recipe.batch_size * 3 * (made + 3 * judged)
-    gflops = 3 * _forward_gflops(recipe)
-    if recipe.distillation:
-        name, seed = recipe.distillation.teacher_recipe
-        gflops += _forward_gflops(get_recipe(name, seed=seed))
-    return count_images_seen(recipe) * gflops
-
-
-def count_images_seen(recipe: Recipe) -> int:
-    """Training images over all of a run's epochs; the rest of an epoch's last batch is left out."""
-    images = recipe.train_subset or recipe.train_limit or recipe.dataset_options.get(
-        "num_images", dataset_info(recipe.dataset).num_train
-    )  # fmt: skip
-    return recipe.epochs * (images // recipe.batch_size) * recipe.batch_size
-
-
-def _forward_gflops(recipe: Recipe) -> float:
-    num_classes = dataset_info(recipe.dataset).num_classes
-    options = json.dumps(recipe.model_options, sort_keys=True)
-    return _count_gflops(recipe.model, recipe.image_size, num_classes, options)
-
-
-@cache
-def _count_gflops(model: str, image_size: int, num_classes: int, options: str) -> float:
-    """Recipes of a plan share models, so each is counted once."""
-    with torch.device("meta"):  # of shapes alone
-        network = create_model(
-            model, img_size=image_size, num_classes=num_classes, **json.loads(options)
-        )
-    return count_gflops(network, image_size)
-
-
 def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
     """Raise FileNotFoundError, once, if runs would fail because their images are missing."""
     missing: dict[str, str] = {}
@@ -278,30 +240,6 @@ def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) 
         )
 
 
-def _begin_worker() -> None:
-    """Prepare a worker process: from its start on a signal between two runs counts too."""
-    listen(_TOLD_TO_STOP.set)
-    threading.Thread(target=_end_with_sweep, daemon=True).start()
-
-
-def _end_with_sweep() -> None:
-    """Stop the run of a worker whose sweep was killed, as a signal does; then end the process."""
-    sweep_process = multiprocessing.parent_process().pid
-    while os.getppid() == sweep_process:
-        time.sleep(PARENT_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)  # the run keeps a checkpoint
-    with _RUNNING:
-        os._exit(1)
-
-
-def _tell_all() -> None:
-    """Stop at a signal to the sweep's own process, which may have reached it alone, and pass it on
-    to the workers."""
-    _TOLD_TO_STOP.set()
-    for worker in multiprocessing.active_children():
-        os.kill(worker.pid, signal.SIGTERM)
-
-
 def _has_teacher(recipe: Recipe | GanRecipe, store: Store) -> bool:
     lesson = getattr(recipe, "distillation", None)  # a GAN's has no such field
     return not lesson or recipe.budget == "smoke" or store.find(lesson.teacher) is not None
@@ -313,17 +251,54 @@ def _without_teacher(recipe: Recipe) -> Outcome:
     )
 
 
+def _attempt_all(
+    ready: Sequence[Recipe | GanRecipe], attempt: Callable, workers: Parallel, begun: float
+) -> Iterator[Outcome]:
+    """The outcomes of attempts, as they end.
+
+    Where a worker is killed joblib ends the others with it. Then the runs that they were at are
+    tried alone, one after another: memory that two took may be enough for one. A run whose worker
+    is killed again has failed. The rest is left to the next call. New workers have not heard the
+    signals that came before, so nothing is begun after one.
+    """
+    if _is_told(begun):
+        yield from (Outcome(recipe.run_id, "stopped", LEFT) for recipe in ready)
+        return
+    left = {recipe.run_id: recipe for recipe in ready}
+    try:
+        for outcome in workers(map(attempt, ready)):
+            del left[outcome.run_id]
+            yield outcome
+        return
+    except BrokenProcessPool:
+        suspects = list(left.values())[: workers.n_jobs]  # they were begun in this order
+    for recipe in suspects:
+        if _is_told(begun):
+            return
+        try:
+            yield from workers([attempt(recipe)])
+        except BrokenProcessPool:
+            yield Outcome(recipe.run_id, "failed", KILLED)
+
+
+def _is_told(begun: float) -> bool:
+    """Whether this process was told to stop since the sweep was begun."""
+    return bool(_TOLD_TO_STOP) and _TOLD_TO_STOP[-1] >= begun
+
+
 def _attempt(
-    recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int,
+    recipe: Recipe | GanRecipe, store: Store, devices: list[str], threads: int, begun: float,
     deadline: float | None, how: dict,
 ) -> Outcome:  # fmt: skip
     """Carry out one run, in a worker process if there are several at a time."""
     left = None if deadline is None else deadline - time.monotonic()
-    if _TOLD_TO_STOP.is_set() or (left is not None and left < 1):
-        return Outcome(recipe.run_id, "stopped", "not started: the time is over, or a signal came")
+    if _is_told(begun) or (left is not None and left < 1):
+        return Outcome(recipe.run_id, "stopped", LEFT)
     before = torch.get_num_threads()
     try:
-        with stop_signal(_TOLD_TO_STOP.set), free_device(devices) as device, _RUNNING:
+        with (
+            stop_signal(note_signal), end_when_late(left), free_device(devices) as device, RUNNING
+        ):  # fmt: skip
             if device == "cpu":
                 torch.set_num_threads(threads)
             record = carry_out(
