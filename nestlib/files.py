@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,17 +131,30 @@ def _read_holder(handle: int) -> str:
         return ""
 
 
-def read_regular(path: Path | str, most: int = MAX_BYTES) -> bytes:
-    """Read a file's bytes. Pipes, which could block for ever, and devices are refused.
+def check_regular(path: Path | str, most: float = inf) -> int:
+    """The size in bytes of a file to be opened: pipes, which could block for ever, and devices are
+    refused.
 
     Raises:
-        OSError: it is not there, cannot be read, is no regular file, or has over `most` bytes.
+        OSError: it is not there, is no regular file, or has over `most` bytes.
     """
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is not a regular file")
+        raise OSError(f"{path} is not a regular file; put the file itself there")
     if found.st_size > most:
         raise OSError(f"{path} has {found.st_size:,} bytes; the limit is {most:,}")
+    return found.st_size
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a file to read; raises as `check_regular`, or OSError where it cannot be read."""
+    check_regular(path)
+    return open(path, "rb")
+
+
+def read_regular(path: Path | str, most: int = MAX_BYTES) -> bytes:
+    """Read a file's bytes; raises as `check_regular`, or OSError where it cannot be read."""
+    check_regular(path, most)
     with open(path, "rb") as file:
         return file.read()
 
@@ -159,8 +173,14 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: the write failed (a full disk, say), the message names the file; nothing is left
-            behind.
+            behind. Or a device or pipe has this name, which root could replace.
     """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # a folder is never replaced
+            raise OSError(
+                f"{path} is a device or a pipe, which is not replaced; give a file's name"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:

@@ -25,14 +25,27 @@ def find_project_root(start: Path | None = None) -> Path:
 
     Looked for upwards of `start` (default: the working folder); then the environment variable
     NESTLIB_PROJECT may name it. `start` itself where there is neither.
+
+    Raises:
+        FileNotFoundError: NESTLIB_PROJECT is asked, and names another folder, or none.
     """
     here = (start or Path.cwd()).resolve()
-    named = [Path(os.environ[PROJECT])] if os.environ.get(PROJECT) else []
-    return next(filter(is_project, (here, *here.parents, *named)), here)
+    found = next(filter(is_project, (here, *here.parents)), None)
+    named = os.environ.get(PROJECT)
+    if found is None and named:
+        found = Path(named)
+        if not is_project(found):
+            raise FileNotFoundError(
+                f"the environment variable {PROJECT} names {named!r:.300}, which is no checkout of "
+                "nestlib's repository: that holds experiments/ and _config.yml; correct it or "
+                "unset it"
+            )
+    return found or here
 
 
 def is_project(folder: Path) -> bool:
-    return (folder / "experiments").is_dir() and (folder / "_config.yml").is_file()
+    # os.path's tests answer, where Path's raise, that no folder has a name of 300 letters.
+    return os.path.isdir(folder / "experiments") and os.path.isfile(folder / "_config.yml")
 
 
 def require_project(what: str) -> Path:

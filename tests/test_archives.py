@@ -1,11 +1,11 @@
 """ImageNet's tars, as handed out and as people pack them again, whole or not; its val images in one
 folder."""
 
+import gzip
 import io
 import lzma
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nestlib.data import imagenet_val
+from nestlib.data import archives, imagenet_val, tars
 from nestlib.data.archives import TARS, list_sources
 from nestlib.data.datasets import load_dataset
 
@@ -261,35 +261,69 @@ def test_images_of_no_class_folder_in_a_tar_are_left_out(tmp_path, caplog):
     assert "3 not directly in a class folder" in caplog.text
 
 
-@pytest.fixture
-def short_time():
-    """A pipe's reader would wait for ever; here it gets TimeoutError."""
-
-    def stop(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(5)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 def test_a_pack_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path, short_time):
     os.mkfifo(tmp_path / "train.tar.xz")
     with pytest.raises(OSError, match=r"train\.tar\.xz is not a regular file; put the tar"):
         load_dataset("cifar10", "train", data_dir=tmp_path)
 
 
-def packed_zeros(kind: bytes, size: int) -> bytes:
-    """A compressed tar that declares one member or note of `size` bytes, and holds none."""
-    info = tarfile.TarInfo("train/a/x.png")
+def declare(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """The header of a member or note of `size` bytes."""
+    info = tarfile.TarInfo(name)
     info.size, info.type = size, kind
-    return lzma.compress(info.tobuf(tarfile.GNU_FORMAT))
+    return info.tobuf(tarfile.GNU_FORMAT)
 
 
+PACKS = {
+    "train.tar.xz": (lzma.compress, "train/a/x.png"),
+    "cifar-10-python.tar.gz": (gzip.compress, "cifar-10-batches-py/data_batch_1"),
+}
+
+
+@pytest.mark.parametrize("size", [2**29, 2**40])
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
-def test_a_member_of_a_pack_that_declares_too_much_is_not_read(tmp_path, kind):
-    (tmp_path / "train.tar.xz").write_bytes(packed_zeros(kind, 2**40))
-    with pytest.raises(OSError, match=r"(?s)train\.tar\.xz is damaged .* bytes; the limit is"):
+@pytest.mark.parametrize("pack", PACKS)
+def test_a_member_of_a_pack_that_declares_too_much_is_not_read(tmp_path, pack, kind, size):
+    compress, name = PACKS[pack]
+    (tmp_path / pack).write_bytes(compress(declare(name, size, kind)))
+    with pytest.raises(OSError, match=rf"(?s){pack} is damaged .* bytes'?; the limit is"):
         load_dataset("cifar10", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (declare("other", 2**20) + bytes(2**20 + 1024), "1,049,088 unpacked bytes; the limit is"),
+        (bytes(2**20 + 1024), "unpacked bytes; the limit is 1,000,000"),
+        (declare("other", 0) * 12 + bytes(1024), "it has 11 members; the limit is 10"),
+    ],
+    ids=["members", "zeros after the end", "many members"],
+)
+@pytest.mark.parametrize("pack", PACKS)
+def test_a_pack_that_unpacks_to_too_much_is_refused(tmp_path, pack, data, reason, monkeypatch):
+    monkeypatch.setattr(tars, "MOST_UNPACKED", 10**6)
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 10)
+    (tmp_path / pack).write_bytes(PACKS[pack][0](data))
+    with pytest.raises(OSError, match=f"(?s){pack} is damaged .*{reason}"):
+        load_dataset("cifar10", "train", data_dir=tmp_path)
+
+
+def test_a_plain_tar_may_be_of_any_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(tars, "MOST_UNPACKED", 1000)
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 1)
+    (tmp_path / TARS["train"]).write_bytes(tar_of({n: photo(red) for n, red in TRAIN.items()}))
+    assert len(list_sources("imagenet", "train", tmp_path)) == 3
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_image_too_large_to_be_read_is_named_before_anything_is_packed(
+    tmp_path, monkeypatch, packed
+):
+    monkeypatch.setattr(archives, "MAX_IMAGE_BYTES", 100)
+    if packed:
+        (tmp_path / TARS["train"]).write_bytes(tar_of({"n1/a.png": photo(1) + bytes(100)}))
+    else:
+        (tmp_path / "train" / "n1").mkdir(parents=True)
+        (tmp_path / "train" / "n1" / "a.png").write_bytes(photo(1) + bytes(100))
+    with pytest.raises(OSError, match=r"a\.png has 17\d bytes.* limit"):
+        list_sources("imagenet", "train", tmp_path)

@@ -1,3 +1,4 @@
+import itertools
 import re
 import subprocess
 import sys
@@ -47,6 +48,34 @@ def test_recipes_are_listed_by_words(monkeypatch, capsys):
     assert code == 0 and names == [f"cifar100/nest_{size}" for size in ("tiny", "small", "base")]
     code, _ = run(monkeypatch, capsys, "recipes", "vgg")
     assert code == "nest: no recipe contains vgg; `nest recipes` lists all"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "digits/nest_narrow", "--runs-dir="], ["inspect", "cifar10", "--data-dir="],
+        ["train", "digits/nest_narrow", "--runs-dir=s3://b/x"], ["check-shards", ""],
+        ["shard", "imagenet", "--source=http://127.0.0.1/x", "--out=x"], ["convert", "x", ""],
+        ["push", "digits/nest_narrow", "--folder="], ["export", "nest_tiny_cifar", "--onnx="],
+        ["evidence", "--pack="], ["train", "digits/nest_narrow", "--data-dir="],
+    ],
+)  # fmt: skip
+def test_no_path_and_an_address_in_its_place_are_refused(monkeypatch, capsys, words):
+    """As of a variable of the shell that is not set, for which Path gives the working folder."""
+    monkeypatch.setattr(sys, "argv", ["nest", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert re.search(r"Invalid value for '[\w-]+': '.*' is no path", capsys.readouterr().err)
+
+
+def test_a_path_may_begin_at_home(monkeypatch, tmp_path):
+    """Shells leave ~ as it is behind --runs-dir=, and a folder of that name is a trap."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert options.local_path("~/runs") == tmp_path / "runs"
+    assert options.local_path("./~") == Path("~")
+    assert options.path_or_url("~") == tmp_path
+    assert options.path_or_url("s3://bucket/~") == "s3://bucket/~"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["recipes"], ["train", "--help"]])
@@ -302,9 +331,16 @@ def test_a_number_of_no_sense_names_its_option(monkeypatch, capsys, tmp_path, wo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", ["--max-time", "--checkpoint-every", "--rank-timeout"])
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "-5m", "nan", "1e400", "9e99h", "999999999h", "1h30m", "5m5m", "9" * 99]
+    ("option", "text"),
+    [
+        *itertools.product(
+            ["--max-time", "--checkpoint-every", "--rank-timeout"],
+            ["", "-5m", "nan", "1e400", "9e99h", "999999999h", "1h30m", "5m5m", "9" * 99],
+        ),
+        # --checkpoint-every 0 keeps a checkpoint after each step.
+        *itertools.product(["--max-time", "--rank-timeout"], ["0", "0s"]),
+    ],
 )
 def test_a_time_of_no_sense_names_its_option(monkeypatch, capsys, tmp_path, option, text):
     monkeypatch.chdir(tmp_path)

@@ -94,7 +94,7 @@ def test_pupils_wait_for_their_own_teachers_job(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "word",
     ["time=9", "nodes=3", "gpus_per_node=3", "no-requeue", "array=1-5", "output=x", "=x", "", "x=",
-     "a b=c", "--partition=gpu", "x=y\nz"],
+     "a b=c", "--partition=gpu", "x=y\nz", "gres=gpu:a100:2", "gres=disk:9,gpu:2"],
 )  # fmt: skip
 def test_an_option_of_slurm_that_would_break_the_job_is_refused(
     monkeypatch, capsys, tmp_path, word
@@ -105,6 +105,7 @@ def test_an_option_of_slurm_that_would_break_the_job_is_refused(
     assert str(code).startswith("nest: --slurm "), code
     assert cluster.parse_option("mem_per_cpu=4G") == ("mem-per-cpu", "4G")
     assert cluster.parse_option("exclusive") == ("exclusive", True)
+    assert cluster.parse_option("gres=disk:500G") == ("gres", "disk:500G")
 
 
 @pytest.mark.parametrize(

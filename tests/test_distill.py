@@ -132,13 +132,14 @@ def test_a_teachers_batch_norm_stands_still(tiny_recipe, tmp_path, monkeypatch):
     """
     recipe = replace(tiny_recipe, epochs=2, distillation=soft(TEACHER))
     teacher, modes, train_step = build_batch_norm_teacher(), set(), Trainer.train_step
-    before, may_stop = copy_state(teacher), False
+    before, states, may_stop = copy_state(teacher), [], False
 
     def step(self, images, labels):
         if may_stop and self.progress.step == 4:  # in the middle of the second epoch
             raise KeyboardInterrupt
         train_step(self, images, labels)
-        modes.update(module.training for module in teacher.modules())
+        modes.update(module.training for module in self.teacher.model.modules())
+        states.append(copy_state(self.teacher.model))
 
     def run(folder):
         torch.manual_seed(0)
@@ -155,9 +156,9 @@ def test_a_teachers_batch_norm_stands_still(tiny_recipe, tmp_path, monkeypatch):
         run("stopped")
     may_stop = False
     assert run("stopped") == whole and modes == {False}
-    after = teacher.state_dict()
-    assert after["1.num_batches_tracked"] == 0
-    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert before["1.num_batches_tracked"] == 0
+    for after in (*states, teacher.state_dict()):
+        assert all(torch.equal(before[name], value) for name, value in after.items())
 
 
 RANKS = """
@@ -204,7 +205,7 @@ def test_teacher_sees_what_the_student_sees(tiny_recipe, tmp_path, monkeypatch):
         recipe, models[0], train_set, test_set, tmp_path, torch.device("cpu"), models[1]
     )
     seen = []
-    for model in models:
+    for model in (trainer.model, trainer.teacher.model):
         model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     trainer.train_step(train_set.images[:32], train_set.labels[:32])
     assert len(seen) == 2 and torch.equal(*seen)

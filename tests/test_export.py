@@ -274,6 +274,9 @@ def test_places_that_cannot_be_written_are_named(small, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=f"{tmp_path}/file"):
         export_onnx(model, tmp_path / "file" / "x.onnx")
+    with pytest.raises(FileExistsError, match=f"{tmp_path}/file exists, and its name is not"):
+        export_onnx(model, tmp_path / "file")
+    assert not (tmp_path / "file").read_bytes()
 
 
 def nest(monkeypatch, capsys, *words):

@@ -12,8 +12,13 @@ from unittest.mock import patch
 
 import pytest
 
+from nestbook.run_plan import transfers
 from nestlib import files
+from nestlib.data.fetching import Cache
+from nestlib.data.shard_plan import cut, list_split
+from nestlib.data.shard_writer import write_shard
 from nestlib.files import Held, hold, is_held, open_atomically
+from nestlib.models.convert import convert_weights
 from nestlib.runs.run import carry_out
 
 FLOCK = "filelock._unix.fcntl.flock"
@@ -39,6 +44,32 @@ def test_a_run_on_such_a_file_system_says_so_before_it_begins(tiny_recipe, store
     with patch(FLOCK, side_effect=OSError(errno.ENOSYS, "Function not implemented")):
         with pytest.raises(OSError, match=r"runs/.*/lock cannot be locked.*flock"):
             carry_out(tiny_recipe, store, runs_dir=tmp_path / "runs", device="cpu")
+
+
+def test_a_runs_folder_that_cannot_be_written_to_is_named_before_training(
+    tiny_recipe, store, tmp_path
+):
+    """A read-only file system; and a file, and a link to nowhere, in the folder's place."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with patch("nestlib.files.os.open", side_effect=OSError(errno.EROFS, "Read-only file system")):
+        with pytest.raises(OSError, match=r"Read-only .*give a folder that .*runs/.*/lock"):
+            carry_out(tiny_recipe, store, runs_dir=tmp_path / "runs", device="cpu")
+    for name in ("file", "link"):
+        with pytest.raises(OSError, match=rf"give a folder that can be written to: .*{name}/"):
+            carry_out(tiny_recipe, store, runs_dir=tmp_path / name, device="cpu")
+    assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "link").is_symlink()
+    assert store.find(tiny_recipe.run_id) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    """As /dev/null, which root's `nest export --onnx /dev/null` would turn into a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe is a device or a pipe, which is not replaced"):
+        with open_atomically(tmp_path / "pipe"):
+            pytest.fail("opened")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1
 
 
 def test_looks_do_not_take_one_another_for_a_holder(tmp_path):
@@ -143,3 +174,33 @@ def test_a_lock_whose_file_is_replaced_meanwhile_is_taken_anew(tmp_path, monkeyp
     with hold(path):
         assert is_held(path) and not is_held(tmp_path / "away" / "lock")
     assert not is_held(path)
+
+
+def _convert(folder):
+    convert_weights(folder, folder / "out.safetensors")
+
+
+def _shard(folder):
+    for name in ("a", "b"):
+        (folder / "train" / name).mkdir(parents=True)
+        (folder / "train" / name / "x.png").write_bytes(b"x")
+    for job in cut(list_split("imagenet", folder, folder, "train", 10**6)):
+        write_shard(job)
+
+
+@pytest.mark.parametrize(
+    ("pipe", "act"),
+    [
+        ("model.safetensors", _convert),
+        ("pytorch_model.bin", _convert),
+        ("ckpt-1.flax", _convert),
+        ("out.safetensors", _convert),
+        ("train-000000.tar", _shard),
+        ("x.bad", lambda folder: Cache(folder, 9)._raise_if_bad(folder / "x.tar")),
+        ("pieces.json", lambda folder: transfers.take(folder, folder / "kept")),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_refused_by_name(tmp_path, pipe, act, short_time):
+    os.mkfifo(tmp_path / pipe)
+    with pytest.raises((OSError, ValueError), match=rf"{pipe} (is not a regular file; put|exists)"):
+        act(tmp_path)

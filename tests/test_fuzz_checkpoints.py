@@ -27,7 +27,7 @@ from nestlib.runs.weights import _check_bytes
 from nestlib.training.checkpoint import CheckpointError, save_checkpoint
 from nestlib.training.classifier import Trainer
 
-SOME = settings(max_examples=settings().max_examples // 5)  # of what takes some milliseconds
+SOME = settings(max_examples=settings().max_examples // 8)  # of what takes some milliseconds
 OPTIONS = {"embed_dim": 6, "num_heads": 1, "num_hierarchies": 2, "patch_size": 4, "num_classes": 3}
 
 

@@ -599,16 +599,22 @@ def test_no_access_and_no_network_are_one_line(run, server):
         push_run(recipe, store, "me/nest/x", runs_dir=runs_dir)
 
 
-def test_a_readme_of_something_else_is_not_replaced(run, tmp_path):
+@pytest.mark.parametrize(
+    "names", [["README.md"], ["README.md", "config.json"], ["model.safetensors"], ["config.json"]]
+)
+def test_files_of_something_else_are_not_replaced(run, tmp_path, names):
+    """A config.json is no sign of a model of nestlib: other projects have one, too."""
     recipe, store, runs_dir = run
     folder = tmp_path / "project"
     folder.mkdir()
-    (folder / "README.md").write_text("a project's own")
-    with pytest.raises(FileExistsError, match=r"README.md would be replaced.*another folder"):
+    for name in names:
+        (folder / name).write_text('{"a project\'s": "own"}')
+    with pytest.raises(FileExistsError, match=rf"{names[0]} would be replaced.*another folder"):
         save_pretrained_run(recipe, store, folder, runs_dir=runs_dir)
-    assert (folder / "README.md").read_text() == "a project's own"
-    assert [path.name for path in folder.iterdir()] == ["README.md"]
-    (folder / "README.md").unlink()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    for name in names:
+        assert (folder / name).read_text() == '{"a project\'s": "own"}'
+        (folder / name).unlink()
     for _ in range(2):  # its own card is replaced
         save_pretrained_run(recipe, store, folder, runs_dir=runs_dir)
 

@@ -8,6 +8,7 @@ import lzma
 import pickle
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -234,6 +235,29 @@ def test_changed_source_is_decoded_again(cifar_tree):
     save(cifar_tree / "train" / "cat" / "cat_s_000000.png", 77)
     after = load_dataset("cifar10", "train", data_dir=cifar_tree)
     assert before.fingerprint != after.fingerprint
+
+
+@pytest.mark.parametrize("declared", ["shape", "compressed", "version"])
+def test_a_cache_that_declares_more_than_it_holds_is_rebuilt(cifar_tree, declared, caplog):
+    fresh = load_dataset("cifar10", "train", data_dir=cifar_tree)
+    (cached,) = (cifar_tree / ".nestlib_cache").iterdir()
+    images = fresh.images.numpy()
+    if declared == "compressed":
+        np.savez_compressed(cached, images=np.zeros((2000, 3, 32, 32), np.uint8))
+        reason = "unpacked it has 6,144,128 bytes, more than"
+    else:
+        header = {"shape": (2**30, *images.shape[1:]), "fortran_order": False, "descr": "|u1"}
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, header)
+        data = stream.getvalue() + images.tobytes()
+        if declared == "version":
+            data = data[:6] + b"\3" + data[7:]
+        with zipfile.ZipFile(cached, "w") as archive:
+            archive.writestr("images.npy", data)
+        reason = "declares uint8 (1073741824, 3, 32, 32), but 92,160 bytes follow"
+        reason = "version (3, 0)" if declared == "version" else reason
+    assert same(fresh, load_dataset("cifar10", "train", data_dir=cifar_tree))
+    assert reason in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])

@@ -1,11 +1,13 @@
 """Measurements of the loader: contenders do the same work, records are shown, memory is flat."""
 
+import io
 import itertools
 import json
 import mmap
 import os
 import subprocess
 import sys
+import tarfile
 from functools import partial
 from types import SimpleNamespace
 
@@ -29,6 +31,7 @@ from nestbook.report import loader as report_loader
 from nestbook.report.loader import decoder_table, plot_streaming
 from nestbook.report.profiles import show_profile
 from nestbook.report.tables import NOT_RUN, Table
+from nestlib.data.layouts import TINY_PACK
 from nestlib.records import Record, Store
 
 pytest.importorskip("skimage.data")
@@ -59,6 +62,16 @@ def test_both_pipelines_give_the_same_kind_of_batches(photos):
     assert sorted(ours[1].tolist()) == sorted(theirs[1].tolist())
     assert (ours[0].mean((0, 2, 3)) - theirs[0].mean((0, 2, 3))).abs().max() < 0.5
     assert (ours[0].std() / theirs[0].std() - 1).abs() < 0.2
+
+
+def test_a_packs_images_are_checked_before_torchvision_opens_them(tmp_path):
+    """Pillow alone would read this one, a PPM."""
+    with tarfile.open(tmp_path / TINY_PACK, "w:xz") as tar:
+        info = tarfile.TarInfo("tiny-imagenet-100/train/n1/a.JPEG")
+        info.size = 12
+        tar.addfile(info, io.BytesIO(b"P6 1 1 255\nx"))
+    with pytest.raises(OSError, match=r"cannot read image .*a\.JPEG .it is not a PNG, JPEG"):
+        loader._unpack_tiny(tmp_path, tmp_path / "unpacked", 100)
 
 
 def test_a_contender_that_skips_images_is_found_out():

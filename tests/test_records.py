@@ -225,6 +225,31 @@ def test_project_root_is_found_from_inside(tmp_path):
     assert find_project_root(tmp_path / "experiments" / "records") == tmp_path.resolve()
 
 
+@pytest.mark.parametrize("named", ["nowhere", "file", "", "x" * 5000])
+def test_a_variable_that_names_no_project_is_told(tmp_path, monkeypatch, named):
+    """But not inside a project, where nothing asks it; and an empty one is none."""
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NESTLIB_PROJECT", str(tmp_path / named) if named else "")
+    if named:
+        with pytest.raises(FileNotFoundError, match=r"NESTLIB_PROJECT names '.*no checkout"):
+            find_project_root()
+    else:
+        assert find_project_root() == tmp_path.resolve()
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "_config.yml").touch()
+    assert find_project_root() == tmp_path.resolve()
+
+
+def test_a_variable_names_the_project(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    (project / "experiments").mkdir(parents=True)
+    (project / "_config.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NESTLIB_PROJECT", str(project))
+    assert find_project_root() == project
+
+
 def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
     """Two generations that a cloud calls by one name; and a machine that does not say."""
     entry = "processor\t: {core}\nmodel name\t: AMD EPYC\ncpu family\t: {family}\nmodel\t\t: 17\n\n"

@@ -22,7 +22,7 @@ from scipy.io import savemat
 from torchvision.datasets import ImageFolder
 
 from nestlib.cli import main as cli
-from nestlib.data import archives, imagenet_val, shard_maker, shard_writer
+from nestlib.data import archives, imagenet_val, shard_maker, shard_writer, tars
 from nestlib.data.datasets import load_dataset
 from nestlib.data.faults import UnreadableImages
 from nestlib.data.layouts import TINY_PACK
@@ -845,6 +845,8 @@ def lie(index, **fields):
          "two shards have one name"),
         (lambda index: (index.pop("sha256"), index["class_names"].__setitem__(0, "\ud800")),
          "surrogates not allowed"),
+        (lambda index: (index.pop("sha256"), index["table"].update(name="val.npz")),
+         r"names 'val\.npz', which is no file of train"),
     ],
 )  # fmt: skip
 def test_an_index_that_does_not_add_up_is_named(shards, tmp_path, change, reason):
@@ -935,6 +937,36 @@ def test_a_full_disk_is_named_with_what_to_do(tree, shards, tmp_path, monkeypatc
         with pytest.raises(OSError, match=r"make room, .*same command again.*train-000000\.tar"):
             make(tree, tmp_path / "out")
     assert digest(make(tree, tmp_path / "out")) == digest(shards)
+
+
+@pytest.mark.parametrize("how", ["too much in it", "the disk is full"])
+def test_a_pack_that_cannot_be_unpacked_is_named_and_leaves_nothing(tmp_path, monkeypatch, how):
+    root = tmp_path / "tiny-imagenet-100"
+    for split in ("train", "val"):
+        write_tree(root, ["n1", "n2"], split)
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / TINY_PACK).write_bytes(packed(root, "train", "val"))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if how == "the disk is full":
+        monkeypatch.setattr(tarfile, "copyfileobj", full)
+        reason = r"as .*tar\.xz was unpacked; make room, or give a folder on a larger disk"
+    else:
+        monkeypatch.setattr(tars, "MOST_UNPACKED", 4000)
+        reason = r"tar\.xz is damaged .*unpacked bytes; the limit is 4,000"
+    with pytest.raises(OSError, match=reason):
+        make_shards("tiny_imagenet", tmp_path / "packs", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_of_a_shard_that_is_too_large_is_not_read(shards, monkeypatch):
+    train = load_dataset("imagenet", "train", data_dir=shards, **OPTIONS)
+    monkeypatch.setattr("nestlib.data.shard_set.MAX_IMAGE_BYTES", 100)
+    monkeypatch.setattr(os, "pread", None)
+    with pytest.raises(OSError, match=r"cannot read image .*tar: train/.*; the limit is 100\)"):
+        train.read_bytes(0)
 
 
 def test_shards_that_would_lie_among_the_images_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from test_accuracy import read_folder, save_classes
 from torch import nn
 
 from nestlib.data import containers
+from nestlib.data.fetching import Unreachable
 from nestlib.data.views import TransformedImages, View
 from nestlib.metrics.accuracy import Candidate, measure_accuracy
 
@@ -81,6 +82,27 @@ def test_another_error_of_a_worker_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(containers._Crops, "_read", fail)
     with pytest.raises(RuntimeError, match="broken otherwise"):
         list(images.iterate(torch.arange(len(images)), 1, seed=0))
+
+
+@pytest.mark.parametrize("kind", [OSError, Unreachable])
+def test_an_image_that_cannot_be_read_is_named_without_a_workers_traceback(
+    tmp_path, monkeypatch, kind
+):
+    save_classes(tmp_path / "val")
+    images = replace(read_folder(tmp_path), num_workers=1)
+
+    def fail(images, index):
+        raise kind("cannot read image a.png (OSError: cut);\nfetch it again") from ValueError("x")
+
+    monkeypatch.setattr(containers.FolderSet, "read_image", fail)
+    monkeypatch.setattr(containers.FolderSet, "read_bytes", fail)
+    view = View(16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16**2, images.num_classes))
+    candidate = Candidate("one", model, view, own=True)
+    with pytest.raises(kind) as caught:
+        measure_accuracy([candidate], images, device="cpu", progress=False)
+    assert str(caught.value) == "cannot read image a.png (OSError: cut);\nfetch it again"
+    assert "in fail" in str(caught.value.__cause__)  # for whoever looks for the place
 
 
 @pytest.mark.parametrize("own_loader", [False, True], ids=["read_batches", "measure_accuracy"])

@@ -19,23 +19,39 @@ if TYPE_CHECKING:
 STOPPED = 75  # EX_TEMPFAIL: not done yet, run me again
 EXIT_SECONDS = 3  # kept of a time limit for the last checkpoint and for Python to end
 SECONDS = Range(0, 10**8, "(]")  # three years: torch's timeouts do not hold 300
+PAUSE = Range(0, 10**8)  # between checkpoints: zero keeps one after each step
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def local_path(text: str) -> Path:
+    """A path on this machine; ~ is the home folder, which shells leave as it is in --option=~/x."""
+    if not text or "://" in text:
+        raise typer.BadParameter(f"{text!r} is no path on this machine; give a path")
+    return Path(os.path.expanduser(text))
+
+
+def path_or_url(text: str) -> Path | str:
+    return text if "://" in text else local_path(text)
+
+
+def path_option(help_text: str, metavar: str = "FOLDER") -> typer.models.OptionInfo:
+    """An option for a path on this machine."""
+    return typer.Option(help=help_text, parser=local_path, metavar=metavar)
+
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="folder of the data set, or URL of its shards",
-        parser=lambda text: text if "://" in text else Path(text), metavar="FOLDER|URL",
+        help="folder of the data set, or URL of its shards", parser=path_or_url,
+        metavar="FOLDER|URL",
     ),
 ]  # fmt: skip
 Precision = Annotated[
     str, typer.Option(help="fp32, bf16 or auto (bf16 if the device computes it, else fp32)")
 ]
-RunsDir = Annotated[Path | None, typer.Option(help="folder for checkpoints; default: runs/")]
-WeightsDir = Annotated[
-    Path | None, typer.Option(help="folder of the runs' weights; default: runs/")
-]
+RunsDir = Annotated[Path | None, path_option("folder for checkpoints; default: runs/")]
+WeightsDir = Annotated[Path | None, path_option("folder of the runs' weights; default: runs/")]
 MaxTime = Annotated[
     str | None,
     typer.Option(
@@ -97,11 +113,11 @@ def process_age() -> float:
     return age if 0 <= age < 120 else 10.0  # some sandboxes report start times of another clock
 
 
-def parse_seconds(option: str, text: str) -> float:
+def parse_seconds(option: str, text: str, valid: Range = SECONDS) -> float:
     """Seconds of "90s", "9m", "1.5h" or a plain number, which an option was given.
 
     Raises:
-        ValueError: anything else, no time at all, or years; the message names the option.
+        ValueError: anything else, or seconds that are not valid; the message names the option.
     """
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
     if not match:
@@ -110,8 +126,8 @@ def parse_seconds(option: str, text: str) -> float:
             "1.5h"
         )
     seconds = float(match[1]) * UNITS[match[2]]
-    if seconds not in SECONDS:
-        raise ValueError(f"{option} is {reprlib.repr(text)}, must be a time {SECONDS} seconds")
+    if seconds not in valid:
+        raise ValueError(f"{option} is {reprlib.repr(text)}, must be a time {valid} seconds")
     return seconds
 
 

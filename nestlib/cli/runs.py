@@ -11,6 +11,7 @@ import typer
 from nestlib.arguments import MAX_BATCH, MAX_NODES, MAX_PROCESSES
 from nestlib.choices import check_choice
 from nestlib.cli.options import (
+    PAUSE,
     STOPPED,
     Again,
     CommitRecord,
@@ -129,7 +130,7 @@ def train(
     record = carry_out(
         chosen, store, data_dir=data_dir, runs_dir=runs_dir, device=device,
         max_seconds=seconds_left(max_time),
-        checkpoint_seconds=parse_seconds("--checkpoint-every", checkpoint_every),
+        checkpoint_seconds=parse_seconds("--checkpoint-every", checkpoint_every, PAUSE),
         committed=commit_record,
         download=download, micro_batch=micro_batch, step=step,
         rank_timeout=parse_seconds("--rank-timeout", rank_timeout), again=again,

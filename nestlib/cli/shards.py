@@ -6,14 +6,7 @@ from typing import Annotated
 import typer
 
 from nestlib.arguments import MAX_PROCESSES
-
-
-def _folder(text: str) -> Path:
-    if "://" in text:
-        raise typer.BadParameter(
-            f"{text} is not a folder; make the shards in a local folder and copy them there"
-        )
-    return Path(text)
+from nestlib.cli.options import path_option, path_or_url
 
 
 def shard(
@@ -21,15 +14,9 @@ def shard(
         str, typer.Argument(help="imagenet (or any tree of class folders), or tiny_imagenet")
     ],
     source: Annotated[
-        Path,
-        typer.Option(
-            help="folder of {train,val}/<class>/<image>, or of the official tars",
-            parser=_folder, metavar="FOLDER",
-        ),
+        Path, path_option("folder of {train,val}/<class>/<image>, or of the official tars")
     ],
-    out: Annotated[
-        Path, typer.Option(help="folder for the shards", parser=_folder, metavar="FOLDER")
-    ],
+    out: Annotated[Path, path_option("folder for the shards; copy them to a server from there")],
     split: Annotated[str, typer.Option(help="train, test, or both")] = "both",
     shard_mb: Annotated[float, typer.Option(help="megabytes of images per shard")] = 128,
     processes: Annotated[
@@ -51,7 +38,7 @@ def shard(
 
 
 def check_shards(
-    place: Annotated[str, typer.Argument(help="folder or URL of the shards")],
+    place: Annotated[Path, typer.Argument(help="folder or URL of the shards", parser=path_or_url)],
 ) -> None:
     """Compare every shard with its checksum."""
     from nestlib.data.shard_maker import verify_shards

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nestlib.cli.options import WeightsDir, named_options, refuse, seed_option
+from nestlib.cli.options import (
+    WeightsDir,
+    local_path,
+    named_options,
+    path_option,
+    refuse,
+    seed_option,
+)
 from nestlib.recipes.named import get_recipe
 from nestlib.records import open_store
 
@@ -27,13 +34,13 @@ def export(
     seed: Annotated[int, seed_option("seed of the run")] = 0,
     runs_dir: WeightsDir = None,
     onnx: Annotated[
-        Path | None, typer.Option(help="write an ONNX file, for any batch size", metavar="FILE")
+        Path | None, path_option("write an ONNX file, for any batch size", "FILE")
     ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="take a model's published weights")
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="take a model's weights from a .safetensors file")
+        Path | None, path_option("take a model's weights from a .safetensors file", "FILE")
     ] = None,
     num_classes: Annotated[int | None, typer.Option(help="classes of a model")] = None,
     img_size: Annotated[int | None, typer.Option(help="edge of a model's images, pixels")] = None,
@@ -126,7 +133,10 @@ def convert(
             ".pth file, or timm's name of weights to fetch, such as nest_tiny_jx.goog_in1k"
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="a .safetensors file; replaced if it exists")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="a .safetensors file; replaced if it exists", parser=local_path),
+    ],
     model: Annotated[
         str, typer.Option(help="nest_tiny_imagenet, ...; default: the one that the shapes fit")
     ] = "",
@@ -181,7 +191,7 @@ def push(
                             metavar="[OWNER/NAME]", show_default=False),
     ] = "",
     folder: Annotated[
-        Path | None, typer.Option(help="write the files here, and upload nothing")
+        Path | None, path_option("write the files here, and upload nothing")
     ] = None,
     seed: Annotated[int, seed_option("seed of the run")] = 0,
     private: Annotated[

@@ -4,7 +4,6 @@ Listed in the order of nestlib.data.folders: by class, then by file name without
 """
 
 import os
-import stat
 import tarfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,7 +14,9 @@ from nestlib.data.folders import ImageFile, class_order, sample_order, split_fol
 from nestlib.data.imagenet_val import find_val_classes
 from nestlib.data.layouts import TARS, list_imagenet, list_tiny_imagenet
 from nestlib.data.left_out import LINKED, OTHER_SPLIT, UNSORTED, LeftOut, is_image
+from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.tars import open_tar, walk_tar
+from nestlib.files import check_regular
 
 
 class Source(NamedTuple):
@@ -60,10 +61,8 @@ def _list_files(root: Path, files: list[ImageFile]) -> list[Source]:
     sources, unreadable = [], []
     for class_name, path in files:
         try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(f"{path} is not a regular file")
-            sources.append(Source(class_name, os.path.relpath(path, root), path, 0, status.st_size))
+            size = check_regular(path, MAX_IMAGE_BYTES)
+            sources.append(Source(class_name, os.path.relpath(path, root), path, 0, size))
         except OSError as error:
             unreadable.append(f"{error}")
     if unreadable:
@@ -89,6 +88,11 @@ def _list_tar(tar: Path, split: str) -> list[Source]:
             if class_name is None:
                 raise OSError(f"{tar}: {path} has no class in {table}; fetch both again")
         if class_name and class_name[0] != "." and is_image(file):  # "." is the tar itself
+            if size > MAX_IMAGE_BYTES:
+                raise OSError(
+                    f"{tar}: {path} has {size:,} bytes, the limit of an image is "
+                    f"{MAX_IMAGE_BYTES:,}; pack it again without it"
+                )
             place = f"{split_folder(split)}/{class_name}/{file}"
             found.append(Source(class_name, place, str(tar), offset, size))
         else:

@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from nestlib.files import hold
+from nestlib.files import hold, read_regular
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class Cache:
         note = path.with_suffix(".bad")
         with contextlib.suppress(FileNotFoundError):
             if _age(note.stat().st_mtime) < REMEMBER_BAD:
-                raise BadFile(note.read_text())
+                raise BadFile(read_regular(note).decode())
             note.unlink(missing_ok=True)
 
     def _fetch(self, url: str, sha256: str, size: int, path: Path) -> None:

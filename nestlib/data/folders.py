@@ -23,6 +23,7 @@ from nestlib.data.left_out import (
     LeftOut,
     is_image,
 )
+from nestlib.data.npz_files import read_npz
 from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.tars import open_tar, read_member, walk_tar
 from nestlib.files import open_atomically, read_regular
@@ -252,8 +253,7 @@ def load_or_build(
     path = folders[0] / f"{title}-{key}.npz"
     if path.is_file():
         try:
-            with np.load(path) as arrays:
-                return dict(arrays)
+            return read_npz(path, path.stat().st_size)  # it is not compressed
         except Exception as error:  # damage shows in many ways, with one remedy
             log_line.warning("%s is damaged (%s): decoding the images again", path, error)
     arrays = build()

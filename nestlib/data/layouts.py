@@ -8,10 +8,8 @@ import hashlib
 import os
 import pickle
 import sys
-import tarfile
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +34,13 @@ from nestlib.data.folders import (
 )
 from nestlib.data.imagenet_val import DEVKIT, SOLUTION, find_val_classes
 from nestlib.data.left_out import is_image
+from nestlib.data.tars import DamagedTar, open_tar, read_member, walk_tar
 from nestlib.files import read_regular
 
 TARS = {"train": ARCHIVE_META["train"][0], "test": ARCHIVE_META["val"][0]}
 OFFICIAL_CIFAR = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 DOWNLOAD_MB = {"cifar10": 170, "cifar100": 169}
+MAX_CIFAR_BYTES = 2**28  # of one official file; the largest has 156 MB
 KAGGLE = "ILSVRC/Data/CLS-LOC"
 TINY_PACK = "tiny-imagenet-100.tar.xz"
 TINY_FOLDERS = ("tiny-imagenet-100", "tiny-imagenet-200")
@@ -117,12 +117,19 @@ def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
     official = OFFICIAL_CIFAR[name]
     parts = official.train_list if split == "train" else official.test_list
     meta = (official.meta["filename"], official.meta["md5"])
-    contents = _read_official(place, {file for file, _ in (*parts, meta)})
-    for file, md5 in (*parts, meta):  # before unpickling: a pickle can run anything
-        if hashlib.md5(contents.get(file, b"")).hexdigest() != md5:
+    md5s, contents = dict([*parts, meta]), {}
+    download = _describe_download(name, split)
+    try:
+        for file, data in _read_official(place, md5s.keys()):
+            if hashlib.md5(data).hexdigest() == md5s[file]:  # others are not kept, they may be huge
+                contents[file] = data
+    except DamagedTar as error:
+        raise DamagedTar(f"{error}; remove it before a download by {download}") from error
+    for file, md5 in md5s.items():  # before unpickling: a pickle can run anything
+        if file not in contents:
             raise OSError(
                 f"{place / file} is missing or damaged (its MD5 is not {md5}); remove {place} "
-                f"and fetch it again: {_describe_download(name, split)}"
+                f"and fetch it again: {download}"
             )
     batches = [_unpickle(contents.pop(file)) for file, _ in parts]
     class_names = np.array(_unpickle(contents[meta[0]])[official.meta["key"]])
@@ -134,18 +141,17 @@ def _read_official_cifar(name: str, split: str, place: Path) -> Arrays:
     return {"images": images[order], "labels": labels[order], "class_names": class_names}
 
 
-def _read_official(place: Path, files: set[str]) -> dict[str, bytes]:
-    """The contents of the official files that exist."""
+def _read_official(place: Path, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the official files that exist."""
     if place.is_dir():
-        return {file: (place / file).read_bytes() for file in files if (place / file).is_file()}
-    try:
-        with tarfile.open(place) as archive:
-            members = [m for m in archive if m.isfile() and os.path.basename(m.name) in files]
-            return {os.path.basename(m.name): archive.extractfile(m).read() for m in members}
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise OSError(
-            f"{place} is damaged ({error}); remove it, and fetch or copy it again"
-        ) from error
+        for file in filter(lambda file: (place / file).is_file(), files):
+            yield file, read_regular(place / file, MAX_CIFAR_BYTES)
+        return
+    with open_tar(place, "r:*") as archive:
+        for name, member in walk_tar(archive):
+            file = os.path.basename(name)
+            if file in files and member.isfile():
+                yield file, read_member(archive, member, MAX_CIFAR_BYTES)
 
 
 def _unpickle(data: bytes) -> dict:

@@ -43,7 +43,7 @@ from nestlib.data.shards import (
     hash_index,
     load_index,
 )
-from nestlib.data.tars import open_tar
+from nestlib.data.tars import open_tar, unpack_tar
 from nestlib.files import hold, is_full, remove_unfinished, write_atomically
 from nestlib.signals import when_parent_ends
 
@@ -146,8 +146,8 @@ def _unpacked(name: str, source: Path, out: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix=UNPACKED, dir=out) as folder:
-        with open_tar(pack, "r:*") as archive:
-            archive.extractall(folder, filter="data")
+        with _room_told(), open_tar(pack, "r:*") as archive:
+            unpack_tar(archive, folder)
         yield Path(folder)
 
 
@@ -172,7 +172,7 @@ def _make_split(one: Split, processes: int | None, progress: bool) -> Path:
     jobs, shards = cut(one), []
     processes = min(processes or os.cpu_count() or 1, len(jobs))
     places = np.empty((len(one.sources), 4), np.int64)
-    with _whole_pool(), ProcessPoolExecutor(
+    with _room_told(), _whole_pool(), ProcessPoolExecutor(
         processes, get_context(START), _end_with_parent, (os.getpid(),)
     ) as pool, tqdm(
         desc=f"{one.name} {one.split} shards", total=len(one.sources), unit="image",
@@ -210,6 +210,12 @@ def _whole_pool() -> Iterator[None]:
             "a process that made shards was killed, perhaps because memory ran out; run the "
             "command again with fewer processes: finished shards are kept"
         ) from error
+
+
+@contextmanager
+def _room_told() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if not is_full(error):
             raise

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from nestlib.data.containers import FolderSet
+from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.shards import ShardIndex
 
 STREAMS = 16  # up to so many nodes read shards of their own in an epoch
@@ -77,6 +78,11 @@ class ShardSet(FolderSet):
     def read_bytes(self, index: int) -> bytes:
         """As `FolderSet.read_bytes`; the CRC-32 is checked. A bad shard raises BadFile."""
         shard, offset, size, crc = self.places[index].tolist()
+        if size > MAX_IMAGE_BYTES:
+            raise OSError(
+                f"cannot read image {self.where(index)} (it has {size:,} bytes; the limit is "
+                f"{MAX_IMAGE_BYTES:,}); make its shard again without it"
+            )
         file = _open_shard(self.index, shard)
         try:
             data = os.pread(file.fileno(), size, offset)

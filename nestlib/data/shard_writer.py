@@ -10,7 +10,7 @@ from nestlib.data.archives import Source
 from nestlib.data.shard_plan import Job, labels_beside, member_name
 from nestlib.data.shards import Shard
 from nestlib.data.tars import DamagedTar, open_tar
-from nestlib.files import open_atomically
+from nestlib.files import open_atomically, open_regular
 
 GO_ON = "fix this and run the same command again: finished shards are kept"
 
@@ -36,7 +36,7 @@ def write_shard(job: Job) -> tuple[Shard, Places]:
 def _read_back(job: Job) -> tuple[Shard, Places] | None:
     """A shard's entry in the index; None if it is missing or holds other images or labels."""
     try:
-        with job.path.open("rb") as file, open_tar(job.path, file=file) as tar:
+        with open_regular(job.path) as file, open_tar(job.path, file=file) as tar:
             members = [(m, zlib.crc32(tar.extractfile(m).read())) for m in tar if m.isfile()]
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()

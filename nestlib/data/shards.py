@@ -22,6 +22,7 @@ import numpy as np
 
 from nestlib.data.fetching import WRONG_TRIES, BadFile, Cache, is_url, read_url
 from nestlib.data.folders import split_folder
+from nestlib.data.npz_files import read_npz
 from nestlib.files import MAX_BYTES, read_regular
 
 FORMAT = 1
@@ -193,7 +194,11 @@ def _parse_index(
     total = sum(shard.images for shard in shards)
     if index.get("images", total) != total:
         raise ValueError(f"it tells of {index['images']} images, its shards hold {total}")
-    return Shard(**index["table"]), index["plan"], shards, tuple(names)
+    table, own = Shard(**index["table"]), split_folder(split)
+    for one in (table, *shards):  # or a message on it would not say which index names it
+        if not one.name.startswith(own):
+            raise ValueError(f"it names {one.name!r}, which is no file of {own}")
+    return table, index["plan"], shards, tuple(names)
 
 
 def _read_table(path: Path, sha256: str, cached: bool) -> list[np.ndarray]:
@@ -206,13 +211,10 @@ def _read_table(path: Path, sha256: str, cached: bool) -> list[np.ndarray]:
             f"{path} has SHA-256 {found}, the index says {sha256}; it is damaged: {remedy}"
         )
     try:
-        with np.load(io.BytesIO(data)) as arrays:
-            unpacked = sum(member.file_size for member in arrays.zip.infolist())
-            if unpacked > TABLE_BYTES:
-                raise ValueError(f"unpacked it has {unpacked:,} bytes, more than {TABLE_BYTES:,}")
-            numbers = [arrays[name] for name in ("labels", "places")]
-            if any(n.dtype.kind not in "iu" for n in numbers):
-                raise ValueError("labels or places are no whole numbers")
-            return [arrays["files"], *(n.astype(np.int64) for n in numbers)]
+        arrays = read_npz(io.BytesIO(data), TABLE_BYTES)
+        numbers = [arrays[name] for name in ("labels", "places")]
+        if any(n.dtype.kind not in "iu" for n in numbers):
+            raise ValueError("labels or places are no whole numbers")
+        return [arrays["files"], *(n.astype(np.int64) for n in numbers)]
     except Exception as error:  # numpy and zipfile raise a dozen types
         raise OSError(f"{path} is not a table of places ({error!r}); make it again") from error

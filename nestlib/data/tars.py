@@ -19,7 +19,11 @@ from os.path import normpath
 from pathlib import Path
 from typing import IO
 
+from nestlib.files import is_full
+
 _READ = 2**20  # bytes at a time of what follows the end, and of a note at most
+# A compressed tar may unpack to a thousand times its size. Tiny ImageNet's has 0.1 GB, unpacked.
+MOST_UNPACKED, MOST_MEMBERS = 2**31, 2**19
 _NOTES = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
@@ -49,7 +53,8 @@ def open_tar(
     if file is None and os.path.exists(place) and not os.path.isfile(place):  # a pipe may block
         raise OSError(f"{place} is not a regular file; put the tar itself there")
     try:
-        with tarfile.open(place, mode, fileobj=file, tarinfo=_Member) as tar:
+        member = _Member if mode == "r:" else _PackedMember
+        with tarfile.open(place, mode, fileobj=file, tarinfo=member) as tar:
             yield tar
     except DamagedTar:  # of a tar within this one
         raise
@@ -88,13 +93,28 @@ def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> byt
     Raises:
         tarfile.ReadError: it has more than `most`.
     """
-    _check_size(member, most)
+    _limit(member.size, most, member.name)
     return tar.extractfile(member).read()
 
 
-def _check_size(member: tarfile.TarInfo, most: int) -> None:
-    if member.size > most:
-        raise tarfile.ReadError(f"{member.name} has {member.size:,} bytes; the limit is {most:,}")
+def unpack_tar(tar: tarfile.TarFile, folder: Path | str) -> None:
+    """Unpack a tar that `open_tar` opened, into an empty folder.
+
+    Raises:
+        OSError: the disk is full; the message names the tar.
+        tarfile.TarError: the tar is damaged, or has members that lead out of the folder.
+    """
+    try:
+        tar.extractall(folder, filter="data")
+    except OSError as error:
+        if is_full(error):
+            error.strerror = f"{error.strerror} as {tar.name} was unpacked"
+        raise
+
+
+def _limit(found: int, most: int, whose: str, what: str = "bytes") -> None:
+    if found > most:
+        raise tarfile.ReadError(f"{whose} has {found:,} {what}; the limit is {most:,}")
 
 
 def _follow(
@@ -122,15 +142,24 @@ class _Member(tarfile.TarInfo):
         """A header; tarfile reads names and other notes that follow one whole, however long."""
         member = super().frombuf(buf, encoding, errors)
         if member.type in _NOTES:
-            _check_size(member, _READ)
+            _limit(member.size, _READ, member.name)
         return member
+
+    @classmethod
+    def check_place(cls, tar: tarfile.TarFile, place: int) -> None:
+        """Raise ReadError where a tar must not go on so far; a plain one cannot."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_Member":
         try:
-            return super().fromtarfile(tar)
+            member = super().fromtarfile(tar)
+            cls.check_place(tar, tar.offset)  # behind it: tarfile unpacks what it skips
+            return member
         except tarfile.EOFHeaderError:
+            place = tar.offset
             while rest := tar.fileobj.read(_READ):
+                place += len(rest)
+                cls.check_place(tar, place)
                 if rest.count(0) < len(rest):
                     raise tarfile.ReadError(
                         f"more follows its end at byte {tar.offset:,}; if `cat` joined tars, "
@@ -145,3 +174,12 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(
                 f"byte {tar.offset:,} begins neither a member nor the end: {error}"
             ) from None
+
+
+class _PackedMember(_Member):
+    """A member of a tar that may be compressed, so that few bytes may unpack to any number."""
+
+    @classmethod
+    def check_place(cls, tar: tarfile.TarFile, place: int) -> None:
+        _limit(place, MOST_UNPACKED, "it", "unpacked bytes")
+        _limit(len(tar.members), MOST_MEMBERS, "it", "members")

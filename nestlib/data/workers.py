@@ -22,6 +22,8 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
 
     Raises:
         OSError: the workers' batches do not fit into /dev/shm, or a worker was killed.
+        Exception: what the data set raises in a worker; of an OSError, its own words, without the
+            worker's traceback, which torch puts into the message.
     """
     if not loader.num_workers or not hasattr(signal, "pthread_sigmask"):  # Windows has none
         yield from loader
@@ -33,8 +35,25 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
         if reason := _explain(str(error), loader.num_workers):
             raise OSError(reason) from error
         raise
+    except OSError as error:
+        if words := _find_words(error):
+            raise type(error)(words) from error
+        raise
     finally:
         batches._shutdown_workers()
+
+
+def _find_words(error: OSError) -> str:
+    """The message of a worker's error, at the end of the traceback in its place; "" if there is
+    none."""
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    traceback, _, words = str(error).rpartition(f"\n{name}: ")
+    return words.strip() if " in DataLoader worker process " in traceback else ""
 
 
 def _explain(said: str, num_workers: int) -> str:

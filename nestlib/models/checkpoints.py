@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nestlib.files import open_regular
 from nestlib.models.flax_files import read_flax_params
 from nestlib.models.tensor_files import read_tensors
 from nestlib.models.weights import ForeignWeights, State
@@ -72,7 +73,7 @@ def read_foreign(source: Path | str) -> Foreign:
     else:
         found = _look_into(path) if path.is_dir() else _fetch_from_timm(str(source))
     path = found.path
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(16)
     if is_safetensors(head):  # first: the length of its header may look like any other kind
         state = read_tensors(path)

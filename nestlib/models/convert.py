@@ -123,7 +123,7 @@ def convert_weights(
 def _check_out(out: Path) -> None:
     if out.suffix != ".safetensors":
         raise ValueError(f"{out} must end in .safetensors, which is the kind of file written")
-    if out.is_dir() or (out.exists() and not is_safetensors(out.open("rb").read(16))):
+    if out.exists() and not (out.is_file() and is_safetensors(out.open("rb").read(16))):
         raise ValueError(f"{out} exists and is no .safetensors file; move it away, or name another")
 
 

@@ -85,6 +85,8 @@ def export_onnx(
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give a file's name")
+    if path.exists() and path.suffix != ".onnx":
+        raise FileExistsError(f"{path} exists, and its name is not an ONNX file's; name another")
     model = copy.deepcopy(model).float().cpu().eval()
     classes = getattr(model, "num_classes", 1)  # without a head a model gives features
     names = ("images", "logits" if classes else "features")

@@ -35,7 +35,7 @@ REQUEUES = 1000  # a run may need many jobs' time
 # Options of sbatch that are set here: why they cannot be set otherwise.
 OWN_OPTIONS = {
     "time": "give --time", "nodes": "give --nodes", "job-name": "the job is named after its run",
-    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gres"), "give --gpus-per-node"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gres=gpu"), "give --gpus-per-node"),
     **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "give --cpus-per-rank"),
     **dict.fromkeys(
         ("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "a node has one task: it starts the ranks"
@@ -271,6 +271,7 @@ def parse_option(word: str) -> tuple[str, str | bool]:
             f"--slurm is {reprlib.repr(word)}, must be a long option of sbatch without its dashes, "
             "such as partition=gpu or exclusive"
         )
-    if name in OWN_OPTIONS:
-        raise ValueError(f"--slurm {name} is not possible: {OWN_OPTIONS[name]}")
+    given = "gres=gpu" if name == "gres" and "gpu" in value else name  # others are disks, say
+    if given in OWN_OPTIONS:
+        raise ValueError(f"--slurm {given} is not possible: {OWN_OPTIONS[given]}")
     return name, value or True

@@ -8,6 +8,7 @@ beside it.
 
 import inspect
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -149,7 +150,7 @@ def save_pretrained_run(
 ) -> Path:  # fmt: skip
     """Write a finished run's weights, config.json and card into a folder, as the Hub keeps them.
 
-    The run's own weights are taken, else the committed ones. Files of the same names are replaced.
+    The run's own weights are taken, else the committed ones. What an earlier call left is replaced.
 
     Args:
         folder: is made if it does not exist.
@@ -161,16 +162,12 @@ def save_pretrained_run(
 
     Raises:
         FileNotFoundError: no record, or no weights; the message says which command makes them.
-        FileExistsError: the folder has a README.md that is no model's card.
+        FileExistsError: the folder has a file of those names that no such call left.
         OSError: weights of another run than the record's.
         ValueError: the run of a GAN that failed.
     """
     folder = Path(folder)
-    if (folder / CARD).exists() and not (folder / CONFIG).exists():
-        raise FileExistsError(
-            f"{folder / CARD} would be replaced, and no {CONFIG} beside it says that it is a "
-            "model's card; give another folder"
-        )
+    _refuse_foreign(folder)
     weights = find_weights(recipe, store, runs_dir)
     record = weights.record
     if record.summary.get("status") == "failed":
@@ -196,6 +193,20 @@ def save_pretrained_run(
     )
     write_atomically(folder / CARD, str(card).encode())
     return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise FileExistsError if what a model's folder holds is there, and may be somebody's own."""
+    there = [path for name in (CARD, CONFIG, WEIGHTS) if os.path.lexists(path := folder / name)]
+    if not there:
+        return
+    try:
+        _read_config(folder / CONFIG)
+    except (OSError, ValueError) as error:
+        raise FileExistsError(
+            f"{there[0]} would be replaced, and no {CONFIG} beside it says that it is of a model "
+            "of nestlib; give another folder"
+        ) from error
 
 
 def push_run(

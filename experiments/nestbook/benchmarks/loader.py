@@ -41,10 +41,12 @@ from nestbook.benchmarks.rates import take_turns
 from nestlib.data.augment import crop_and_flip, normalize
 from nestlib.data.containers import FolderSet
 from nestlib.data.datasets import load_dataset
-from nestlib.data.decoding import CROP_AREA, CROP_ASPECT
+from nestlib.data.decoding import CROP_AREA, CROP_ASPECT, decode_image
 from nestlib.data.layouts import TINY_PACK
+from nestlib.data.opening import MAX_IMAGE_BYTES
 from nestlib.data.shard_maker import make_shards
-from nestlib.data.tars import open_tar
+from nestlib.data.tars import open_tar, unpack_tar
+from nestlib.files import read_regular
 from nestlib.project import data_root
 
 PHOTOS = ("astronaut", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
@@ -320,11 +322,13 @@ def _find_tiny() -> Path | None:
 def _unpack_tiny(pack: Path, folder: Path, count: int) -> Path:
     """Unpack the first images of each class as a tree."""
     with open_tar(pack / TINY_PACK, "r:*") as archive:
-        archive.extractall(folder, filter="data")
+        unpack_tar(archive, folder)
     root = folder / "tiny-imagenet-100"
     for group in (root / "train").iterdir():
         for path in sorted(group.iterdir())[count // 100 :]:
             path.unlink()
+        for path in group.iterdir():  # torchvision would open files of any kind by Pillow
+            decode_image(read_regular(path, MAX_IMAGE_BYTES), str(path))
     return root
 
 

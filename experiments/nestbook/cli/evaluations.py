@@ -15,6 +15,7 @@ from nestlib.cli.options import (
     Precision,
     WeightsDir,
     named_options,
+    path_option,
     refuse,
     say_found,
     seed_option,
@@ -219,7 +220,7 @@ def _pick_options(context: typer.Context, what: str, options: dict[str, Any]) ->
 
 def inspect(
     dataset: Annotated[str, typer.Argument(help="cifar10 or tiny_imagenet")],
-    data_dir: Annotated[Path | None, typer.Option(help="folder of the data set")] = None,
+    data_dir: Annotated[Path | None, path_option("folder of the data set")] = None,
     again: Again = False,
     commit_record: CommitRecord = False,
 ) -> None:

@@ -12,6 +12,7 @@ from nestlib.cli.options import (
     MaxTime,
     RunsDir,
     named_options,
+    path_option,
     process_age,
     seconds_left,
 )
@@ -52,16 +53,14 @@ def evidence(
         typer.Option(min=0, max=24 * 60, help="minutes of the session, both stages together"),
     ] = 12,
     take: Annotated[
-        Path | None, typer.Option(help="store a transfer of packs that came with this call")
+        Path | None, path_option("store a transfer of packs that came with this call")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="session: copy its results to this folder")
-    ] = None,
+    out: Annotated[Path | None, path_option("session: copy its results to this folder")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="session: repeat what was done already")
     ] = False,
     pack: Annotated[
-        Path | None, typer.Option(help="cut CIFAR-10's packs into transfers, in this folder")
+        Path | None, path_option("cut CIFAR-10's packs into transfers, in this folder")
     ] = None,
     transfer_mb: Annotated[
         float, typer.Option(min=1, max=10**6, help="with --pack: largest size of a transfer")
@@ -73,7 +72,7 @@ def evidence(
         bool, typer.Option("--dry-run", help="with --pack: only list the transfers")
     ] = False,
     data_dir: Annotated[
-        Path | None, typer.Option(help="folder that holds one folder per data set")
+        Path | None, path_option("folder that holds one folder per data set")
     ] = None,
     runs_dir: RunsDir = None,
     max_time: MaxTime = None,

@@ -26,7 +26,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from nestlib.files import open_atomically, remove_unfinished, write_atomically
+from nestlib.files import (
+    open_atomically,
+    open_regular,
+    read_regular,
+    remove_unfinished,
+    write_atomically,
+)
 
 LIMIT_MB = 60  # of one transfer with the tree: below 64 MiB, which leaves room for pieces.json
 COUNT, MOST_TRANSFERS = 3, 100_000
@@ -255,7 +261,7 @@ def take(folder: Path, keep: Path) -> list[str]:
 def _read_list(folder: Path) -> tuple[int, list[SentPiece]]:
     path = folder / LIST
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path))
         pieces = [SentPiece(**piece) for piece in content["pieces"]]
         for piece in pieces:
             piece.check()
@@ -326,7 +332,7 @@ def _copy(parts: Iterable[tuple[Path, int, int]], target: BinaryIO) -> str:
     """Write parts of files, given by offset and size, one after another; return their SHA-256."""
     digest = hashlib.sha256()
     for path, offset, size in parts:
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             source.seek(offset)
             while size and (chunk := source.read(min(size, CHUNK))):
                 target.write(chunk)
