@@ -69,6 +69,19 @@ CASES = [(next(iter(sorted(COMMITTED.glob(f"{name}.json")))), read)
          for name, read in READERS.items()]  # fmt: skip
 
 
+@pytest.mark.parametrize(("path", "read"), CASES)
+def test_every_record_of_the_books_has_a_form_of_its_own(tmp_path, path, read):
+    """A text in the place of any part of its summary is refused, whoever reads it."""
+    values = json.loads(path.read_bytes())
+    for name, value in values["summary"].items():
+        if isinstance(value, (dict, list)):
+            copy = tmp_path / path.relative_to(COMMITTED)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(json.dumps({**values, "summary": {**values["summary"], name: "x"}}))
+            with pytest.raises(RecordError, match=f"its summary, {re.escape(name)} is 'x'"):
+                load_record(copy)
+
+
 @st.composite
 def changes(draw):
     """A committed record with one value of any place changed or removed, and what shows it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nestbook import paper
+from nestbook import paper, record_forms
 from nestbook.cli.benchmarks import bench, profile
 from nestbook.cli.evaluations import evaluate, explain, inspect, score
 from nestbook.cli.run_plan import evidence
@@ -10,6 +10,7 @@ from nestbook.cli.sweeps import SWEEP_NAMES, queue_sweep, sweep
 from nestbook.recipes.narrow import NARROW_RECIPES
 from nestbook.recipes.rivals import RIVALS
 from nestbook.recipes.rows import TABLE1, TABLE2
+from nestlib.record_checks import Form
 
 
 def models() -> dict[str, Callable]:
@@ -64,3 +65,8 @@ def commands() -> dict[str, Callable]:
 def queues() -> dict[str, Callable]:
     """What `nest submit` queues beside recipes: a figure's runs."""
     return dict.fromkeys(SWEEP_NAMES.split(", "), queue_sweep)
+
+
+def records() -> dict[str, Form]:
+    """What the records of the book's own measurements hold, by the beginning of their ids."""
+    return record_forms.records()
