@@ -258,7 +258,7 @@ def test_shards_are_made_in_folders_alone(tree, tmp_path, monkeypatch, capsys, o
     monkeypatch.setattr(sys, "argv", ["nest", "shard", "imagenet", *chain(*words.items())])
     with pytest.raises(SystemExit):
         cli.main()
-    assert "s3://bucket/x is not a folder" in capsys.readouterr().err
+    assert "'s3://bucket/x' is no path on this machine" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
