@@ -26,7 +26,7 @@ _FUZZ = settings(
     deadline=None, database=None, print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-settings.register_profile("same", _FUZZ, derandomize=True)
+settings.register_profile("same", _FUZZ, derandomize=True, max_examples=200)
 settings.register_profile("long", _FUZZ, max_examples=5000)
 settings.load_profile("same")
 

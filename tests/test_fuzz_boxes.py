@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plain_boxes import boxes_one_by_one
 from torchvision.ops import box_iou
@@ -94,7 +94,6 @@ NESTED = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=4), max_lea
 
 
 @given(NESTED, NESTED, NESTED)
-@settings(max_examples=200)
 def test_whatever_is_given_for_maps_sizes_and_thresholds_is_taken_or_named(maps, size, thresholds):
     for given_ in ((maps, (4, 4), (0.5,)), (np.eye(3)[None], size, (0.5,)),
                    (np.eye(3)[None], (4, 4), thresholds)):  # fmt: skip

@@ -99,7 +99,7 @@ def test_files_of_other_modes_are_those_pixels():
 
 @given(damaged_files())
 @example(b"")
-@settings(max_examples=300)
+@settings(max_examples=settings.default.max_examples * 2)
 def test_damaged_files_give_an_image_or_an_error_with_their_name(data):
     try:
         found = decode_image(data, "here/x.img")

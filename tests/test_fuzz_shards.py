@@ -18,7 +18,7 @@ from nestlib.data.shard_maker import make_shards, verify_shards
 OPTIONS = {"partial": True, "num_workers": 0, "image_size": 8}
 MAKE = {"splits": ["train"], "processes": 1, "progress": False}
 FEW = settings(
-    max_examples=settings.default.max_examples * 2 // 5,  # 40, or 2,000 of the profile "long"
+    max_examples=settings.default.max_examples * 2 // 5,  # each takes some milliseconds
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
