@@ -174,7 +174,7 @@ torch.manual_seed(0)
 trainer = Trainer(
     recipe, recipe.build_model(10), *load_sets(recipe), Path("run"), torch.device("cpu"), teacher
 )
-finished = trainer.run(None, 300, False).finished
+finished, teacher = trainer.run(None, 300, False).finished, trainer.teacher.model
 same = all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 said = [finished, same, any(module.training for module in teacher.modules()), trainer.ranks.size]
 Path(f"said{trainer.ranks.rank}.json").write_text(json.dumps(said))

@@ -203,7 +203,17 @@ def test_a_limit_of_time_does_not_move_with_the_wall_clock(tiny_recipe, store, h
     monkeypatch.setattr(runner, "estimate_cost", set_back)
     (outcome,) = sweep({"NesT": [tiny_recipe]}, store, **how, max_seconds=60)
     assert 50 < given[0] <= 60
-    assert outcome.text == "the next sweep resumes from its checkpoint"
+    assert outcome.text == "it had no time for a step: the next sweep starts it again"
+
+
+def test_a_stopped_run_resumes_only_where_it_left_a_checkpoint(tiny_recipe, tmp_path):
+    said = [run.describe_stop(tiny_recipe, "it", tmp_path)]
+    folder = tmp_path / tiny_recipe.run_id / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step-00000001-0.pt").touch()
+    said.append(run.describe_stop(tiny_recipe, "it", tmp_path))
+    assert said == ["it had no time for a step: it starts it again",
+                    "it resumes from its checkpoint"]  # fmt: skip
 
 
 def test_a_stopped_smoke_run_promises_nothing(tiny_recipe, store, how, monkeypatch):

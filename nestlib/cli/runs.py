@@ -136,7 +136,7 @@ def train(
         rank_timeout=parse_seconds("--rank-timeout", rank_timeout), again=again,
     )  # fmt: skip
     if record is None:
-        following = describe_stop(chosen, "the same command")
+        following = describe_stop(chosen, "the same command", runs_dir)
         typer.echo(f"{chosen.run_id} stopped before its end; {following}")
         # At any other code than 0 torch elastic would start the ranks anew at once.
         raise typer.Exit(0 if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED)

@@ -28,7 +28,7 @@ from nestlib.runs.subsets import load_sets, load_split
 from nestlib.runs.weights import Weights, count_classes, weights_path
 from nestlib.training import classifier, gan
 from nestlib.training.devices import RANK_TIMEOUT, Ranks, count_ranks, resolve_device
-from nestlib.training.loop import RUN_WEIGHTS, TrainResult
+from nestlib.training.loop import CHECKPOINTS, RUN_WEIGHTS, TrainResult
 from nestlib.training.seeding import derive_seed
 
 Images = ImageSet | FolderSet
@@ -97,10 +97,19 @@ def carry_out(
     return _run_alone(recipe, store, known, again, ranks, **how)
 
 
-def describe_stop(recipe: Recipe | GanRecipe, following: str) -> str:
+def has_begun(run_dir: Path) -> bool:
+    """Whether a run has left a checkpoint."""
+    return any((run_dir / CHECKPOINTS).glob("step-*.pt"))
+
+
+def describe_stop(
+    recipe: Recipe | GanRecipe, following: str, runs_dir: Path | None = None
+) -> str:  # fmt: skip
     """Say what `following` does with a run that stopped before its end."""
     if recipe.budget == "smoke":  # its folder is gone
         return f"a smoke run keeps nothing: {following} starts it again"
+    if not has_begun((runs_dir or find_project_root() / "runs") / recipe.run_id):
+        return f"it had no time for a step: {following} starts it again"
     return f"{following} resumes from its checkpoint"
 
 

@@ -40,6 +40,7 @@ from nestlib.training.stopping import Clock, Overdue, is_out_of_memory
 
 ADDED_KEYS = frozenset(("data", "total_steps", "faults", "right"))  # not always in checkpoints
 RUN_WEIGHTS = "weights.safetensors"  # what a finished run leaves in its folder
+CHECKPOINTS = "checkpoints"  # the folder in it of what a stopped run leaves
 LOOK_EVERY = 50  # steps between looks at the loss on a GPU: each look waits for the device
 
 
@@ -297,7 +298,7 @@ class Loop(ABC):
                 state of such a run.
         """
         # `data` is looked at now, a minute where files are a million, and not at the first save.
-        load_newest_checkpoint(self.run_dir / "checkpoints", partial(self._restore, self.data))
+        load_newest_checkpoint(self.run_dir / CHECKPOINTS, partial(self._restore, self.data))
 
     def _restore(self, data: dict[str, dict], state: dict[str, Any]) -> None:
         """Restore a checkpoint's state.
@@ -340,7 +341,7 @@ class Loop(ABC):
         sums = self.ranks.sum(self.sums.clone())
         if not self.ranks.is_main:
             return
-        save_checkpoint(self.run_dir / "checkpoints", self.progress.step, self._state(sums))
+        save_checkpoint(self.run_dir / CHECKPOINTS, self.progress.step, self._state(sums))
         clock.checkpointed(time.monotonic() - begin)
 
     def _state(self, sums: Tensor) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from nestlib.files import Held, is_held
 from nestlib.project import find_project_root
 from nestlib.recipes.recipe import GanRecipe, Recipe
 from nestlib.records import Record, Store
-from nestlib.runs.run import LOCK, carry_out, describe_stop
+from nestlib.runs.run import LOCK, carry_out, describe_stop, has_begun
 from nestlib.runs.staleness import find_fresh
 from nestlib.signals import stop_signal
 
@@ -218,7 +218,7 @@ def state_of(recipe: Recipe | GanRecipe, store: Store, runs_dir: Path) -> str:
     run_dir = runs_dir / recipe.run_id
     if is_held(run_dir / LOCK):
         return "running"
-    return "begun" if any((run_dir / "checkpoints").glob("step-*.pt")) else "waiting"
+    return "begun" if has_begun(run_dir) else "waiting"
 
 
 def _check_images(pending: Sequence[Recipe | GanRecipe], data_dir: Path | None) -> None:
@@ -311,7 +311,8 @@ def _attempt(
     finally:
         torch.set_num_threads(before)
     if record is None:
-        return Outcome(recipe.run_id, "stopped", describe_stop(recipe, "the next sweep"))
+        following = describe_stop(recipe, "the next sweep", how["runs_dir"])
+        return Outcome(recipe.run_id, "stopped", following)
     summary = record.summary
     how_it_ended = "{:.2f} % top-1 ({})".format(*record.top1) if record.top1 else summary["status"]
     return Outcome(recipe.run_id, "done", f"{how_it_ended}, {summary['train_seconds']:.0f} s")
