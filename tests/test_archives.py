@@ -263,7 +263,7 @@ def test_images_of_no_class_folder_in_a_tar_are_left_out(tmp_path, caplog):
 
 def test_a_pack_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path, short_time):
     os.mkfifo(tmp_path / "train.tar.xz")
-    with pytest.raises(OSError, match=r"train\.tar\.xz is not a regular file; put the tar"):
+    with pytest.raises(OSError, match=r"train\.tar\.xz is not a regular file; put the file itself"):
         load_dataset("cifar10", "train", data_dir=tmp_path)
 
 

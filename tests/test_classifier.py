@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -130,25 +131,30 @@ def test_clipped_steps_are_as_short_as_the_norm_allows(tiny_recipe, tmp_path):
     assert moved[None] > 10 * moved[1e-3]
 
 
+@contextmanager
+def signal_after(last_step, sent=signal.SIGTERM):
+    """A signal comes at the end of a training run's step."""
+    train_step = Trainer.train_step
+
+    def step_then_signal(self, images, labels):
+        train_step(self, images, labels)
+        if self.progress.step == last_step:
+            os.kill(os.getpid(), sent)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step_then_signal)
+        yield
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(  # in an epoch, at its end, in a later one
     ("stop_at", "sent"), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (5, signal.SIGUSR2)]
 )
-def test_stopped_and_resumed_equals_uninterrupted(
-    tiny_recipe, tmp_path, stop_at, sent, precision, monkeypatch
-):
+def test_stopped_and_resumed_equals_uninterrupted(tiny_recipe, tmp_path, stop_at, sent, precision):
     tiny_recipe = replace(tiny_recipe, precision=precision)
     whole = run(tiny_recipe, tmp_path / "whole")
-    step = Trainer.train_step
-
-    def step_then_terminate(self, images, labels):
-        step(self, images, labels)
-        if self.progress.step == stop_at:
-            os.kill(os.getpid(), sent)
-
-    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
-    assert run(tiny_recipe, tmp_path / "cut") is None
-    monkeypatch.undo()
+    with signal_after(stop_at, sent):
+        assert run(tiny_recipe, tmp_path / "cut") is None
     resumed = run(tiny_recipe, tmp_path / "cut")
     assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]
     assert resumed.epochs == whole.epochs
@@ -537,17 +543,10 @@ def small_folder_recipe(folder, classes="ab"):
     )  # fmt: skip
 
 
-def test_a_stopped_run_refuses_a_folder_that_has_changed(tmp_path, monkeypatch):
-    recipe, step = small_folder_recipe(tmp_path), Trainer.train_step
-
-    def step_then_terminate(self, images, labels):
-        step(self, images, labels)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
-    where = {"data_dir": tmp_path / "data"}
-    assert run(recipe, tmp_path, **where) is None
-    monkeypatch.setattr(Trainer, "train_step", step)
+def test_a_stopped_run_refuses_a_folder_that_has_changed(tmp_path):
+    recipe, where = small_folder_recipe(tmp_path), {"data_dir": tmp_path / "data"}
+    with signal_after(1):
+        assert run(recipe, tmp_path, **where) is None
     (tmp_path / "data" / "train" / "a").rename(tmp_path / "data" / "train" / "c")
     (tmp_path / "data" / "val" / "a").rename(tmp_path / "data" / "val" / "c")
     with pytest.raises(CheckpointError, match=r"2 classes of train include a, here 2 include c"):
@@ -558,18 +557,11 @@ def test_a_stopped_run_refuses_a_folder_that_has_changed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_stopped_run_refuses_pictures_of_equal_size_and_name(tmp_path, monkeypatch, split):
+def test_a_stopped_run_refuses_pictures_of_equal_size_and_name(tmp_path, split):
     """The fingerprint of a folder is over names and sizes alone."""
-    recipe, step = small_folder_recipe(tmp_path), Trainer.train_step
-
-    def step_then_terminate(self, images, labels):
-        step(self, images, labels)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "train_step", step_then_terminate)
-    where = {"data_dir": tmp_path / "data"}
-    assert run(recipe, tmp_path, **where) is None
-    monkeypatch.setattr(Trainer, "train_step", step)
+    recipe, where = small_folder_recipe(tmp_path), {"data_dir": tmp_path / "data"}
+    with signal_after(1):
+        assert run(recipe, tmp_path, **where) is None
     path = tmp_path / "data" / split / "b" / "1.png"
     whole = path.read_bytes()
     for red in range(200, 256):  # until one is as long

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ from nestlib.data.decoding import (
 )
 from nestlib.data.folders import Entry, decode_entries
 from nestlib.data.shard_maker import make_shards
+
+BOOK = Path(__file__).parents[1] / "book"
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -428,6 +431,16 @@ def test_a_large_jpeg_is_decoded_at_a_half_and_an_ordinary_one_as_it_is(photo, m
     np.testing.assert_array_equal(decode_pixels(data, "x").permute(1, 2, 0), expected)
     monkeypatch.setattr(opening, "MOST_DECODED", 600 * 400)
     assert decode_image(data, "x").size == (600, 400)
+
+
+def test_the_book_names_the_limits_that_are_kept():
+    text = " ".join((BOOK / "differences.md").read_text().partition("\n## D40: ")[2].split())
+    most = f"{opening.MOST_DECODED / 1e6:g} million pixels ({opening.MOST_DECODED // opening.PHOTO}"
+    for said in (f"more than {most} photos of 500 x 375)", f"{opening.MOST_KEPT / 1e6:g} million."):
+        assert said in text
+    reference = " ".join((BOOK / "reference.md").read_text().split())
+    assert f"more than {opening.MOST_DECODED / 1e6:g} million pixels" in reference
+    assert f"halved above {opening.MOST_KEPT / 1e6:g} million pixels" in reference
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])

@@ -9,7 +9,6 @@ WebDataset passes over. Here a hard link gives its target's bytes.
 """
 
 import errno
-import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import IO
 
-from nestlib.files import is_full
+from nestlib.files import check_regular, is_full
 
 _READ = 2**20  # bytes at a time of what follows the end, and of a note at most
 # A compressed tar may unpack to a thousand times its size. Tiny ImageNet's has 0.1 GB, unpacked.
@@ -50,8 +49,8 @@ def open_tar(
         DamagedTar: while the tar is open: it is no tar, breaks off, or goes on after its end.
         OSError: it cannot be opened.
     """
-    if file is None and os.path.exists(place) and not os.path.isfile(place):  # a pipe may block
-        raise OSError(f"{place} is not a regular file; put the tar itself there")
+    if file is None:
+        check_regular(place)
     try:
         member = _Member if mode == "r:" else _PackedMember
         with tarfile.open(place, mode, fileobj=file, tarinfo=member) as tar:
