@@ -26,7 +26,7 @@ from typing import Annotated
 import numpy as np
 from tqdm import tqdm
 
-from nestlib.arguments import Range, check_argument
+from nestlib.arguments import MAX_PROCESSES, Range, check_argument
 from nestlib.choices import check_choice
 from nestlib.data.archives import TARS
 from nestlib.data.fetching import Missing, is_url, read_url
@@ -50,7 +50,6 @@ from nestlib.signals import when_parent_ends
 NAMES = "imagenet", "tiny_imagenet", "tiny_imagenet_200"
 SHARD_MB = 128  # about 1,100 of ImageNet's images: 1,155 shards
 LEAST_MB, MOST_MB = 0.001, 10_000
-MOST_PROCESSES = 1024
 LOCK, UNPACKED = ".lock", ".unpacked-"
 # Forked where that is possible (not on Windows): a fresh interpreter would import torch first.
 START = "fork" if "fork" in get_all_start_methods() else "spawn"
@@ -73,7 +72,7 @@ def make_shards(
         name: "imagenet" (a tree of class folders of any kind, or the official tars) or
             "tiny_imagenet" (its pack or folder).
         shard_mb: megabytes of images per shard, LEAST_MB to MOST_MB.
-        processes: default: one per CPU; at most MOST_PROCESSES.
+        processes: default: one per CPU; at most MAX_PROCESSES.
 
     Returns:
         The paths of the indices.
@@ -104,7 +103,7 @@ def _check_request(
         check_choice("split to make shards of", split, TARS)
     if not LEAST_MB <= shard_mb <= MOST_MB:
         raise ValueError(f"shard_mb is {shard_mb}; give {LEAST_MB} to {MOST_MB:,} megabytes")
-    most = Annotated[int, Range(1, MOST_PROCESSES)] | None
+    most = Annotated[int, Range(1, MAX_PROCESSES)] | None
     check_argument("make_shards", "processes", processes, most)
 
 
