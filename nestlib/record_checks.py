@@ -156,17 +156,20 @@ def name_run(recipe: dict[str, Any]) -> str:
 
 
 def differ(record: "Record", own: str) -> str:
-    """The fault of a record whose recipe belongs to the run `own`, or "" where that is its id.
-
-    Of a recipe that the record keeps no more of than a name there is nothing to compare.
-    """
-    if record.run_id == own or not record.recipe.keys() & {"model", "generator", "dataset"}:
+    """The fault of a record whose recipe belongs to the run `own`, or "" where that is its id."""
+    if record.run_id == own:
         return ""
     return f"its recipe is that of another run, {own:.200}: its recipe or its name was changed"
 
 
+def differ_from_run(record: "Record", own: str) -> str:
+    """As `differ`, of a run's recipe that the record keeps: of a name alone none can be told."""
+    kept = record.recipe.keys() & {"model", "generator", "dataset"}
+    return differ(record, own) if kept else ""
+
+
 def _find_run_fault(record: "Record") -> str:
-    return differ(record, name_run(record.recipe)) or _find_bits_fault(record)
+    return differ_from_run(record, name_run(record.recipe)) or _find_bits_fault(record)
 
 
 def _find_bits_fault(record: "Record") -> str:
@@ -182,7 +185,7 @@ def _find_gan_fault(record: "Record") -> str:
     found = [record.summary.get(name, 0) for name in ("reported_step", PIXEL_DISTANCE)]
     if record.summary.get("status") == "finished" and None in found:
         return "its summary has no last row, but the status finished"
-    return differ(record, name_run(record.recipe))
+    return differ_from_run(record, name_run(record.recipe))
 
 
 def _shape_of(recipe: type) -> Shape:

@@ -15,6 +15,7 @@ import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,7 @@ class Store:
         values = asdict(record)
         try:
             text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False)
-            check_record(Record(**parse_json(text.encode())))
+            check_record(Record(**parse_json(text.encode(), partial(_make_fields, path))))
         except ValueError as error:
             reason = f"{error}{name_unfit(values)}"
             raise RecordError(
@@ -217,14 +218,8 @@ def load_record(path: Path, run_id: str = "") -> Record:
             unknown, missing, of another type or out of their range; or it is of another run than
             the file is named after, or of another recipe than its run. The file is named.
     """
-
-    def make(pairs: list[tuple[str, Any]]) -> Fields:
-        fields = Fields(pair_up(pairs))
-        fields.path = path
-        return fields
-
     try:
-        values = read_json(path, make)
+        values = read_json(path, partial(_make_fields, path))
         if (schema := _schema_of(values)) == SCHEMA:
             record = _build(values)
     except (ValueError, TypeError, OSError) as error:
@@ -242,6 +237,13 @@ def load_record(path: Path, run_id: str = "") -> Record:
             "name, or restore it"
         )
     return record
+
+
+def _make_fields(path: Path, pairs: list[tuple[str, Any]]) -> Fields:
+    """An object of the record file at `path`."""
+    fields = Fields(pair_up(pairs))
+    fields.path = path
+    return fields
 
 
 def _load(folder: Path, path: Path) -> Record:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nestbook.records import short_hash
 from nestbook.report.all_records import (
     WAY,
     families_table,
@@ -35,7 +36,8 @@ def made(kind, recipe, **summary):
         "data": {"train": {"images": 10}},
         "started": "2026-11-28T15:28:52+00:00", "finished": "2026-11-28T15:30:52+00:00",
     }  # fmt: skip
-    return Record(f"{kind}/{len(summary)}", kind, recipe, environment, summary)
+    ids = {"score": "-".join(map(str, recipe.values())), "evaluate": f"x-{short_hash(recipe)}"}
+    return Record(f"{kind}/{ids.get(kind, len(summary))}", kind, recipe, environment, summary)
 
 
 def test_every_kind_of_record_has_a_headline(tmp_path):

@@ -456,7 +456,8 @@ def test_a_generators_card_has_the_scores_of_its_very_weights(generator_run, tmp
             "num_reference": 32, "reference": "digits train", "feature_network": network,
         }  # fmt: skip
         name = f"score/{recipe.run_id}-{network}"
-        scored = Record(name, "score", {}, record.environment, summary)
+        recipe_of_score = {"run": recipe.run_id, "network": network}
+        scored = Record(name, "score", recipe_of_score, record.environment, summary)
         store.add(scored, committed=True)
     card = read_card(generator_run, tmp_path / "out")
     assert "12.25" in card.text and "2,048 samples" in card.text and "77.75" not in card.text

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -200,6 +201,31 @@ def test_a_number_that_is_none_is_not_written(store):
     with pytest.raises(ValueError, match=r"Out of range float values .*: its summary, top1 is nan"):
         store.add(record(get_recipe("cifar10/nest_tiny"), top1=float("nan")))
     assert not list(store.local.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [({"run": "a", "network": "digits"}, "its recipe is that of another run, score/a-digits"),
+     ({"network": "digits"}, "there is no 'run' beside network")],
+)  # fmt: skip
+def test_a_score_under_another_runs_name_is_not_written(store, recipe, reason):
+    facts = record(get_recipe("cifar10/nest_tiny")).environment
+    wrong = Record("score/b-digits", "score", recipe, facts, {"num_samples": 2048})
+    with pytest.raises(RecordError, match=rf"score/b-digits.json is not written .*{reason}"):
+        store.add(wrong)
+    assert not list(store.local.rglob("*.json"))
+
+
+def test_a_score_that_is_copied_to_another_runs_name_is_refused(tmp_path):
+    committed = open_store(find_project_root()).committed
+    path = next(iter(sorted((committed / "score" / "digits").glob("*-digits.json"))))
+    values = json.loads(path.read_bytes())
+    other = values["run_id"].replace("-s0-", "-s9-").replace("-s1-", "-s9-")
+    copy = tmp_path / f"{other}.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(json.dumps({**values, "run_id": other}))
+    with pytest.raises(RecordError, match=rf"that of another run, {re.escape(values['run_id'])}"):
+        load_record(copy)
 
 
 def test_environment_says_where_a_number_comes_from():

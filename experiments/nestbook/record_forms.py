@@ -16,6 +16,7 @@ from nestlib.record_checks import (
     Sha256,
     Whole,
     differ,
+    differ_from_run,
     name_run,
 )
 from nestlib.records import Record
@@ -213,7 +214,7 @@ def _find_wrong_maps(record: Record) -> str:
 
 def _find_wrong_run(record: Record) -> str:
     own = {name: value for name, value in record.recipe.items() if name != "rounded_to"}
-    return differ(record, f"{record.run_id.partition('/')[0]}/{name_run(own)}")
+    return differ_from_run(record, f"{record.run_id.partition('/')[0]}/{name_run(own)}")
 
 
 def _find_wrong_data(record: Record) -> str:
