@@ -1,6 +1,7 @@
 """fp32 or bf16: which one a device computes itself, and what "auto" stands for."""
 
 import warnings
+from functools import cache
 
 import torch
 
@@ -41,8 +42,25 @@ def check_precision(name: str) -> None:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which operators compute in a precision: bf16 if they gain by it, or fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """A context in which operators compute in a precision: bf16 if they gain by it, or fp32.
+
+    On a CPU the first bf16 context makes every CPU autocast of this process compute layer norms in
+    fp32, as CUDA's autocast does.
+    """
+    bf16 = precision == "bf16"
+    if bf16 and device.type == "cpu":
+        _compute_layer_norms_in_fp32()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+@cache
+def _compute_layer_norms_in_fp32() -> None:
+    """Add layer norm to the operators that CPU autocast computes in fp32.
+
+    torch's CPU kernel adds up the gradients of a layer norm's weights in the input's precision: in
+    bf16 a sum of ones ends at 256 (findings/cpu_bf16_layer_norm_gradients_stop.sh).
+    """
+    torch.library.register_autocast("aten::layer_norm", "cpu", torch.float32)
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -31,6 +31,7 @@ from nestbook.benchmarks.rates import (
 )
 from nestlib.metrics.cost import FLOP_COUNTER, count_gflops, count_params, make_input
 from nestlib.models.mode import running_mode
+from nestlib.precision import autocast
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -67,8 +68,7 @@ class _Runner:
     def __init__(self, contender: Contender, device: torch.device, precision: str, train: bool):
         self.contender, self.device = contender, device
         precision = contender.precision or precision
-        bf16 = precision == "bf16"
-        self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
+        self.autocast = partial(autocast, precision, device)
         self.steps = {"forward": self._forward} | ({"train": self._train} if train else {})
         self.row = {
             "name": contender.name, "image_size": contender.image_size,

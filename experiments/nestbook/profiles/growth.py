@@ -31,6 +31,7 @@ from nestlib.choices import check_choice
 from nestlib.metrics.cost import count_gflops
 from nestlib.models.mode import running_mode
 from nestlib.models.nest import NesT
+from nestlib.precision import autocast
 
 AXES = {"batch": "images", "pixels": "pixels per image", "depth": "layers per hierarchy"}
 MODES = ("forward", "train")
@@ -174,8 +175,7 @@ class _Line:
     ):  # fmt: skip
         self.series, self.device, self.models = series, device, models
         self.training = mode == "train"
-        bf16 = precision == "bf16"
-        self.autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=bf16)
+        self.autocast = partial(autocast, precision, device)
         self.ready: list[_Ready] = []
         self.row = {"name": series.name, "axis": series.axis, "mode": mode, "stopped": None}
 

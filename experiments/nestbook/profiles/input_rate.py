@@ -16,6 +16,7 @@ from nestlib.data.augment import augment
 from nestlib.data.augmentation import Augmentation
 from nestlib.data.containers import FolderSet, ImageSet
 from nestlib.data.datasets import dataset_info
+from nestlib.precision import autocast
 
 
 def input_rates(
@@ -44,9 +45,9 @@ def input_rates(
         )
     batches = _augmented(train_set, augmentation, batch_size)
     device = next(batches)[0].device
-    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    context = autocast(precision, device)
     steps = {"input": partial(next, batches)} | {
-        name: partial(_train_step, model.train(), optimizer, batches, bf16)
+        name: partial(_train_step, model.train(), optimizer, batches, context)
         for name, model, optimizer in models
     }
     timers = {

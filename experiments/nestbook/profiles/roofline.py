@@ -25,6 +25,7 @@ from nestbook.benchmarks.rates import (
 from nestbook.profiles import MACHINE_RATES
 from nestbook.profiles.operators import OperatorTimer
 from nestlib.models.mode import running_mode
+from nestlib.precision import autocast
 
 
 def roofline(
@@ -56,13 +57,13 @@ def roofline(
     """
     check_settings(precision, rounds)
     device = images.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    context = autocast(precision, device)
     # With other TF32 in convolutions than in the matrix product no floor would hold.
     with equal_tf32() as tf32, running_mode(model, training=False), torch.no_grad():
         machine = machine or measure_machine(device, precision)
         passes = {
-            "whole": autocast(partial(time_step, partial(model, images), device)),
-            "parts": autocast(partial(count_parts, model, images)),
+            "whole": context(partial(time_step, partial(model, images), device)),
+            "parts": context(partial(count_parts, model, images)),
         }
         timed = take_turns(passes, rounds, warmup=warmup)
     settings = describe_settings(

@@ -22,6 +22,7 @@ from nestbook.benchmarks.rates import (
 )
 from nestbook.benchmarks.speed import train_step
 from nestbook.profiles.operators import OperatorTimer
+from nestlib.precision import autocast
 
 # Of nestbook.profiles.operators.KINDS: those whose FLOPs are counted.
 PRODUCTS = ("matrix products", "convolutions", "attention")
@@ -81,12 +82,12 @@ def step_kinds(
 
 def _prepare(model: nn.Module, images: Tensor, precision: str) -> partial:
     """A training step, ready to be called."""
-    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-4, fused=True)
     with torch.no_grad():
         num_classes = model(images[:1]).shape[-1]
     labels = torch.arange(len(images), device=images.device) % num_classes
-    return partial(train_step, model, optimizer, images, labels, autocast)
+    context = autocast(precision, images.device)
+    return partial(train_step, model, optimizer, images, labels, context)
 
 
 def _add_kinds(
