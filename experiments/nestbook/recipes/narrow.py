@@ -128,11 +128,11 @@ NARROW_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "small/swin_narrow": (
         "ours: narrow Swin (d = 24, S = 2, stages of 2, 4, 2) on 10,000 images of CIFAR-10, a CPU",
-        SMALL | _with(SWIN, depths=[2, 4, 2]) | dict(lr_per_256=2e-3),
+        SMALL | _with(SWIN, depths=[2, 4, 2]),
     ),
     "small/pvt_narrow": (
         "ours: narrow PVT (d = 24 to 96, S = 2, 4 stages) on 10,000 images of CIFAR-10, a CPU",
-        SMALL | _with(PVT, depths=[1, 1, 3, 1]),
+        SMALL | _with(PVT, depths=[1, 1, 3, 1]) | dict(lr_per_256=2e-3),
     ),
     "small/cct_narrow": (
         "ours: narrow CCT (d = 80, 2 convolutions, 6 layers) on 10,000 images of CIFAR-10, a CPU",
