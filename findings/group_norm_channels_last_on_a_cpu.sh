@@ -8,7 +8,7 @@
 #   is lost whole, the variance is 0, and the output has a deviation of over 100. A bf16 input gets there at 300.
 #   InstanceNorm gives the same in both layouts, BatchNorm loses a digit or two.
 # Hurt: whoever runs a network with GroupNorm (ResNetV2 of BiT, diffusion U-Nets, detectors) on a CPU in channels_last,
-#   which torch recommends there: images that were not centred, or channels with a large offset, and tests that compare layouts.
+#   convolutions' faster layout: on images that were not centred, or channels with a large offset.
 # Source: measured here; ATen/native/cpu/group_norm_kernel.cpp. https://github.com/pytorch/pytorch/issues/40302 is
 #   about the usual layout, which has been mended since.
 set -euo pipefail

@@ -6,7 +6,7 @@
 #   0 and -1.2 wraps to 255 (on x86). Two thirds of the patch's bytes are exactly 0, five sixths are at most 3, the rest
 #   is 252 or more. Nothing warns. The mean of the patch is far below that of noise, 127. v1 and v2 do the same. A float image in
 #   0 to 1 gets values from -4 to 4. Only a normalised image gets what is meant.
-# Hurt: whoever erases early, on the bytes that v2 recommends for speed: the patch is close to value=0, and its statistics are
+# Hurt: whoever erases early, on the bytes that v2 recommends for speed: the patch is close to value=0, and its numbers are
 #   not the images'. Results of "random erasing, per pixel" differ by the place of one line in the pipeline.
 # Source: measured here; https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.RandomErasing.html names
 #   no type of image for it.
