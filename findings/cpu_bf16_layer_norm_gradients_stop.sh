@@ -8,6 +8,7 @@
 #   computes layer norms in fp32, the CPU's does not. A Swin of torchvision trains under CPU autocast with gradients of
 #   its norms' biases that are off by more than half. A ViT is spared: its position embeddings, fp32, make its tokens fp32.
 #   torch.library.register_autocast for aten::layer_norm puts autocast right.
+#   An Embedding that is bf16 itself ends at 256 as well; RMSNorm, in the same place, adds up right.
 # Hurt: whoever trains transformers in bf16 on a CPU, and whoever compares them there: Swin's norms are all hit and ViT's
 #   are not, and how much depends on the number of threads.
 # Source: measured here;
@@ -39,6 +40,13 @@ def sum_of_ones(dtype, weights, autocast=False):
     return norm.bias.grad.unique().tolist()
 
 
+def sum_of_ones_elsewhere(layer, x):
+    """The gradient of a bf16 layer's weight where all rows are alike."""
+    out = layer.to(torch.bfloat16)(x)
+    out.backward(torch.ones_like(out))
+    return layer.weight.grad[0].unique().tolist()
+
+
 def worst_bias(model, images, labels):
     """The largest relative error of a norm's bias gradient, autocast against fp32."""
     found = []
@@ -66,6 +74,11 @@ for threads in (1, 2):
         print(f"sum of {ROWS:,} ones, {threads} thread(s), {name}: {values}")
 
 torch.set_num_threads(1)
+others = {
+    "Embedding": sum_of_ones_elsewhere(nn.Embedding(4, 192), torch.zeros(ROWS, dtype=torch.long)),
+    "RMSNorm": sum_of_ones_elsewhere(nn.RMSNorm(192), torch.ones(ROWS, 192, dtype=torch.bfloat16)),
+}
+print(f"sum of {ROWS:,} ones, bf16: {others}")
 torch.manual_seed(0)
 model = SwinTransformer(
     [2, 2], embed_dim=48, depths=[2, 2], num_heads=[3, 6], window_size=[4, 4],
@@ -83,6 +96,7 @@ for threads, found in sums.items():
     assert found["fp32"] == [ROWS], found
     assert found["bf16"] == found["autocast, bf16 input"] == [256 * threads], found
     assert found["fp16"] == [2048 * threads], found
+assert others == {"Embedding": [256], "RMSNorm": [19_968]}, others  # the latter rounded to bf16
 assert before > 0.5 and after < 0.2 and mended == [ROWS], (before, after, mended)
 PY
 "$folder/venv/bin/python" "$folder/show.py"
