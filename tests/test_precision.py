@@ -140,3 +140,11 @@ def test_gradients_of_norms_in_bf16_are_near_those_in_fp32(row):
         found.append([torch.cat([norm.weight.grad, norm.bias.grad]) for norm in norms])
     for full, half in zip(*found, strict=True):
         assert (full - half).norm() < 0.1 * full.norm()
+
+
+def test_bf16_has_one_door():
+    """A context of torch's own would compute layer norms in bf16 again."""
+    root = Path(__file__).parents[1]
+    sources = [*root.glob("nestlib/**/*.py"), *root.glob("experiments/**/*.py")]
+    own = [path.name for path in sources if "torch.autocast(" in path.read_text()]
+    assert own == ["precision.py"]
