@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torchvision's RandomErasing with value="random" paints a uint8 image black and white instead of noise.
+# torchvision's RandomErasing with random values paints a uint8 image black and white instead of noise.
 # Expected: value="random" erases "each pixel with random values": the patch of a uint8 image is noise over its range, as
 #   v2.GaussianNoise scales its noise to uint8.
 # Happens: the patch is drawn from a normal distribution of deviation 1 and stored as the image's type. As bytes, 0.7 is
