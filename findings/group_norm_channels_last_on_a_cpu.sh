@@ -2,10 +2,10 @@
 # On a CPU GroupNorm in channels_last loses what it keeps in the usual layout, and can give 100 for 1.
 # Expected: memory_format=torch.channels_last is a layout. A layer gives the same numbers in both layouts, up to the last
 #   bits, and GroupNorm's output has a standard deviation of 1.
-# Happens: in the usual layout torch computes the variance from differences to the mean. In channels_last it is the mean
-#   of squares less the square of the mean, in fp32. Where the mean of a group is 100 times its deviation, the output is
-#   off by half a percent of a deviation, a thousand times as far as in the usual layout. At 1,000 times the difference
-#   is lost whole, the variance is 0, and the output has a deviation of over 100. A bf16 input gets there at 300.
+# Happens: in channels_last digits are lost, as by a variance that is the mean of squares less the square of the mean in
+#   fp32. Where the mean of a group is 100 times its deviation, the output is off by half a percent of a deviation, a
+#   thousand times as far as in the usual layout. At 1,000 times the output has a deviation of over 100. A bf16 input
+#   gets there at 300.
 #   InstanceNorm gives the same in both layouts, BatchNorm loses a digit or two.
 # Hurt: whoever runs a network with GroupNorm (ResNetV2 of BiT, diffusion U-Nets, detectors) on a CPU in channels_last,
 #   convolutions' faster layout: on images that were not centred, or channels with a large offset.

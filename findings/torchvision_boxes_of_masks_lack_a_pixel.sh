@@ -5,7 +5,7 @@
 # Happens: the right and lower side are the numbers of the last pixels, so a box is one pixel too narrow and too low for the
 #   rest of torchvision, which counts x2 - x1. A mask of one pixel has area 0. A square of 2 pixels has an IoU of 0.25
 #   with its own box, one of 4 has 0.56, one of 8 has 0.77. Mirrored as a mask and mirrored as a box by torchvision's own
-#   horizontal_flip, it lies a pixel apart. scikit-image, pycocotools and scipy end behind the last pixel.
+#   horizontal_flip, it lies a pixel apart. scikit-image and pycocotools end behind the last pixel.
 # Hurt: whoever turns class activation maps or masks into boxes to score localisation at IoU 0.5, above all on maps of a few
 #   pixels: right boxes count as misses. And whoever trains a detector on boxes made this way and flips them.
 # Source: measured here; https://docs.pytorch.org/vision/stable/generated/torchvision.ops.masks_to_boxes.html says that
