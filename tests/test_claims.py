@@ -297,6 +297,8 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     assert list(forest.tooltips) == ["forest-pvt-small-0"]
     (mark,) = [line for line in forest.figure.axes[0].lines if line.get_gid()]
     assert mark.get_xdata() == [verdict.value]
+    low, high = forest.figure.axes[0].get_xlim()  # the interval ends inside, zero is shown
+    assert low < 0 and verdict.value + verdict.half_width < high
     forest.to_svg()
 
 

@@ -4,7 +4,7 @@ picture; which are contradicted and by what; and the differences that narrow mod
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -304,14 +304,22 @@ def plot_forest(store: Store) -> Picture:
 def _draw_forest(outcomes: list[Outcome], said: dict[str, str]) -> Figure:
     """Claims below one another; the tooltips go into `said`, by gid."""
     tops = _tops(outcomes)
-    verdicts = [verdict for outcome in outcomes for verdict in outcome.small.known]
-    reach = max([_LEAST, *(abs(v.value) + min(v.half_width, 10) for v in verdicts)])
-    figure, axes = _forest_axes(tops[-1] + _ROW, reach)
+    limits = _limits([verdict for outcome in outcomes for verdict in outcome.small.known])
+    figure, axes = _forest_axes(tops[-1] + _ROW, limits)
     axes.axvline(0, color=INK, lw=0.6)
     for outcome in outcomes:
-        said |= _draw_differences(axes, outcome, [top + _ROW / 2 for top in tops], reach)
+        said |= _draw_differences(axes, outcome, [top + _ROW / 2 for top in tops], limits)
         tops = tops[len(outcome.small.verdicts) :]
     return figure
+
+
+def _limits(verdicts: Iterable[Verdict]) -> tuple[float, float]:
+    """Both sides of zero, with room beyond the intervals; a very wide interval is cut."""
+    widths = [(v.value, min(v.half_width, 10)) for v in verdicts]
+    low = min([-_LEAST, *(value - width for value, width in widths)])
+    high = max([_LEAST, *(value + width for value, width in widths)])
+    room = 0.03 * (high - low)
+    return low - room, high + room
 
 
 def _tops(outcomes: list[Outcome]) -> list[float]:
@@ -324,18 +332,18 @@ def _tops(outcomes: list[Outcome]) -> list[float]:
     return tops
 
 
-def _forest_axes(rows_height: float, reach: float) -> tuple[Figure, Axes]:
+def _forest_axes(rows_height: float, limits: tuple[float, float]) -> tuple[Figure, Axes]:
     height, left = _TOP + rows_height + _FOOT, _NAMES + _LABELS
     figure = Figure(figsize=(_WIDTH, height))
     across, up = 1 - (left + 0.15) / _WIDTH, 1 - (_TOP + _FOOT) / height
     axes = figure.add_axes((left / _WIDTH, _FOOT / height, across, up))
-    axes.set(xlim=(-reach, reach), ylim=(rows_height, 0), yticks=[])
+    axes.set(xlim=limits, ylim=(rows_height, 0), yticks=[])
     axes.set_xlabel("difference (points of top-1), 95 % interval")
     return figure, axes
 
 
 def _draw_differences(
-    axes: Axes, outcome: Outcome, places: Sequence[float], reach: float
+    axes: Axes, outcome: Outcome, places: Sequence[float], limits: tuple[float, float]
 ) -> dict[str, str]:
     """A claim's name and comparisons, at the first of `places`; the tooltips by gid."""
     comparisons, tooltips = outcome.claim.small, {}
@@ -345,11 +353,11 @@ def _draw_differences(
     rows = zip(comparisons, outcome.small.verdicts, _label(comparisons), places)
     for i, (comparison, verdict, label, y) in enumerate(rows):
         _write(axes, label, y, (-6, 0), ha="right", va="center", color=INK)
-        low, high = np.clip((comparison.low, comparison.high), -reach, reach)
+        low, high = np.clip((comparison.low, comparison.high), *limits)
         axes.fill_betweenx([y - 0.4 * _ROW, y + 0.4 * _ROW], low, high, color="0.85", lw=0)
         if verdict:
             gid = f"forest-{outcome.claim.id}-{i}"
-            _draw_verdict(axes, verdict, y, reach, gid)
+            _draw_verdict(axes, verdict, y, limits, gid)
             tooltips[gid] = (
                 f"{_name(comparison)}\n{_say_difference(verdict)} points, {verdict.status}"
             )
@@ -364,8 +372,10 @@ def _write(axes: Axes, text: str, y: float, offset: tuple[float, float], **how) 
     )  # fmt: skip
 
 
-def _draw_verdict(axes: Axes, verdict: Verdict, y: float, reach: float, gid: str) -> None:
-    ends = np.clip(verdict.value + np.array([-1, 1]) * verdict.half_width, -reach, reach)
+def _draw_verdict(
+    axes: Axes, verdict: Verdict, y: float, limits: tuple[float, float], gid: str
+) -> None:
+    ends = np.clip(verdict.value + np.array([-1, 1]) * verdict.half_width, *limits)
     axes.plot(ends, [y, y], color=STATUS_COLORS[verdict.status][1], lw=1.2, solid_capstyle="butt")
     axes.add_line(_mark(verdict.status, verdict.value, y, 4.5, gid=gid))
 
