@@ -10,7 +10,8 @@
 #   0.3 for NesT-S), FasterNet-L at 0.3, Swin at 0.1. These do follow drop_path_rate=0.
 # Hurt: whoever compares architectures "without regularization", checks a training step against another implementation,
 #   or trains timm's NesT-T beside its DeiT-T at the defaults: one has half of its last paths dropped, the other none.
-# Source: measured here; timm/layers/pos_embed_rel.py, timm/models/swin_transformer_v2_cr.py, timm/models/nest.py.
+# Source: measured here; timm/layers/pos_embed_rel.py, timm/models/swin_transformer_v2_cr.py, timm/models/nest.py. The
+#   rates of NesT are of its paper, arXiv 2105.12723, appendix A.1.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
