@@ -136,6 +136,27 @@ def test_small_scale_names_the_best_of_each_kind(store, tmp_path):
     ]
 
 
+def test_designs_lead_by_the_records_of_figure5(store, tmp_path):
+    """Ours beside the best other design, where both have runs enough for an interval."""
+    made = Store(tmp_path, tmp_path)
+    recipes = {key: first for key, (first,) in plan("figure5", "small", (0,)).items()}
+
+    def lead():
+        row = row_of(results_table(made), "block aggregation")
+        return row and (round(row[2].value, 6), *row[3:])
+
+    tops = {"conv3x3_ln_maxpool3x3": 70.0, "conv3x3_stride2": 60.0, "avgpool3x3": 62.0}
+    for seed in range(2):
+        for (_, plane, design), recipe in recipes.items():
+            if plane == "image" and design in tops:
+                record = made_record(store, recipe, seed, tops[design] + seed)
+                made.add(record, committed=True)
+        assert (lead() is None) == (seed == 0)
+    assert lead() == (8.0, "2 seeds each; ± 95 % interval", "EPYC, 2 cores")
+    (said,) = [line for line in list_small_scale(made) if "aggregation" in line]
+    assert "8.0 ± " in said and "ahead of AvgPool3x3, the best of 2 other designs" in said
+
+
 def test_narrow_rows_show_their_records(store, results):
     row = row_of(results, "Tiny ImageNet")
     record = store.find("localize/tiny_imagenet/nest_narrow_depth2-s0-50ee4f0e")

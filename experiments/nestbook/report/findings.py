@@ -31,6 +31,13 @@ def say_figure5(bars: Bars) -> str:
     return _say(bars, lambda found: _find_best_design(found, "5"))
 
 
+def say_small_designs(bars: Sequence[Bar]) -> str:
+    """Figure 5's sentence from its bars of budget small alone; "" without their runs."""
+    found = _by_key(bars)
+    text = _find_best_design(found, "5")
+    return text and f"{_lead(next(iter(found.values())))} {text}"
+
+
 def say_figure6(bars: Bars) -> str:
     return _say(bars, _find_best_depth)
 
@@ -111,18 +118,22 @@ def _say(bars: Bars, find: Callable[[Found], str]) -> str:
     """What `find` words of the largest scale where it finds its bars, or that nothing was run."""
     real = sorted(bars.real, key=lambda bar: bar.budget == "gpu")
     run_here = any(bar.records for bar in real if bar.budget != "gpu")
-    groups: dict[str, dict[Key, Bar]] = {}
+    groups: dict[str, list[Bar]] = {}
     for bar in [*real, *bars.small, *bars.quick]:
         if bar.scores:
-            key = bar.key[1:] if bar.key[0] == bar.dataset else bar.key
-            groups.setdefault(bar.group, {})[key] = bar
-    texts = [
-        f"{_lead(next(iter(g.values())))} {found}" for g in groups.values() if (found := find(g))
-    ]
+            groups.setdefault(bar.group, []).append(bar)
+    texts = [f"{_lead(g[0])} {found}" for g in groups.values() if (found := find(_by_key(g)))]
     text = texts[0] if texts else "no other run decides anything yet"
     if not run_here:
         return f"None of the paper's runs has been repeated here; {text}."
     return f"{begin_upper(text)}."
+
+
+def _by_key(bars: Iterable[Bar]) -> Found:
+    """The bars of one scale that have runs, by their keys without the data set."""
+    return {
+        bar.key[1:] if bar.key[0] == bar.dataset else bar.key: bar for bar in bars if bar.scores
+    }
 
 
 def _lead(bar: Bar) -> str:
@@ -157,12 +168,10 @@ def _find_convergence(found: Found) -> str:
 
 def _find_best_design(found: Found, figure: str) -> str:
     """Figures 5 and A1: NesT's own aggregation beside the best other one, and plane by plane."""
-    ours = found.get(("image", DEFAULT))
-    others = {design: bar for (plane, design), bar in found.items()
-              if plane == "image" and design != DEFAULT}  # fmt: skip
+    ours, others = _designs_on_the_image_plane(found)
     if ours is None or not others:
         return ""
-    best = max(others, key=lambda design: others[design].scores.mean)
+    best = next(iter(others))
     block = found.get(("block", DEFAULT))
     if _is_at_chance(others[best]) and not _is_at_chance(ours):
         planes = [f"{ours.scores.mean:.1f} % on the image plane"]
@@ -180,6 +189,24 @@ def _find_best_design(found: Found, figure: str) -> str:
         text += f", and its image plane {_ahead(ours, block, 'its block plane')}"
         used.append(block)
     return f"{text}, {_say_n(used)}"
+
+
+def _designs_on_the_image_plane(found: Found) -> tuple[Bar | None, dict[str, Bar]]:
+    """NesT's own aggregation, and the others from the best to the worst."""
+    designs = {design: bar for (plane, design), bar in found.items() if plane == "image"}
+    ours = designs.pop(DEFAULT, None)
+    ranked = sorted(designs, key=lambda design: -designs[design].scores.mean)
+    return ours, {design: designs[design] for design in ranked}
+
+
+def find_lead_of_ours(bars: Sequence[Bar]) -> tuple[Bar, Bar, Verdict] | None:
+    """Figure 5 at one scale: NesT's own aggregation, the best other design on the image plane, and
+    the first less the second (points); None without their runs."""
+    ours, others = _designs_on_the_image_plane(_by_key(bars))
+    if ours is None or not others:
+        return None
+    best = next(iter(others.values()))
+    return ours, best, judge([(1, ours.scores), (-1, best.scores)])
 
 
 def _is_at_chance(bar: Bar) -> bool:

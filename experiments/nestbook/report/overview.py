@@ -4,6 +4,7 @@ All of it is read from committed records, from the paper's numbers, or counted h
 the files that show it to what this module says.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ import torch
 from nestbook.architecture import crosses
 from nestbook.claims.catalog import CLAIMS
 from nestbook.claims.claim import NO_RECORD, Outcome, examine
+from nestbook.claims.verdict import Verdict
 from nestbook.evaluations.planted import find_planted
 from nestbook.evaluations.standing import why_outdated
 from nestbook.paper import FIGURE7_THROUGHPUT_RATIO, TABLE1, TABLE2
 from nestbook.recipes.narrow import SMALL_SUBSET
 from nestbook.recipes.rows import TABLES
 from nestbook.report.all_records import WAY
+from nestbook.report.bars import Bar, find_small_bars
 from nestbook.report.claims import (
     NOT_ASKED,
     SCALES,
@@ -28,6 +31,7 @@ from nestbook.report.claims import (
 )
 from nestbook.report.cost import rounds_of
 from nestbook.report.families import OURS, Family, find_families, say_families
+from nestbook.report.findings import find_lead_of_ours, say_small_designs
 from nestbook.report.localization import say_misses
 from nestbook.report.means import join_devices, join_ids, short_device
 from nestbook.report.rows import count_recipe_params
@@ -105,7 +109,10 @@ def _count(name: str, num_classes: int) -> int:
 
 def list_small_scale(store: Store) -> list[str]:
     """What narrow models on two cores show, one sentence per question; only those with records."""
-    found = (_say_families(store), _say_planted(store), _say_boxes(store), _say_decoder(store))
+    found = (
+        _say_families(store), _say_designs(store), _say_planted(store), _say_boxes(store),
+        _say_decoder(store),
+    )  # fmt: skip
     outcomes = [o for o in _examine(store) if status_of_small(o) not in (NOT_ASKED, NO_RECORD)]
     decided = f"{count_statuses(outcomes, status_of_small)}: {_page('claims')}"
     return [*filter(None, found), *([f"The paper's sentences: {decided}"] if outcomes else [])]
@@ -114,6 +121,11 @@ def list_small_scale(store: Store) -> list[str]:
 def _say_families(store: Store) -> str:
     said = say_families(find_families(store), store)
     return said and f"{said.rstrip('.')}: {_page('table1')}"
+
+
+def _say_designs(store: Store) -> str:
+    said = say_small_designs(find_small_bars("figure5", store))
+    return said and f"{begin_upper(said)}: {_page('figure5')}"
 
 
 def _say_planted(store: Store) -> str:
@@ -358,7 +370,20 @@ def _small_rows(store: Store) -> list[tuple[Cell, ...]]:
         what = Link(f"Narrow NesT, all CIFAR-10 images, {recipe.epochs} epochs, top-1 (%)",
                     "experiments/table1.ipynb")  # fmt: skip
         rows.append(_accuracy_row(what, "-", records))
+    lead = find_lead_of_ours(find_small_bars("figure5", store))
+    if lead and math.isfinite(lead[2].half_width):
+        rows.append(_lead_row(*lead))
     return rows
+
+
+def _lead_row(ours: Bar, best: Bar, verdict: Verdict) -> tuple[Cell, ...]:
+    """How far NesT's own way to merge blocks is ahead of the best other one of figure 5."""
+    what = Link("Narrow NesT's block aggregation over the best other design (points)",
+                "experiments/figure5.ipynb")  # fmt: skip
+    records = [*ours.records, *best.records]
+    n = min(ours.scores.n, best.scores.n)
+    points = Number(verdict.value, join_ids(records), 1, n, verdict.half_width)
+    return what, "-", points, f"{n} seeds each; ± 95 % interval", join_devices(records)
 
 
 def _accuracy_row(what: Link, printed: Cell, records: Sequence[Record]) -> tuple[Cell, ...]:
