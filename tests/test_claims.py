@@ -302,6 +302,28 @@ def test_narrow_models_decide_in_a_column_of_their_own(store):
     forest.to_svg()
 
 
+def test_both_sides_count_by_the_seeds_that_both_have(store):
+    """A bar that Table 1 has five seeds of stands beside a design of figure 5 with three."""
+    claim = BY_ID["patch-merge"]
+    ((_, ours), (_, merge)) = claim.small[0].terms
+    draws = np.random.default_rng(0)
+    add_small(store, merge, (0.53, 0.54, 0.55), draws)
+    add_small(store, ours, (0.70, 0.71, 0.72), draws)
+    equal = examine(claim, store).small
+    add_small(store, ours, (0.70, 0.71, 0.72, 0.20, 0.99), draws)
+    more = examine(claim, store).small
+    assert [run.recipe["seed"] for run in more.runs] == [0, 1, 2, 0, 1, 2]
+    assert more.verdicts[0].value == pytest.approx(equal.verdicts[0].value, abs=2)
+    assert more.status == "supported"
+    # No seed in common: all count.
+    for seed in range(3):
+        record = store.find(replace(merge.recipe(), seed=seed).run_id)
+        moved = replace(merge.recipe(), seed=seed + 10)
+        store.add(replace(record, run_id=moved.run_id, recipe=to_dict(moved)))
+        (store.local / f"{record.run_id}.json").unlink()
+    assert len(examine(claim, store).small.runs) == 8
+
+
 def test_models_that_err_on_the_same_images_are_told_apart_sooner(store):
     """Paired: their interval is that of the difference, not of two independent draws."""
     claim = BY_ID["pvt-small"]

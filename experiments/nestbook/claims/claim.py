@@ -125,13 +125,18 @@ def examine(claim: Claim, store: Store) -> Outcome:
 
     Its comparisons share the 5 % of error: each of k is judged at confidence 1 - 0.05 / k. The
     claim is supported where all are (or one, where one suffices), contradicted where one is (or
-    all), and undecided where records are there and neither holds.
+    all), and undecided where records are there and neither holds. At budget small both sides of a
+    comparison count by the seeds that both have: a bar that several figures share has more.
     """
-    small = _rule(claim.small, claim.one_suffices, store) if claim.small else None
+    small = None
+    if claim.small:
+        small = _rule(claim.small, claim.one_suffices, store, equal_seeds=True)
     return Outcome(claim, _rule(claim.comparisons, claim.one_suffices, store), small)
 
 
-def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -> Ruling:
+def _rule(
+    comparisons: Sequence[Comparison], one_suffices: bool, store: Store, equal_seeds: bool = False
+) -> Ruling:
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(comparisons))
     verdicts: list[Verdict | None] = []
     runs: dict[str, Record] = {}
@@ -140,11 +145,19 @@ def _rule(comparisons: Sequence[Comparison], one_suffices: bool, store: Store) -
         if not all(found):
             verdicts.append(None)
             continue
+        found = _keep_shared_seeds(found) if equal_seeds else found
         terms = [(c, scores_of(records)) for (c, _), records in zip(comparison.terms, found)]
         verdicts.append(judge(terms, comparison.low, comparison.high, confidence=confidence))
         runs |= {record.run_id: record for records in found for record in records}
     status = _together([verdict and verdict.status for verdict in verdicts], one_suffices)
     return Ruling(status, tuple(verdicts), tuple(runs.values()))
+
+
+def _keep_shared_seeds(found: list[list[Record]]) -> list[list[Record]]:
+    """Of each side's records those of the seeds that all sides have; all where they share none."""
+    seeds = [{record.recipe["seed"] for record in records} for records in found]
+    shared = set.intersection(*seeds) or set.union(*seeds)
+    return [[r for r in records if r.recipe["seed"] in shared] for records in found]
 
 
 def _together(states: list[str | None], one_suffices: bool) -> str:

@@ -13,7 +13,7 @@ from nestbook.report.labels import name_bar
 from nestbook.report.means import find_sources, join_ids
 from nestbook.report.printed import Printed, find_printed
 from nestbook.report.tables import NOT_RUN, PAPER, Cell, Number, Remarks, Sources, Table, mean_of
-from nestbook.sweeps.plans import Key, plan
+from nestbook.sweeps.plans import Key, plan, small_seeds
 from nestbook.sweeps.runner import load_plan
 from nestlib.data.datasets import dataset_info
 from nestlib.recipes.recipe import Recipe
@@ -101,10 +101,13 @@ def find_bars(
 
 
 def find_small_bars(
-    sweep: str, store: Store, seeds: Iterable[int] = (0, 1, 2), data_dir: Path | None = None
+    sweep: str, store: Store, seeds: Iterable[int] = (), data_dir: Path | None = None
 ) -> list[Bar]:
-    """The bars of a sweep at budget small, narrow models that have no number of the paper's."""
-    bars = _find(sweep, "small", store, seeds, data_dir)
+    """The bars of a sweep at budget small, narrow models that have no number of the paper's.
+
+    They show all seeds that the budget plans for the sweep, and further ones of `seeds`.
+    """
+    bars = _find(sweep, "small", store, sorted({*seeds, *small_seeds(sweep)}), data_dir)
     subsets = {bar.recipe.train_subset for bar in bars}
     images = f", {subsets.pop():,} images" if len(subsets) == 1 else ""
     return [replace(bar, schedule=f"narrow models{images}") for bar in bars]

@@ -49,9 +49,9 @@ class Family(NamedTuple):
         return self.bar.scores
 
 
-def find_families(store: Store, seeds: Sequence[int] = (0, 1, 2)) -> list[Family]:
+def find_families(store: Store) -> list[Family]:
     """In the order of Table 1; without a record, `scores` is None."""
-    return [Family(bar.key[1], bar) for bar in find_small_bars("table1", store, seeds)]
+    return [Family(bar.key[1], bar) for bar in find_small_bars("table1", store)]
 
 
 def find_bench(store: Store) -> Record | None:

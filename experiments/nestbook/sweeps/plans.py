@@ -71,6 +71,7 @@ SMALL_DESIGNS = (
 # Peak learning rates of 256 images that budget small chooses from, by optimizer.
 RATES = {"adamw": (2e-3, 4e-3, 8e-3), "sgd": (0.1, 0.2, 0.4)}
 RATE_HELD_OUT = 5_000  # training images that they are judged on, never the test set
+SMALL_SEEDS = {"table1": 5, "figure6": 5}  # runs per bar where it is not three (D38)
 
 
 def plan(
@@ -91,6 +92,11 @@ def plan(
         raise ValueError(f"{figure} has no runs at budget {budget}")
     runs = _build(bars, budget, seeds)
     return _pick(runs, only) if only else runs
+
+
+def small_seeds(figure: str) -> range:
+    """The seeds of each bar of a figure at budget small."""
+    return range(SMALL_SEEDS.get(figure, 3))
 
 
 def _find_bars(figure: str, budget: str) -> Bars:

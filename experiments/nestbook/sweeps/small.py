@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nestbook.recipes.rows import TABLE1
 from nestbook.sweeps.forecast import Forecast
-from nestbook.sweeps.plans import plan
+from nestbook.sweeps.plans import SMALL_SEEDS, plan
 from nestbook.sweeps.runner import STATES, Outcome, state_of, sweep
 from nestlib.recipes.named import get_recipe
 from nestlib.recipes.recipe import Recipe
@@ -29,7 +29,8 @@ class Line:
 
     @property
     def name(self) -> str:
-        return f"{self.sweep}, {self.only}" if self.only else self.sweep
+        more = f"{self.seeds} seeds" if self.seeds > 3 else ""
+        return ", ".join(filter(None, [self.sweep, self.only, more]))
 
     @property
     def runs(self) -> list[Recipe]:
@@ -47,6 +48,8 @@ ORDER = (
     Line("figure6", only="S=2"),
     Line("figure6", only="S=1", seeds=2),
     Line("training_images"),
+    Line("table1", seeds=SMALL_SEEDS["table1"]),
+    Line("figure6", only="S=2", seeds=SMALL_SEEDS["figure6"]),
     Line("figure4", only="epochs"),
     Line("figure4", only="removed"),
     Line("figure_a2"),
@@ -154,12 +157,12 @@ def show_small(store: Store, runs_dir: Path, processes: int = 2) -> str:
         hours = [forecast.seconds(recipe) / 3600 for recipe in runs]
         left = sum(h for h, state in zip(hours, states, strict=True) if state != "done")
         signs = "".join(STATES[state] for state in states)
-        rows.append(f"{line.name:<20}{len(runs):>4}{sum(hours):>8.1f}{left:>8.1f}  {signs}")
+        rows.append(f"{line.name:<24}{len(runs):>4}{sum(hours):>8.1f}{left:>8.1f}  {signs}")
         total = [total[0] + sum(hours), total[1] + left]
-    head = f"{'':<20}{'runs':>4}{'hours':>8}{'left':>8}"
+    head = f"{'':<24}{'runs':>4}{'hours':>8}{'left':>8}"
     signs = ", ".join(f"{sign} {state}" for state, sign in STATES.items())
     return "\n".join([
-        head, *rows, f"{'all':<24}{total[0]:>8.1f}{total[1]:>8.1f}  ({signs})",
+        head, *rows, f"{'all':<28}{total[0]:>8.1f}{total[1]:>8.1f}  ({signs})",
         f"Hours are of one core, without evaluations; {processes} parallel processes take "
         f"{total[1] / processes:.1f} hours for what is left.",
     ])  # fmt: skip
