@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from nestbook.paper import FIGURE4_REMOVED, TABLE1, TABLE_A2_TAUGHT, TABLE_A3
-from nestbook.report import findings
+from nestbook.report import ablations, findings
 from nestbook.report.ablation_tables import (
     heads_table,
     lengths_table,
@@ -49,6 +49,19 @@ def add_runs(store, recipes, scores, images=1000):
     for recipe, top1 in zip(recipes, scores):
         summary = {"test/top1": top1, "train_seconds": 30.0 * (recipe.seed + 1)}
         store.add(Record(recipe.run_id, "train", to_dict(recipe), environment, summary))
+
+
+@pytest.mark.parametrize("figure", PLOTS)
+def test_every_series_of_a_figure_has_a_look_of_its_own(store, monkeypatch, figure):
+    """Also where its panels share one legend: narrow models beside the paper's."""
+    shown = []
+    monkeypatch.setattr(ablations, "plot_bands", lambda stem, about, bands: shown.extend(bands))
+    PLOTS[figure](find_bars(figure, store))
+    looks = {
+        series: panel.style_of(series)
+        for band in shown for panel in band.panels for _, series in panel.bars
+    }  # fmt: skip
+    assert len(looks) > 1 and len(set(map(str, looks.values()))) == len(looks), looks
 
 
 def artists(picture):

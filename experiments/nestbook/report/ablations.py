@@ -22,8 +22,9 @@ _FAMILIES = {
     "NesT": Style(BLUE), "DeiT": Style(ORANGE, "^"), "Swin": Style(PINK, "s"),
     "WRN": Style(GREEN, "D"),
 }  # fmt: skip
-_DASHES = {"S": (0, (3, 2)), "T": (0, (1, 1.2))}  # by size; others are whole
-_SIZES = {"T": ORANGE, "S": GREEN, "B": BLUE, "narrow": BLUE}
+# By size; others are whole.
+_DASHES = {"S": (0, (3, 2)), "T": (0, (1, 1.2)), "narrow": (0, (6, 1.5, 1, 1.5))}
+_SIZES = {"T": ORANGE, "S": GREEN, "B": BLUE, "narrow": PINK}
 _WORDS = {"S=1": ("o", "-"), "S=2": ("s", (0, (3, 2)))}
 _HEADS = dict(zip(ATTENTIONS.values(), (Style(BLUE), Style(ORANGE, "s", (0, (3, 2))))))
 # Figure A2's x-axes, in the paper's words.
