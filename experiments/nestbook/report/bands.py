@@ -143,7 +143,7 @@ def _add_legend(figure: Figure, handles: list, names: list[str], columns: int, y
     figure.legend(
         handles, names, loc="upper left", ncols=columns, frameon=False, borderpad=0,
         bbox_to_anchor=(_EDGE / _WIDTH, 1 - y / figure.get_figheight()), borderaxespad=0.6,
-        handlelength=2, columnspacing=1.4, labelspacing=0.3,
+        handlelength=3.4, columnspacing=1.4, labelspacing=0.3,
     )  # fmt: skip
 
 
