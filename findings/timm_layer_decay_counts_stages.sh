@@ -3,12 +3,13 @@
 # Expected: one layer_decay means one thing. At 0.65, as BEiT and MAE fine-tune with, each block learns at 0.65 times the
 #   rate of the next one, so that two models of 24 blocks give their first block about the same rate.
 # Happens: the steps are those of a model's group_matcher. Where it names stages alone, all blocks of a stage share one
-#   rate, and the whole network has 5 or 6 rates. Swin-S and MViT v2-B have 24 blocks each: Swin-S's first block learns at
+#   rate, and the whole network has 6 rates. Swin-S and MViT v2-B have 24 blocks each: Swin-S's first block learns at
 #   0.00003 of the rate, MViT v2-B's at 0.18, 5,500 times as much. PVT v2-B5, with 52 blocks, has 6 rates.
 #   DaViT lies between the two. group_matcher(coarse=True) asks for stages, and coarse=False, the default, for blocks.
 #   In the last four families of the title both give the same groups.
 # Hurt: whoever fine-tunes several hierarchical models with one layer_decay, or takes the value from another model's
-#   recipe. Nothing warns. 0.65 all but freezes the first half of one model and hardly slows the other.
+#   recipe. Nothing warns. 0.65 all but freezes the first half of one model and leaves the other's first stage at
+#   a fifth of the rate.
 # Source: measured here; timm/optim/_param_groups.py, group_matcher in timm/models/pvt_v2.py, mvitv2.py, gcvit.py and
 #   maxxvit.py. ConvNeXt's code for segmentation has both ways and calls them layer_wise and stage_wise.
 set -euo pipefail

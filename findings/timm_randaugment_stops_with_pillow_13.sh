@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With Pillow 13, DeiT's augmentation in timm ends a training at about the 650th image.
+# With Pillow 13, DeiT's augmentation in timm raises an error at one image in 650, and the training ends.
 # Expected: rand-m9-mstd0.5-inc1, the augmentation of DeiT, Swin, ConvNeXt and MAE's fine-tuning, takes any RGB image. It
 #   does so with Pillow 12, and the newest timm asks for no particular Pillow.
 # Happens: its magnitude is normal(9, 0.5), cut at 10. At 10, which is one draw in 44, Posterize keeps 0 bits. Pillow 12

@@ -36,7 +36,7 @@ from nestbook.report.localization import say_misses
 from nestbook.report.means import join_devices, join_ids, short_device
 from nestbook.report.rows import count_recipe_params
 from nestbook.report.tables import PAPER, Cell, Link, Number, Table, mean_of, median_ratio, save
-from nestbook.report.words import begin_upper
+from nestbook.report.words import begin_upper, say_ends
 from nestbook.sweeps.plans import plan
 from nestlib.files import write_atomically
 from nestlib.metrics.cost import count_params
@@ -381,9 +381,10 @@ def _lead_row(ours: Bar, best: Bar, verdict: Verdict) -> tuple[Cell, ...]:
     what = Link("Narrow NesT's block aggregation over the best other design (points)",
                 "experiments/figure5.ipynb")  # fmt: skip
     records = [*ours.records, *best.records]
-    n = min(ours.scores.n, best.scores.n)
-    points = Number(verdict.value, join_ids(records), 1, n, verdict.half_width)
-    return what, "-", points, f"{n} seeds each; ± 95 % interval", join_devices(records)
+    low, high = sorted((ours.scores.n, best.scores.n))
+    points = Number(verdict.value, join_ids(records), 1, low, verdict.half_width)
+    seeds = f"{say_ends(low, high)} seeds each; ± 95 % interval"
+    return what, "-", points, seeds, join_devices(records)
 
 
 def _accuracy_row(what: Link, printed: Cell, records: Sequence[Record]) -> tuple[Cell, ...]:
